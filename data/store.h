@@ -1,0 +1,169 @@
+/* The chunk store of one target: sealed chunks in append-only segment files, found through an index
+ * in RocksDB. It never looks inside a chunk: whoever reads one opens it with data/chunk.h.
+ *
+ * Put: an id that is here already is kept (its epoch is refreshed); else the record (header with
+ * id, length, epoch, CRC32C) joins the group that is being filled and goes out as one O_DIRECT
+ * write with RWF_DSYNC; done runs when it is on disk (P2), then the index learns of it, lazily.
+ * Get: the record is read with O_DIRECT and its CRC checked. Recovery: the index says up to which
+ * position it knows the segments; what lies behind is scanned, a torn tail is cut (D5).
+ *
+ * Requests are embedded by the caller and stay untouched by it until done; asynchronous laws as in
+ * base/loop.h: an error from the call means done never runs; else it runs exactly once, later.
+ * Threads: the loop's, unless noted. Disk and index work that may block runs on the pool. */
+#ifndef DATA_STORE_H
+#define DATA_STORE_H
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "data/chunk_id.h"
+
+#define STORE_SEGMENT_BYTES_DEFAULT (64u * MIB)
+
+struct store;
+
+struct store_config {
+    const char *dir;          /* made when missing (its parent exists); copied */
+    uint64_t segment_bytes;   /* 0 = default; a multiple of 4096; bounds the largest chunk */
+    uint64_t reserve_bytes;   /* puts leave this much of the file system free: room for compaction
+                                 and index; 0 = two segments */
+    uint64_t queue_bytes_max; /* bytes of puts not yet durable; 0 = 64 MiB */
+    uint32_t queue_max;       /* requests of each kind under way; 0 = 4096 */
+    size_t cache_bytes;       /* of the index; 0 = 64 MiB */
+    bool no_sync;             /* tests only: plain writes */
+    struct loop *loop;        /* borrowed */
+    struct pool *pool;        /* borrowed */
+    void *ctx;
+    /* A chunk that should be here is damaged: get says ERR_CORRUPT, has says no, and a put of
+     * the same id repairs it. Once per id and run; may be NULL. */
+    void (*on_damaged)(void *ctx, const struct chunk_id *id);
+};
+struct store_recovery {
+    uint64_t segments;      /* files present */
+    uint64_t scanned_bytes; /* read because the index did not cover them */
+    uint64_t chunks;        /* records the index learned of thereby */
+    uint64_t torn_bytes;    /* cut from the tail */
+    uint64_t damaged;       /* bad records before the tail */
+    char torn_file[64];
+    bool index_rebuilt; /* the index was lost or unreadable and has been made anew */
+};
+
+/* Blocking; at start-up, before loop_run or inside a loop callback. ERR_CONFIG, ERR_IO, ERR_BUSY
+ * (another process has it open), ERR_VERSION. */
+int store_open(struct store **ret,
+               const struct store_config *config,
+               struct store_recovery *ret_info,
+               struct err_detail *detail) MUST_CHECK;
+/* Refuses new requests (ERR_CLOSED), finishes those under way, brings the index up to date, then
+ * frees the store and calls closed on the loop. */
+void store_close(struct store *s, void (*closed)(void *ctx), void *ctx);
+
+struct store_put {
+    struct chunk_id id; /* in */
+    struct slice data;  /* in: sealed bytes, borrowed until done; 1 .. LIMIT_CHUNK_SEALED_BYTES */
+    /* rc 0: durable (and from now on safe from garbage collection for a full pass). ERR_NO_SPACE,
+     * ERR_IO: not stored. */
+    void (*done)(struct store_put *put, int rc);
+    struct store_put *next;    /* private from here */
+    struct store_put *waiters; /* same id, under way */
+    struct store *store;
+    uint64_t epoch;
+    uint32_t offset;
+    int rc;
+};
+/* ERR_LIMIT: too much under way, try when something is done. ERR_TOO_BIG, ERR_INVALID, ERR_CLOSED.
+ * ERR_NO_SPACE may come at once, too. */
+int store_put(struct store *s, struct store_put *put) MUST_CHECK;
+
+/* Memory of a chunk that was read; data points into mem. */
+struct chunk_buf {
+    void *mem;
+    struct slice data;
+};
+void chunk_buf_deinit(struct chunk_buf *b); /* accepts zeroed; leaves it zeroed */
+
+struct store_get {
+    struct chunk_id id; /* in */
+    /* rc 0: *data is the callee's: move it away (and zero it), or it is freed after the callback.
+     * ERR_NOT_FOUND; ERR_CORRUPT (damaged: ask a peer, then store_put); ERR_IO. */
+    void (*done)(struct store_get *get, int rc, struct chunk_buf *data);
+    struct store_get *next; /* private from here */
+    struct store *store;
+    struct store_segment *segment;
+    struct chunk_buf data;
+    struct loop_req req;
+    uint64_t offset;
+    uint64_t epoch;
+    uint32_t len, want, got;
+    uint32_t tries;
+    int rc;
+};
+int store_get(struct store *s, struct store_get *get) MUST_CHECK; /* ERR_LIMIT, ERR_CLOSED */
+
+struct store_has {
+    const struct chunk_id *ids; /* in: borrowed until done */
+    uint32_t count;             /* in: 1 .. STORE_HAS_MAX */
+    bool keep;     /* in: those present count as put now, so a sender may skip sending them */
+    bool *present; /* out: count entries, borrowed until done */
+    void (*done)(struct store_has *has, int rc);
+    struct store_has *next; /* private from here */
+    struct store *store;
+    uint32_t open;
+    int rc;
+};
+#define STORE_HAS_MAX 4096u
+int store_has(struct store *s, struct store_has *has) MUST_CHECK; /* ERR_LIMIT, ERR_CLOSED */
+
+struct store_stats {
+    uint64_t chunks;     /* held */
+    uint64_t live_bytes; /* of their records, sealed */
+    uint64_t file_bytes; /* of all segments */
+    uint64_t free_bytes; /* that puts may still use, by the file system and the reserve */
+    uint64_t segments;
+    uint64_t damaged; /* known now */
+    uint64_t epoch;
+    uint64_t puts, dedups, gets, groups; /* since open */
+    uint64_t scrubbed_bytes, compacted_bytes;
+};
+void store_stats(const struct store *s, struct store_stats *ret);
+
+/* ---- garbage (see data/gc.h) ---- */
+/* The epoch that puts carry; grows by one with each pass and with each open. */
+uint64_t store_epoch(const struct store *s);
+uint64_t store_epoch_advance(struct store *s); /* returns the new one */
+/* Deletes every chunk with epoch < before for which keep() says no, and that was not put or kept
+ * meanwhile. */
+struct store_sweep {
+    uint64_t before;                                    /* in */
+    bool (*keep)(void *ctx, const struct chunk_id *id); /* in: pool thread */
+    void *ctx;
+    void (*done)(struct store_sweep *sweep, int rc);
+    uint64_t chunks, bytes; /* out: deleted */
+    struct store *store;    /* private */
+};
+int store_sweep(struct store *s,
+                struct store_sweep *sweep) MUST_CHECK; /* ERR_BUSY: one at a time */
+
+/* ---- upkeep ---- */
+/* Reads the next chunks in id order, about budget_bytes, and checks them; then done. Damage goes to
+ * on_damaged. The owner decides how often. */
+struct store_scrub {
+    uint64_t budget_bytes; /* in */
+    void (*done)(struct store_scrub *scrub, int rc);
+    uint64_t chunks, bytes, damaged; /* out: of this step */
+    bool wrapped;                    /* out: the end was reached, next is the start */
+    struct store *store;             /* private */
+};
+int store_scrub(struct store *s, struct store_scrub *scrub) MUST_CHECK; /* ERR_BUSY */
+/* Takes the segment with the least live data, if that is below live_percent of its size, copies
+ * what lives to the end, brings the index down to disk, and only then removes the file. Gets go on
+ * meanwhile. */
+struct store_compact {
+    unsigned live_percent; /* in: 50 is a good value; 0 = 50 */
+    void (*done)(struct store_compact *compact, int rc);
+    uint64_t moved_bytes, freed_bytes; /* out */
+    bool nothing;                      /* out: no segment qualified */
+    struct store *store;               /* private */
+};
+int store_compact(struct store *s, struct store_compact *compact) MUST_CHECK; /* ERR_BUSY */
+
+#endif
