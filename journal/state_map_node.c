@@ -142,6 +142,9 @@ static int tail_cmp(struct slice a, struct slice b, size_t skip)
 uint32_t state_map_keys_find(const struct state_map_keys *k, struct slice key, bool *ret_equal)
 {
     *ret_equal = false;
+    /* The search below would meet the node's cache lines one after the other. */
+    for (uint32_t i = 0; i < k->count; i += 64 / sizeof k->heads[0])
+        __builtin_prefetch(&k->heads[i]);
     size_t plen = k->prefix_len;
     if (plen > 0) {
         size_t len = MIN(plen, key.len);

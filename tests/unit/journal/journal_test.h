@@ -26,8 +26,7 @@ static inline char *scratch_new(void)
     return path;
 }
 
-static inline int scratch_unlink(const char *path, const struct stat *st, int type,
-                                 struct FTW *ftw)
+static inline int scratch_unlink(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
     (void)type;
