@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -154,7 +155,9 @@ static void ring_enable(struct loop *loop)
 {
     if (!loop->ring_disabled)
         return;
-    int rc = io_uring_enable_rings(&loop->ring);
+    /* liburing 2.3 declares io_uring_enable_rings() but does not export it. */
+    long rc =
+        syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
     ASSERT(rc == 0);
     loop->ring_disabled = false;
 }
