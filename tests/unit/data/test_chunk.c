@@ -1,0 +1,251 @@
+/* The pipeline: round trips over sizes and kinds of data, determinism, and that no change of any
+ * byte, of the id or of the key goes unnoticed (P8). */
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "data/chunk.h"
+
+static const uint8_t fs_key[FS_KEY_BYTES] = {1, 2, 3};
+
+static struct pipeline *pipeline_of(uint8_t first, enum chunk_cipher cipher)
+{
+    uint8_t key[FS_KEY_BYTES];
+    memcpy(key, fs_key, sizeof key);
+    key[0] = first;
+    struct fs_keys keys;
+    fs_keys_derive(key, &keys);
+    struct pipeline *p = NULL;
+    assert_int_equal(pipeline_new(&p, &keys, cipher), 0);
+    fs_keys_wipe(&keys);
+    return p;
+}
+
+enum kind {
+    RANDOM,
+    TEXT,
+    ZEROS,
+    HALF, /* text first, random after: the trial says yes, the whole may say no */
+    KIND_COUNT
+};
+
+static uint8_t *data_of(enum kind kind, size_t len, uint64_t seed)
+{
+    struct rng rng;
+    rng_seed(&rng, seed);
+    uint8_t *b = mem_calloc(len + 1, 1);
+    for (size_t i = 0; i < len; i++) {
+        bool text = kind == TEXT || (kind == HALF && i < len / 50);
+        if (text)
+            b[i] = (uint8_t)("the quick brown fox "[(i + (i >> 7)) % 20]);
+        else if (kind != ZEROS)
+            b[i] = (uint8_t)rng_next(&rng);
+    }
+    return b;
+}
+
+static const size_t sizes[] = {
+    1, 2, 15, 16, 17, 4096, 65535, 65536, 65537, 131072, 1000000, 1u << 20, LIMIT_CHUNK_BYTES};
+
+static void round_trip(enum chunk_cipher cipher)
+{
+    struct pipeline *p = pipeline_of(1, cipher);
+    struct pipeline *q = pipeline_of(1, CHUNK_CIPHER_AUTO);
+    struct buf sealed = {0};
+    struct buf again = {0};
+    struct buf plain = {0};
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+            uint8_t *data = data_of(kind, sizes[i], i);
+            struct chunk_id id;
+            struct chunk_id id_again;
+            buf_clear(&sealed);
+            buf_clear(&again);
+            buf_clear(&plain);
+            buf_append(&plain, "before", 6); /* results are appended */
+            assert_int_equal(chunk_seal(p, slice_of(data, sizes[i]), &sealed, &id), 0);
+            assert_int_equal(chunk_seal(p, slice_of(data, sizes[i]), &again, &id_again), 0);
+            assert_true(chunk_id_equal(&id, &id_again));
+            assert_true(slice_equal(buf_slice(&sealed), buf_slice(&again)));
+            assert_true(sealed.len <= sizes[i] + CHUNK_OVERHEAD_BYTES);
+            struct chunk_info info;
+            assert_int_equal(chunk_info_decode(buf_slice(&sealed), &info), 0);
+            assert_int_equal(info.plain_len, sizes[i]);
+            if (kind == TEXT && sizes[i] >= 4096)
+                assert_true(info.compressed);
+            if (kind == RANDOM)
+                assert_false(info.compressed);
+            assert_int_equal(chunk_open(q, &id, buf_slice(&sealed), &plain), 0);
+            assert_int_equal(plain.len, sizes[i] + 6);
+            assert_memory_equal(plain.ptr + 6, data, sizes[i]);
+            mem_free(data);
+        }
+    }
+    buf_deinit(&sealed);
+    buf_deinit(&again);
+    buf_deinit(&plain);
+    pipeline_free(p);
+    pipeline_free(q);
+}
+
+static void test_round_trip_aes(void **state)
+{
+    (void)state;
+    round_trip(CHUNK_CIPHER_AES);
+}
+
+static void test_round_trip_xchacha(void **state)
+{
+    (void)state;
+    round_trip(CHUNK_CIPHER_XCHACHA);
+}
+
+static void test_bad_lengths_are_invalid(void **state)
+{
+    (void)state;
+    struct pipeline *p = pipeline_of(1, CHUNK_CIPHER_AUTO);
+    struct chunk_id id;
+    struct buf out = {0};
+    uint8_t *big = mem_calloc(LIMIT_CHUNK_BYTES + 1, 1);
+    assert_int_equal(chunk_seal(p, slice_of(big, 0), &out, &id), ERR_INVALID);
+    assert_int_equal(chunk_seal(p, slice_of(big, LIMIT_CHUNK_BYTES + 1), &out, &id), ERR_INVALID);
+    assert_int_equal(chunk_hash(p, slice_of(big, 0), &id), ERR_INVALID);
+    assert_int_equal(out.len, 0);
+    size_t len = 0;
+    assert_int_equal(chunk_seal(p, slice_of(big, 100), &out, &id), 0);
+    assert_int_equal(chunk_open_into(p, &id, buf_slice(&out), big, 99, &len), ERR_TOO_BIG);
+    assert_int_equal(chunk_open_into(p, &id, buf_slice(&out), big, 100, &len), 0);
+    assert_int_equal(len, 100);
+    mem_free(big);
+    buf_deinit(&out);
+    pipeline_free(p);
+}
+
+/* Every bit of every byte of the sealed form and of the id; all truncations; bytes added. */
+static void tamper(enum chunk_cipher cipher, enum kind kind)
+{
+    struct pipeline *p = pipeline_of(1, cipher);
+    struct pipeline *other = pipeline_of(9, cipher);
+    size_t len = kind == RANDOM ? 300 : 3000;
+    uint8_t *data = data_of(kind, len, 3);
+    struct buf sealed = {0};
+    struct buf plain = {0};
+    struct chunk_id id;
+    assert_int_equal(chunk_seal(p, slice_of(data, len), &sealed, &id), 0);
+    for (size_t i = 0; i < sealed.len * 8; i++) {
+        sealed.ptr[i / 8] ^= (uint8_t)(1u << (i % 8));
+        int rc = chunk_open(p, &id, buf_slice(&sealed), &plain);
+        if (i / 8 == 4)
+            assert_int_equal(rc, ERR_VERSION);
+        else
+            assert_int_equal(err_class(rc), ERR_CLASS_CORRUPT);
+        assert_int_equal(plain.len, 0);
+        sealed.ptr[i / 8] ^= (uint8_t)(1u << (i % 8));
+    }
+    for (size_t i = 0; i < sizeof id.b * 8; i++) {
+        id.b[i / 8] ^= (uint8_t)(1u << (i % 8));
+        assert_int_equal(chunk_open(p, &id, buf_slice(&sealed), &plain), ERR_CORRUPT);
+        id.b[i / 8] ^= (uint8_t)(1u << (i % 8));
+    }
+    for (size_t n = 0; n < sealed.len; n++)
+        assert_int_equal(chunk_open(p, &id, slice_of(sealed.ptr, n), &plain), ERR_TRUNCATED);
+    assert_int_equal(chunk_open(other, &id, buf_slice(&sealed), &plain), ERR_CORRUPT);
+    assert_int_equal(chunk_open(p, &id, buf_slice(&sealed), &plain), 0);
+    buf_append(&sealed, "", 1);
+    assert_int_equal(chunk_open(p, &id, buf_slice(&sealed), &plain), ERR_MALFORMED);
+    mem_free(data);
+    buf_deinit(&sealed);
+    buf_deinit(&plain);
+    pipeline_free(p);
+    pipeline_free(other);
+}
+
+static void test_tampering_is_detected(void **state)
+{
+    (void)state;
+    tamper(CHUNK_CIPHER_AES, RANDOM);
+    tamper(CHUNK_CIPHER_AES, TEXT);
+    tamper(CHUNK_CIPHER_XCHACHA, RANDOM);
+    tamper(CHUNK_CIPHER_XCHACHA, TEXT);
+}
+
+/* Whoever holds the key but seals other bytes under an id is found out by the id alone (P8). */
+static void test_wrong_content_under_an_id_is_corrupt(void **state)
+{
+    (void)state;
+    struct pipeline *p = pipeline_of(1, CHUNK_CIPHER_AUTO);
+    struct chunk_id id;
+    struct buf sealed = {0};
+    struct buf plain = {0};
+    assert_int_equal(chunk_hash(p, slice_str("right"), &id), 0);
+    assert_int_equal(chunk_seal_as(p, &id, slice_str("wrong"), &sealed), 0);
+    assert_int_equal(chunk_open(p, &id, buf_slice(&sealed), &plain), ERR_CORRUPT);
+    buf_deinit(&sealed);
+    buf_deinit(&plain);
+    pipeline_free(p);
+}
+
+/* Ids and sealed bytes depend on the file system's key; the keys differ among themselves. The
+ * values are fixed for ever: a golden id. */
+static void test_keys_are_separate_and_fixed(void **state)
+{
+    (void)state;
+    struct fs_keys keys;
+    fs_keys_derive(fs_key, &keys);
+    assert_memory_not_equal(keys.hash, keys.chunk, 32);
+    assert_memory_not_equal(keys.hash, keys.name, 32);
+    assert_memory_not_equal(keys.chunk, keys.name, 32);
+    struct pipeline *p = pipeline_of(1, CHUNK_CIPHER_AES);
+    struct pipeline *q = pipeline_of(2, CHUNK_CIPHER_AES);
+    struct chunk_id a;
+    struct chunk_id b;
+    struct buf sealed = {0};
+    assert_int_equal(chunk_seal(p, slice_str("golden"), &sealed, &a), 0);
+    assert_int_equal(chunk_hash(q, slice_str("golden"), &b), 0);
+    assert_false(chunk_id_equal(&a, &b));
+    char text[CHUNK_ID_TEXT_LEN + 1];
+    chunk_id_to_text(&a, text);
+    assert_string_equal(text, "2b5bdbad496b3a2ea33f015a5c3f7a8f861935df785d59835dfbc735c9e3b169");
+    char sealed_text[200] = "";
+    for (size_t i = 0; i < sealed.len; i++)
+        snprintf(sealed_text + 2 * i, 3, "%02x", sealed.ptr[i]);
+    assert_string_equal(sealed_text, "43464b310100000006000000060000000000000000000000200503bb6284f"
+                                     "39a54d9859cd12d12ef4fb5b22a1bdb");
+    buf_deinit(&sealed);
+    pipeline_free(p);
+    pipeline_free(q);
+}
+
+static void test_block_trim(void **state)
+{
+    (void)state;
+    uint8_t block[1000] = {0};
+    assert_int_equal(block_trim(block, 0), 0);
+    assert_int_equal(block_trim(block, sizeof block), 0);
+    for (size_t at = 0; at < sizeof block; at++) {
+        block[at] = 1;
+        for (size_t len = at; len < MIN(sizeof block, at + 20); len++)
+            assert_int_equal(block_trim(block, len), len > at ? at + 1 : 0);
+        assert_int_equal(block_trim(block, sizeof block), at + 1);
+        block[at] = 0;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip_aes),
+        cmocka_unit_test(test_round_trip_xchacha),
+        cmocka_unit_test(test_bad_lengths_are_invalid),
+        cmocka_unit_test(test_tampering_is_detected),
+        cmocka_unit_test(test_wrong_content_under_an_id_is_corrupt),
+        cmocka_unit_test(test_keys_are_separate_and_fixed),
+        cmocka_unit_test(test_block_trim),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
