@@ -1,0 +1,180 @@
+/* What clients and nodes of a site say to each other: requests, replies, pushes.
+ *
+ * One struct for all requests and one for all replies; on the wire a msgpack map of small integer
+ * tags, only the fields that are set. Unknown tags are skipped (newer peers), missing ones read as
+ * zero. Bulk data (chunks) travels in the frame's bulk part.
+ *
+ * Exactly once: a request that changes something carries (session, number), number > 0 and unique
+ * per session; a client that lost its connection repeats it with the same number on a new
+ * connection and gets the first answer. `acked` tells up to which number all replies have arrived.
+ *
+ * Threads: any; pure. */
+#ifndef SITE_PROTO_H
+#define SITE_PROTO_H
+
+#include "journal/op.h"
+
+enum rpc_type {
+    RPC_HELLO = 1,      /* session (0: open a new one); flags HELLO_PUSH for the push connection.
+                           reply: session, site_id, site name, root, shard_count, fs keys (bulk:
+                           32 bytes), flags */
+    RPC_LOOKUP,         /* oid = parent, name -> attr (name "." = attr of oid; ".." = parent) */
+    RPC_GETATTR,        /* oid -> attr */
+    RPC_RESOLVE_INO,    /* size = 64-bit inode number -> attr (for file handles) */
+    RPC_SETATTR,        /* oid, set mask + values -> attr */
+    RPC_CREATE,         /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
+                           text = symlink target, rdev -> attr; also mknod, symlink */
+    RPC_MKDIR,          /* oid = parent, name, mode, umask, uid, gid -> attr */
+    RPC_LINK,           /* oid = file, oid2 = new parent, name -> attr */
+    RPC_UNLINK,         /* oid = parent, name */
+    RPC_RMDIR,
+    RPC_RENAME,         /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux) */
+    RPC_READDIR,        /* oid, name = after, count -> entries (with attr: readdirplus) */
+    RPC_OPEN,           /* oid, flags -> attr, content; the session holds the file from now on */
+    RPC_CLOSE,          /* oid: one RPC_OPEN (or CREATE) less. Never fails. */
+    RPC_CONTENT,        /* oid -> attr + content: the current version */
+    RPC_COMMIT,         /* oid, base = version dot it is based on, content, mtime_ns, flags
+                           COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
+                           of what is there now */
+    RPC_SETXATTR,       /* oid, name, data, flags XATTR_CREATE/REPLACE */
+    RPC_GETXATTR,       /* oid, name -> data */
+    RPC_LISTXATTR,      /* oid -> data: names, each with its NUL */
+    RPC_REMOVEXATTR,
+    RPC_READLINK,       /* oid -> data */
+    RPC_LOCK,           /* oid, lock -> rc (ERR_WOULD_BLOCK), or with LOCK_WAIT: flags REPLY_QUEUED,
+                           and a PUSH_LOCK_GRANTED with this number later */
+    RPC_LOCK_TEST,      /* oid, lock -> lock */
+    RPC_LOCK_CANCEL,    /* number2 = the waiting request's number */
+    RPC_STATFS,         /* -> statfs */
+    RPC_SYNC,           /* oid or none: everything acknowledged before is durable when it returns */
+    RPC_FORGET,         /* oids: the mount dropped them from its caches */
+    RPC_CHUNK_PUT,      /* chunk = id, bulk = sealed bytes; reply when durable */
+    RPC_CHUNK_GET,      /* chunk = id -> bulk; the node fetches from peers what it has not */
+    RPC_CHUNK_HAS,      /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
+    RPC_INVAL_ACK,      /* push connection: number2 = the push's id */
+    RPC_PING,
+    RPC_ADMIN,          /* data = JSON request -> data = JSON reply (command line, status) */
+    RPC_TYPE_END,
+
+    PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
+    PUSH_LOCK_GRANTED      /* number2 = number of the RPC_LOCK request; rc */
+};
+
+#define HELLO_PUSH 1u
+#define HELLO_ADMIN 2u         /* command line: no session */
+#define COMMIT_KILL_SETID 1u   /* clear set-id bits and capabilities (writer without privilege) */
+#define COMMIT_KEEP_SETID 2u
+#define COMMIT_APPEND 4u       /* informational */
+#define REPLY_QUEUED 1u
+#define LOCK_WAIT 1u
+#define LOCK_FLOCK 2u          /* whole-file flock; otherwise POSIX record lock */
+
+/* Bits of fs_request.set: which of the values apply (SETATTR). */
+#define SET_MODE 1u
+#define SET_UID 2u
+#define SET_GID 4u
+#define SET_SIZE 8u            /* truncate or extend; the server makes inline and manifest cuts that
+                                  need no data; otherwise ERR_NOT_SUPPORTED and the client commits */
+#define SET_ATIME 16u
+#define SET_MTIME 32u
+#define SET_ATIME_NOW 64u
+#define SET_MTIME_NOW 128u
+#define SET_KILL_SETID 256u    /* with SET_UID/SET_GID/SET_SIZE by an unprivileged caller */
+#define SET_CTIME 512u         /* nothing but ctime */
+
+struct fs_lock {
+    uint64_t owner;            /* of the kernel, unique within the session */
+    uint64_t start, end;       /* inclusive; end = UINT64_MAX: to the end */
+    uint32_t pid;
+    uint8_t type;              /* 0 read, 1 write, 2 unlock */
+};
+
+struct fs_attr {
+    struct oid oid;
+    uint64_t ino;              /* 64-bit inode number, stable, derived from the oid */
+    uint32_t mode;             /* with S_IFMT */
+    uint32_t nlink, uid, gid;
+    uint64_t rdev, size, blocks; /* blocks of 512 */
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    struct dot version;        /* of files: the base for RPC_COMMIT */
+    uint64_t change;           /* differs whenever anything of the object changed */
+    bool has_acl, has_xattr;
+};
+
+struct fs_entry {              /* of a directory; also of an invalidation */
+    struct slice name;
+    struct fs_attr attr;
+    bool has_attr;             /* false: only oid and ino are set */
+};
+struct fs_inval {
+    struct oid oid;            /* object whose attributes (and contents) changed; or parent */
+    struct slice name;         /* not empty: this name in directory `oid`; "*": all names */
+    bool content;
+};
+struct fs_statfs {
+    uint64_t block_bytes, blocks, blocks_free, blocks_available, files, files_free;
+};
+
+struct fs_request {
+    uint64_t session, number, acked;
+    struct oid oid, oid2;
+    struct slice name, name2;
+    uint32_t flags, set;
+    uint32_t mode, umask, uid, gid, pid;
+    uint32_t count;
+    uint8_t kind;              /* enum oid_kind, for CREATE */
+    uint64_t rdev, size, number2;
+    int64_t atime_ns, mtime_ns;
+    struct slice data;
+    struct dot base;
+    bool has_content;
+    struct content content;
+    struct fs_lock lock;
+    uint8_t chunk[32];
+    bool has_chunk;
+    const struct oid *oids;    /* FORGET, in the arena */
+    uint32_t oid_count;
+};
+struct fs_reply {
+    int32_t rc;                /* 0 or a code of base/err.h */
+    struct slice detail;       /* a sentence, may be empty */
+    uint64_t session, number2;
+    uint32_t flags, shard_count;
+    site_id_t site;
+    struct slice name;         /* site name */
+    bool has_attr;
+    struct fs_attr attr;
+    bool has_content;
+    struct content content;
+    struct slice data;
+    bool has_lock;
+    struct fs_lock lock;
+    bool has_statfs;
+    struct fs_statfs statfs;
+    const struct fs_entry *entries; /* in the arena */
+    uint32_t entry_count;
+    bool more;                 /* READDIR: there is more after the last entry */
+    const struct fs_inval *invals; /* PUSH_INVALIDATE */
+    uint32_t inval_count;
+};
+/* Bound on entries and invals of one reply; a READDIR or push that has more is split. */
+#define FS_ENTRIES_MAX 16384u
+/* Names of up to LIMIT_PATH_BYTES pass, so that what is too long for a name gets its POSIX answer
+ * from the server's core. Slices are borrowed from `s`, arrays live in the arena. */
+void fs_request_encode(const struct fs_request *r, struct buf *out);
+int fs_request_decode(struct slice s, struct op_arena *arena, struct fs_request *ret) MUST_CHECK;
+void fs_reply_encode(const struct fs_reply *r, struct buf *out);
+int fs_reply_decode(struct slice s, struct op_arena *arena, struct fs_reply *ret) MUST_CHECK;
+
+/* 64-bit inode numbers, reversible up to a short scan: bit 63 zero; files: shard (8 bits), low 8 bits
+ * of a hash of the site id, 44 bits of counter, kind; directories: a bit, shard, 54 bits of hash.
+ * The root is 1. */
+uint64_t oid_ino(struct oid o);
+/* The other way, for RPC_RESOLVE_INO. Directories: all oids from *ret_first to *ret_last (in the
+ * order of oid_cmp) that oid_ino() maps to `ino` are candidates; false when ino is no directory's. */
+bool ino_dir_range(uint64_t ino, struct oid *ret_first, struct oid *ret_last);
+/* Others: the candidates that `site` may have made, one per kind; 0 when none. */
+#define INO_OIDS_MAX 4u
+unsigned ino_file_oids(uint64_t ino, site_id_t site, struct oid ret[INO_OIDS_MAX]);
+
+#endif
