@@ -93,10 +93,14 @@ struct effect {
     struct oid oid;              /* the object: all kinds */
     struct oid parent;           /* enter, leave, move; birth: in .birth */
     struct slice name;           /* enter, leave, move */
-    const struct dot *dots;      /* leave: entry dots; version: base; bury: life dots */
+    const struct dot *dots;      /* leave: entry dots; version: base; bury: life dots; move: the
+                                  * move that gave the position the issuer saw, if any */
     uint32_t dot_count;
     const struct dot *seen;      /* leave: version dots the deleter knew */
     uint32_t seen_count;
+    struct dot stays;            /* leave: an entry of another name that the issuer knew stays; the
+                                  * object's shard applies it first. none: no such name, or it
+                                  * enters in this operation */
     struct content content;      /* version, fork */
     int64_t mtime_ns;            /* version, fork */
     struct dot loser;            /* fork */
