@@ -33,8 +33,11 @@ struct loop {
     uint64_t now_ns;
     struct timer_heap timers;
     struct loop_defer *defer_first, **defer_last;
-    struct completion *stash; /* completions taken off the ring early */
+    struct loop_defer *defer_running; /* what defers_run() has still to run */
+    struct completion *stash;         /* completions taken off the ring early */
     size_t stash_count, stash_cap;
+    struct completion *stash_running; /* what completions_run() has still to run */
+    size_t stash_running_count;
 
     _Atomic(struct loop_msg *) inbox; /* newest first */
     atomic_bool stop, entered;
@@ -215,11 +218,14 @@ static void completions_run(struct loop *loop)
 {
     /* Callbacks may stash more: those are younger than all that is handled here. */
     struct completion *stash = loop->stash;
-    size_t stash_count = loop->stash_count;
+    loop->stash_running = stash;
+    loop->stash_running_count = loop->stash_count;
     loop->stash = NULL;
     loop->stash_count = loop->stash_cap = 0;
-    for (size_t i = 0; i < stash_count; i++)
-        complete(stash[i]);
+    while (loop->stash_running_count > 0) {
+        loop->stash_running_count--;
+        complete(*loop->stash_running++);
+    }
     mem_free(stash);
 
     struct io_uring_cqe *cqe;
@@ -230,6 +236,36 @@ static void completions_run(struct loop *loop)
             .req = io_uring_cqe_get_data(cqe), .res = cqe->res, .flags = cqe->flags};
         io_uring_cqe_seen(&loop->ring, cqe);
         complete(c);
+    }
+}
+
+/* Takes the request's completion out of the list; NULL marks it as taken. */
+static bool
+completion_take(struct completion *list, size_t count, const struct loop_req *req, int *ret_res)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].req != req)
+            continue;
+        list[i].req = NULL;
+        *ret_res = list[i].res;
+        return true;
+    }
+    return false;
+}
+
+int loop_await(struct loop *loop, struct loop_req *req)
+{
+    ASSERT(loop_here(loop));
+    ring_enable(loop);
+    int res;
+    if (completion_take(loop->stash_running, loop->stash_running_count, req, &res))
+        return res;
+    for (;;) {
+        completions_stash(loop);
+        if (completion_take(loop->stash, loop->stash_count, req, &res))
+            return res;
+        int rc = io_uring_submit_and_wait(&loop->ring, 1);
+        ASSERT(rc >= 0 || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN);
     }
 }
 
@@ -333,14 +369,41 @@ void loop_defer(struct loop *loop, struct loop_defer *d)
     loop->defer_last = &d->next;
 }
 
+static bool defer_unlink(struct loop_defer **at, struct loop_defer *d)
+{
+    while (*at != NULL && *at != d)
+        at = &(*at)->next;
+    if (*at == NULL)
+        return false;
+    *at = d->next;
+    return true;
+}
+
+void loop_undefer(struct loop *loop, struct loop_defer *d)
+{
+    ASSERT(loop_here(loop));
+    if (!d->queued)
+        return;
+    if (defer_unlink(&loop->defer_first, d)) {
+        loop->defer_last = &loop->defer_first;
+        while (*loop->defer_last != NULL)
+            loop->defer_last = &(*loop->defer_last)->next;
+    } else {
+        bool found = defer_unlink(&loop->defer_running, d);
+        ASSERT(found);
+    }
+    d->next = NULL;
+    d->queued = false;
+}
+
 static void defers_run(struct loop *loop)
 {
-    struct loop_defer *first = loop->defer_first;
+    loop->defer_running = loop->defer_first;
     loop->defer_first = NULL;
     loop->defer_last = &loop->defer_first;
-    while (first != NULL) {
-        struct loop_defer *d = first;
-        first = d->next;
+    while (loop->defer_running != NULL) {
+        struct loop_defer *d = loop->defer_running;
+        loop->defer_running = d->next;
         d->next = NULL;
         d->queued = false;
         d->run(d);

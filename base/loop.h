@@ -57,11 +57,16 @@ struct io_uring_sqe *loop_sqe(struct loop *loop);
 void loop_sqe_room(struct loop *loop, uint32_t count);
 void loop_sqe_bind(struct io_uring_sqe *sqe, struct loop_req *req); /* after io_uring_prep_* */
 struct io_uring *loop_ring(struct loop *loop);
+/* Blocks until this request's completion is there and takes it: done() will not run for it, other
+ * completions wait for their turn. For closing an object whose buffer the kernel still uses, and
+ * for the rare step that cannot go on without it. Returns the CQE's result. */
+int loop_await(struct loop *loop, struct loop_req *req);
 
 void loop_timer_start(struct loop *loop, struct loop_timer *t, uint64_t deadline_ns); /* or move */
 void loop_timer_stop(struct loop *loop, struct loop_timer *t);
 void loop_post(struct loop *loop, struct loop_msg *msg);  /* any thread, in order */
 void loop_defer(struct loop *loop, struct loop_defer *d); /* no effect while queued */
+void loop_undefer(struct loop *loop, struct loop_defer *d); /* no effect unless queued */
 
 /* Bounded pool of threads for work that blocks or burns CPU. */
 struct pool;

@@ -450,6 +450,83 @@ static void test_loop_defer_inside_itself_runs_next_turn(void **state)
     assert_int_equal(d.runs, 10);
 }
 
+/* Taking one's deferred work back: before the loop looks at it, and while it runs the list. */
+struct undeferred {
+    struct loop_defer defer;
+    struct loop *loop;
+    struct loop_defer *victim;
+    int runs;
+};
+
+static void undeferred_run(struct loop_defer *d)
+{
+    struct undeferred *x = CONTAINER_OF(d, struct undeferred, defer);
+    x->runs++;
+    if (x->victim != NULL)
+        loop_undefer(x->loop, x->victim);
+    loop_stop(x->loop);
+}
+
+static void test_loop_undefer_takes_work_back(void **state)
+{
+    struct fixture *f = *state;
+    struct undeferred d[4];
+    for (int i = 0; i < 4; i++)
+        d[i] = (struct undeferred){.defer = {.run = undeferred_run}, .loop = f->loop};
+    d[1].victim = &d[2].defer;
+    for (int i = 0; i < 3; i++)
+        loop_defer(f->loop, &d[i].defer);
+    loop_undefer(f->loop, &d[0].defer);
+    loop_undefer(f->loop, &d[0].defer);
+    loop_defer(f->loop, &d[3].defer);
+    loop_undefer(f->loop, &d[3].defer);
+    loop_defer(f->loop, &d[3].defer);
+    loop_run(f->loop);
+    assert_int_equal(d[0].runs, 0);
+    assert_int_equal(d[1].runs, 1);
+    assert_int_equal(d[2].runs, 0);
+    assert_int_equal(d[3].runs, 1);
+}
+
+/* Waiting for one request from inside another's completion: the rest still arrive, once. */
+struct awaited {
+    struct loop_req req;
+    struct loop *loop;
+    struct awaited *other;
+    int runs, *left;
+};
+
+static void awaited_done(struct loop_req *req, int res, uint32_t cqe_flags)
+{
+    struct awaited *a = CONTAINER_OF(req, struct awaited, req);
+    (void)cqe_flags;
+    assert_int_equal(res, 0);
+    a->runs++;
+    if (a->other != NULL)
+        assert_int_equal(loop_await(a->loop, &a->other->req), 0);
+    if (--*a->left == 0)
+        loop_stop(a->loop);
+}
+
+static void test_loop_await_takes_one_completion(void **state)
+{
+    struct fixture *f = *state;
+    int left = 19;
+    struct awaited a[22];
+    for (int i = 0; i < 22; i++) {
+        a[i] = (struct awaited){.req = {.done = awaited_done}, .loop = f->loop, .left = &left};
+        struct io_uring_sqe *sqe = loop_sqe(f->loop);
+        io_uring_prep_nop(sqe);
+        loop_sqe_bind(sqe, &a[i].req);
+    }
+    a[0].other = &a[21];
+    a[2].other = &a[7];
+    assert_int_equal(loop_await(f->loop, &a[5].req), 0);
+    loop_run(f->loop);
+    for (int i = 0; i < 22; i++)
+        assert_int_equal(a[i].runs, i == 5 || i == 7 || i == 21 ? 0 : 1);
+}
+
 static void test_loop_free_accepts_null_and_pending_work(void **state)
 {
     struct fixture *f = *state;
@@ -476,6 +553,8 @@ int main(void)
         T(test_loop_request_failure_is_a_negative_errno),
         T(test_loop_defer_runs_once_after_the_completions),
         T(test_loop_defer_inside_itself_runs_next_turn),
+        T(test_loop_undefer_takes_work_back),
+        T(test_loop_await_takes_one_completion),
         T(test_loop_free_accepts_null_and_pending_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
