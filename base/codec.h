@@ -36,7 +36,7 @@ uint64_t dec_u64(struct dec *d);
 uint64_t dec_varint(struct dec *d);
 struct slice dec_bytes(struct dec *d, size_t len_max); /* borrowed from the input */
 void dec_raw(struct dec *d, void *out, size_t len);    /* zeroes out on error */
-struct oid dec_oid(struct dec *d);
+struct oid dec_oid(struct dec *d);                     /* all zero (none) or oid_valid */
 struct dot dec_dot(struct dec *d);
 struct stamp dec_stamp(struct dec *d);
 static inline size_t dec_left(const struct dec *d)

@@ -10,7 +10,8 @@ struct hlc {
 };
 /* A value above all handed out or seen before, and not below the wall clock. */
 uint64_t hlc_next(struct hlc *h, uint64_t wall_ns);
-/* A value from elsewhere was seen: everything handed out later is above it. */
+/* A value from elsewhere was seen: everything handed out later is above it. The caller refuses
+ * values implausibly far ahead first: believing one would drag every later stamp along. */
 void hlc_see(struct hlc *h, uint64_t seen);
 static inline uint64_t hlc_from_wall(uint64_t wall_ns)
 {

@@ -110,7 +110,7 @@ struct oid oid_file(shard_id_t shard, enum oid_kind kind, site_id_t site, uint64
 struct oid oid_dir(shard_id_t shard, const uint8_t hash[12]);
 /* The last four bytes as a number: what conflict names print as eight hex digits. */
 uint32_t oid_short(struct oid o);
-bool oid_valid(struct oid o); /* a known kind, byte 3 zero */
+bool oid_valid(struct oid o); /* a known kind other than none, byte 3 zero */
 
 #define OID_TEXT_LEN 32
 void oid_to_text(struct oid o, char out[OID_TEXT_LEN + 1]);
@@ -128,8 +128,9 @@ struct vv {
         uint64_t seq;
     } at[SITE_COUNT_MAX];
 };
-uint64_t vv_get(const struct vv *v, site_id_t site);               /* 0 when absent */
-int vv_set(struct vv *v, site_id_t site, uint64_t seq) MUST_CHECK; /* ERR_LIMIT when full */
-bool vv_covers(const struct vv *a, const struct vv *b);            /* a >= b everywhere */
+uint64_t vv_get(const struct vv *v, site_id_t site); /* 0 when absent */
+/* ERR_LIMIT when full; seq 0 removes the entry. */
+int vv_set(struct vv *v, site_id_t site, uint64_t seq) MUST_CHECK;
+bool vv_covers(const struct vv *a, const struct vv *b); /* a >= b everywhere */
 
 #endif

@@ -51,7 +51,7 @@ struct slice mp_get_bin(struct mp *m, size_t len_max); /* bin or str; borrowed f
 struct slice mp_get_bin_exact(struct mp *m, size_t len);
 uint32_t mp_get_array(struct mp *m, uint32_t count_max); /* the count; the elements follow */
 uint32_t mp_get_map(struct mp *m, uint32_t count_max);
-struct oid mp_get_oid(struct mp *m); /* checked with oid_valid */
+struct oid mp_get_oid(struct mp *m); /* oid_valid: none is refused */
 struct dot mp_get_dot(struct mp *m);
 struct stamp mp_get_stamp(struct mp *m);
 void mp_skip(struct mp *m); /* one value with all inside, depth <= 32 */
