@@ -64,8 +64,8 @@ int loop_await(struct loop *loop, struct loop_req *req);
 
 void loop_timer_start(struct loop *loop, struct loop_timer *t, uint64_t deadline_ns); /* or move */
 void loop_timer_stop(struct loop *loop, struct loop_timer *t);
-void loop_post(struct loop *loop, struct loop_msg *msg);  /* any thread, in order */
-void loop_defer(struct loop *loop, struct loop_defer *d); /* no effect while queued */
+void loop_post(struct loop *loop, struct loop_msg *msg);    /* any thread, in order */
+void loop_defer(struct loop *loop, struct loop_defer *d);   /* no effect while queued */
 void loop_undefer(struct loop *loop, struct loop_defer *d); /* no effect unless queued */
 
 /* Bounded pool of threads for work that blocks or burns CPU. */

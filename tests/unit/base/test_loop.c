@@ -288,6 +288,32 @@ static void test_loop_run_on_another_thread(void **state)
     assert_false(loop_here(f->loop));
 }
 
+static void *post_main(void *arg)
+{
+    struct count_msg *m = arg;
+    loop_post(m->loop, &m->msg);
+    return NULL;
+}
+
+/* B9. A spinning loop would look at the clock thousands of times while the other thread starts; a
+ * sleeping one looks a few times for each of its turns, however long the start takes. */
+static void test_loop_idle_sleeps_until_it_is_woken(void **state)
+{
+    struct fixture *f = *state;
+    int count = 0, log[1], log_count = 0;
+    pthread_t id;
+    struct count_msg m = {.msg = {.run = count_run}, .loop = f->loop, .count = &count, .limit = 1};
+    struct timed far = {
+        .timer = {.fire = timed_fire}, .loop = f->loop, .log = log, .log_count = &log_count};
+    loop_timer_start(f->loop, &far.timer, 100000 * NS_PER_SEC);
+    uint64_t before_ns = f->clock.now_ns;
+    assert_int_equal(pthread_create(&id, NULL, post_main, &m), 0);
+    loop_run(f->loop);
+    (void)pthread_join(id, NULL);
+    assert_in_range((f->clock.now_ns - before_ns) / f->clock.step_ns, 1, 10);
+    assert_int_equal(log_count, 0);
+}
+
 /* --- requests --- */
 
 struct nop {
@@ -548,6 +574,7 @@ int main(void)
         T(test_loop_post_before_run_and_from_inside),
         T(test_loop_stop_before_run_returns),
         T(test_loop_run_on_another_thread),
+        T(test_loop_idle_sleeps_until_it_is_woken),
         T(test_loop_sqe_more_than_the_ring_holds),
         T(test_loop_sqe_room_keeps_a_chain_together),
         T(test_loop_request_failure_is_a_negative_errno),
