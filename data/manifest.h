@@ -86,7 +86,7 @@ int manifest_data_blocks(struct node_cache *c,
 enum manifest_visit {
     MANIFEST_VISIT_GO,   /* go on, into a node */
     MANIFEST_VISIT_SKIP, /* not below this node; the same as GO for a block */
-    MANIFEST_VISIT_STOP  /* return 0 now; the same id is visited first next time */
+    MANIFEST_VISIT_STOP  /* return 0 now; this id is visited again next time */
 };
 /* level 0: a block, its index in `block`; else a node and the first block below it. */
 typedef enum manifest_visit (*manifest_visit_fn)(void *ctx,
@@ -132,7 +132,8 @@ typedef int (*manifest_put_fn)(void *ctx, const struct chunk_id *id, struct slic
  * if the file grows again: the caller includes the cut block, trimmed and chunked anew, as an
  * extent (manifest_cut_block says which; not needed if its plaintext is short enough already). The
  * same holds for a FROM extent that ends at a `from` size inside a block: the rest of that block is
- * zeros already, by this rule. */
+ * zeros already, by this rule. And if new_size lies inside a block that a FROM or IDS extent
+ * brings, that block must not have bytes beyond it. */
 int manifest_update(struct node_cache *c,
                     struct pipeline *p,
                     const struct manifest *old,
