@@ -41,7 +41,8 @@ int loop_new(struct loop **ret,
              uint32_t ring_entries,
              const struct clock *clock,
              struct err_detail *detail) MUST_CHECK;
-void loop_free(struct loop *loop);             /* after loop_run has returned */
+/* After loop_run has returned. Timers still running become idle: they must not be freed before. */
+void loop_free(struct loop *loop);
 void loop_run(struct loop *loop);              /* until loop_stop */
 void loop_stop(struct loop *loop);             /* any thread */
 uint64_t loop_now_ns(const struct loop *loop); /* mono, refreshed each turn */

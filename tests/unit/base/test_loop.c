@@ -312,6 +312,7 @@ static void test_loop_idle_sleeps_until_it_is_woken(void **state)
     (void)pthread_join(id, NULL);
     assert_in_range((f->clock.now_ns - before_ns) / f->clock.step_ns, 1, 10);
     assert_int_equal(log_count, 0);
+    loop_timer_stop(f->loop, &far.timer);
 }
 
 /* --- requests --- */
