@@ -1,0 +1,212 @@
+/* The journal of one shard: opening, appending, trimming, resetting, closing. See log_int.h for how
+ * the parts fit together. */
+#include "journal/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "journal/log_int.h"
+
+static void defer_run(struct loop_defer *d)
+{
+    log_write_start(CONTAINER_OF(d, struct log, defer));
+}
+
+static void log_free(struct log *log)
+{
+    log_queue_drop(log);
+    log_tail_drop(log);
+    for (size_t i = 0; i < log->segment_count; i++)
+        log_segment_free(log->segments[i]);
+    mem_free(log->segments);
+    log_segment_free(log->spare);
+    if (log->dir_fd >= 0)
+        (void)close(log->dir_fd);
+    (void)pthread_mutex_destroy(&log->lock);
+    mem_free(log->dir);
+    mem_free(log);
+}
+
+int log_open(struct log **ret,
+             const struct log_config *config,
+             struct log_recovery *ret_info,
+             struct err_detail *detail)
+{
+    uint64_t segment_bytes =
+        config->segment_bytes != 0 ? config->segment_bytes : LOG_SEGMENT_BYTES_DEFAULT;
+    segment_bytes = log_block_up(MAX(segment_bytes, 2 * LOG_BLOCK));
+    if (segment_bytes > LOG_SEGMENT_BYTES_MAX - LIMIT_RECORD_BYTES - 2 * LOG_BLOCK) {
+        err_detail_set(detail, "%s: segments of %llu bytes: too large", config->dir,
+                       (unsigned long long)segment_bytes);
+        return ERR_INVALID;
+    }
+    ASSERT(config->on_durable != NULL && config->loop != NULL);
+    struct log *log = mem_calloc(1, sizeof *log);
+    log->loop = config->loop;
+    log->ctx = config->ctx;
+    log->on_durable = config->on_durable;
+    log->on_failed = config->on_failed;
+    log->dir = mem_strdup(config->dir);
+    log->no_sync = config->no_sync;
+    log->direct = !config->no_sync;
+    log->segment_bytes = segment_bytes;
+    log->epoch = config->epoch;
+    log->queue_last = &log->queue_first;
+    log->tail_last = &log->tail_first;
+    log->defer.run = defer_run;
+    (void)pthread_mutex_init(&log->lock, NULL);
+
+    int rc = 0;
+    log->dir_fd = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->dir_fd < 0) {
+        err_detail_set(detail, "%s: cannot open the directory: %s", config->dir, strerror(errno));
+        rc = err_from_errno(errno);
+    }
+    if (rc == 0)
+        rc = log_recover(log, ret_info, detail);
+    if (rc != 0) {
+        log_free(log);
+        return rc;
+    }
+    *ret = log;
+    return 0;
+}
+
+void log_close(struct log *log)
+{
+    if (log == NULL)
+        return;
+    ASSERT(loop_here(log->loop));
+    log->closing = true;
+    log_write_finish(log, true);
+    log_prepare_finish(log);
+    loop_undefer(log->loop, &log->defer);
+    log_free(log);
+}
+
+/* ---- appending ---- */
+
+/* A batch with room for a record of so many bytes becomes `filling`. */
+static int batch_for(struct log *log, size_t bytes)
+{
+    struct log_batch *batch = log->filling;
+    if (batch != NULL) {
+        size_t room = batch->len - batch->head_bytes < LOG_WRITE_BYTES_MAX
+                          ? LOG_WRITE_BYTES_MAX - (batch->len - batch->head_bytes)
+                          : 0;
+        if (bytes <= room && batch->offset + batch->len + bytes <= batch->segment->bytes)
+            return 0;
+        log_seal(log);
+    }
+    if (MAX(log->offset, LOG_BLOCK) + bytes > log_segment_current(log)->bytes) {
+        int rc = log_segment_next(log, bytes);
+        if (rc != 0)
+            return rc;
+    }
+    log->filling = log_batch_new(log_segment_current(log), log->offset, log->last + 1);
+    return 0;
+}
+
+int log_append(struct log *log, const struct slice *parts, size_t part_count, uint64_t *ret_index)
+{
+    ASSERT(loop_here(log->loop));
+    if (log->failed)
+        return ERR_FATAL;
+    if (log->closing)
+        return ERR_CLOSED;
+    size_t len = 0;
+    for (size_t i = 0; i < part_count; i++) {
+        if (parts[i].len > LIMIT_RECORD_BYTES - len)
+            return ERR_TOO_BIG;
+        len += parts[i].len;
+    }
+    if (len == 0)
+        return ERR_INVALID;
+    int rc = batch_for(log, log_record_bytes(len));
+    if (rc != 0)
+        return rc;
+    log_batch_append(log, log->filling, parts, part_count, len);
+    log->last++;
+    ASSERT_EQ(log->filling->last, log->last);
+    loop_defer(log->loop, &log->defer);
+    *ret_index = log->last;
+    return 0;
+}
+
+uint64_t log_last(const struct log *log)
+{
+    return log->last;
+}
+
+uint64_t log_durable(const struct log *log)
+{
+    return atomic_load_explicit(&log->durable, memory_order_acquire);
+}
+
+uint64_t log_first(const struct log *log)
+{
+    return atomic_load_explicit(&log->first, memory_order_acquire);
+}
+
+uint64_t log_bytes(const struct log *log)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < log->segment_count; i++)
+        bytes += log->segments[i]->bytes;
+    return bytes;
+}
+
+/* ---- giving up the past ---- */
+
+void log_trim(struct log *log, uint64_t keep_from)
+{
+    ASSERT(loop_here(log->loop));
+    keep_from = MIN(keep_from, log_durable(log) + 1);
+    while (log->segment_count > 1 && log->segments[1]->first <= keep_from) {
+        /* Readers must know before the file changes. */
+        uint64_t first = log_first(log);
+        atomic_store_explicit(&log->first, log->segments[1]->first, memory_order_release);
+        if (log_segment_retire(log) != 0) {
+            atomic_store_explicit(&log->first, first, memory_order_release);
+            return; /* the next trim tries again */
+        }
+    }
+}
+
+int log_reset(struct log *log, uint64_t next)
+{
+    ASSERT(loop_here(log->loop) && next >= 1);
+    log_write_finish(log, false);
+    if (log->failed)
+        return ERR_FATAL;
+    int rc = log_spare_make(log, log->segment_bytes);
+    if (rc != 0)
+        return rc;
+    struct log_segment *segment = log->spare;
+    log->spare = NULL;
+    segment->first = next;
+    rc = log_segment_write_header(log, segment, LOG_HEADER_RESET);
+    if (rc != 0) {
+        /* The header may be on disk all the same: what was appended now could vanish behind it. */
+        log_segment_free(segment);
+        log->failed = true;
+        return err_from_errno(rc);
+    }
+    /* From here on the log starts at `next`, whatever happens to the old files. */
+    log_queue_drop(log);
+    log_tail_drop(log);
+    log_segment_add(log, segment);
+    log->offset = segment->end;
+    log->last = next - 1;
+    atomic_store_explicit(&log->first, next, memory_order_release);
+    atomic_store_explicit(&log->durable, next - 1, memory_order_release);
+    while (rc == 0 && log->segment_count > 1)
+        rc = log_segment_retire(log);
+    if (rc == 0)
+        rc = log_dir_sync(log);
+    return rc == 0 ? 0 : err_from_errno(rc);
+}
