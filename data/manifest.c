@@ -140,7 +140,7 @@ seek_in(const struct seek *s, unsigned level, uint64_t idx, const struct subtree
     }
     ASSERT(level > 0); /* one block is all or nothing */
     const struct node *n = NULL;
-    int rc = node_load(s->c, &t->id, level, &n, s->missing);
+    int rc = node_load(s->c, &t->id, level, t->blocks, &n, s->missing);
     unsigned i = s->from > start ? (unsigned)((s->from - start) >> (NODE_BITS * (level - 1))) : 0;
     for (; rc == 0 && *ret == NOT_FOUND && i < MANIFEST_FANOUT; i++) {
         struct subtree child = node_child(n, i);
@@ -200,7 +200,7 @@ static int walk_in(struct walk *w, unsigned level, uint64_t idx, const struct ch
 static int walk_children(struct walk *w, unsigned level, uint64_t idx, const struct chunk_id *id)
 {
     const struct node *n = NULL;
-    int rc = node_load(w->c, id, level, &n, w->missing);
+    int rc = node_load(w->c, id, level, 0, &n, w->missing);
     if (rc != 0)
         return rc;
     uint64_t start = idx << (NODE_BITS * level);

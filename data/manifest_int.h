@@ -45,10 +45,13 @@ static inline uint64_t level_span(unsigned level) /* blocks below a node of this
 /* ---- finding nodes of one manifest ---- */
 void missing_begin(struct node_cache *c, struct chunk_ids *missing);
 void missing_add(struct node_cache *c, struct chunk_ids *missing, const struct chunk_id *id);
-/* The node `id`, which must be of this level. ERR_AGAIN: added to missing. */
+/* The node `id`, which must be of this level and, unless `blocks` is 0 (unknown), have as many
+ * blocks as its parent says: so a search that the counts promise to succeed does, and cannot be
+ * sent through a tree of lies. ERR_AGAIN: added to missing. */
 int node_load(struct node_cache *c,
               const struct chunk_id *id,
               unsigned level,
+              uint64_t blocks,
               const struct node **ret,
               struct chunk_ids *missing) MUST_CHECK;
 /* The node of `level` (1..height) and index `idx`; NULL where there are only holes. */

@@ -182,6 +182,7 @@ void missing_add(struct node_cache *c, struct chunk_ids *missing, const struct c
 int node_load(struct node_cache *c,
               const struct chunk_id *id,
               unsigned level,
+              uint64_t blocks,
               const struct node **ret,
               struct chunk_ids *missing)
 {
@@ -190,7 +191,7 @@ int node_load(struct node_cache *c,
         missing_add(c, missing, id);
         return ERR_AGAIN;
     }
-    if (n->level != level)
+    if (n->level != level || (blocks != 0 && n->blocks != blocks))
         return ERR_MALFORMED;
     if (c->newest != n) {
         unlink_node(c, n);
@@ -212,19 +213,19 @@ int tree_node(struct node_cache *c,
     *ret = NULL;
     if (idx >= (uint64_t)1 << (NODE_BITS * (height - level)))
         return 0;
-    struct chunk_id id = m->root;
+    struct subtree t = {.id = m->root};
     for (unsigned at = height;; at--) {
-        if (chunk_id_is_hole(&id))
+        if (chunk_id_is_hole(&t.id))
             return 0;
         const struct node *n = NULL;
-        int rc = node_load(c, &id, at, &n, missing);
+        int rc = node_load(c, &t.id, at, t.blocks, &n, missing);
         if (rc != 0)
             return rc;
         if (at == level) {
             *ret = n;
             return 0;
         }
-        id = node_child(n, idx >> (NODE_BITS * (at - level - 1)) & (MANIFEST_FANOUT - 1)).id;
+        t = node_child(n, idx >> (NODE_BITS * (at - level - 1)) & (MANIFEST_FANOUT - 1));
     }
 }
 
@@ -251,7 +252,7 @@ int tree_subtree(struct node_cache *c,
         *ret = (struct subtree){.id = m->root, .blocks = 1};
         return 0;
     }
-    int rc = node_load(c, &m->root, height, &n, missing);
+    int rc = node_load(c, &m->root, height, 0, &n, missing);
     if (rc == 0)
         *ret = (struct subtree){.id = m->root, .blocks = n->blocks};
     return rc;

@@ -190,8 +190,10 @@ static void random_update(struct manifest_disk *d,
         struct manifest_extent e = {.first = at + rng_below(rng, blocks - at)};
         uint64_t most = rng_below(rng, 2) == 0 ? 3 : rng_below(rng, 2) == 0 ? 600 : blocks;
         e.count = 1 + rng_below(rng, MIN(most, blocks - e.first));
+        if (rng_below(rng, 4) == 0)
+            e.count = blocks - e.first;
         e.kind = (enum manifest_extent_kind)rng_below(rng, 3);
-        bool self = rng_below(rng, 2) == 0;
+        bool self = other == f || rng_below(rng, 2) == 0;
         e.from = self ? &old : &other->m;
         const struct model *src = self ? &before : other->model;
         switch (rng_below(rng, 4)) {
