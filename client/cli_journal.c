@@ -1,0 +1,81 @@
+/* claudefs journal: who did what, where and when. */
+#include "client/cli.h"
+
+#include <stdio.h>
+
+static int print_records(const char *dir, const char *command, json_t *request, bool json)
+{
+    json_t *answer = NULL;
+    int code = cli_request(dir, command, request, CLI_ANSWER_MS, &answer);
+    if (code != CLI_OK)
+        return code;
+    json_t *records = cli_array_of(answer, "records");
+    if (json || !records)
+        cli_print_json(answer);
+    else
+        cli_print_table(records, NULL);
+    json_decref(answer);
+    return code;
+}
+
+static int tail(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs journal tail [--count N] [--json] --dir DIR\n"
+        "\n"
+        "Prints the last N operations of the site (20 unless told), its own "
+        "and those of\nother sites that it applied.\n";
+    const char *dir = NULL;
+    uint64_t count = 20;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--count", CLI_UINT, &count, 1, 10000},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
+    const struct cli_syntax syntax = {"journal tail", usage, options, ARRAY_COUNT(options),
+                                      NULL,           0,     0};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    dir = cli_dir(dir, "journal tail");
+    if (!dir)
+        return CLI_USAGE;
+    return print_records(dir, "journal tail",
+                         json_pack("{s:s,s:I}", "verb", "journal.tail", "count", (json_int_t)count),
+                         json);
+}
+
+static int show(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs journal show PATH [--json] --dir DIR\n"
+        "\n"
+        "Prints what the journal still holds of the object at PATH: who, where, when, what. PATH\n"
+        "is the one inside the file system: '/notes/today.txt', without the mount point.\n";
+    const char *words[1], *dir = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
+    const struct cli_syntax syntax = {"journal show", usage, options, ARRAY_COUNT(options),
+                                      words,          1,     1};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    dir = cli_dir(dir, "journal show");
+    if (!dir)
+        return CLI_USAGE;
+    return print_records(dir, "journal show",
+                         json_pack("{s:s,s:s}", "verb", "journal.show", "path", words[0]), json);
+}
+
+int cmd_journal(int argc, char **argv)
+{
+    static const struct cli_command commands[] = {
+        {"tail", tail, "the last operations"},
+        {"show", show, "the history of a path"},
+    };
+    return cli_dispatch("claudefs journal", commands, ARRAY_COUNT(commands), argc, argv);
+}

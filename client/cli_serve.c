@@ -1,0 +1,135 @@
+/* claudefs serve: the daemon of one node, in the foreground, logging to stderr. It says READY=1 to
+ * the service manager when mounts and other sites can connect, and ends on SIGTERM or SIGINT. */
+#include "client/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "site/node.h"
+#include "wan/wan.h"
+
+static struct node *signal_node; /* set before the handler is installed */
+
+static void on_signal(int number)
+{
+    (void)number;
+    int saved = errno;
+    node_stop(signal_node);
+    errno = saved;
+}
+
+/* The protocol of sd_notify(3): a datagram to the socket in NOTIFY_SOCKET, '@' for an abstract one.
+ */
+static void notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t len = path ? strlen(path) : 0;
+    if (len < 2 || len >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@'))
+        return;
+    memcpy(to.sun_path, path, len);
+    if (path[0] == '@')
+        to.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, size) < 0)
+        log_warn(LOG_CLIENT, "notify", "error=%s", strerror(errno));
+    (void)close(fd); /* nothing is buffered in it */
+}
+
+/* RocksDB and segments hold many files open; the usual soft limit of 1024 is for select(2) only. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* as it was will do for small sites */
+    }
+}
+
+static void catch_signals(struct node *n)
+{
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    signal_node = n;
+    (void)sigemptyset(&stop.sa_mask); /* cannot fail, as sigaction with these signals */
+    (void)sigaction(SIGTERM, &stop, NULL);
+    (void)sigaction(SIGINT, &stop, NULL);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    (void)sigaction(SIGHUP, &ignore, NULL);
+}
+
+static int run(const char *dir)
+{
+    struct node *n = NULL;
+    struct wan *w = NULL;
+    struct err_detail d = {{0}};
+    int code = CLI_OK;
+    int rc = node_open(&n, &(struct node_config){.dir = dir, .clock = &clock_os}, &d);
+    if (rc != 0)
+        return cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
+    catch_signals(n);
+    rc = wan_start(&w, n, &d);
+    if (rc != 0) {
+        code = cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
+        node_free(n);
+        return code;
+    }
+    log_info(LOG_SITE, "serving", "site=%s dir=%s pid=%d", node_settings(n)->name, dir,
+             (int)getpid());
+    notify("READY=1");
+    rc = node_run(n);
+    notify("STOPPING=1");
+    wan_stop(w);
+    wan_free(w);
+    if (rc != 0)
+        code = cli_error(cli_exit_of(rc), "serve: site %s stopped: %s: see the log above",
+                         node_settings(n)->name, err_text(rc));
+    else
+        log_info(LOG_SITE, "stopped", "site=%s", node_settings(n)->name);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGTERM, &ignore, NULL); /* the node is about to go */
+    (void)sigaction(SIGINT, &ignore, NULL);
+    node_free(n);
+    return code;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs serve [--log LEVELS] --dir DIR\n"
+        "\n"
+        "Runs the daemon of the site in DIR, in the foreground, with its log on stderr. Ends on\n"
+        "SIGTERM and SIGINT. LEVELS as in 'claudefs log-level'.\n";
+    const char *dir = NULL, *levels = NULL;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--log", CLI_TEXT, &levels, 0, 0},
+    };
+    const struct cli_syntax syntax = {"serve", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    dir = cli_dir(dir, "serve");
+    if (!dir)
+        return CLI_USAGE;
+    if (levels && log_levels_parse(levels) != 0)
+        return cli_error(CLI_USAGE,
+                         "serve: '%s' are no log levels: error, warn, info or debug, or "
+                         "for each part as in 'wan=debug,site=warn'",
+                         levels);
+    raise_file_limit();
+    return run(dir);
+}
