@@ -33,6 +33,9 @@ int site_settings_load(const char *dir, struct site_settings *ret, struct err_de
 int site_settings_save(const char *dir, const struct site_settings *s, struct err_detail *d) MUST_CHECK;
 
 int node_open(struct node **ret, const struct node_config *config, struct err_detail *d) MUST_CHECK;
+/* Listens; from here on requests are served once node_run() turns the loop. */
+int node_start(struct node *n, struct err_detail *d) MUST_CHECK;
+const char *node_exit_detail(const struct node *n); /* why node_run() returned an error */
 int node_run(struct node *n);             /* the loop; returns after node_stop, 0 or why it ended */
 void node_stop(struct node *n);           /* any thread, and signal-safe through an eventfd */
 void node_free(struct node *n);
@@ -85,7 +88,7 @@ struct apply_batch {
      * memory is the caller's again. Errors: ERR_MALFORMED names a bad op in detail. */
     void (*done)(struct apply_batch *b, int rc, const struct err_detail *d);
     struct loop_msg msg;           /* private */
-    uint32_t pending;              /* private */
+    struct node *node;             /* private */
     int rc;                        /* private */
     struct err_detail detail;      /* private */
 };

@@ -1,0 +1,144 @@
+/* Private to site/: one request in progress, from its frame to its reply.
+ *
+ * A handler evaluates the request and returns
+ *   CALL_DONE     the reply is filled in; it goes out when nothing holds it any more (durability,
+ *                 deliveries, other mounts' acknowledgements of invalidations);
+ *   CALL_PARKED   something it needs is latched or not durable: it was queued there and will be
+ *                 evaluated again from the start;
+ *   CALL_HELD     a shell took it over (chunk store, lock queue) and will finish it;
+ *   < 0           the error that is the answer.
+ * Threads: loop. */
+#ifndef SITE_CALL_H
+#define SITE_CALL_H
+
+#include "site/proto.h"
+#include "site/rpc.h"
+#include "site/shard.h"
+
+enum call_outcome {
+    CALL_DONE = 0,
+    CALL_PARKED = 1,
+    CALL_HELD = 2
+};
+#define CALL_LATCHES_MAX 64u
+
+struct node;
+struct call {
+    struct node *n;
+    struct rpc_conn *conn;        /* referenced; NULL: made by the node itself */
+    uint16_t type;
+    uint64_t id;
+    struct buf body, bulk;        /* the request's bytes */
+    struct op_arena arena;
+    struct fs_request req;        /* borrows from body and arena */
+    struct op_builder b;
+    struct fs_reply reply;
+    struct buf keep[3];           /* bytes that the reply refers to */
+    struct slice reply_bulk;
+    unsigned holds;               /* the reply waits while > 0 */
+    bool evaluated;               /* the handler has returned CALL_DONE */
+    int committed_rc;
+    struct {
+        struct shard *shard;
+        uint64_t key;
+    } latches[CALL_LATCHES_MAX];
+    uint32_t latch_count;
+    struct shard_wait wait;       /* parked */
+    struct shard_wait *durable_waits; /* unused entries are freed with the call */
+    struct oid touched[4];        /* what the request itself names: its own mount knows */
+    uint32_t touched_count;
+    struct oid twins[SHOWN_TWINS_MAX]; /* of the object that is changed by oid; posix_touch */
+    struct {
+        struct oid parent;
+        struct slice name;
+    } twin_refs[SHOWN_TWINS_MAX];
+    uint32_t twin_count;
+    struct oid attr_oid;          /* not none: its attributes are read when the reply goes out */
+    struct call *next;            /* run queue */
+    void (*finished)(struct call *c, int rc); /* calls made by the node itself */
+    void *user;
+};
+
+struct shard *node_shard(struct node *n, shard_id_t id);
+struct shard *shard_of(struct node *n, struct oid oid);
+struct merge *merge_of(struct node *n, struct oid oid);
+
+/* ---- evaluation helpers (call.c): 0, CALL_PARKED, or an error ---- */
+/* The name is needed to decide something that `home` will journal. */
+int call_need_name(struct call *c, struct shard *home, struct oid parent, struct slice name);
+int call_need_object(struct call *c, struct shard *home, struct oid oid);
+/* What was read of this key is told to the client: hold the reply until it is durable. */
+void call_show(struct call *c, struct oid oid, struct slice name);
+void call_hold_durable(struct call *c, struct shard *s, uint64_t index);
+/* Latches every name and object that the builder's effects change in shards other than home. */
+int call_latch_effects(struct call *c, struct shard *home);
+void call_latch(struct call *c, struct shard *s, uint64_t key);
+/* Proposes the builder's effects in `home`; latches; the reply is held until all is done. */
+int call_propose(struct call *c, struct shard *home, struct oid result, struct op *ret_op);
+void call_hold(struct call *c);
+void call_release(struct call *c);
+/* Copies bytes so that they live as long as the call. */
+struct slice call_keep(struct call *c, struct slice s);
+
+/* ---- attributes (attr.c) ---- */
+int attr_get(struct node *n, struct oid oid, struct fs_attr *ret);
+/* Content as shown: an orphan's own, or the version's. Slices valid until the next engine call. */
+int content_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+                int64_t *ret_mtime);
+bool orphan_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+                int64_t *ret_mtime);
+int call_reply_attr(struct call *c, struct oid oid);   /* into the reply; holds until durable */
+
+/* ---- POSIX ACLs in Linux xattr form (acl.c): pure ---- */
+bool acl_valid(struct slice acl);
+/* The child's access ACL and mode from the parent's default ACL. *mode in: requested, out: result. */
+void acl_inherit(struct slice default_acl, uint16_t *mode, struct buf *ret_access);
+void acl_chmod(struct slice acl, uint16_t mode, struct buf *ret);
+/* Mode bits of an ACL; *ret_minimal: it says no more than a mode can. */
+void acl_mode(struct slice acl, uint16_t *mode, bool *ret_minimal);
+
+/* ---- handlers by type (posix_*.c, node_*.c) ---- */
+int call_lookup(struct call *c);
+int call_getattr(struct call *c);
+int call_resolve_ino(struct call *c);
+int call_setattr(struct call *c);
+int call_create(struct call *c);
+int call_mkdir(struct call *c);
+int call_link(struct call *c);
+int call_unlink(struct call *c);
+int call_rmdir(struct call *c);
+int call_rename(struct call *c);
+int call_readdir(struct call *c);
+int call_open(struct call *c);
+int call_close(struct call *c);
+int call_content(struct call *c);
+int call_commit(struct call *c);
+int call_setxattr(struct call *c);
+int call_getxattr(struct call *c);
+int call_listxattr(struct call *c);
+int call_removexattr(struct call *c);
+int call_readlink(struct call *c);
+
+/* Shared between the namespace handlers (posix_name.c). */
+int call_dir_alive(struct call *c, struct oid dir, struct dir_view *ret);
+int call_find(struct call *c, struct shard *home, struct oid parent, struct slice name,
+              struct shown *ret);          /* copies `stored` into the call; ERR_NOT_FOUND */
+/* Effects that take a shown file (and its twins) from its slot. */
+int call_leave(struct call *c, struct shard *home, struct oid parent, const struct shown *s,
+               bool lives_on);
+/* Settling; directories that must move first are moved by an operation of shard 0 and the call is
+ * parked. `skip`: objects the operation itself takes away. */
+int call_settle(struct call *c, struct shard *home, struct oid parent, struct slice stored,
+                struct slice leaving, const struct oid *skip, uint32_t skip_count);
+/* Births of `dir` and of everything above `target`, as a move needs them, in the builder's arena. */
+int call_lineage(struct call *c, struct oid dir, struct oid target, struct effect *e);
+
+/* ---- the node's side (node_calls.c) ---- */
+void node_run_later(struct node *n, struct call *c);
+void node_call_finish(struct call *c);
+void node_session_open(struct call *c, struct oid oid);
+void node_session_close(struct call *c, struct oid oid);
+bool node_object_open(struct node *n, struct oid oid);
+void node_session_interest(struct call *c, struct oid oid);
+
+#endif

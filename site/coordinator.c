@@ -1,0 +1,159 @@
+/* The coordinator of a one-node site: records in local files. See coordinator.h. */
+#include "site/coordinator.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/codec.h"
+#include "site/settings.h"
+
+#define RECORD_MAGIC 0x31524343u /* "CCR1" */
+#define RECORD_BYTES (4u + 8u * 4u + 4u + 8u * COORDINATOR_REPLICAS_MAX + 8u)
+
+struct coordinator {
+    char *dir;
+};
+
+int coordinator_open_local(struct coordinator **ret, const char *dir, struct err_detail *d)
+{
+    char *path = mem_printf("%s/coordinator", dir);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        err_detail_set(d, "cannot make %s: %s", path, strerror(errno));
+        mem_free(path);
+        return err_from_errno(errno);
+    }
+    struct coordinator *c = mem_calloc(1, sizeof *c);
+    c->dir = path;
+    *ret = c;
+    return 0;
+}
+
+void coordinator_close(struct coordinator *c)
+{
+    if (c != NULL)
+        mem_free(c->dir);
+    mem_free(c);
+}
+
+static uint64_t checksum(const uint8_t *p, size_t len)
+{
+    uint64_t h = 0xcbf29ce484222325ull; /* FNV-1a: against torn and edited files, not attackers */
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
+static void file_name(shard_id_t shard, char out[24])
+{
+    static const char digits[] = "0123456789";
+    memcpy(out, "shard-000", 10);
+    for (int i = 8; i >= 6; i--, shard = (shard_id_t)(shard / 10))
+        out[i] = digits[shard % 10];
+}
+
+int coordinator_get(struct coordinator *c, shard_id_t shard, struct shard_record *ret,
+                    struct err_detail *d)
+{
+    char name[24];
+    uint8_t bytes[RECORD_BYTES];
+    struct shard_record r = {0};
+    file_name(shard, name);
+    char *path = mem_printf("%s/%s", c->dir, name);
+    bool there = access(path, F_OK) == 0;
+    mem_free(path);
+    if (!there) {
+        *ret = r; /* nobody has led it yet */
+        return 0;
+    }
+    int rc = dir_file_read(c->dir, name, bytes, sizeof bytes, d);
+    if (rc != 0)
+        return rc;
+    struct dec in = dec_of(slice_of(bytes, sizeof bytes));
+    uint32_t magic = dec_u32(&in);
+    r.version = dec_u64(&in);
+    r.epoch = dec_u64(&in);
+    r.primary = dec_u64(&in);
+    r.lease_until_ns = dec_u64(&in);
+    r.in_sync_count = dec_u32(&in);
+    for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
+        r.in_sync[i] = dec_u64(&in);
+    if (magic != RECORD_MAGIC || dec_u64(&in) != checksum(bytes, sizeof bytes - 8) ||
+        r.in_sync_count > COORDINATOR_REPLICAS_MAX) {
+        err_detail_set(d, "%s/%s is damaged: remove it while the daemon is stopped; the epoch then "
+                          "starts anew",
+                       c->dir, name);
+        return ERR_CORRUPT;
+    }
+    *ret = r;
+    return 0;
+}
+
+int coordinator_swap(struct coordinator *c, shard_id_t shard, uint64_t expected,
+                     const struct shard_record *record, struct err_detail *d)
+{
+    struct shard_record now;
+    struct buf b = {0};
+    char name[24];
+    int rc = coordinator_get(c, shard, &now, d);
+    if (rc != 0)
+        return rc;
+    if (now.version != expected)
+        return ERR_STALE_BASE;
+    file_name(shard, name);
+    enc_u32(&b, RECORD_MAGIC);
+    enc_u64(&b, expected + 1);
+    enc_u64(&b, record->epoch);
+    enc_u64(&b, record->primary);
+    enc_u64(&b, record->lease_until_ns);
+    enc_u32(&b, record->in_sync_count);
+    for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
+        enc_u64(&b, record->in_sync[i]);
+    enc_u64(&b, checksum(b.ptr, b.len));
+    ASSERT(b.len == RECORD_BYTES);
+    rc = dir_file_write(c->dir, name, b.ptr, b.len, d);
+    buf_deinit(&b);
+    return rc;
+}
+
+int coordinator_lead(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
+                     uint64_t lease_ns, struct shard_record *ret, struct err_detail *d)
+{
+    struct shard_record r;
+    int rc = coordinator_get(c, shard, &r, d);
+    if (rc != 0)
+        return rc;
+    if (r.primary != 0 && r.primary != node && r.lease_until_ns > now_ns) {
+        err_detail_set(d, "shard %u is led by node %llx for another %llu ms", shard,
+                       (unsigned long long)r.primary,
+                       (unsigned long long)((r.lease_until_ns - now_ns) / NS_PER_MS));
+        return ERR_NOT_PRIMARY;
+    }
+    uint64_t expected = r.version;
+    r.epoch++;
+    r.primary = node;
+    r.lease_until_ns = now_ns + lease_ns;
+    r.in_sync_count = 1;
+    memset(r.in_sync, 0, sizeof r.in_sync);
+    r.in_sync[0] = node;
+    rc = coordinator_swap(c, shard, expected, &r, d);
+    r.version = expected + 1;
+    if (rc == 0)
+        *ret = r;
+    return rc;
+}
+
+int coordinator_renew(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
+                      uint64_t lease_ns, struct err_detail *d)
+{
+    struct shard_record r;
+    int rc = coordinator_get(c, shard, &r, d);
+    if (rc != 0)
+        return rc;
+    if (r.primary != node)
+        return ERR_NOT_PRIMARY;
+    r.lease_until_ns = now_ns + lease_ns;
+    return coordinator_swap(c, shard, r.version, &r, d);
+}

@@ -1,0 +1,135 @@
+/* Administration: JSON in, JSON out, over RPC_ADMIN. wan/ adds its verbs. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "site/admin_int.h"
+
+#define JSON_BYTES_MAX (256u * KIB)
+
+void node_admin_register(struct node *n, admin_handler h, void *hctx)
+{
+    ASSERT(n->admin_count < ADMIN_HANDLERS_MAX);
+    n->admin[n->admin_count].fn = h;
+    n->admin[n->admin_count++].ctx = hctx;
+}
+
+static void admin_reply(void *ctx, int rc, const char *text)
+{
+    struct call *c = ctx;
+    struct slice s = slice_str(text != NULL ? text : "");
+    buf_clear(&c->keep[0]);
+    buf_append(&c->keep[0], s.ptr, s.len);
+    c->reply.rc = rc;
+    if (rc == 0)
+        c->reply.data = buf_slice(&c->keep[0]);
+    else
+        c->reply.detail = buf_slice(&c->keep[0]);
+    node_call_finish(c);
+}
+
+void admin_reply_json(admin_reply_cb cb, void *ctx, json_t *o)
+{
+    char *text = json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII);
+    cb(ctx, text != NULL ? 0 : ERR_NO_MEMORY, text);
+    free(text); /* lint-allow(alloc): jansson's */
+    json_decref(o);
+}
+
+static json_t *shard_json(struct shard *s)
+{
+    struct shard_durable d;
+    shard_durable(s, &d);
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:s}", "id", (int)shard_id(s), "durable",
+                     (json_int_t)d.index, "first", (json_int_t)log_first(shard_log(s)),
+                     "journal_bytes", (json_int_t)log_bytes(shard_log(s)), "outbox",
+                     (json_int_t)shard_outbox_count(s), "waiting",
+                     (json_int_t)shard_waiting_count(s), "role", "primary");
+}
+
+static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
+{
+    struct store_stats st;
+    char id[12];
+    (void)in;
+    store_stats(n->store, &st);
+    snprintf(id, sizeof id, "%08x", n->settings.site);
+    json_t *shards = json_array(), *members = json_array();
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        json_array_append_new(shards, shard_json(n->shards[i]));
+    if (n->members_stale)
+        (void)node_members_load(n);
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        char mid[12];
+        snprintf(mid, sizeof mid, "%08x", n->members[i].m.site);
+        json_array_append_new(members, json_pack("{s:s,s:s,s:s,s:i}", "site", mid, "name",
+                                                 n->members[i].m.name, "wan",
+                                                 n->members[i].m.wan, "status",
+                                                 (int)n->members[i].m.status));
+    }
+    json_t *o = json_pack(
+        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
+        n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
+        (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
+        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending, "space",
+        "chunks", (json_int_t)st.chunks, "live_bytes", (json_int_t)st.live_bytes, "file_bytes",
+        (json_int_t)st.file_bytes, "free_bytes", (json_int_t)st.free_bytes, "damaged",
+        (json_int_t)st.damaged);
+    if (o == NULL)
+        cb(ctx, ERR_NO_MEMORY, "status could not be written");
+    else
+        admin_reply_json(cb, ctx, o);
+}
+
+static void verb_log(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
+{
+    const char *levels = json_string_value(json_object_get(in, "levels"));
+    (void)n;
+    if (levels == NULL || log_levels_parse(levels) != 0)
+        cb(ctx, ERR_INVALID, "levels: use \"info\" or \"wan=debug,site=warn\"");
+    else
+        cb(ctx, 0, "{}");
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
+} verbs[] = {
+    {"status", verb_status},
+    {"log", verb_log},
+    {"conflicts.list", admin_conflicts_list},
+    {"conflicts.show", admin_conflicts_show},
+    {"conflicts.resolve", admin_conflicts_resolve},
+    {"journal.show", admin_journal_show},
+    {"journal.tail", admin_journal_tail},
+    {"fsck", admin_fsck},
+};
+
+int call_admin(struct call *c)
+{
+    json_error_t err;
+    if (c->req.data.len > JSON_BYTES_MAX)
+        return ERR_TOO_BIG;
+    json_t *in = json_loadb((const char *)c->req.data.ptr, c->req.data.len, 0, &err);
+    const char *verb = json_string_value(json_object_get(in, "verb"));
+    if (verb == NULL) {
+        json_decref(in);
+        return ERR_INVALID;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
+        if (strcmp(verb, verbs[i].name) == 0) {
+            verbs[i].fn(c->n, in, admin_reply, c);
+            json_decref(in);
+            return CALL_HELD;
+        }
+    char *text = json_dumps(in, JSON_COMPACT);
+    bool taken = false;
+    for (uint32_t i = 0; i < c->n->admin_count && !taken; i++)
+        taken = c->n->admin[i].fn(c->n->admin[i].ctx, verb, text, admin_reply, c);
+    free(text); /* lint-allow(alloc): jansson's */
+    json_decref(in);
+    return taken ? CALL_HELD : ERR_NOT_SUPPORTED;
+}

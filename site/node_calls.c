@@ -1,0 +1,296 @@
+/* Requests: from the frame of a mount to the reply, see call.h.
+ *
+ * Normal path: on_request decodes, call_run evaluates; when nothing holds the reply any more it is
+ * encoded and sent. Failure paths: what cannot be decoded closes the connection (the peer does not
+ * speak our language); a connection that goes away does not stop what was proposed, only the reply
+ * is dropped, and the client asks again with the same number. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "site/node_int.h"
+
+static const struct {
+    int (*run)(struct call *c);
+    bool changes;                /* carries a number; answered from the stored result if repeated */
+    bool early;                  /* allowed before the site has its first snapshot */
+} handlers[RPC_TYPE_END] = {
+    [RPC_HELLO] = {call_hello, false, true},
+    [RPC_LOOKUP] = {call_lookup, false, false},
+    [RPC_GETATTR] = {call_getattr, false, false},
+    [RPC_RESOLVE_INO] = {call_resolve_ino, false, false},
+    [RPC_SETATTR] = {call_setattr, true, false},
+    [RPC_CREATE] = {call_create, true, false},
+    [RPC_MKDIR] = {call_mkdir, true, false},
+    [RPC_LINK] = {call_link, true, false},
+    [RPC_UNLINK] = {call_unlink, true, false},
+    [RPC_RMDIR] = {call_rmdir, true, false},
+    [RPC_RENAME] = {call_rename, true, false},
+    [RPC_READDIR] = {call_readdir, false, false},
+    [RPC_OPEN] = {call_open, false, false},
+    [RPC_CLOSE] = {call_close, false, false},
+    [RPC_CONTENT] = {call_content, false, false},
+    [RPC_COMMIT] = {call_commit, true, false},
+    [RPC_SETXATTR] = {call_setxattr, true, false},
+    [RPC_GETXATTR] = {call_getxattr, false, false},
+    [RPC_LISTXATTR] = {call_listxattr, false, false},
+    [RPC_REMOVEXATTR] = {call_removexattr, true, false},
+    [RPC_READLINK] = {call_readlink, false, false},
+    [RPC_LOCK] = {call_lock, false, false},
+    [RPC_LOCK_TEST] = {call_lock_test, false, false},
+    [RPC_LOCK_CANCEL] = {call_lock_cancel, false, false},
+    [RPC_STATFS] = {call_statfs, false, false},
+    [RPC_SYNC] = {call_sync, false, false},
+    [RPC_FORGET] = {call_forget, false, false},
+    [RPC_CHUNK_PUT] = {call_chunk_put, false, false},
+    [RPC_CHUNK_GET] = {call_chunk_get, false, false},
+    [RPC_CHUNK_HAS] = {call_chunk_has, false, false},
+    [RPC_INVAL_ACK] = {call_inval_ack, false, true},
+    [RPC_PING] = {call_ping, false, true},
+    [RPC_ADMIN] = {call_admin, false, true},
+};
+
+int call_ping(struct call *c)
+{
+    (void)c;
+    return 0;
+}
+
+/* ---- the life of a call ---- */
+
+static struct call *call_new(struct node *n, uint16_t type)
+{
+    struct call *c = mem_calloc(1, sizeof *c);
+    c->n = n;
+    c->type = type;
+    op_builder_init(&c->b);
+    n->calls_open++;
+    return c;
+}
+
+static void call_free(struct call *c)
+{
+    ASSERT(c->latch_count == 0);
+    c->n->calls_open--;
+    if (c->conn != NULL)
+        rpc_conn_unref(c->conn);
+    op_builder_deinit(&c->b);
+    op_arena_deinit(&c->arena);
+    buf_deinit(&c->body);
+    buf_deinit(&c->bulk);
+    for (size_t i = 0; i < ARRAY_COUNT(c->keep); i++)
+        buf_deinit(&c->keep[i]);
+    mem_free(c);
+}
+
+static void late_attr(struct call *c)
+{
+    int rc = attr_get(c->n, c->attr_oid, &c->reply.attr);
+    if (rc == 0) {
+        c->reply.has_attr = true;
+        node_session_interest(c, c->attr_oid);
+    }
+}
+
+void node_call_finish(struct call *c)
+{
+    if (c->reply.rc == 0 && c->committed_rc != 0)
+        c->reply.rc = c->committed_rc;
+    if (c->reply.rc == 0 && !oid_is_none(c->attr_oid))
+        late_attr(c);
+    if (c->finished != NULL) {
+        c->finished(c, c->reply.rc);
+    } else if (c->conn != NULL && rpc_conn_is_open(c->conn) && c->type != RPC_INVAL_ACK) {
+        struct buf body = {0};
+        fs_reply_encode(&c->reply, &body);
+        (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body), c->reply_bulk); /* gone: asks again */
+        buf_deinit(&body);
+    }
+    call_free(c);
+}
+
+/* A repeated request is answered from the stored result: with the object's attributes now. */
+static bool answer_again(struct call *c)
+{
+    struct oid oids[3] = {c->req.oid, c->req.oid2, OID_ROOT};
+    int32_t stored;
+    struct oid oid;
+    for (int i = 0; i < 3; i++) {
+        if (oid_is_none(oids[i]))
+            continue;
+        struct shard *s = shard_of(c->n, oids[i]);
+        shard_results_acked(s, c->req.session, c->req.acked);
+        if (!shard_result(s, c->req.session, c->req.number, &stored, &oid))
+            continue;
+        c->reply.rc = stored;
+        if (stored == 0 && !oid_is_none(oid) && c->type != RPC_UNLINK && c->type != RPC_RMDIR)
+            c->attr_oid = oid;
+        call_hold_durable(c, s, log_last(shard_log(s)));
+        return true;
+    }
+    return false;
+}
+
+static void call_reset(struct call *c)
+{
+    op_builder_deinit(&c->b);
+    op_builder_init(&c->b);
+    memset(&c->reply, 0, sizeof c->reply);
+    c->twin_count = 0;
+    c->attr_oid = (struct oid){0};
+    ASSERT(c->latch_count == 0);
+}
+
+static void call_run(struct call *c)
+{
+    int rc;
+    call_hold(c); /* so that nothing finishes it under our feet */
+    if (handlers[c->type].changes && c->req.number != 0 && answer_again(c))
+        rc = CALL_DONE;
+    else
+        rc = handlers[c->type].run(c);
+    if (rc == CALL_PARKED || rc == CALL_HELD) {
+        c->holds--;
+        return;
+    }
+    if (rc < 0 && err_class(rc) == ERR_CLASS_AGAIN && rc != ERR_STALE_BASE &&
+        rc != ERR_WOULD_BLOCK && handlers[c->type].changes && c->holds == 1) {
+        /* Another shard's word is still on its way: a turn later it is there. */
+        c->holds--;
+        node_run_later(c->n, c);
+        return;
+    }
+    if (rc != CALL_DONE)
+        c->reply.rc = rc;
+    c->evaluated = true;
+    node_inval_flush(c->n, c);
+    call_release(c);
+}
+
+static void run_queue(struct loop_defer *d)
+{
+    struct node *n = CONTAINER_OF(d, struct node, run_defer);
+    struct call *list = n->run_head;
+    n->run_head = NULL;
+    n->run_tail = &n->run_head;
+    while (list != NULL) {
+        struct call *c = list;
+        list = c->next;
+        c->next = NULL;
+        call_reset(c);
+        call_run(c);
+    }
+}
+
+void node_run_later(struct node *n, struct call *c)
+{
+    c->next = NULL;
+    *n->run_tail = c;
+    n->run_tail = &c->next;
+    loop_defer(n->loop, &n->run_defer);
+}
+
+void node_issue(struct node *n, enum rpc_type type, const struct fs_request *req,
+                void (*finished)(struct call *c, int rc), void *user)
+{
+    struct call *c = call_new(n, (uint16_t)type);
+    c->req = *req;
+    c->req.name = op_dup(&c->arena, req->name);
+    c->req.name2 = op_dup(&c->arena, req->name2);
+    c->finished = finished;
+    c->user = user;
+    node_run_later(n, c);
+}
+
+/* ---- frames ---- */
+
+static void on_request(void *ctx, struct rpc_conn *conn, const struct rpc_frame *f)
+{
+    struct node *n = ctx;
+    if (f->type == 0 || f->type >= RPC_TYPE_END || handlers[f->type].run == NULL) {
+        log_warn(LOG_SITE, "unknown_request", "from=\"%s\" type=%u", rpc_conn_text(conn), f->type);
+        rpc_conn_close(conn);
+        return;
+    }
+    struct call *c = call_new(n, f->type);
+    c->conn = conn;
+    rpc_conn_ref(conn);
+    c->id = f->id;
+    buf_append(&c->body, f->body.ptr, f->body.len);
+    buf_append(&c->bulk, f->bulk.ptr, f->bulk.len);
+    int rc = fs_request_decode(buf_slice(&c->body), &c->arena, &c->req);
+    if (rc == 0 && !node_session_check(c))
+        rc = ERR_AUTH;
+    if (rc == 0 && n->needs_snapshot && !handlers[f->type].early)
+        rc = ERR_AGAIN;
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        struct oid o = i == 0 ? c->req.oid : c->req.oid2;
+        if (!oid_is_none(o) && (!oid_valid(o) || oid_shard(o) >= n->settings.shard_count))
+            rc = ERR_INVALID;
+    }
+    if (rc != 0) {
+        c->reply.rc = rc;
+        node_call_finish(c);
+        return;
+    }
+    c->touched[0] = c->req.oid;
+    c->touched[1] = c->req.oid2;
+    c->touched_count = 2;
+    call_run(c);
+}
+
+static uint64_t hlc_out(void *ctx)
+{
+    struct node *n = ctx;
+    return n->hlc.last;
+}
+
+static void hlc_in(void *ctx, uint64_t hlc)
+{
+    struct node *n = ctx;
+    /* A clock that is far ahead is not believed (DESIGN section 7). */
+    if (hlc_ms(hlc) < clock_wall_ns(n->clock) / NS_PER_MS + 600000u)
+        hlc_see(&n->hlc, hlc);
+}
+
+void node_rpc_events(struct node *n, struct rpc_server_events *ret)
+{
+    *ret = (struct rpc_server_events){.opened = node_conn_opened,
+                                      .request = on_request,
+                                      .closed = node_conn_closed,
+                                      .hlc = hlc_out,
+                                      .hlc_seen = hlc_in,
+                                      .ctx = n};
+}
+
+void node_calls_init(struct node *n)
+{
+    n->run_tail = &n->run_head;
+    n->run_defer.run = run_queue;
+    node_sessions_init(n);
+}
+
+void node_calls_deinit(struct node *n)
+{
+    while (n->run_head != NULL) {
+        struct call *c = n->run_head;
+        n->run_head = c->next;
+        call_free(c);
+    }
+    node_sessions_deinit(n);
+}
+
+int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret)
+{
+    if (ino == 1) {
+        *ret = OID_ROOT;
+        return 0;
+    }
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        int rc = merge_find_ino(shard_merge(n->shards[i]), ino, oid_ino, ret);
+        if (rc != ERR_NOT_FOUND)
+            return rc;
+    }
+    return ERR_STALE;
+}

@@ -1,0 +1,311 @@
+/* Chunks at the node: from and to mounts, from peers when they are not here. */
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "site/node_int.h"
+
+/* ---- put ---- */
+
+struct put_job {
+    struct store_put put;
+    struct call *call;
+    struct buf own;              /* node_chunk_put: a copy of the sealed bytes */
+    void (*cb)(void *ctx, int rc);
+    void *ctx;
+};
+
+static void put_done(struct store_put *put, int rc)
+{
+    struct put_job *j = CONTAINER_OF(put, struct put_job, put);
+    if (j->call != NULL) {
+        j->call->reply.rc = rc;
+        node_call_finish(j->call);
+    } else {
+        j->cb(j->ctx, rc);
+    }
+    buf_deinit(&j->own);
+    mem_free(j);
+}
+
+int call_chunk_put(struct call *c)
+{
+    if (!c->req.has_chunk || c->bulk.len == 0)
+        return ERR_INVALID;
+    struct put_job *j = mem_calloc(1, sizeof *j);
+    memcpy(j->put.id.b, c->req.chunk, sizeof j->put.id.b);
+    j->put.data = buf_slice(&c->bulk);
+    j->put.done = put_done;
+    j->call = c;
+    int rc = store_put(c->n->store, &j->put);
+    if (rc != 0)
+        mem_free(j);
+    return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
+}
+
+void node_chunk_put(struct node *n, const uint8_t id[32], struct slice sealed,
+                    void (*cb)(void *ctx, int rc), void *ctx)
+{
+    struct put_job *j = mem_calloc(1, sizeof *j);
+    buf_append(&j->own, sealed.ptr, sealed.len);
+    memcpy(j->put.id.b, id, sizeof j->put.id.b);
+    j->put.data = buf_slice(&j->own);
+    j->put.done = put_done;
+    j->cb = cb;
+    j->ctx = ctx;
+    int rc = store_put(n->store, &j->put);
+    if (rc != 0) {
+        buf_deinit(&j->own);
+        mem_free(j);
+        cb(ctx, rc);
+    }
+}
+
+/* ---- get ---- */
+
+struct get_job {
+    struct store_get get;
+    chunk_got_cb cb;
+    void *ctx;
+};
+
+static void get_done(struct store_get *get, int rc, struct chunk_buf *data)
+{
+    struct get_job *j = CONTAINER_OF(get, struct get_job, get);
+    struct buf out = {0};
+    if (rc == 0)
+        buf_append(&out, data->data.ptr, data->data.len);
+    j->cb(j->ctx, rc, &out);
+    buf_deinit(&out);
+    mem_free(j);
+}
+
+void node_chunk_get_local(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
+{
+    struct get_job *j = mem_calloc(1, sizeof *j);
+    struct buf none = {0};
+    memcpy(j->get.id.b, id, sizeof j->get.id.b);
+    j->get.done = get_done;
+    j->cb = cb;
+    j->ctx = ctx;
+    int rc = store_get(n->store, &j->get);
+    if (rc != 0) {
+        mem_free(j);
+        cb(ctx, rc, &none);
+    }
+}
+
+/* One chunk that is being fetched from another site, and who waits for it. */
+struct chunk_waiter {
+    chunk_got_cb cb;
+    void *ctx;
+    struct chunk_waiter *next;
+};
+struct chunk_wait {
+    struct node *n;
+    uint8_t id[32];
+    struct chunk_waiter *waiters;
+    struct buf sealed;
+    struct chunk_wait *next;
+};
+
+static void wait_finish(struct chunk_wait *w, int rc)
+{
+    struct chunk_wait **at = &w->n->chunk_waits;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    while (w->waiters != NULL) {
+        struct chunk_waiter *one = w->waiters;
+        struct buf copy = {0};
+        w->waiters = one->next;
+        if (rc == 0)
+            buf_append(&copy, w->sealed.ptr, w->sealed.len);
+        one->cb(one->ctx, rc, &copy);
+        buf_deinit(&copy);
+        mem_free(one);
+    }
+    buf_deinit(&w->sealed);
+    mem_free(w);
+}
+
+static void fetched_stored(void *ctx, int rc)
+{
+    struct chunk_wait *w = ctx;
+    if (rc != 0) /* readers get it all the same; the next one fetches again */
+        log_warn(LOG_SITE, "fetched_chunk_not_stored", "why=\"%s\"", err_text(rc));
+    wait_finish(w, 0);
+}
+
+static void fetched(void *ctx, int rc, struct buf *sealed)
+{
+    struct chunk_wait *w = ctx;
+    if (rc != 0) {
+        wait_finish(w, rc);
+        return;
+    }
+    buf_move(&w->sealed, sealed);
+    node_chunk_put(w->n, w->id, buf_slice(&w->sealed), fetched_stored, w);
+}
+
+void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
+{
+    struct buf none = {0};
+    struct chunk_wait *w = n->chunk_waits;
+    if (n->fetch == NULL || n->stopping) {
+        cb(ctx, n->stopping ? ERR_CLOSED : ERR_NOT_FOUND, &none);
+        return;
+    }
+    while (w != NULL && memcmp(w->id, id, 32) != 0)
+        w = w->next;
+    bool first = w == NULL;
+    if (first) {
+        w = mem_calloc(1, sizeof *w);
+        w->n = n;
+        memcpy(w->id, id, 32);
+        w->next = n->chunk_waits;
+        n->chunk_waits = w;
+    }
+    struct chunk_waiter *one = mem_calloc(1, sizeof *one);
+    one->cb = cb;
+    one->ctx = ctx;
+    one->next = w->waiters;
+    w->waiters = one;
+    if (first)
+        n->fetch(n->fetch_ctx, w->id, fetched, w);
+}
+
+void node_set_fetcher(struct node *n,
+                      void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx),
+                      void *fctx)
+{
+    n->fetch = fetch;
+    n->fetch_ctx = fctx;
+}
+
+static void call_got_remote(void *ctx, int rc, struct buf *sealed)
+{
+    struct call *c = ctx;
+    buf_move(&c->keep[0], sealed);
+    c->reply_bulk = buf_slice(&c->keep[0]);
+    /* Every site that has it is out of reach: an I/O error to the reader, not "no such file". */
+    c->reply.rc = rc == ERR_NOT_FOUND ? ERR_UNREACHABLE : rc;
+    node_call_finish(c);
+}
+
+static void call_got_local(void *ctx, int rc, struct buf *sealed)
+{
+    struct call *c = ctx;
+    if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
+        node_chunk_fetch(c->n, c->req.chunk, call_got_remote, c);
+        return;
+    }
+    buf_move(&c->keep[0], sealed);
+    c->reply_bulk = buf_slice(&c->keep[0]);
+    c->reply.rc = rc;
+    node_call_finish(c);
+}
+
+int call_chunk_get(struct call *c)
+{
+    if (!c->req.has_chunk)
+        return ERR_INVALID;
+    node_chunk_get_local(c->n, c->req.chunk, call_got_local, c);
+    return CALL_HELD;
+}
+
+/* ---- has ---- */
+
+struct has_job {
+    struct store_has has;
+    struct call *call;
+    struct chunk_id *ids;
+    bool *present;
+};
+
+static void has_done(struct store_has *has, int rc)
+{
+    struct has_job *j = CONTAINER_OF(has, struct has_job, has);
+    struct call *c = j->call;
+    for (uint32_t i = 0; i < has->count && rc == 0; i++)
+        enc_u8(&c->keep[0], j->present[i]);
+    c->reply.rc = rc;
+    c->reply.data = buf_slice(&c->keep[0]);
+    mem_free(j->ids);
+    mem_free(j->present);
+    mem_free(j);
+    node_call_finish(c);
+}
+
+int call_chunk_has(struct call *c)
+{
+    size_t count = c->req.data.len / 32;
+    if (count == 0 || count > STORE_HAS_MAX || c->req.data.len % 32 != 0)
+        return ERR_INVALID;
+    struct has_job *j = mem_calloc(1, sizeof *j);
+    j->ids = mem_calloc(count, sizeof *j->ids);
+    j->present = mem_calloc(count, sizeof *j->present);
+    for (size_t i = 0; i < count; i++)
+        memcpy(j->ids[i].b, c->req.data.ptr + 32 * i, 32);
+    j->has.ids = j->ids;
+    j->has.count = (uint32_t)count;
+    j->has.keep = true;
+    j->has.present = j->present;
+    j->has.done = has_done;
+    j->call = c;
+    int rc = store_has(c->n->store, &j->has);
+    if (rc != 0) {
+        mem_free(j->ids);
+        mem_free(j->present);
+        mem_free(j);
+    }
+    return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
+}
+
+/* ---- statfs, sync ---- */
+
+int call_statfs(struct call *c)
+{
+    struct statvfs v;
+    struct store_stats st;
+    if (statvfs(c->n->dir, &v) != 0)
+        return ERR_IO;
+    store_stats(c->n->store, &st);
+    c->reply.has_statfs = true;
+    c->reply.statfs = (struct fs_statfs){.block_bytes = v.f_frsize,
+                                         .blocks = v.f_blocks,
+                                         .blocks_free = st.free_bytes / v.f_frsize,
+                                         .blocks_available = st.free_bytes / v.f_frsize,
+                                         .files = v.f_files,
+                                         .files_free = v.f_ffree};
+    return 0;
+}
+
+int call_sync(struct call *c)
+{
+    for (unsigned i = 0; i < c->n->settings.shard_count; i++)
+        call_hold_durable(c, c->n->shards[i], log_last(shard_log(c->n->shards[i])));
+    return 0;
+}
+
+int node_store_open(struct node *n, struct err_detail *d)
+{
+    char *dir = mem_printf("%s/chunks", n->dir);
+    struct store_recovery info;
+    struct store_config sc = {.dir = dir, .loop = n->loop, .pool = n->pool, .ctx = n};
+    int rc = store_open(&n->store, &sc, &info, d);
+    if (rc == 0 && (info.torn_bytes > 0 || info.damaged > 0))
+        log_warn(LOG_SITE, "chunk_store_recovered", "torn_bytes=%llu file=%s damaged=%llu",
+                 (unsigned long long)info.torn_bytes, info.torn_file,
+                 (unsigned long long)info.damaged);
+    mem_free(dir);
+    return rc;
+}
+
+void node_chunks_deinit(struct node *n)
+{
+    while (n->chunk_waits != NULL)
+        wait_finish(n->chunk_waits, ERR_CLOSED);
+}

@@ -1,0 +1,289 @@
+/* The feed: committed operations of all shards, as wan/ reads them; and applying a peer's batch.
+ *
+ * The state of the feed is copied under a mutex, so that the thread that ships can look at it; the
+ * journals themselves are read directly (log_read may run on any thread below the durable index).
+ * Lock order: feed_mutex is a leaf. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "site/node_int.h"
+
+static void feed_publish(struct loop_defer *d)
+{
+    struct node *n = CONTAINER_OF(d, struct node, feed_defer);
+    struct feed_state f = {.shard_count = n->settings.shard_count, .safe_hlc = UINT64_MAX};
+    for (unsigned i = 0; i < f.shard_count; i++) {
+        struct shard_durable sd;
+        shard_durable(n->shards[i], &sd);
+        f.durable[i] = sd.index;
+        f.first[i] = log_first(shard_log(n->shards[i]));
+        f.safe_hlc = MIN(f.safe_hlc, sd.floor_hlc);
+    }
+    /* Nothing is waiting for the disk: whatever comes will be stamped above what was stamped. */
+    f.safe_hlc = MIN(f.safe_hlc, n->hlc.last);
+    pthread_mutex_lock(&n->feed_mutex);
+    n->feed = f;
+    void (*changed)(void *) = n->feed_changed;
+    void *ctx = n->feed_ctx;
+    pthread_mutex_unlock(&n->feed_mutex);
+    if (changed != NULL)
+        changed(ctx);
+}
+
+void node_feed_moved(struct node *n)
+{
+    loop_defer(n->loop, &n->feed_defer);
+}
+
+void node_feed_init(struct node *n)
+{
+    pthread_mutex_init(&n->feed_mutex, NULL);
+    n->feed_defer.run = feed_publish;
+}
+
+void node_feed_deinit(struct node *n)
+{
+    pthread_mutex_destroy(&n->feed_mutex);
+}
+
+void node_feed_state(struct node *n, struct feed_state *ret)
+{
+    pthread_mutex_lock(&n->feed_mutex);
+    *ret = n->feed;
+    pthread_mutex_unlock(&n->feed_mutex);
+}
+
+void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&n->feed_mutex);
+    n->feed_changed = changed;
+    n->feed_ctx = ctx;
+    pthread_mutex_unlock(&n->feed_mutex);
+}
+
+struct feed_reader {
+    shard_id_t shard;
+    bool (*fn)(void *ctx, const struct feed_item *item);
+    void *ctx;
+    uint64_t next;
+    int rc;
+    bool stopped;
+};
+
+static bool has_move(const struct op *op)
+{
+    for (uint32_t i = 0; i < op->effect_count; i++)
+        if (op->effects[i].kind == EFFECT_MOVE)
+            return true;
+    return false;
+}
+
+static bool feed_op(struct feed_reader *fr, const struct record *r, uint64_t index, struct slice op)
+{
+    struct op_arena arena = {0};
+    struct op decoded;
+    fr->rc = op_decode(op, &arena, &decoded);
+    bool go = false;
+    if (fr->rc == 0) {
+        struct feed_item item = {.shard = fr->shard,
+                                 .index = index,
+                                 .commit_hlc = r->commit_hlc,
+                                 .dot = decoded.dot,
+                                 .barrier = has_move(&decoded),
+                                 .op = op};
+        go = fr->fn(fr->ctx, &item);
+        fr->stopped = !go;
+    }
+    op_arena_deinit(&arena);
+    return go;
+}
+
+static bool feed_record(void *ctx, const struct log_record *lr)
+{
+    struct feed_reader *fr = ctx;
+    struct record r;
+    bool go = true;
+    fr->rc = record_decode(lr->payload, &r);
+    if (fr->rc != 0)
+        return false;
+    if (r.type == RECORD_OP)
+        go = feed_op(fr, &r, lr->index, r.body);
+    if (r.type == RECORD_REMOTE) {
+        struct dec d = dec_of(r.body);
+        for (uint32_t i = 0; i < r.count && go; i++) {
+            struct slice op = dec_bytes(&d, r.body.len);
+            go = d.rc == 0 && feed_op(fr, &r, lr->index, op);
+        }
+        if (d.rc != 0)
+            fr->rc = d.rc;
+    }
+    if (go && fr->rc == 0)
+        fr->next = lr->index + 1;
+    return go && fr->rc == 0;
+}
+
+int node_feed_read(struct node *n, shard_id_t shard, uint64_t from, size_t bytes_max,
+                   bool (*fn)(void *ctx, const struct feed_item *item), void *ctx,
+                   uint64_t *ret_next)
+{
+    struct feed_reader fr = {.shard = shard, .fn = fn, .ctx = ctx, .next = from};
+    uint64_t log_next = from;
+    if (shard >= n->settings.shard_count)
+        return ERR_INVALID;
+    int rc = log_read(shard_log(n->shards[shard]), from, bytes_max, feed_record, &fr, &log_next);
+    if (rc == 0)
+        rc = fr.rc;
+    *ret_next = fr.next;
+    return rc;
+}
+
+/* ---- a peer's batch ---- */
+
+/* Operations of one home shard that touch no other, collected until something needs order. */
+struct run {
+    struct slice *ops;
+    uint32_t count, cap;
+    size_t bytes;
+};
+struct applying {
+    struct node *n;
+    struct apply_batch *b;
+    struct run runs[SHARD_COUNT_MAX];
+};
+
+static int run_flush(struct applying *a, shard_id_t shard, uint64_t cursor)
+{
+    struct run *r = &a->runs[shard];
+    if (r->count == 0 && cursor == 0)
+        return 0;
+    int rc = shard_remote(a->n->shards[shard], a->b->peer, r->ops, r->count, cursor);
+    r->count = 0;
+    r->bytes = 0;
+    return rc;
+}
+
+static int run_add(struct applying *a, shard_id_t shard, struct slice op)
+{
+    struct run *r = &a->runs[shard];
+    if (r->bytes + op.len > LIMIT_BATCH_BYTES) {
+        int rc = run_flush(a, shard, 0);
+        if (rc != 0)
+            return rc;
+    }
+    if (r->count == r->cap) {
+        r->cap = MAX(r->cap * 2, 64u);
+        r->ops = mem_realloc(r->ops, r->cap * sizeof r->ops[0]);
+    }
+    r->ops[r->count++] = op;
+    r->bytes += op.len + 8;
+    return 0;
+}
+
+/* Does the operation reach other shards, at once or by what it derives? */
+static bool op_spreads(const struct op *op)
+{
+    struct shard_set set = {0};
+    for (uint32_t i = 0; i < op->effect_count; i++) {
+        enum effect_kind k = op->effects[i].kind;
+        if (k == EFFECT_BIRTH || k == EFFECT_REVIVE || k == EFFECT_BURY || k == EFFECT_MOVE)
+            return true;
+    }
+    op_shards(op, &set);
+    shard_set_add(&set, op->dot.shard);
+    unsigned count = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(set.bits); i++)
+        count += (unsigned)__builtin_popcountll(set.bits[i]);
+    return count > 1;
+}
+
+static bool op_fits(const struct node *n, const struct op *op, shard_id_t shard)
+{
+    if (op->dot.shard != shard || op->dot.site == node_site(n))
+        return false;
+    struct shard_set set = {0};
+    op_shards(op, &set);
+    for (unsigned i = n->settings.shard_count; i < SHARD_COUNT_MAX; i++)
+        if (shard_set_has(&set, (shard_id_t)i))
+            return false;
+    return true;
+}
+
+static int apply_item(struct applying *a, const struct apply_item *item)
+{
+    struct node *n = a->n;
+    struct op_arena arena = {0};
+    struct op op;
+    if (item->shard >= n->settings.shard_count)
+        return ERR_MALFORMED;
+    int rc = op_decode(item->op, &arena, &op);
+    if (rc == 0 && op.dot.site == node_site(n)) {
+        rc = 0; /* our own, come back by a relay: applied long ago */
+    } else if (rc == 0 && !op_fits(n, &op, item->shard)) {
+        rc = ERR_MALFORMED;
+    } else if (rc == 0 && merge_seen(shard_merge(n->shards[item->shard]), op.dot.shard,
+                                     op.dot.site) >= op.dot.seq) {
+        rc = 0;
+    } else if (rc == 0 && !op_spreads(&op)) {
+        rc = run_add(a, item->shard, item->op);
+    } else if (rc == 0) {
+        /* Order matters from here: records are written in the order they are applied (S3). */
+        for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
+            rc = run_flush(a, (shard_id_t)i, 0);
+        if (rc == 0)
+            rc = shard_remote(n->shards[item->shard], a->b->peer, &item->op, 1, 0);
+    }
+    op_arena_deinit(&arena);
+    return rc;
+}
+
+static void apply_run(struct loop_msg *msg)
+{
+    struct apply_batch *b = CONTAINER_OF(msg, struct apply_batch, msg);
+    struct applying *a = mem_calloc(1, sizeof *a);
+    struct node *n = b->node;
+    int rc = n->stopping ? ERR_CLOSED : n->needs_snapshot ? ERR_AGAIN : 0;
+    uint32_t done = 0;
+    a->n = n;
+    a->b = b;
+    for (; done < b->item_count && rc == 0; done++)
+        rc = apply_item(a, &b->items[done]);
+    if (rc != 0)
+        err_detail_set(&b->detail, "operation %u of %u in a batch of site %08x: %s", done,
+                       b->item_count, b->peer, err_text(rc));
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        int rc2 = rc == 0 ? run_flush(a, (shard_id_t)i, b->cursor[i]) : 0;
+        if (rc2 != 0) {
+            err_detail_set(&b->detail, "shard %u: %s", i, err_text(rc2));
+            rc = rc2;
+        }
+        mem_free(a->runs[i].ops);
+    }
+    mem_free(a);
+    node_inval_flush(n, NULL);
+    node_repairs_later(n);
+    node_feed_moved(n);
+    b->rc = rc;
+    b->done(b, rc, &b->detail);
+}
+
+void node_apply(struct node *n, struct apply_batch *b)
+{
+    b->node = n;
+    b->detail.text[0] = '\0';
+    b->msg.run = apply_run;
+    loop_post(n->loop, &b->msg);
+}
+
+void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        ret_by_shard[i] = shard_cursor(n->shards[i], peer);
+}
+
+void node_vvs(struct node *n, struct vv *ret_by_shard)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        shard_durable_vv(n->shards[i], &ret_by_shard[i]);
+}

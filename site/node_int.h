@@ -1,0 +1,158 @@
+/* Private to site/: the node and its parts. */
+#ifndef SITE_NODE_INT_H
+#define SITE_NODE_INT_H
+
+#include <pthread.h>
+
+#include "base/metrics.h"
+#include "data/gc.h"
+#include "data/keys.h"
+#include "data/store.h"
+#include "site/call.h"
+#include "site/coordinator.h"
+#include "site/lock.h"
+#include "site/node.h"
+#include "site/session.h"
+
+#define ADMIN_HANDLERS_MAX 4u
+
+struct node_member_cache {
+    struct member m;
+    char *cert_text;             /* owns m.cert */
+};
+
+struct node {
+    char *dir;
+    const struct clock *clock;
+    struct site_settings settings;
+    uint8_t fs_key[32];
+    struct fs_keys keys;
+    struct rpc_auth auth;
+    int lock_fd;                 /* one daemon per directory */
+    struct loop *loop;
+    struct pool *pool;
+    struct hlc hlc;
+    struct coordinator *coordinator;
+    struct shard *shards[SHARD_COUNT_MAX];
+    struct store *store;
+    struct rpc_server *server;
+    struct session_table *sessions;
+    struct lock_table *locks;
+    int exit_rc;
+    struct err_detail exit_detail;
+    bool running, stopping, broken;
+    /* calls */
+    struct call *run_head, **run_tail;
+    struct loop_defer run_defer;
+    uint64_t calls_open;
+    /* invalidations of the current step */
+    struct fs_inval *invals;
+    uint32_t inval_count, inval_cap;
+    struct op_arena inval_arena;
+    struct loop_defer inval_defer;
+    /* feed */
+    pthread_mutex_t feed_mutex;  /* feed, watch */
+    struct feed_state feed;
+    void (*feed_changed)(void *ctx);
+    void *feed_ctx;
+    struct loop_defer feed_defer;
+    /* members */
+    struct node_member_cache *members;
+    uint32_t member_count;
+    bool members_stale;
+    void (*members_changed)(void *ctx);
+    void *members_ctx;
+    bool needs_snapshot;
+    /* chunks */
+    void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx);
+    void *fetch_ctx;
+    struct chunk_wait *chunk_waits;
+    /* admin */
+    struct {
+        admin_handler fn;
+        void *ctx;
+    } admin[ADMIN_HANDLERS_MAX];
+    uint32_t admin_count;
+    struct loop_timer tick;      /* repairs, checkpoints, session expiry, retention */
+    struct loop_defer repair_defer;
+    uint64_t repairs_pending;
+    uint64_t tick_count;
+    struct loop_req stop_req;
+};
+
+site_id_t node_site(const struct node *n);
+const uint8_t *node_oid_key(const struct node *n);
+int64_t node_wall_ns(const struct node *n);
+void node_site_name(struct node *n, site_id_t site, char *out /* 160 */);
+int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret);
+void node_fail(struct node *n, int rc, const char *what);
+
+/* node_session.c */
+int call_hello(struct call *c);
+int call_forget(struct call *c);
+int call_inval_ack(struct call *c);
+int call_ping(struct call *c);
+bool node_session_check(struct call *c);
+void node_conn_opened(void *ctx, struct rpc_conn *conn);
+void node_conn_closed(void *ctx, struct rpc_conn *conn, int rc);
+void node_sessions_init(struct node *n);
+void node_sessions_deinit(struct node *n);
+
+/* node_calls.c */
+void node_effects_begin(struct node *n, struct call *c);
+void node_effects_end(struct node *n, struct call *c);
+void node_inval_name(struct node *n, struct oid parent, struct slice name);
+void node_inval_object(struct node *n, struct oid oid, bool content);
+void node_inval_flush(struct node *n, struct call *c /* may be NULL */);
+void node_rpc_events(struct node *n, struct rpc_server_events *ret);
+void node_calls_init(struct node *n);
+void node_calls_deinit(struct node *n);
+void node_sessions_tick(struct node *n);
+
+/* node_settle.c: repairs and directory losers */
+int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct slice name);
+void node_repairs_later(struct node *n);
+void node_repairs_run(struct loop_defer *d);
+
+/* node_feed.c */
+void node_feed_moved(struct node *n);
+void node_feed_init(struct node *n);
+void node_feed_deinit(struct node *n);
+
+/* node_member.c */
+int node_members_load(struct node *n);
+void node_members_free(struct node *n);
+void node_members_touched(struct node *n);
+void node_retention(struct node *n);
+
+/* node_chunk.c */
+int node_store_open(struct node *n, struct err_detail *d);
+int call_chunk_put(struct call *c);
+int call_chunk_get(struct call *c);
+int call_chunk_has(struct call *c);
+int call_statfs(struct call *c);
+int call_sync(struct call *c);
+/* From another site, stored here; several requests for one chunk are joined. */
+void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx);
+void node_chunks_deinit(struct node *n);
+
+/* node_lock.c */
+int call_lock(struct call *c);
+int call_lock_test(struct call *c);
+int call_lock_cancel(struct call *c);
+
+/* node_path.c */
+int node_dir_path(struct node *n, struct oid dir, struct buf *out);
+int node_path(struct node *n, struct oid parent, struct slice name, struct buf *out);
+int node_resolve_path(struct node *n, const char *path, struct oid *ret, struct oid *ret_parent,
+                      struct slice *ret_name);
+/* A request of the node's own; `finished` runs once, later. */
+void node_issue(struct node *n, enum rpc_type type, const struct fs_request *req,
+                void (*finished)(struct call *c, int rc), void *user);
+unsigned node_session_count(const struct node *n);
+
+/* node_admin.c */
+int call_admin(struct call *c);
+void node_gc_tick(struct node *n);
+
+#endif

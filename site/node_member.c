@@ -1,0 +1,185 @@
+/* Members of the federation: registers of the root directory, so they travel in the stream like
+ * everything else; the higher stamp wins. Value: msgpack
+ * [name, wan address, fingerprint, certificate (PEM), status]. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mp.h"
+#include "site/node_int.h"
+
+#define REG_MEMBER 'M'
+#define CERT_BYTES_MAX 8192u
+#define MEMBER_REMOVED 2u
+
+static void member_key(site_id_t site, uint8_t out[5])
+{
+    out[0] = REG_MEMBER;
+    for (int i = 0; i < 4; i++)
+        out[1 + i] = (uint8_t)(site >> (8 * (3 - i)));
+}
+
+static void member_encode(const struct member *m, struct buf *out)
+{
+    mp_array(out, 5);
+    mp_cstr(out, m->name);
+    mp_cstr(out, m->wan);
+    mp_bin(out, slice_of(m->cert_sha256, sizeof m->cert_sha256));
+    mp_bin(out, m->cert);
+    mp_uint(out, m->status);
+}
+
+static bool member_decode(const struct reg *r, struct member *ret)
+{
+    struct mp in = mp_of(r->value);
+    memset(ret, 0, sizeof *ret);
+    if (r->key.len != 5 || !r->present)
+        return false;
+    for (int i = 1; i < 5; i++)
+        ret->site = ret->site << 8 | r->key.ptr[i];
+    if (mp_get_array(&in, 5) != 5)
+        return false;
+    struct slice name = mp_get_bin(&in, sizeof ret->name - 1);
+    struct slice wan = mp_get_bin(&in, sizeof ret->wan - 1);
+    struct slice print = mp_get_bin_exact(&in, sizeof ret->cert_sha256);
+    ret->cert = mp_get_bin(&in, CERT_BYTES_MAX);
+    ret->status = (uint8_t)mp_get_uint(&in, 2);
+    if (mp_end(&in) != 0 || ret->site == 0 || name.len == 0)
+        return false;
+    memcpy(ret->name, name.ptr, name.len);
+    if (wan.len > 0)
+        memcpy(ret->wan, wan.ptr, wan.len);
+    memcpy(ret->cert_sha256, print.ptr, print.len);
+    return true;
+}
+
+static bool load_one(void *ctx, const struct reg *r)
+{
+    struct node *n = ctx;
+    struct member m;
+    if (!member_decode(r, &m) || n->member_count == SITE_COUNT_MAX)
+        return true; /* a register of a newer version: not a member we can talk to */
+    n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
+    struct node_member_cache *c = &n->members[n->member_count++];
+    c->m = m;
+    c->cert_text = mem_calloc(1, m.cert.len + 1);
+    memcpy(c->cert_text, m.cert.ptr, m.cert.len);
+    c->m.cert = slice_of(c->cert_text, m.cert.len);
+    return true;
+}
+
+void node_members_free(struct node *n)
+{
+    for (uint32_t i = 0; i < n->member_count; i++)
+        mem_free(n->members[i].cert_text);
+    mem_free(n->members);
+    n->members = NULL;
+    n->member_count = 0;
+}
+
+int node_members_load(struct node *n)
+{
+    node_members_free(n);
+    n->members_stale = false;
+    return merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_MEMBER, load_one, n);
+}
+
+void node_members_touched(struct node *n)
+{
+    n->members_stale = true;
+}
+
+int node_members(struct node *n, bool (*fn)(void *ctx, const struct member *m), void *ctx)
+{
+    int rc = n->members_stale ? node_members_load(n) : 0;
+    for (uint32_t i = 0; i < n->member_count && rc == 0; i++)
+        if (!fn(ctx, &n->members[i].m))
+            break;
+    return rc;
+}
+
+struct member_set {
+    void (*done)(void *ctx, int rc);
+    void *ctx;
+};
+
+static void member_committed(void *ctx, int rc)
+{
+    struct member_set *s = ctx;
+    s->done(s->ctx, rc);
+    mem_free(s);
+}
+
+void node_member_set(struct node *n, const struct member *m, void (*done)(void *ctx, int rc),
+                     void *ctx)
+{
+    struct op_builder b = {0};
+    struct buf value = {0};
+    uint8_t key[5];
+    struct member_set *s = mem_calloc(1, sizeof *s);
+    s->done = done;
+    s->ctx = ctx;
+    member_key(m->site, key);
+    member_encode(m, &value);
+    op_builder_init(&b);
+    struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
+    e->set.key = slice_of(key, sizeof key);
+    e->set.value = buf_slice(&value);
+    e->set.present = true;
+    struct proposal p = {.committed = member_committed, .ctx = s};
+    int rc = shard_propose(n->shards[0], &b, &p, NULL);
+    op_builder_deinit(&b);
+    buf_deinit(&value);
+    if (rc != 0) {
+        done(ctx, rc);
+        mem_free(s);
+    }
+}
+
+void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
+{
+    n->members_changed = changed;
+    n->members_ctx = ctx;
+}
+
+void node_site_name(struct node *n, site_id_t site, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    if (n->members_stale)
+        (void)node_members_load(n); /* unreadable state is noticed by whoever reads next */
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (n->members[i].m.site == site) {
+            memcpy(out, n->members[i].m.name, sizeof n->members[i].m.name);
+            return;
+        }
+    if (site == n->settings.site) {
+        memcpy(out, n->settings.name, sizeof n->settings.name);
+        return;
+    }
+    for (int i = 0; i < 8; i++)
+        out[i] = digits[site >> (4 * (7 - i)) & 15];
+    out[8] = '\0';
+}
+
+void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        shard_peer_acked(n->shards[i], peer, index_by_shard[i]);
+}
+
+/* How far back the journals must reach: what the slowest member has not acknowledged. */
+void node_retention(struct node *n)
+{
+    if (n->members_stale && node_members_load(n) != 0)
+        return;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        uint64_t keep = UINT64_MAX;
+        for (uint32_t k = 0; k < n->member_count; k++) {
+            const struct member *m = &n->members[k].m;
+            if (m->site != n->settings.site && m->status != MEMBER_REMOVED)
+                keep = MIN(keep, shard_peer_ack(n->shards[i], m->site) + 1);
+        }
+        shard_keep_from(n->shards[i], keep);
+    }
+}

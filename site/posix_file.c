@@ -1,0 +1,176 @@
+/* Contents: open, close, the current version, commits of new ones, symlink targets. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "site/call.h"
+#include "site/node_int.h"
+#include "site/posix_int.h"
+
+static int reply_content(struct call *c)
+{
+    struct dot version;
+    int64_t mtime;
+    int rc = content_get(c->n, c->req.oid, &c->reply.content, &version, &mtime);
+    if (rc == ERR_NOT_FOUND)
+        return ERR_STALE;
+    if (rc != 0)
+        return rc;
+    c->reply.content.bytes = call_keep(c, c->reply.content.bytes);
+    c->reply.has_content = true;
+    return 0;
+}
+
+int call_content(struct call *c)
+{
+    struct oid oid = c->reply.has_attr ? c->reply.attr.oid : c->req.oid;
+    struct oid asked = c->req.oid;
+    c->req.oid = oid; /* CREATE of what exists answers with the file, not with its parent */
+    int rc = oid_is_dir(oid) ? ERR_IS_DIR : reply_content(c);
+    c->req.oid = asked;
+    return rc != 0 || c->reply.has_attr ? rc : call_reply_attr(c, oid);
+}
+
+int call_open(struct call *c)
+{
+    struct fs_attr a;
+    int rc = attr_get(c->n, c->req.oid, &a);
+    if (rc != 0)
+        return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
+    if (a.nlink == 0 && !node_object_open(c->n, c->req.oid))
+        return ERR_STALE;
+    node_session_open(c, c->req.oid);
+    if (oid_is_dir(c->req.oid))
+        return call_reply_attr(c, c->req.oid);
+    return call_content(c);
+}
+
+int call_close(struct call *c)
+{
+    node_session_close(c, c->req.oid);
+    return 0;
+}
+
+static int orphan_write(struct call *c, struct oid oid, const struct content *content,
+                        int64_t mtime_ns, struct dot base)
+{
+    uint8_t key[17] = {SHARD_KEY_ORPHAN};
+    struct buf value = {0};
+    memcpy(key + 1, oid.b, sizeof oid.b);
+    enc_u64(&value, base.site == UINT32_MAX ? base.seq + 1 : 1);
+    enc_u64(&value, (uint64_t)mtime_ns);
+    enc_u8(&value, (uint8_t)content->kind);
+    enc_u64(&value, content->size);
+    enc_u32(&value, content->block_bytes);
+    enc_raw(&value, content->root, sizeof content->root);
+    enc_bytes(&value, content->bytes);
+    struct local_pair pair = {slice_of(key, sizeof key), buf_slice(&value)};
+    int rc = shard_local(shard_of(c->n, oid), &pair, 1, NULL, NULL);
+    buf_deinit(&value);
+    return rc;
+}
+
+int posix_new_version(struct call *c, struct oid oid, const struct content *content,
+                      int64_t mtime_ns, struct dot base)
+{
+    struct file_view v;
+    int rc = merge_file(merge_of(c->n, oid), oid, &v);
+    if (rc != 0)
+        return rc;
+    if (v.names == 0)
+        return orphan_write(c, oid, content, mtime_ns, base);
+    struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
+    struct dot *dots = op_alloc(&c->b.arena, sizeof *dots);
+    *dots = v.version;
+    e->dots = dots;
+    e->dot_count = dot_is_none(v.version) ? 0 : 1;
+    e->content = *content;
+    e->mtime_ns = mtime_ns;
+    for (uint32_t i = 0; i < c->twin_count; i++) {
+        struct file_view t;
+        rc = merge_file(merge_of(c->n, c->twins[i]), c->twins[i], &t);
+        if (rc != 0)
+            return rc;
+        build_leave(merge_of(c->n, oid), &c->b, c->twin_refs[i].parent, c->twin_refs[i].name,
+                    c->twins[i], t.names == 1 ? t.version : (struct dot){0});
+    }
+    c->twin_count = 0; /* they are gone: later effects are not theirs */
+    return 0;
+}
+
+static int check_content(const struct content *k)
+{
+    if (k->size > LIMIT_FILE_BYTES)
+        return ERR_FILE_TOO_BIG;
+    if (k->kind == CONTENT_INLINE)
+        return k->bytes.len > LIMIT_INLINE_BYTES || k->bytes.len > k->size ? ERR_INVALID : 0;
+    if (k->kind != CONTENT_MANIFEST)
+        return ERR_INVALID;
+    bool power = k->block_bytes != 0 && (k->block_bytes & (k->block_bytes - 1)) == 0;
+    return power && k->block_bytes >= 64 * KIB && k->block_bytes <= 4 * MIB ? 0 : ERR_INVALID;
+}
+
+int call_commit(struct call *c)
+{
+    const struct fs_request *r = &c->req;
+    struct shard *home = shard_of(c->n, r->oid);
+    struct content now;
+    struct dot version;
+    int64_t mtime;
+    if (oid_kind(r->oid) != OID_FILE || !r->has_content)
+        return ERR_INVALID;
+    int rc = check_content(&r->content);
+    if (rc == 0)
+        rc = call_need_object(c, home, r->oid);
+    if (rc == 0)
+        rc = content_get(c->n, r->oid, &now, &version, &mtime);
+    if (rc == ERR_NOT_FOUND)
+        return ERR_STALE;
+    if (rc != 0)
+        return rc;
+    if (!dot_equal(version, r->base)) {
+        rc = call_reply_attr(c, r->oid);
+        if (rc == 0)
+            rc = reply_content(c);
+        c->reply.rc = rc == 0 ? ERR_STALE_BASE : rc;
+        return 0;
+    }
+    struct perm perm;
+    struct dot seen;
+    rc = posix_touch(c, r->oid);
+    if (rc == 0)
+        rc = posix_perm(c, r->oid, &perm, &seen);
+    if (rc == 0)
+        rc = posix_new_version(c, r->oid, &r->content,
+                               r->mtime_ns != 0 ? r->mtime_ns : node_wall_ns(c->n), version);
+    if (rc == 0 && c->b.count > 0) {
+        /* Set-id bits hold for the version their setter saw; a writer with the privilege says that
+         * they hold for this one, too. */
+        bool special = (perm.mode & (S_ISUID | S_ISGID)) != 0 || perm.caps.len > 0;
+        bool group_lock = (perm.mode & (S_ISGID | S_IXGRP)) == S_ISGID; /* not a set-id bit */
+        struct dot next = {shard_next_seq(home), node_site(c->n), shard_id(home)};
+        if (special && (r->flags & COMMIT_KILL_SETID) == 0)
+            posix_set_perm(c, r->oid, &perm, next);
+        else if (group_lock) {
+            perm.mode &= (uint16_t)~S_ISUID;
+            perm.caps = slice_of(NULL, 0);
+            posix_set_perm(c, r->oid, &perm, next);
+        }
+        rc = call_propose(c, home, r->oid, NULL);
+    }
+    return rc != 0 ? rc : call_reply_attr(c, r->oid);
+}
+
+int call_readlink(struct call *c)
+{
+    if (oid_kind(c->req.oid) != OID_SYMLINK)
+        return ERR_INVALID;
+    int rc = reply_content(c);
+    if (rc != 0)
+        return rc;
+    c->reply.has_content = false;
+    c->reply.data = c->reply.content.bytes;
+    call_show(c, c->req.oid, slice_of(NULL, 0));
+    return 0;
+}

@@ -1,0 +1,54 @@
+/* Records of a shard's journal. One record is applied as a whole; what it does to the state is a
+ * function of the state before and its bytes, so replay after a crash gives the same state.
+ *
+ *   byte 0  type; then commit_hlc (u64): when this site committed it, rising with the index
+ *   OP      session, number (varints; 0: none), rc, oid (the stored result); op bytes
+ *   REMOTE  peer (u32), cursor (varint: the peer's next index for this shard, 0: not moved),
+ *           count, each: op bytes
+ *   DELIVER from shard (u16), message number (varint), op bytes: the parts of another shard's
+ *           operation that belong here
+ *   DERIVED from shard (u16), message number (varint), bytes: see journal/merge.h
+ *   LOCAL   count, each: key, present (u8), value: the site's own business, never shipped
+ *
+ * Threads: any; pure. */
+#ifndef SITE_RECORD_H
+#define SITE_RECORD_H
+
+#include "base/codec.h"
+#include "journal/op.h"
+
+enum record_type {
+    RECORD_OP = 1,
+    RECORD_REMOTE,
+    RECORD_DELIVER,
+    RECORD_DERIVED,
+    RECORD_LOCAL
+};
+
+struct record {
+    enum record_type type;
+    uint64_t commit_hlc;
+    uint64_t session, number; /* OP */
+    int32_t rc;
+    struct oid oid;
+    site_id_t peer;           /* REMOTE */
+    uint64_t cursor;
+    shard_id_t from;          /* DELIVER, DERIVED */
+    uint64_t message;
+    uint32_t count;           /* REMOTE: operations; LOCAL: pairs */
+    struct slice body;        /* OP, DELIVER: the op; DERIVED: bytes; others: the sequence */
+};
+
+void record_begin(struct buf *b, enum record_type type, uint64_t commit_hlc);
+void record_op(struct buf *b, uint64_t hlc, uint64_t session, uint64_t number, int32_t rc,
+               struct oid oid, const struct op *op);
+void record_remote(struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor, uint32_t count,
+                   struct slice ops /* each as enc_bytes */);
+void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id_t from,
+                    uint64_t message, struct slice bytes);
+void record_local(struct buf *b, uint64_t hlc, uint32_t count,
+                  struct slice pairs /* each as key bytes, u8, value bytes */);
+/* Slices borrow from s. ERR_MALFORMED, ERR_TRUNCATED. */
+int record_decode(struct slice s, struct record *ret) MUST_CHECK;
+
+#endif

@@ -1,0 +1,714 @@
+/* One shard of a site: see shard.h. Opening and replay, proposing, durability, deliveries. */
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/limits.h"
+#include "site/shard_int.h"
+
+void key_be(struct buf *b, uint64_t v, unsigned bytes)
+{
+    uint8_t out[8];
+    for (unsigned i = 0; i < bytes; i++)
+        out[i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
+    buf_append(b, out, bytes);
+}
+
+uint64_t be_get(const uint8_t *p, unsigned bytes)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+void message_push(struct message_list *l, struct message *m)
+{
+    if (l->tail == NULL || l->head == NULL)
+        l->tail = &l->head;
+    m->next = NULL;
+    *l->tail = m;
+    l->tail = &m->next;
+}
+
+struct message *message_pop(struct message_list *l)
+{
+    struct message *m = l->head;
+    if (m != NULL) {
+        l->head = m->next;
+        if (l->head == NULL)
+            l->tail = &l->head;
+    }
+    return m;
+}
+
+void message_free(struct message *m)
+{
+    buf_deinit(&m->bytes);
+    mem_free(m);
+}
+
+uint64_t touch_key(struct oid oid, struct slice name)
+{
+    static const uint8_t key[crypto_shorthash_KEYBYTES] = {7};
+    uint8_t in[sizeof oid.b + LIMIT_NAME_BYTES];
+    uint64_t out;
+    size_t len = MIN(name.len, (size_t)LIMIT_NAME_BYTES);
+    memcpy(in, oid.b, sizeof oid.b);
+    if (len > 0)
+        memcpy(in + sizeof oid.b, name.ptr, len);
+    crypto_shorthash((unsigned char *)&out, in, sizeof oid.b + len, key);
+    return out;
+}
+
+void shard_fail(struct shard *s, int rc, const char *what)
+{
+    if (s->failed)
+        return;
+    s->failed = true;
+    s->cfg.events.failed(s->cfg.events.ctx, s->cfg.id, rc, what);
+}
+
+/* ---- durability ---- */
+
+static void pending_free(struct pending *p)
+{
+    struct message *m;
+    while ((m = message_pop(&p->out)) != NULL)
+        message_free(m);
+    mem_free(p->seqs);
+    mem_free(p);
+}
+
+static struct cursor *cursor_of(struct shard *s, site_id_t peer)
+{
+    for (uint32_t i = 0; i < s->cursor_count; i++)
+        if (s->cursors[i].peer == peer)
+            return &s->cursors[i];
+    if (s->cursor_count == SITE_COUNT_MAX)
+        return NULL;
+    s->cursors[s->cursor_count] = (struct cursor){.peer = peer};
+    return &s->cursors[s->cursor_count++];
+}
+
+static void pending_settle(struct shard *s, struct pending *p)
+{
+    for (uint32_t i = 0; i < p->seq_count; i++)
+        if (p->seqs[i].seq > vv_get(&s->durable_vv, p->seqs[i].site))
+            (void)vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq); /* full: not counted */
+    if (p->cursor != 0) {
+        struct cursor *c = cursor_of(s, p->peer);
+        if (c != NULL)
+            c->next = MAX(c->next, p->cursor);
+    }
+    struct message *m;
+    while ((m = message_pop(&p->out)) != NULL) {
+        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
+                              buf_slice(&m->bytes));
+        message_free(m);
+    }
+    if (p->is_message)
+        s->cfg.events.delivered(s->cfg.events.ctx, p->from, s->cfg.id, p->number);
+}
+
+static void run_durable_waits(struct shard *s, uint64_t index)
+{
+    struct shard_wait *list = s->durable_waits, *keep = NULL, *ready = NULL, **rt = &ready;
+    s->durable_waits = NULL;
+    while (list != NULL) {
+        struct shard_wait *w = list;
+        list = w->next;
+        if (w->index <= index) {
+            w->next = NULL;
+            *rt = w;
+            rt = &w->next;
+        } else {
+            w->next = keep;
+            keep = w;
+        }
+    }
+    s->durable_waits = keep;
+    while (ready != NULL) {
+        struct shard_wait *w = ready;
+        ready = w->next;
+        w->run(w);
+    }
+}
+
+static void on_durable(void *ctx, uint64_t index)
+{
+    struct shard *s = ctx;
+    while (s->pending_head != NULL && s->pending_head->index <= index) {
+        struct pending *p = s->pending_head;
+        s->pending_head = p->next;
+        if (s->pending_head == NULL)
+            s->pending_tail = &s->pending_head;
+        pending_settle(s, p);
+        if (p->committed != NULL)
+            p->committed(p->ctx, 0);
+        pending_free(p);
+    }
+    run_durable_waits(s, index);
+    s->cfg.events.moved(s->cfg.events.ctx, s->cfg.id);
+    shard_checkpoint(s, false);
+}
+
+static void on_log_failed(void *ctx, int rc, const struct err_detail *d)
+{
+    shard_fail(ctx, rc, d != NULL ? d->text : "journal write failed");
+}
+
+void shard_wait_durable(struct shard *s, uint64_t index, struct shard_wait *w)
+{
+    w->index = index;
+    w->next = s->durable_waits;
+    s->durable_waits = w;
+}
+
+/* ---- appending ---- */
+
+/* Appends the record in s->scratch and applies it. */
+static int commit_record(struct shard *s, struct pending *p)
+{
+    struct record r;
+    struct slice raw = buf_slice(&s->scratch);
+    if (s->failed)
+        return ERR_FATAL;
+    if (raw.len > LIMIT_RECORD_BYTES)
+        return ERR_TOO_BIG;
+    int rc = record_decode(raw, &r);
+    ASSERT(rc == 0);
+    rc = log_append(s->log, &raw, 1, &p->index);
+    if (rc != 0)
+        return rc;
+    p->commit_hlc = r.commit_hlc;
+    if (s->pending_head == NULL)
+        s->pending_tail = &s->pending_head;
+    *s->pending_tail = p;
+    s->pending_tail = &p->next;
+    /* The record's bytes must survive nested records that deliveries make. */
+    struct buf bytes = {0};
+    buf_move(&bytes, &s->scratch);
+    r.body.ptr = bytes.ptr + (r.body.ptr - raw.ptr);
+    rc = shard_apply_record(s, &r, buf_slice(&bytes), p->index, p);
+    if (s->scratch.ptr == NULL)
+        buf_move(&s->scratch, &bytes);
+    else
+        buf_deinit(&bytes);
+    if (rc != 0) {
+        shard_fail(s, rc, "an operation could not be applied");
+        return ERR_FATAL;
+    }
+    shard_drain(s);
+    return 0;
+}
+
+int shard_propose(struct shard *s, const struct op_builder *b, const struct proposal *p,
+                  struct op *ret_op)
+{
+    ASSERT(!s->in_apply);
+    uint64_t hlc = p->fixed_hlc != 0 ? p->fixed_hlc
+                                     : hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock));
+    struct op op = {.dot = {.shard = s->cfg.id, .site = s->cfg.site, .seq = shard_next_seq(s)},
+                    .stamp = {.hlc = hlc, .site = s->cfg.site},
+                    .time_ns = (int64_t)clock_wall_ns(s->cfg.clock),
+                    .effects = b->effects,
+                    .effect_count = b->count};
+    ASSERT(op.effect_count > 0);
+    record_op(&s->scratch, hlc, p->session, p->number, 0, p->result, &op);
+    struct pending *q = mem_calloc(1, sizeof *q);
+    q->committed = p->committed;
+    q->ctx = p->ctx;
+    int rc = commit_record(s, q);
+    if (rc != 0 && rc != ERR_FATAL)
+        pending_free(q);
+    else if (rc != 0 && q->index == 0)
+        pending_free(q);
+    else if (rc != 0)
+        q->committed = NULL; /* the caller learns it from the return code */
+    if (rc == 0 && ret_op != NULL)
+        *ret_op = op;
+    return rc;
+}
+
+int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
+                void (*committed)(void *ctx, int rc), void *ctx)
+{
+    struct buf body = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        enc_bytes(&body, pairs[i].key);
+        enc_u8(&body, pairs[i].value.ptr != NULL);
+        enc_bytes(&body, pairs[i].value.ptr != NULL ? pairs[i].value : slice_of(NULL, 0));
+    }
+    record_local(&s->scratch, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), count,
+                 buf_slice(&body));
+    buf_deinit(&body);
+    struct pending *q = mem_calloc(1, sizeof *q);
+    q->committed = committed;
+    q->ctx = ctx;
+    int rc = commit_record(s, q);
+    if (rc != 0 && q->index == 0)
+        pending_free(q);
+    else if (rc != 0)
+        q->committed = NULL;
+    return rc;
+}
+
+int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count,
+                 uint64_t cursor)
+{
+    struct buf body = {0};
+    for (uint32_t i = 0; i < count; i++)
+        enc_bytes(&body, ops[i]);
+    record_remote(&s->scratch, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), peer, cursor,
+                  count, buf_slice(&body));
+    buf_deinit(&body);
+    struct pending *q = mem_calloc(1, sizeof *q);
+    q->peer = peer;
+    q->cursor = cursor;
+    int rc = commit_record(s, q);
+    if (rc != 0 && q->index == 0)
+        pending_free(q);
+    return rc;
+}
+
+int shard_receive(struct shard *s, shard_id_t from, uint64_t number, enum record_type type,
+                  struct slice bytes)
+{
+    record_message(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), from,
+                   number, bytes);
+    struct pending *q = mem_calloc(1, sizeof *q);
+    q->is_message = true;
+    q->from = from;
+    q->number = number;
+    int rc = commit_record(s, q);
+    if (rc != 0 && q->index == 0)
+        pending_free(q);
+    return rc;
+}
+
+void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
+{
+    struct buf key = {0};
+    struct slice old;
+    key_begin(&key, SHARD_KEY_OUTBOX);
+    key_be(&key, to, 2);
+    key_be(&key, number, 8);
+    if (state_get(s->state, buf_slice(&key), &old)) {
+        state_del(s->state, buf_slice(&key));
+        s->outbox_count--;
+    }
+    buf_deinit(&key);
+}
+
+void shard_resend(struct shard *s)
+{
+    struct message_list again = {0};
+    struct message *m;
+    struct buf prefix = {0};
+    struct state_scan it;
+    key_begin(&prefix, SHARD_KEY_OUTBOX);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it)) {
+        if (it.key.len != 11 || it.value.len < 1)
+            continue;
+        m = mem_calloc(1, sizeof *m);
+        m->to = (shard_id_t)be_get(it.key.ptr + 1, 2);
+        m->number = be_get(it.key.ptr + 3, 8);
+        m->type = (enum record_type)it.value.ptr[0];
+        buf_append(&m->bytes, it.value.ptr + 1, it.value.len - 1);
+        message_push(&again, m);
+    }
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+    while ((m = message_pop(&again)) != NULL) {
+        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
+                              buf_slice(&m->bytes));
+        message_free(m);
+    }
+}
+
+/* ---- latches and marks ---- */
+
+uint64_t shard_mark(struct shard *s, uint64_t key)
+{
+    uint64_t m = s->marks[key % MARK_COUNT];
+    return m > log_durable(s->log) ? m : 0;
+}
+
+bool shard_latched(struct shard *s, uint64_t key)
+{
+    struct latch *l;
+    HASH_FIND(hh, s->latches, &key, sizeof key, l);
+    return l != NULL;
+}
+
+void shard_latch(struct shard *s, uint64_t key)
+{
+    ASSERT(!shard_latched(s, key));
+    struct latch *l = mem_calloc(1, sizeof *l);
+    l->key = key;
+    HASH_ADD(hh, s->latches, key, sizeof l->key, l);
+}
+
+void shard_unlatch(struct shard *s, uint64_t key)
+{
+    struct latch *l;
+    HASH_FIND(hh, s->latches, &key, sizeof key, l);
+    ASSERT(l != NULL);
+    HASH_DEL(s->latches, l);
+    mem_free(l);
+    struct shard_wait *list = s->latch_waits;
+    s->latch_waits = NULL;
+    while (list != NULL) {
+        struct shard_wait *w = list;
+        list = w->next;
+        w->run(w);
+    }
+}
+
+void shard_wait_latch(struct shard *s, struct shard_wait *w)
+{
+    struct shard_wait **at = &s->latch_waits;
+    while (*at != NULL)
+        at = &(*at)->next;
+    w->next = NULL;
+    *at = w;
+}
+
+/* ---- small getters ---- */
+
+struct merge *shard_merge(struct shard *s)
+{
+    return s->merge;
+}
+struct state *shard_state(struct shard *s)
+{
+    return s->state;
+}
+struct log *shard_log(struct shard *s)
+{
+    return s->log;
+}
+shard_id_t shard_id(const struct shard *s)
+{
+    return s->cfg.id;
+}
+uint64_t shard_next_seq(struct shard *s)
+{
+    return merge_seen(s->merge, s->cfg.id, s->cfg.site) + 1;
+}
+uint64_t shard_outbox_count(struct shard *s)
+{
+    return s->outbox_count;
+}
+uint64_t shard_waiting_count(struct shard *s)
+{
+    return s->waiting_count;
+}
+
+void shard_durable(struct shard *s, struct shard_durable *ret)
+{
+    ret->index = log_durable(s->log);
+    ret->floor_hlc = s->pending_head != NULL ? s->pending_head->commit_hlc - 1 : UINT64_MAX;
+}
+
+void shard_durable_vv(struct shard *s, struct vv *ret)
+{
+    *ret = s->durable_vv;
+}
+
+uint64_t shard_cursor(struct shard *s, site_id_t peer)
+{
+    for (uint32_t i = 0; i < s->cursor_count; i++)
+        if (s->cursors[i].peer == peer)
+            return s->cursors[i].next;
+    return 0;
+}
+
+void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index)
+{
+    struct buf key = {0}, value = {0};
+    if (index > shard_peer_ack(s, peer)) {
+        key_begin(&key, SHARD_KEY_ACKED);
+        key_be(&key, peer, 4);
+        key_be(&value, index, 8);
+        state_put(s->state, buf_slice(&key), buf_slice(&value));
+        buf_deinit(&key);
+        buf_deinit(&value);
+    }
+}
+
+uint64_t shard_peer_ack(struct shard *s, site_id_t peer)
+{
+    struct buf key = {0};
+    struct slice got;
+    uint64_t index = 0;
+    key_begin(&key, SHARD_KEY_ACKED);
+    key_be(&key, peer, 4);
+    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
+        index = be_get(got.ptr, 8);
+    buf_deinit(&key);
+    return index;
+}
+
+void shard_keep_from(struct shard *s, uint64_t index)
+{
+    s->keep_from = index;
+}
+
+/* ---- writing the state down ---- */
+
+static void checkpoint_work(struct pool_job *job)
+{
+    struct shard *s = CONTAINER_OF(job, struct shard, checkpoint.job);
+    s->checkpoint.rc = state_write_frozen(s->state, &s->checkpoint.detail);
+}
+
+static void checkpoint_done(struct pool_job *job)
+{
+    struct shard *s = CONTAINER_OF(job, struct shard, checkpoint.job);
+    s->checkpoint.running = false;
+    if (s->checkpoint.rc != 0) {
+        shard_fail(s, s->checkpoint.rc, s->checkpoint.detail.text);
+        return;
+    }
+    state_thaw(s->state);
+    log_trim(s->log, MIN(state_stored_index(s->state) + 1, MAX(s->keep_from, 1)));
+    shard_checkpoint(s, false);
+}
+
+void shard_checkpoint(struct shard *s, bool now)
+{
+    if (s->checkpoint.running || s->failed || s->closing || s->stopping)
+        return;
+    if (state_frozen_index(s->state) == 0) {
+        if (!now && state_active_bytes(s->state) < s->cfg.checkpoint_bytes)
+            return;
+        if (!state_freeze(s->state))
+            return;
+    }
+    if (state_frozen_index(s->state) > log_durable(s->log))
+        return; /* S1; on_durable comes back here */
+    s->checkpoint.running = true;
+    s->checkpoint.job.work = checkpoint_work;
+    s->checkpoint.job.done = checkpoint_done;
+    pool_submit(s->cfg.pool, s->cfg.loop, &s->checkpoint.job);
+}
+
+void shard_stop(struct shard *s)
+{
+    s->stopping = true;
+}
+
+/* ---- opening ---- */
+
+struct replay {
+    struct shard *s;
+    int rc;
+    uint64_t index;
+};
+
+static bool replay_record(void *ctx, const struct log_record *lr)
+{
+    struct replay *rp = ctx;
+    struct record r;
+    rp->index = lr->index;
+    rp->rc = record_decode(lr->payload, &r);
+    if (rp->rc == 0)
+        rp->rc = shard_apply_record(rp->s, &r, lr->payload, lr->index, NULL);
+    return rp->rc == 0;
+}
+
+static int replay(struct shard *s, struct err_detail *d)
+{
+    uint64_t next = state_stored_index(s->state) + 1;
+    while (next <= log_durable(s->log)) {
+        struct replay rp = {.s = s};
+        int rc = log_read(s->log, next, 8 * MIB, replay_record, &rp, &next);
+        if (rc != 0 || rp.rc != 0) {
+            err_detail_set(d, "shard %u: journal record %llu cannot be replayed: %s", s->cfg.id,
+                           (unsigned long long)(rc != 0 ? next : rp.index),
+                           err_text(rc != 0 ? rc : rp.rc));
+            return rc != 0 ? rc : rp.rc;
+        }
+        /* Keep memory bounded: everything replayed is durable, so it may be written down. */
+        if (state_active_bytes(s->state) > s->cfg.checkpoint_bytes && state_freeze(s->state)) {
+            rc = state_write_frozen(s->state, d);
+            if (rc != 0)
+                return rc;
+            state_thaw(s->state);
+        }
+    }
+    return 0;
+}
+
+static void load_positions(struct shard *s)
+{
+    struct buf prefix = {0};
+    struct state_scan it;
+    merge_vv(s->merge, &s->durable_vv);
+    key_begin(&prefix, SHARD_KEY_CURSOR);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        if (it.key.len == 5 && it.value.len == 8) {
+            struct cursor *c = cursor_of(s, (site_id_t)be_get(it.key.ptr + 1, 4));
+            if (c != NULL)
+                c->next = be_get(it.value.ptr, 8);
+        }
+    state_scan_end(&it);
+    s->outbox_count = 0;
+    key_begin(&prefix, SHARD_KEY_OUTBOX);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        s->outbox_count++;
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+}
+
+static void load_waiting(struct shard *s)
+{
+    struct buf prefix = {0};
+    struct state_scan it;
+    key_begin(&prefix, SHARD_KEY_WAITING);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        if (it.key.len == 9) {
+            s->waiting_count++;
+            s->waiting_next = be_get(it.key.ptr + 1, 8);
+        }
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+}
+
+static int make_dir(const char *path, struct err_detail *d)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    int num = errno;
+    err_detail_set(d, "cannot make %s: %s", path, strerror(num));
+    return err_from_errno(num);
+}
+
+static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
+{
+    char *journal_dir = mem_printf("%s/journal", dir), *state_dir = mem_printf("%s/state", dir);
+    struct state_store store = {0};
+    struct log_recovery info;
+    int rc = make_dir(dir, d);
+    if (rc == 0)
+        rc = make_dir(journal_dir, d);
+    if (rc == 0)
+        rc = state_store_rocks_open(&store, state_dir, s->cfg.cache_bytes, d);
+    if (rc == 0)
+        rc = state_open(&s->state, &store);
+    if (rc == 0) {
+        struct log_config lc = {.dir = journal_dir,
+                                .epoch = s->cfg.epoch,
+                                .loop = s->cfg.loop,
+                                .ctx = s,
+                                .on_durable = on_durable,
+                                .on_failed = on_log_failed};
+        rc = log_open(&s->log, &lc, &info, d);
+    }
+    if (rc == 0 && info.torn_bytes > 0)
+        log_warn(LOG_SITE, "journal_torn_tail", "shard=%u file=%s bytes=%llu", s->cfg.id,
+                 info.torn_file, (unsigned long long)info.torn_bytes);
+    if (rc == 0 && state_stored_index(s->state) > log_last(s->log)) {
+        err_detail_set(d,
+                       "shard %u: the state holds record %llu but the journal ends at %llu: the "
+                       "journal was cut or restored from an older copy: restore both, or rebuild "
+                       "this site from a peer",
+                       s->cfg.id, (unsigned long long)state_stored_index(s->state),
+                       (unsigned long long)log_last(s->log));
+        rc = ERR_ROLLBACK;
+    }
+    if (rc == 0 && state_stored_index(s->state) + 1 < log_first(s->log)) {
+        err_detail_set(d, "shard %u: the journal begins at record %llu but the state ends at %llu",
+                       s->cfg.id, (unsigned long long)log_first(s->log),
+                       (unsigned long long)state_stored_index(s->state));
+        rc = ERR_CORRUPT;
+    }
+    mem_free(journal_dir);
+    mem_free(state_dir);
+    return rc;
+}
+
+int shard_open(struct shard **ret, const struct shard_config *config, struct err_detail *d)
+{
+    struct shard *s = mem_calloc(1, sizeof *s);
+    s->cfg = *config;
+    s->pending_tail = &s->pending_head;
+    s->keep_from = UINT64_MAX;
+    char *dir = mem_printf("%s/shard-%u", config->dir, config->id);
+    int rc = open_parts(s, dir, d);
+    mem_free(dir);
+    if (rc == 0) {
+        struct merge_config mc = {.shard = config->id,
+                                  .shard_count = config->shard_count,
+                                  .site = config->site,
+                                  .state = s->state,
+                                  .site_name = config->site_name,
+                                  .name_ctx = config->name_ctx};
+        shard_events_of(s, &mc.events);
+        rc = merge_open(&s->merge, &mc);
+    }
+    if (rc == 0) {
+        load_waiting(s);
+        rc = replay(s, d);
+    }
+    if (rc != 0) {
+        s->closing = true;
+        shard_close(s);
+        return rc;
+    }
+    hlc_see(config->hlc, merge_hlc_max(s->merge));
+    load_positions(s);
+    shard_results_load(s);
+    s->live = true;
+    *ret = s;
+    return 0;
+}
+
+void shard_close(struct shard *s)
+{
+    if (s == NULL)
+        return;
+    ASSERT(!s->checkpoint.running);
+    if (s->log != NULL)
+        log_close(s->log); /* everything appended is durable now, or the journal failed */
+    if (!s->closing && !s->failed) {
+        struct err_detail d = {0};
+        for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
+            if (state_frozen_index(s->state) != 0 || state_freeze(s->state)) {
+                if (state_write_frozen(s->state, &d) != 0) {
+                    log_warn(LOG_SITE, "state_not_written", "shard=%u why=\"%s\"", s->cfg.id,
+                             d.text);
+                    break;
+                }
+                state_thaw(s->state);
+            }
+    }
+    while (s->pending_head != NULL) {
+        struct pending *p = s->pending_head;
+        s->pending_head = p->next;
+        pending_free(p);
+    }
+    struct message *m;
+    while ((m = message_pop(&s->out)) != NULL)
+        message_free(m);
+    struct latch *l, *tmp;
+    HASH_ITER(hh, s->latches, l, tmp)
+    {
+        HASH_DEL(s->latches, l);
+        mem_free(l);
+    }
+    shard_results_free(s);
+    merge_free(s->merge);
+    state_free(s->state);
+    buf_deinit(&s->scratch);
+    buf_deinit(&s->scratch2);
+    mem_free(s);
+}

@@ -1,0 +1,287 @@
+/* Applying records to a shard's state, live and in replay: the same code, so the same state.
+ *
+ * Normal path: shard_apply_record() hands the record's operations to the engine; messages for other
+ * shards go into the outbox and, when live, onto a list: of the pending record for local operations
+ * (they leave when it is durable), of the shard for everything else (they leave at once, by
+ * shard_drain, after the engine has returned). Failure paths: an operation whose dots are missing
+ * is kept in the state and tried again after each later one. */
+#include "site/shard_int.h"
+
+static void outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes)
+{
+    struct buf key = {0}, value = {0};
+    struct slice got;
+    uint64_t number = 1;
+    key_begin(&key, SHARD_KEY_OUT_NEXT);
+    key_be(&key, to, 2);
+    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
+        number = be_get(got.ptr, 8);
+    key_be(&value, number + 1, 8);
+    state_put(s->state, buf_slice(&key), buf_slice(&value));
+    key_begin(&key, SHARD_KEY_OUTBOX);
+    key_be(&key, to, 2);
+    key_be(&key, number, 8);
+    buf_clear(&value);
+    enc_u8(&value, (uint8_t)type);
+    enc_raw(&value, bytes.ptr, bytes.len);
+    state_put(s->state, buf_slice(&key), buf_slice(&value));
+    s->outbox_count++;
+    if (s->live) {
+        struct message *m = mem_calloc(1, sizeof *m);
+        m->to = to;
+        m->type = type;
+        m->number = number;
+        buf_append(&m->bytes, bytes.ptr, bytes.len);
+        message_push(s->collect != NULL ? &s->collect->out : &s->out, m);
+    }
+    buf_deinit(&key);
+    buf_deinit(&value);
+}
+
+static void on_send(void *ctx, shard_id_t to, struct slice derived)
+{
+    struct shard *s = ctx;
+    ASSERT(to != s->cfg.id);
+    outbox_put(s, to, RECORD_DERIVED, derived);
+}
+
+static void mark(struct shard *s, uint64_t key)
+{
+    s->marks[key % MARK_COUNT] = s->apply_index;
+}
+
+static void on_name(void *ctx, struct oid parent, struct slice name)
+{
+    struct shard *s = ctx;
+    if (!s->live)
+        return;
+    mark(s, touch_key(parent, name));
+    mark(s, touch_key(parent, slice_of(NULL, 0)));
+    s->cfg.events.name_changed(s->cfg.events.ctx, parent, name);
+}
+
+static void on_object(void *ctx, struct oid oid, bool content)
+{
+    struct shard *s = ctx;
+    if (!s->live)
+        return;
+    mark(s, touch_key(oid, slice_of(NULL, 0)));
+    s->cfg.events.object_changed(s->cfg.events.ctx, oid, content);
+}
+
+static void on_conflict(void *ctx, const struct conflict *c)
+{
+    struct shard *s = ctx;
+    if (s->live)
+        s->cfg.events.conflict(s->cfg.events.ctx, c);
+}
+
+void shard_events_of(struct shard *s, struct merge_events *ret)
+{
+    *ret = (struct merge_events){.name_changed = on_name,
+                                 .object_changed = on_object,
+                                 .send = on_send,
+                                 .conflict = on_conflict,
+                                 .ctx = s};
+}
+
+/* After an operation of this home was applied: its parts elsewhere. */
+static void send_parts(struct shard *s, const struct op *op, struct slice encoded)
+{
+    struct shard_set set = {0};
+    op_shards(op, &set);
+    for (unsigned i = 0; i < s->cfg.shard_count; i++)
+        if (i != s->cfg.id && shard_set_has(&set, (shard_id_t)i))
+            outbox_put(s, (shard_id_t)i, RECORD_DELIVER, encoded);
+}
+
+static void keep_waiting(struct shard *s, struct slice encoded)
+{
+    struct buf key = {0};
+    key_begin(&key, SHARD_KEY_WAITING);
+    key_be(&key, ++s->waiting_next, 8);
+    state_put(s->state, buf_slice(&key), encoded);
+    s->waiting_count++;
+    buf_deinit(&key);
+}
+
+/* 1 when it has to wait. */
+static int apply_op(struct shard *s, const struct op *op, struct slice encoded, bool may_wait)
+{
+    if (merge_seen(s->merge, op->dot.shard, op->dot.site) >= op->dot.seq)
+        return 0;
+    if (!merge_ready(s->merge, op, NULL)) {
+        if (may_wait)
+            keep_waiting(s, encoded);
+        return 1;
+    }
+    int rc = merge_apply(s->merge, op);
+    if (rc != 0)
+        return rc;
+    hlc_see(s->cfg.hlc, op->stamp.hlc);
+    if (op->dot.shard == s->cfg.id)
+        send_parts(s, op, encoded);
+    return 0;
+}
+
+static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, struct buf *ret_op)
+{
+    struct buf prefix = {0}, start = {0};
+    struct state_scan it;
+    key_begin(&prefix, SHARD_KEY_WAITING);
+    key_begin(&start, SHARD_KEY_WAITING);
+    key_be(&start, after + 1, 8);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), buf_slice(&start));
+    bool found = state_scan_next(&it) && it.key.len == 9;
+    if (found) {
+        *ret_no = be_get(it.key.ptr + 1, 8);
+        buf_clear(ret_op);
+        buf_append(ret_op, it.value.ptr, it.value.len);
+    }
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+    buf_deinit(&start);
+    return found;
+}
+
+/* Something was applied: does anything that waited fit now? */
+static int retry_waiting(struct shard *s)
+{
+    bool again = s->waiting_count > 0;
+    struct buf bytes = {0}, key = {0};
+    int rc = 0;
+    while (again && rc == 0) {
+        uint64_t no = 0;
+        again = false;
+        while (rc == 0 && waiting_next(s, no, &no, &bytes)) {
+            struct op_arena arena = {0};
+            struct op op;
+            rc = op_decode(buf_slice(&bytes), &arena, &op);
+            if (rc == 0)
+                rc = apply_op(s, &op, buf_slice(&bytes), false);
+            op_arena_deinit(&arena);
+            if (rc == 1) {
+                rc = 0;
+                continue;
+            }
+            if (rc != 0)
+                break;
+            key_begin(&key, SHARD_KEY_WAITING);
+            key_be(&key, no, 8);
+            state_del(s->state, buf_slice(&key));
+            s->waiting_count--;
+            again = s->waiting_count > 0;
+        }
+    }
+    buf_deinit(&bytes);
+    buf_deinit(&key);
+    return rc;
+}
+
+static int apply_encoded(struct shard *s, struct slice encoded, struct pending *p)
+{
+    struct op_arena arena = {0};
+    struct op op;
+    int rc = op_decode(encoded, &arena, &op);
+    if (rc == 0) {
+        if (p != NULL && op.dot.shard == s->cfg.id) {
+            p->seqs = mem_realloc(p->seqs, (p->seq_count + 1) * sizeof p->seqs[0]);
+            p->seqs[p->seq_count].site = op.dot.site;
+            p->seqs[p->seq_count++].seq = op.dot.seq;
+        }
+        rc = apply_op(s, &op, encoded, true);
+        if (rc == 1)
+            rc = 0;
+    }
+    op_arena_deinit(&arena);
+    return rc;
+}
+
+static int apply_remote(struct shard *s, const struct record *r, struct pending *p)
+{
+    struct dec d = dec_of(r->body);
+    int rc = 0;
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
+        struct slice op = dec_bytes(&d, r->body.len);
+        rc = d.rc != 0 ? d.rc : apply_encoded(s, op, p);
+    }
+    if (rc == 0)
+        rc = dec_end(&d);
+    if (rc == 0 && r->cursor != 0) {
+        struct buf key = {0}, value = {0};
+        key_begin(&key, SHARD_KEY_CURSOR);
+        key_be(&key, r->peer, 4);
+        key_be(&value, r->cursor, 8);
+        state_put(s->state, buf_slice(&key), buf_slice(&value));
+        buf_deinit(&key);
+        buf_deinit(&value);
+    }
+    return rc;
+}
+
+static int apply_local(struct shard *s, const struct record *r)
+{
+    struct dec d = dec_of(r->body);
+    for (uint32_t i = 0; i < r->count && d.rc == 0; i++) {
+        struct slice key = dec_bytes(&d, r->body.len);
+        bool present = dec_u8(&d) != 0;
+        struct slice value = dec_bytes(&d, r->body.len);
+        if (d.rc != 0 || key.len == 0 || key.ptr[0] < 0x80)
+            return ERR_MALFORMED;
+        if (present)
+            state_put(s->state, key, value);
+        else
+            state_del(s->state, key);
+    }
+    return dec_end(&d);
+}
+
+int shard_apply_record(struct shard *s, const struct record *r, struct slice raw, uint64_t index,
+                       struct pending *p)
+{
+    int rc = 0;
+    (void)raw;
+    ASSERT(!s->in_apply);
+    s->in_apply = true;
+    s->apply_index = index;
+    s->collect = p != NULL && r->type == RECORD_OP ? p : NULL;
+    hlc_see(s->cfg.hlc, r->commit_hlc);
+    switch (r->type) {
+    case RECORD_OP:
+        rc = apply_encoded(s, r->body, p);
+        if (rc == 0 && r->number != 0)
+            shard_result_put(s, r->session, r->number, r->rc, r->oid);
+        break;
+    case RECORD_REMOTE:
+        rc = apply_remote(s, r, p);
+        break;
+    case RECORD_DELIVER:
+        rc = apply_encoded(s, r->body, NULL);
+        break;
+    case RECORD_DERIVED:
+        rc = merge_apply_derived(s->merge, r->body);
+        break;
+    case RECORD_LOCAL:
+        rc = apply_local(s, r);
+        break;
+    }
+    s->collect = NULL;
+    if (rc == 0)
+        rc = retry_waiting(s);
+    if (rc == 0)
+        rc = state_health(s->state);
+    if (rc == 0)
+        state_advance(s->state, index);
+    s->in_apply = false;
+    return rc;
+}
+
+void shard_drain(struct shard *s)
+{
+    struct message *m;
+    while ((m = message_pop(&s->out)) != NULL) {
+        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
+                              buf_slice(&m->bytes));
+        message_free(m);
+    }
+}
