@@ -69,6 +69,7 @@ static inline int fixture_open(struct log_fixture *f)
 
 static inline void fixture_close(struct log_fixture *f)
 {
+    f->target = UINT64_MAX; /* nothing to stop: the loop is not running */
     log_close(f->log);
     f->log = NULL;
 }
