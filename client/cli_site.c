@@ -54,6 +54,9 @@ static int create(int argc, char **argv)
         "\n"
         "  --dir DIR            where everything of the site is kept; must not exist or be empty\n"
         "  --wan HOST:PORT      listen there for other sites\n"
+        "  --advertise HOST:PORT  what other sites dial, if not the address after --wan (which "
+        "may\n"
+        "                       be a wildcard, or behind a forwarded port)\n"
         "  --listen HOST:PORT   listen there for mounts of other machines\n"
         "  --http HOST:PORT     serve metrics and status there\n"
         "  --shards N           partitions of the metadata, 1 to 256, 8 unless told; fixed for "
@@ -63,12 +66,14 @@ static int create(int argc, char **argv)
         "Next: 'claudefs serve --dir DIR', then 'claudefs mount' or, to join another site's tree\n"
         "while this one is still empty, 'claudefs peer accept TOKEN --dir DIR'.\n";
     const char *words[1], *dir = NULL, *listen = NULL, *wan = NULL, *http = NULL;
+    const char *advertise = NULL;
     uint64_t shards = 8;
     bool trusted = false;
     const struct cli_option options[] = {
         {"--dir", CLI_TEXT, &dir, 0, 0},
         {"--listen", CLI_TEXT, &listen, 0, 0},
         {"--wan", CLI_TEXT, &wan, 0, 0},
+        {"--advertise", CLI_TEXT, &advertise, 0, 0},
         {"--http", CLI_TEXT, &http, 0, 0},
         {"--shards", CLI_UINT, &shards, 1, SHARD_COUNT_MAX},
         {"--trusted-network", CLI_FLAG, &trusted, 0, 0},
@@ -87,6 +92,7 @@ static int create(int argc, char **argv)
     memcpy(s.name, words[0], strlen(words[0]) + 1);
     if ((code = address_set("--listen", listen, s.listen)) != CLI_OK ||
         (code = address_set("--wan", wan, s.wan)) != CLI_OK ||
+        (code = address_set("--advertise", advertise, s.advertise)) != CLI_OK ||
         (code = address_set("--http", http, s.http)) != CLI_OK)
         return code;
     dir = cli_dir(dir, "site create");

@@ -24,6 +24,8 @@ struct site_settings {
     unsigned shard_count;        /* fixed for the file system's life */
     char listen[128];            /* RPC: HOST:PORT, or empty: Unix socket only */
     char wan[128];               /* HTTP/2 between sites: HOST:PORT, or empty */
+    char advertise[128];         /* what other sites dial, when it is not `wan` (a wildcard, a
+                                    forwarded port): HOST:PORT, or empty */
     char http[128];              /* metrics and dashboard: HOST:PORT, or empty */
     bool trusted_network;
 };
@@ -43,6 +45,11 @@ struct loop *node_loop(struct node *n);
 const struct site_settings *node_settings(const struct node *n);
 const uint8_t *node_fs_key(const struct node *n);          /* 32 bytes */
 const char *node_dir(const struct node *n);
+
+/* An empty site (nothing was ever created here) takes another file system's key and shard count,
+ * before it loads that one's snapshot. ERR_NOT_EMPTY when it holds anything. Loop. */
+int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count,
+               struct err_detail *d) MUST_CHECK;
 
 /* ---- the feed: committed operations, in the order of each shard's journal ---- */
 struct feed_state {
@@ -146,6 +153,17 @@ void node_snapshot_free(struct node_snapshot *s);
 int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d) MUST_CHECK;
 int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail *d) MUST_CHECK;
 bool node_needs_snapshot(struct node *n);
+/* Nothing was ever created here and there are no members: the site may join a file system. Loop. */
+bool node_is_empty(struct node *n);
+/* An empty site takes over another file system's key and number of shards, durably; afterwards
+ * node_needs_snapshot(). ERR_NOT_EMPTY when it is not empty. Loop. */
+int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count,
+               struct err_detail *d) MUST_CHECK;
+
+/* Checks a directory that no daemon has open (it is opened, so its journal is replayed). fn gets a
+ * sentence for each problem; ERR_CORRUPT when there were any, other errors when it cannot open. */
+int node_fsck_offline(const char *dir, bool repair, void (*fn)(void *ctx, const char *what),
+                      void *ctx, struct err_detail *d) MUST_CHECK;
 
 /* ---- administration: JSON in, JSON out; wan/ adds its verbs ("peer.*") ---- */
 typedef void (*admin_reply_cb)(void *ctx, int rc, const char *json_or_sentence);

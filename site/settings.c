@@ -46,8 +46,8 @@ int site_settings_check(const struct site_settings *s, struct err_detail *d)
         err_detail_set(d, "shards = %u: use 1 to %u", s->shard_count, SHARD_COUNT_MAX);
         return ERR_CONFIG;
     }
-    const char *const addresses[3] = {s->listen, s->wan, s->http};
-    for (int i = 0; i < 3; i++)
+    const char *const addresses[4] = {s->listen, s->wan, s->http, s->advertise};
+    for (int i = 0; i < 4; i++)
         if (!address_ok(addresses[i])) {
             err_detail_set(d, "address \"%s\": use HOST:PORT", addresses[i]);
             return ERR_CONFIG;
@@ -107,11 +107,13 @@ int site_settings_save(const char *dir, const struct site_settings *s, struct er
                             "[site]\nname = %s\nid = %08x\nshards = %u\n"
                             "; where mounts connect over TCP (empty: Unix socket only)\nlisten = %s\n"
                             "; where other sites connect\nwan = %s\n"
+                            "; what they are told to dial, when that is another address\n"
+                            "advertise = %s\n"
                             "; metrics and dashboard\nhttp = %s\n"
                             "; yes: frames between mounts and this node are not sealed\n"
                             "trusted_network = %s\n",
-                            s->name, s->site, s->shard_count, s->listen, s->wan, s->http,
-                            s->trusted_network ? "yes" : "no");
+                            s->name, s->site, s->shard_count, s->listen, s->wan,
+                            s->advertise, s->http, s->trusted_network ? "yes" : "no");
     rc = dir_file_write(dir, "site.conf", text, strlen(text), d);
     mem_free(text);
     return rc;
@@ -144,6 +146,8 @@ static int on_value(void *user, const char *section, const char *name, const cha
         ok = copy_text(s->listen, sizeof s->listen, value);
     else if (strcmp(name, "wan") == 0)
         ok = copy_text(s->wan, sizeof s->wan, value);
+    else if (strcmp(name, "advertise") == 0)
+        ok = copy_text(s->advertise, sizeof s->advertise, value);
     else if (strcmp(name, "http") == 0)
         ok = copy_text(s->http, sizeof s->http, value);
     else if (strcmp(name, "id") == 0) {
