@@ -4,26 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *rule_text(json_int_t rule)
-{
-    switch (rule) {
-    case 2:
-        return "two sites wrote the file; the later version kept the name, the other is beside it";
-    case 3:
-        return "one site deleted the file while another edited it; the edit won";
-    case 4:
-        return "one site removed the directory while another put something in; it came back";
-    case 5:
-        return "two sites moved directories in ways that do not go together; one move was skipped";
-    case 6:
-        return "two sites gave one name to different objects; one shows under a conflict name";
-    case 8:
-        return "two sites renamed one file; both names stay, as hard links";
-    default:
-        return NULL;
-    }
-}
-
 static int list(int argc, char **argv)
 {
     static const char usage[] =
@@ -32,7 +12,7 @@ static int list(int argc, char **argv)
         "       claudefs conflicts resolve ID --keep mine|theirs|both [--json] --dir DIR\n"
         "\n"
         "Lists the conflicts that are not resolved yet (--all: those too that are).\n";
-    static const char *const columns[] = {"id",     "rule",  "time",     "path",
+    static const char *const columns[] = {"id",     "time",  "what",     "path",
                                           "winner", "loser", "resolved", NULL};
     const char *dir = NULL;
     bool json = false, all = false;
@@ -57,8 +37,10 @@ static int list(int argc, char **argv)
     json_t *found = cli_array_of(answer, "conflicts"), *one;
     json_t *open = json_array();
     size_t idx;
-    json_array_foreach(found, idx, one) if (all || !json_is_true(json_object_get(one, "resolved")))(
-        void) json_array_append(open, one); /* fails without memory only */
+    json_array_foreach (found, idx, one) {
+        if (all || !json_is_true(json_object_get(one, "resolved")))
+            (void)json_array_append(open, one); /* fails without memory only */
+    }
     if (json) {
         json_t *out = json_pack("{s:O}", "conflicts", open);
         cli_print_json(out);
@@ -69,17 +51,6 @@ static int list(int argc, char **argv)
     json_decref(open);
     json_decref(answer);
     return CLI_OK;
-}
-
-/* Ids are numbers or text: the daemon's to know. */
-static json_t *id_json(const char *text)
-{
-    json_error_t why;
-    json_t *number = json_loads(text, JSON_DECODE_ANY, &why);
-    if (json_is_integer(number))
-        return number;
-    json_decref(number);
-    return json_string(text);
 }
 
 static int on_conflict(const char *command, const char *usage, bool resolve, int argc, char **argv)
@@ -104,23 +75,17 @@ static int on_conflict(const char *command, const char *usage, bool resolve, int
     dir = cli_dir(dir, command);
     if (!dir)
         return CLI_USAGE;
-    json_t *request =
-        resolve ? json_pack("{s:s,s:o,s:s}", "verb", "conflicts.resolve", "id", id_json(words[0]),
-                            "keep", keep)
-                : json_pack("{s:s,s:o}", "verb", "conflicts.show", "id", id_json(words[0]));
+    json_t *request = resolve ? json_pack("{s:s,s:s,s:s}", "verb", "conflicts.resolve", "id",
+                                          words[0], "keep", keep)
+                              : json_pack("{s:s,s:s}", "verb", "conflicts.show", "id", words[0]);
     json_t *answer = NULL;
     code = cli_request(dir, command, request, CLI_ANSWER_MS, &answer);
     if (code != CLI_OK)
         return code;
-    const json_t *rule = json_object_get(answer, "rule");
-    if (json) {
+    if (json)
         cli_print_json(answer);
-    } else {
+    else if (!resolve)
         cli_print_object(answer);
-        const char *why = json_is_integer(rule) ? rule_text(json_integer_value(rule)) : NULL;
-        if (why)
-            printf("\n%s\n", why);
-    }
     json_decref(answer);
     return CLI_OK;
 }

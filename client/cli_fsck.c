@@ -64,8 +64,7 @@ static int print_online(json_t *answer, bool repair, bool json)
     if (json)
         cli_print_json(answer);
     else
-        json_array_foreach(problems, idx, one)
-        {
+        json_array_foreach (problems, idx, one) {
             char *text = cli_value_text("problem", one);
             printf("%s\n", text);
             mem_free(text);

@@ -3,17 +3,65 @@
 
 #include <stdio.h>
 
+#include "base/buf.h"
+
+static void append_text(struct buf *b, const char *lead, const char *key, const json_t *value)
+{
+    if (!value)
+        return;
+    char *text = cli_value_text(key, value);
+    buf_append(b, lead, slice_str(lead).len);
+    buf_append(b, text, slice_str(text).len);
+    mem_free(text);
+}
+
+/* "write notes.txt, 12 B; set mode": the effects of an operation in one cell. */
+static json_t *effects_text(const json_t *effects)
+{
+    struct buf b = {0};
+    const json_t *e;
+    size_t idx;
+    json_array_foreach (effects, idx, e) {
+        append_text(&b, idx > 0 ? "; " : "", "effect", json_object_get(e, "effect"));
+        append_text(&b, " ", "register", json_object_get(e, "register"));
+        append_text(&b, " ", "name", json_object_get(e, "name"));
+        append_text(&b, ", ", "bytes", json_object_get(e, "size"));
+    }
+    json_t *text = json_stringn((const char *)b.ptr, b.len);
+    buf_deinit(&b);
+    return text ? text : json_string("");
+}
+
+/* Newest last, as in a log. */
+static void print_table(json_t *records)
+{
+    json_t *rows = json_array();
+    size_t idx;
+    json_t *r;
+    json_array_foreach (records, idx, r) {
+        json_t *row = json_object();
+        (void)json_object_set(row, "time",
+                              json_object_get(r, "time")); /* no memory only, as below */
+        (void)json_object_set(row, "site", json_object_get(r, "site"));
+        (void)json_object_set(row, "operation", json_object_get(r, "dot"));
+        (void)json_object_set_new(row, "what", effects_text(json_object_get(r, "effects")));
+        (void)json_array_append_new(rows, row);
+    }
+    cli_print_table(rows, NULL);
+    json_decref(rows);
+}
+
 static int print_records(const char *dir, const char *command, json_t *request, bool json)
 {
     json_t *answer = NULL;
     int code = cli_request(dir, command, request, CLI_ANSWER_MS, &answer);
     if (code != CLI_OK)
         return code;
-    json_t *records = cli_array_of(answer, "records");
+    json_t *records = cli_array_of(answer, "history");
     if (json || !records)
         cli_print_json(answer);
     else
-        cli_print_table(records, NULL);
+        print_table(records);
     json_decref(answer);
     return code;
 }

@@ -9,6 +9,19 @@
 #define WATCH_MS 1000
 #define WAIT_SLACK_MS 10000u /* what the daemon may take beyond the time-out it was given */
 
+/* The part that speaks to other sites answers for itself; what it says joins the rest. Without it
+ * (it is starting, say) the rest is still worth showing. */
+static void add_wan_status(const char *dir, json_t *status)
+{
+    struct cli_answer wan;
+    if (cli_ask(dir, "status", json_pack("{s:s}", "verb", "wan.status"), CLI_ANSWER_MS,
+                CLI_ASK_QUIET, &wan) != CLI_OK)
+        return;
+    if (json_is_object(wan.json))
+        (void)json_object_update_missing(status, wan.json); /* fails without memory only */
+    cli_answer_deinit(&wan);
+}
+
 static int status_print(const char *dir, bool json)
 {
     json_t *answer = NULL;
@@ -16,6 +29,7 @@ static int status_print(const char *dir, bool json)
         cli_request(dir, "status", json_pack("{s:s}", "verb", "status"), CLI_ANSWER_MS, &answer);
     if (code != CLI_OK)
         return code;
+    add_wan_status(dir, answer);
     if (json)
         cli_print_json(answer);
     else
@@ -63,8 +77,7 @@ static void print_missing(const json_t *answer)
 {
     const json_t *missing = json_object_get(answer, "missing"), *one;
     size_t idx;
-    json_array_foreach(missing, idx, one)
-    {
+    json_array_foreach (missing, idx, one) {
         char *text = cli_value_text("missing", one);
         fprintf(stderr, "  %s\n", text);
         mem_free(text);
@@ -132,8 +145,7 @@ int cmd_log_level(int argc, char **argv)
     if (!dir)
         return CLI_USAGE;
     json_t *answer = NULL;
-    code = cli_request(dir, "log-level",
-                       json_pack("{s:s,s:s}", "verb", "log-level", "levels", words[0]),
+    code = cli_request(dir, "log-level", json_pack("{s:s,s:s}", "verb", "log", "levels", words[0]),
                        CLI_ANSWER_MS, &answer);
     json_decref(answer);
     return code;

@@ -162,8 +162,7 @@ static size_t find_columns(json_t *array, const char *ret[COLUMNS_MAX])
 {
     size_t count = 0, idx;
     json_t *row;
-    json_array_foreach(array, idx, row)
-    {
+    json_array_foreach (array, idx, row) {
         void *it = json_object_iter(row);
         for (; it && count < COLUMNS_MAX; it = json_object_iter_next(row, it)) {
             const char *key = json_object_iter_key(it);
@@ -208,15 +207,16 @@ void cli_print_table(json_t *array, const char *const *columns)
         char *title = title_text(found[i]);
         widths[i] = text_width(title);
         mem_free(title);
-        json_array_foreach(array, idx, row)
-        {
+        json_array_foreach (array, idx, row) {
             char *text = cli_value_text(found[i], json_object_get(row, found[i]));
             widths[i] = MAX(widths[i], text_width(text));
             mem_free(text);
         }
     }
     print_row(NULL, found, widths, count);
-    json_array_foreach(array, idx, row) print_row(row, found, widths, count);
+    json_array_foreach (array, idx, row) {
+        print_row(row, found, widths, count);
+    }
 }
 
 static bool is_table(const json_t *value)
