@@ -1,0 +1,207 @@
+#include "client/cache_block.h"
+
+#include <pthread.h>
+
+#include "base/assert.h"
+
+#define SLOT_COUNT 4096u
+
+struct block_cache {
+    pthread_mutex_t lock;
+    pthread_cond_t loaded; /* some block left the state BLOCK_LOADING */
+    struct block *slots[SLOT_COUNT];
+    struct block *newest, *oldest; /* all that are not loading */
+    size_t bytes, bytes_max;
+};
+
+struct block_cache *block_cache_new(size_t bytes_max)
+{
+    struct block_cache *c = mem_calloc(1, sizeof *c);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->loaded, NULL);
+    c->bytes_max = bytes_max;
+    return c;
+}
+
+static struct block **slot_of(struct block_cache *c, const struct chunk_id *id)
+{
+    uint32_t h;
+    memcpy(&h, id->b, sizeof h); /* ids are uniformly random */
+    return &c->slots[h % SLOT_COUNT];
+}
+
+static struct block *find(struct block_cache *c, const struct chunk_id *id)
+{
+    struct block *b = *slot_of(c, id);
+    while (b != NULL && !chunk_id_equal(&b->id, id))
+        b = b->next;
+    return b;
+}
+
+static void lru_remove(struct block_cache *c, struct block *b)
+{
+    *(b->newer == NULL ? &c->newest : &b->newer->older) = b->older;
+    *(b->older == NULL ? &c->oldest : &b->older->newer) = b->newer;
+    b->newer = b->older = NULL;
+}
+
+static void lru_add(struct block_cache *c, struct block *b)
+{
+    b->older = c->newest;
+    b->newer = NULL;
+    *(c->newest == NULL ? &c->oldest : &c->newest->newer) = b;
+    c->newest = b;
+}
+
+static void unhash(struct block_cache *c, struct block *b)
+{
+    struct block **at = slot_of(c, &b->id);
+    while (*at != b)
+        at = &(*at)->next;
+    *at = b->next;
+}
+
+static void destroy(struct block_cache *c, struct block *b)
+{
+    ASSERT_EQ(b->refs, 0);
+    c->bytes -= b->len;
+    mem_free((void *)(uintptr_t)b->data);
+    mem_free(b);
+}
+
+static void trim(struct block_cache *c)
+{
+    for (struct block *b = c->oldest; b != NULL && c->bytes > c->bytes_max;) {
+        struct block *newer = b->newer;
+        if (b->refs == 0) {
+            lru_remove(c, b);
+            unhash(c, b);
+            destroy(c, b);
+        }
+        b = newer;
+    }
+}
+
+void block_cache_free(struct block_cache *c)
+{
+    if (c == NULL)
+        return;
+    c->bytes_max = 0;
+    trim(c);
+    ASSERT(c->newest == NULL);
+    pthread_cond_destroy(&c->loaded);
+    pthread_mutex_destroy(&c->lock);
+    mem_free(c);
+}
+
+static struct block *make(struct block_cache *c, const struct chunk_id *id, enum block_state state)
+{
+    struct block *b = mem_calloc(1, sizeof *b);
+    b->id = *id;
+    b->state = (uint8_t)state;
+    struct block **slot = slot_of(c, id);
+    b->next = *slot;
+    *slot = b;
+    return b;
+}
+
+struct block *
+block_cache_get(struct block_cache *c, const struct chunk_id *id, enum block_state *ret_state)
+{
+    pthread_mutex_lock(&c->lock);
+    struct block *b = find(c, id);
+    if (b == NULL) {
+        b = make(c, id, BLOCK_LOADING);
+        *ret_state = BLOCK_MISSING;
+    } else {
+        *ret_state = (enum block_state)b->state;
+        if (b->state == BLOCK_READY) {
+            lru_remove(c, b);
+            lru_add(c, b);
+        }
+    }
+    b->refs++;
+    pthread_mutex_unlock(&c->lock);
+    return b;
+}
+
+bool block_cache_has(struct block_cache *c, const struct chunk_id *id)
+{
+    pthread_mutex_lock(&c->lock);
+    bool has = find(c, id) != NULL;
+    pthread_mutex_unlock(&c->lock);
+    return has;
+}
+
+void block_cache_loaded(struct block_cache *c, struct block *b, int rc, uint8_t *data, size_t len)
+{
+    pthread_mutex_lock(&c->lock);
+    ASSERT(b->state == BLOCK_LOADING);
+    b->state = BLOCK_READY;
+    b->rc = rc;
+    if (rc == 0) {
+        b->data = data;
+        b->len = len;
+        c->bytes += len;
+        lru_add(c, b);
+        trim(c);
+    } else {
+        unhash(c, b); /* lives until the last who waits has seen the error */
+    }
+    pthread_cond_broadcast(&c->loaded);
+    pthread_mutex_unlock(&c->lock);
+}
+
+int block_cache_wait(struct block_cache *c, struct block *b)
+{
+    pthread_mutex_lock(&c->lock);
+    while (b->state == BLOCK_LOADING)
+        pthread_cond_wait(&c->loaded, &c->lock);
+    int rc = b->rc;
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+void block_cache_unref(struct block_cache *c, struct block *b)
+{
+    pthread_mutex_lock(&c->lock);
+    ASSERT(b->refs > 0);
+    b->refs--;
+    if (b->refs == 0 && b->rc != 0)
+        destroy(c, b);
+    else
+        trim(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void block_cache_insert(struct block_cache *c, const struct chunk_id *id, uint8_t *data, size_t len)
+{
+    pthread_mutex_lock(&c->lock);
+    if (find(c, id) != NULL) {
+        mem_free(data);
+    } else {
+        struct block *b = make(c, id, BLOCK_READY);
+        b->data = data;
+        b->len = len;
+        c->bytes += len;
+        lru_add(c, b);
+        trim(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+void block_cache_limit(struct block_cache *c, size_t bytes_max)
+{
+    pthread_mutex_lock(&c->lock);
+    c->bytes_max = bytes_max;
+    trim(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+size_t block_cache_bytes(struct block_cache *c)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t bytes = c->bytes;
+    pthread_mutex_unlock(&c->lock);
+    return bytes;
+}

@@ -1,0 +1,266 @@
+#include "client/cache_dirty.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+struct dirty_segment {
+    uint64_t idx;  /* offset / DIRTY_SEGMENT_BYTES */
+    uint8_t *data; /* DIRTY_SEGMENT_BYTES; what is written is in the layer's `data` */
+};
+
+void dirty_init(struct dirty_layer *l, uint64_t lower_size)
+{
+    *l = (struct dirty_layer){.size = lower_size, .start = lower_size, .cut = UINT64_MAX};
+}
+
+static void drop_segments(struct dirty_layer *l)
+{
+    for (size_t i = 0; i < l->segment_count; i++)
+        mem_free(l->segments[i].data);
+    mem_free(l->segments);
+}
+
+void dirty_deinit(struct dirty_layer *l)
+{
+    drop_segments(l);
+    spans_deinit(&l->data);
+    spans_deinit(&l->zeros);
+    *l = (struct dirty_layer){0};
+}
+
+bool dirty_is_clean(const struct dirty_layer *l)
+{
+    return l->data.count == 0 && l->zeros.count == 0 && l->cut == UINT64_MAX && !l->size_fixed &&
+           l->size == l->start;
+}
+
+/* Index of the first segment >= idx. */
+static size_t segment_at(const struct dirty_layer *l, uint64_t idx)
+{
+    size_t low = 0, high = l->segment_count;
+    /* Sequential writers come to the last one. */
+    if (high > 0 && l->segments[high - 1].idx <= idx)
+        return l->segments[high - 1].idx == idx ? high - 1 : high;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (l->segments[mid].idx < idx)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static uint8_t *segment_make(struct dirty_layer *l, uint64_t idx)
+{
+    size_t at = segment_at(l, idx);
+    if (at < l->segment_count && l->segments[at].idx == idx)
+        return l->segments[at].data;
+    if (l->segment_count == l->segment_cap) {
+        l->segment_cap = MAX(4u, l->segment_cap * 2);
+        l->segments = mem_realloc(l->segments, l->segment_cap * sizeof *l->segments);
+    }
+    memmove(&l->segments[at + 1], &l->segments[at], (l->segment_count - at) * sizeof *l->segments);
+    l->segments[at] = (struct dirty_segment){.idx = idx, .data = mem_alloc(DIRTY_SEGMENT_BYTES)};
+    l->segment_count++;
+    l->bytes += DIRTY_SEGMENT_BYTES;
+    return l->segments[at].data;
+}
+
+static void store(struct dirty_layer *l, uint64_t offset, struct slice data)
+{
+    spans_add(&l->data, offset, offset + data.len);
+    while (data.len > 0) {
+        size_t in = offset % DIRTY_SEGMENT_BYTES;
+        size_t n = MIN(data.len, DIRTY_SEGMENT_BYTES - in);
+        memcpy(segment_make(l, offset / DIRTY_SEGMENT_BYTES) + in, data.ptr, n);
+        offset += n;
+        data.ptr += n;
+        data.len -= n;
+    }
+}
+
+void dirty_write(struct dirty_layer *l,
+                 uint64_t offset,
+                 struct slice data,
+                 enum dirty_write_kind kind)
+{
+    if (data.len == 0)
+        return;
+    uint64_t end = offset + data.len;
+    ASSERT(end > offset);
+    if (kind == DIRTY_WRITE_APPEND)
+        ASSERT_EQ(offset, l->size);
+    else if (end > l->start)
+        l->size_fixed = true;
+    store(l, offset, data);
+    l->size = MAX(l->size, end);
+}
+
+/* Segments without any written byte are given back. */
+static void drop_unused(struct dirty_layer *l, uint64_t from, uint64_t to)
+{
+    size_t at = segment_at(l, from / DIRTY_SEGMENT_BYTES), end = at, kept = at;
+    for (; end < l->segment_count; end++) {
+        uint64_t start = l->segments[end].idx * DIRTY_SEGMENT_BYTES;
+        if (start >= to)
+            break;
+        size_t span = spans_find(&l->data, start);
+        if (span < l->data.count && l->data.at[span].from < start + DIRTY_SEGMENT_BYTES) {
+            l->segments[kept++] = l->segments[end];
+            continue;
+        }
+        mem_free(l->segments[end].data);
+        l->bytes -= DIRTY_SEGMENT_BYTES;
+    }
+    if (kept == end)
+        return;
+    memmove(&l->segments[kept], &l->segments[end], (l->segment_count - end) * sizeof *l->segments);
+    l->segment_count -= end - kept;
+}
+
+void dirty_truncate(struct dirty_layer *l, uint64_t size)
+{
+    spans_remove(&l->data, size, UINT64_MAX);
+    spans_remove(&l->zeros, size, UINT64_MAX);
+    drop_unused(l, size, UINT64_MAX);
+    l->cut = MIN(l->cut, size);
+    l->size = size;
+    l->size_fixed = true;
+}
+
+void dirty_extend(struct dirty_layer *l, uint64_t size)
+{
+    if (size <= l->size)
+        return;
+    l->size = size;
+    l->size_fixed = true;
+}
+
+void dirty_zero(struct dirty_layer *l, uint64_t from, uint64_t to)
+{
+    if (from >= to)
+        return;
+    spans_remove(&l->data, from, to);
+    spans_add(&l->zeros, from, MIN(to, l->size));
+    drop_unused(l, from, to);
+    if (MIN(to, l->size) > l->start)
+        l->size_fixed = true; /* appended bytes were changed in place */
+}
+
+static void copy_out(const struct dirty_layer *l, uint64_t from, uint64_t to, uint8_t *out)
+{
+    while (from < to) {
+        size_t in = from % DIRTY_SEGMENT_BYTES;
+        size_t n = (size_t)MIN(to - from, DIRTY_SEGMENT_BYTES - in);
+        size_t at = segment_at(l, from / DIRTY_SEGMENT_BYTES);
+        ASSERT(at < l->segment_count && l->segments[at].idx == from / DIRTY_SEGMENT_BYTES);
+        memcpy(out, l->segments[at].data + in, n);
+        out += n;
+        from += n;
+    }
+}
+
+/* Visits the parts of `set` inside `gaps`: data are copied, zeros cleared; then takes them off. */
+static void fill(const struct dirty_layer *l,
+                 const struct spans *set,
+                 uint64_t base,
+                 uint8_t *out,
+                 struct spans *gaps)
+{
+    struct spans filled = {0};
+    for (size_t g = 0; g < gaps->count; g++) {
+        struct span gap = gaps->at[g];
+        for (size_t i = spans_find(set, gap.from); i < set->count && set->at[i].from < gap.to;
+             i++) {
+            uint64_t from = MAX(gap.from, set->at[i].from), to = MIN(gap.to, set->at[i].to);
+            if (set == &l->data)
+                copy_out(l, from, to, out + (from - base));
+            else
+                memset(out + (from - base), 0, (size_t)(to - from));
+            spans_add(&filled, from, to);
+        }
+    }
+    for (size_t i = 0; i < filled.count; i++)
+        spans_remove(gaps, filled.at[i].from, filled.at[i].to);
+    spans_deinit(&filled);
+}
+
+void dirty_read(const struct dirty_layer *l, uint64_t base, uint8_t *out, struct spans *gaps)
+{
+    if (gaps->count == 0)
+        return;
+    ASSERT(gaps->at[0].from >= base);
+    fill(l, &l->data, base, out, gaps);
+    fill(l, &l->zeros, base, out, gaps);
+    if (l->cut == UINT64_MAX)
+        return;
+    struct span rest = {.from = l->cut, .to = UINT64_MAX};
+    struct spans beyond = {.at = &rest, .count = 1};
+    fill(l, &beyond, base, out, gaps);
+}
+
+static bool within(const struct spans *s, struct span *left)
+{
+    size_t i = spans_find(s, left->from);
+    if (i == s->count || s->at[i].from > left->from)
+        return false;
+    left->from = s->at[i].to;
+    return true;
+}
+
+bool dirty_covers(const struct dirty_layer *l, uint64_t from, uint64_t to)
+{
+    struct span left = {.from = from, .to = to};
+    while (left.from < to && left.from < l->cut)
+        if (!within(&l->data, &left) && !within(&l->zeros, &left))
+            return false;
+    return true;
+}
+
+void dirty_rebase(struct dirty_layer *l, uint64_t lower_size)
+{
+    uint64_t start = l->start;
+    l->start = lower_size;
+    if (l->size_fixed) {
+        if (l->cut == UINT64_MAX)
+            l->size = MAX(l->size, lower_size);
+        return;
+    }
+    uint64_t appended = l->size - start;
+    l->size = lower_size + appended;
+    if (appended == 0 || lower_size == start)
+        return;
+    /* Appends moved: all data from the old start on is one run up to the end. */
+    uint8_t *moved = mem_alloc((size_t)appended);
+    copy_out(l, start, start + appended, moved);
+    spans_remove(&l->data, start, UINT64_MAX);
+    drop_unused(l, start, UINT64_MAX);
+    store(l, lower_size, slice_of(moved, (size_t)appended));
+    mem_free(moved);
+}
+
+void dirty_merge(struct dirty_layer *lower, struct dirty_layer *upper)
+{
+    bool appended = !upper->size_fixed && !lower->size_fixed;
+    if (upper->cut != UINT64_MAX)
+        dirty_truncate(lower, upper->cut);
+    for (size_t i = 0; i < upper->zeros.count; i++) {
+        spans_remove(&lower->data, upper->zeros.at[i].from, upper->zeros.at[i].to);
+        spans_add(&lower->zeros, upper->zeros.at[i].from, upper->zeros.at[i].to);
+        drop_unused(lower, upper->zeros.at[i].from, upper->zeros.at[i].to);
+    }
+    for (size_t i = 0; i < upper->segment_count; i++) {
+        uint64_t start = upper->segments[i].idx * DIRTY_SEGMENT_BYTES;
+        uint64_t end = start + DIRTY_SEGMENT_BYTES;
+        for (size_t s = spans_find(&upper->data, start);
+             s < upper->data.count && upper->data.at[s].from < end; s++) {
+            uint64_t from = MAX(start, upper->data.at[s].from), to = MIN(end, upper->data.at[s].to);
+            store(lower, from, slice_of(upper->segments[i].data + (from - start), to - from));
+        }
+    }
+    lower->size = upper->size;
+    lower->size_fixed = !appended;
+    dirty_deinit(upper);
+}

@@ -1,0 +1,568 @@
+#include "client/conn.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#define CONNECT_TIMEOUT_MS 5000u
+#define WAIT_SLICE_NS (50u * NS_PER_MS)
+#define BACKOFF_MIN_MS 10u
+#define BACKOFF_MAX_MS 1000u
+#define SCRATCH_KEPT 4u
+
+enum conn_state {
+    CONN_DOWN,
+    CONN_RECOVER,
+    CONN_UP,
+    CONN_STOPPED
+};
+struct conn {
+    struct rpc_target target;
+    char *unix_path, *host; /* what target points to */
+    struct rpc_auth auth;
+    const struct clock *clock;
+    struct conn_events events;
+    int (*answer)(void *ctx, struct conn_call *call); /* instead of a site */
+    void *answer_ctx;
+    struct conn_seq seq;
+    pthread_t push_thread;
+    bool push_started;
+    uint8_t fs_key[32];
+    char site_name[64];
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t moved; /* state changed */
+    enum conn_state state;
+    uint64_t incarnation; /* counts reconnects; connections of older ones are closed when met */
+    uint64_t session;
+    struct rpc_client *push;
+    pthread_mutex_t ack_lock; /* writers on the push connection; taken after `lock` */
+};
+
+/* Buffers of one call, kept by the thread for its next one. */
+struct conn_scratch {
+    struct op_arena arena;
+    struct buf body;
+    struct rpc_reply reply;
+    struct conn_scratch *next;
+};
+/* What a thread has of its own. */
+struct conn_thread {
+    const struct conn *conn;
+    struct rpc_client *client;
+    uint64_t incarnation;
+    uint64_t next_id;
+    bool (*interrupted)(void *arg);
+    void *interrupted_arg;
+    bool recovering; /* this is the push thread */
+    struct conn_scratch *scratch;
+    unsigned scratch_count;
+};
+
+static pthread_key_t thread_key;
+static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
+
+static void scratch_free(struct conn_scratch *s)
+{
+    op_arena_deinit(&s->arena);
+    buf_deinit(&s->body);
+    buf_deinit(&s->reply.storage);
+    mem_free(s);
+}
+
+static void thread_gone(void *arg)
+{
+    struct conn_thread *t = arg;
+    rpc_client_close(t->client);
+    while (t->scratch != NULL) {
+        struct conn_scratch *s = t->scratch;
+        t->scratch = s->next;
+        scratch_free(s);
+    }
+    mem_free(t);
+}
+
+static void thread_key_make(void)
+{
+    int rc = pthread_key_create(&thread_key, thread_gone);
+    ASSERT_EQ(rc, 0);
+}
+
+static struct conn_thread *thread_self(void)
+{
+    pthread_once(&thread_once, thread_key_make);
+    struct conn_thread *t = pthread_getspecific(thread_key);
+    if (t == NULL) {
+        t = mem_calloc(1, sizeof *t);
+        int rc = pthread_setspecific(thread_key, t);
+        ASSERT_EQ(rc, 0);
+    }
+    return t;
+}
+
+void conn_thread_interrupt(bool (*interrupted)(void *arg), void *arg)
+{
+    struct conn_thread *t = thread_self();
+    t->interrupted = interrupted;
+    t->interrupted_arg = arg;
+}
+
+/* ---- calls ---- */
+
+void conn_call_init(struct conn_call *call, uint16_t type)
+{
+    *call = (struct conn_call){.type = type};
+    struct conn_thread *t = thread_self();
+    if (t->scratch != NULL) {
+        call->scratch = t->scratch;
+        t->scratch = call->scratch->next;
+        t->scratch_count--;
+    } else {
+        call->scratch = mem_calloc(1, sizeof *call->scratch);
+    }
+}
+
+void conn_call_deinit(struct conn_call *call)
+{
+    struct conn_scratch *s = call->scratch;
+    struct conn_thread *t = thread_self();
+    call->scratch = NULL;
+    if (s == NULL)
+        return;
+    if (t->scratch_count == SCRATCH_KEPT) {
+        scratch_free(s);
+        return;
+    }
+    op_arena_reset(&s->arena);
+    s->next = t->scratch;
+    t->scratch = s;
+    t->scratch_count++;
+}
+
+static bool type_changes(uint16_t type)
+{
+    switch (type) {
+    case RPC_SETATTR:
+    case RPC_CREATE:
+    case RPC_MKDIR:
+    case RPC_LINK:
+    case RPC_UNLINK:
+    case RPC_RMDIR:
+    case RPC_RENAME:
+    case RPC_OPEN:
+    case RPC_CLOSE:
+    case RPC_COMMIT:
+    case RPC_SETXATTR:
+    case RPC_REMOVEXATTR:
+    case RPC_LOCK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint64_t conn_call_number(struct conn *c, struct conn_call *call)
+{
+    if (!call->numbered)
+        conn_seq_begin(&c->seq, &call->number);
+    call->numbered = true;
+    return call->number.number;
+}
+
+/* Waits for a change of state, a slice of time at most. Lock held. */
+static void wait_slice(struct conn *c, uint64_t ns)
+{
+    uint64_t until = clock_wall_ns(&clock_os) + ns;
+    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    int rc = pthread_cond_timedwait(&c->moved, &c->lock, &ts);
+    ASSERT(rc == 0 || rc == ETIMEDOUT);
+}
+
+/* Returns when calls of this thread may pass. */
+static int wait_up(struct conn *c, const struct conn_thread *t)
+{
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        if (c->state == CONN_STOPPED) {
+            rc = ERR_CLOSED;
+            break;
+        }
+        if (c->state == CONN_UP || (c->state == CONN_RECOVER && t->recovering))
+            break;
+        if (t->recovering) { /* broken again while recovering: the push thread starts over */
+            rc = ERR_UNREACHABLE;
+            break;
+        }
+        if (t->interrupted != NULL && t->interrupted(t->interrupted_arg)) {
+            rc = ERR_CANCELLED;
+            break;
+        }
+        wait_slice(c, WAIT_SLICE_NS);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+/* Some connection of `incarnation` broke: all start over. */
+static void broken(struct conn *c, uint64_t incarnation)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->incarnation == incarnation && (c->state == CONN_UP || c->state == CONN_RECOVER)) {
+        c->state = CONN_DOWN;
+        if (c->push != NULL)                                   /* wakes the push thread */
+            (void)shutdown(rpc_client_fd(c->push), SHUT_RDWR); /* it may be closed already */
+        pthread_cond_broadcast(&c->moved);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static int
+hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_call *call)
+{
+    struct conn_scratch *s = call->scratch;
+    call->req.session = session;
+    call->req.flags = flags;
+    buf_clear(&s->body);
+    fs_request_encode(&call->req, &s->body);
+    int rc = rpc_client_call(client, RPC_HELLO, 1, 0, buf_slice(&s->body), slice_of(NULL, 0),
+                             CONNECT_TIMEOUT_MS, &s->reply);
+    if (rc == 0)
+        rc = fs_reply_decode(s->reply.frame.body, &s->arena, &call->reply);
+    if (rc != 0)
+        return rc;
+    call->reply_bulk = s->reply.frame.bulk;
+    if (call->reply.rc != 0)
+        return call->reply.rc;
+    return session != 0 && call->reply.session != session ? ERR_STALE : 0;
+}
+
+/* Makes sure this thread has a connection that is joined to the session. ERR_AGAIN: it was not to
+ * be had; wait and try again. */
+static int thread_connect(struct conn *c, struct conn_thread *t)
+{
+    pthread_mutex_lock(&c->lock);
+    uint64_t incarnation = c->incarnation, session = c->session;
+    pthread_mutex_unlock(&c->lock);
+    if (t->client != NULL && t->conn == c && t->incarnation == incarnation)
+        return 0;
+    rpc_client_close(t->client);
+    t->client = NULL;
+    t->conn = c;
+    t->incarnation = incarnation;
+    struct rpc_client *client = NULL;
+    struct conn_call call;
+    conn_call_init(&call, RPC_HELLO);
+    int rc = rpc_client_connect(&client, &c->target, &c->auth, CONNECT_TIMEOUT_MS, NULL);
+    if (rc == 0)
+        rc = hello(client, session, 0, &call);
+    conn_call_deinit(&call);
+    if (rc != 0) {
+        rpc_client_close(client);
+        broken(c, incarnation);
+        return ERR_AGAIN;
+    }
+    t->client = client;
+    t->next_id = 2;
+    return 0;
+}
+
+static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *call)
+{
+    struct conn_scratch *s = call->scratch;
+    if (c->answer != NULL)
+        return c->answer(c->answer_ctx, call);
+    int rc = thread_connect(c, t);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&c->lock);
+    call->req.session = c->session;
+    pthread_mutex_unlock(&c->lock);
+    call->req.number = call->numbered ? call->number.number : 0;
+    call->req.acked = conn_seq_acked(&c->seq);
+    buf_clear(&s->body);
+    op_arena_reset(&s->arena);
+    fs_request_encode(&call->req, &s->body);
+    rc = rpc_client_call(t->client, call->type, t->next_id++, 0, buf_slice(&s->body), call->bulk, 0,
+                         &s->reply);
+    if (rc == 0) {
+        rc = fs_reply_decode(s->reply.frame.body, &s->arena, &call->reply);
+        call->reply_bulk = s->reply.frame.bulk;
+        return rc == 0 ? call->reply.rc : rc;
+    }
+    if (rc == ERR_TOO_BIG)
+        return rc;
+    rpc_client_close(t->client);
+    t->client = NULL;
+    broken(c, t->incarnation);
+    return ERR_AGAIN;
+}
+
+int conn_call_run(struct conn *c, struct conn_call *call)
+{
+    struct conn_thread *t = thread_self();
+    if (type_changes(call->type))
+        (void)conn_call_number(c, call);
+    int rc;
+    for (;;) {
+        rc = c->answer != NULL ? 0 : wait_up(c, t);
+        if (rc == 0)
+            rc = call_once(c, t, call);
+        if (rc != ERR_AGAIN && rc != ERR_NOT_PRIMARY)
+            break;
+        /* Either the connection is gone, and the next round waits for the next one, or the site is
+         * not ready for this: give it a moment. */
+        pthread_mutex_lock(&c->lock);
+        if (c->state == CONN_UP)
+            wait_slice(c, BACKOFF_MIN_MS * NS_PER_MS);
+        pthread_mutex_unlock(&c->lock);
+    }
+    if (call->numbered)
+        conn_seq_end(&c->seq, &call->number);
+    call->numbered = false;
+    return rc;
+}
+
+/* ---- the push connection ---- */
+
+/* Connects and joins the session, or opens one. *ret_new: a session was opened. */
+static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
+{
+    struct rpc_client *client = NULL;
+    struct conn_call call;
+    int rc = rpc_client_connect(&client, &c->target, &c->auth, CONNECT_TIMEOUT_MS, d);
+    if (rc != 0)
+        return rc;
+    conn_call_init(&call, RPC_HELLO);
+    rc = hello(client, c->session, HELLO_PUSH, &call);
+    *ret_new = c->session == 0;
+    if (rc == ERR_STALE && call.reply.rc == 0) {
+        *ret_new = true; /* it opened a new one by itself */
+        rc = 0;
+    } else if (rc != 0 && c->session != 0 && err_class(rc) == ERR_CLASS_USER) {
+        *ret_new = true;
+        rc = hello(client, 0, HELLO_PUSH, &call);
+    }
+    if (rc == 0 && call.reply_bulk.len != sizeof c->fs_key)
+        rc = ERR_PEER;
+    if (rc == 0) {
+        memcpy(c->fs_key, call.reply_bulk.ptr, sizeof c->fs_key);
+        size_t len = MIN(call.reply.name.len, sizeof c->site_name - 1);
+        if (len > 0)
+            memcpy(c->site_name, call.reply.name.ptr, len);
+        c->site_name[len] = '\0';
+        pthread_mutex_lock(&c->lock);
+        c->session = call.reply.session;
+        c->push = client;
+        c->incarnation++;
+        if (c->state != CONN_STOPPED)
+            c->state = CONN_RECOVER;
+        pthread_mutex_unlock(&c->lock);
+        client = NULL;
+    } else {
+        err_detail_set(d, "the site refused the session: %s", err_text(rc));
+    }
+    conn_call_deinit(&call);
+    rpc_client_close(client);
+    return rc;
+}
+
+static void state_up(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->state == CONN_RECOVER) {
+        c->state = CONN_UP;
+        pthread_cond_broadcast(&c->moved);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void push_receive(struct conn *c)
+{
+    struct rpc_reply frame = {0};
+    struct op_arena arena = {0};
+    for (;;) {
+        struct fs_reply push;
+        int rc = rpc_client_recv(c->push, 0, &frame);
+        if (rc != 0)
+            break;
+        if ((frame.frame.flags & RPC_FLAG_PUSH) == 0)
+            continue;
+        op_arena_reset(&arena);
+        rc = fs_reply_decode(frame.frame.body, &arena, &push);
+        if (rc != 0) {
+            log_error(LOG_CLIENT, "push_malformed", "type=%u rc=%s", frame.frame.type,
+                      err_name(rc));
+            break;
+        }
+        c->events.push(c->events.ctx, frame.frame.type, frame.frame.id, &push);
+    }
+    buf_deinit(&frame.storage);
+    op_arena_deinit(&arena);
+}
+
+static void push_close(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->ack_lock);
+    struct rpc_client *gone = c->push;
+    c->push = NULL;
+    pthread_mutex_unlock(&c->ack_lock);
+    if (c->state != CONN_STOPPED)
+        c->state = CONN_DOWN;
+    pthread_mutex_unlock(&c->lock);
+    rpc_client_close(gone);
+}
+
+static bool stopped(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool yes = c->state == CONN_STOPPED;
+    pthread_mutex_unlock(&c->lock);
+    return yes;
+}
+
+static void *push_main(void *arg)
+{
+    struct conn *c = arg;
+    thread_self()->recovering = true;
+    while (!stopped(c)) {
+        push_receive(c);
+        push_close(c);
+        uint64_t backoff_ms = BACKOFF_MIN_MS;
+        bool new_session = false;
+        if (!stopped(c))
+            log_warn(LOG_CLIENT, "site_away", "site=%s", c->site_name);
+        while (!stopped(c)) {
+            struct err_detail d;
+            int rc = push_connect(c, &new_session, &d);
+            if (rc == 0)
+                break;
+            log_debug(LOG_CLIENT, "reconnect_failed", "rc=%s why=\"%s\"", err_name(rc), d.text);
+            pthread_mutex_lock(&c->lock);
+            if (c->state != CONN_STOPPED)
+                wait_slice(c, backoff_ms * NS_PER_MS);
+            pthread_mutex_unlock(&c->lock);
+            backoff_ms = MIN(backoff_ms * 2, BACKOFF_MAX_MS);
+        }
+        if (stopped(c))
+            break;
+        log_info(LOG_CLIENT, "site_back", "site=%s new_session=%d", c->site_name, new_session);
+        c->events.recover(c->events.ctx, new_session);
+        state_up(c);
+    }
+    push_close(c);
+    return NULL;
+}
+
+void conn_ack(struct conn *c, uint64_t id)
+{
+    struct conn_call call;
+    conn_call_init(&call, RPC_INVAL_ACK);
+    pthread_mutex_lock(&c->ack_lock);
+    if (c->push != NULL) {
+        call.req.session = c->session;
+        call.req.number2 = id;
+        buf_clear(&call.scratch->body);
+        fs_request_encode(&call.req, &call.scratch->body);
+        /* A connection that broke needs no acknowledgement: the session starts over. */
+        (void)rpc_client_send(c->push, RPC_INVAL_ACK, id, 0, buf_slice(&call.scratch->body));
+    }
+    pthread_mutex_unlock(&c->ack_lock);
+    conn_call_deinit(&call);
+}
+
+/* ---- opening and closing ---- */
+
+static struct conn *conn_new(void)
+{
+    struct conn *c = mem_calloc(1, sizeof *c);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->ack_lock, NULL);
+    pthread_cond_init(&c->moved, NULL);
+    conn_seq_init(&c->seq);
+    return c;
+}
+
+int conn_open(struct conn **ret,
+              const struct conn_config *config,
+              const struct conn_events *events,
+              struct err_detail *d)
+{
+    struct conn *c = conn_new();
+    c->auth = config->auth;
+    c->clock = config->clock;
+    c->events = *events;
+    c->unix_path = config->target.unix_path == NULL ? NULL : mem_strdup(config->target.unix_path);
+    c->host = config->target.host == NULL ? NULL : mem_strdup(config->target.host);
+    c->target = (struct rpc_target){
+        .unix_path = c->unix_path, .host = c->host, .port = config->target.port};
+    bool new_session;
+    int rc = push_connect(c, &new_session, d);
+    if (rc == 0) {
+        state_up(c);
+        rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
+        c->push_started = rc == 0;
+    }
+    if (rc != 0) {
+        conn_free(c);
+        return rc;
+    }
+    *ret = c;
+    return 0;
+}
+
+struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), void *ctx)
+{
+    struct conn *c = conn_new();
+    c->answer = answer;
+    c->answer_ctx = ctx;
+    c->state = CONN_UP;
+    return c;
+}
+
+void conn_stop(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->state = CONN_STOPPED;
+    if (c->push != NULL)
+        (void)shutdown(rpc_client_fd(c->push), SHUT_RDWR); /* it may be closed already */
+    pthread_cond_broadcast(&c->moved);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void conn_free(struct conn *c)
+{
+    if (c == NULL)
+        return;
+    conn_stop(c);
+    if (c->push_started)
+        pthread_join(c->push_thread, NULL);
+    rpc_client_close(c->push);
+    struct conn_thread *t = thread_self();
+    if (t->conn == c) {
+        rpc_client_close(t->client);
+        t->client = NULL;
+        t->conn = NULL;
+    }
+    conn_seq_deinit(&c->seq);
+    pthread_cond_destroy(&c->moved);
+    pthread_mutex_destroy(&c->ack_lock);
+    pthread_mutex_destroy(&c->lock);
+    mem_free(c->unix_path);
+    mem_free(c->host);
+    mem_free(c);
+}
+
+const uint8_t *conn_fs_key(const struct conn *c)
+{
+    return c->fs_key;
+}
+
+const char *conn_site_name(const struct conn *c)
+{
+    return c->site_name;
+}

@@ -1,0 +1,74 @@
+/* The mount's connections to its site: one session, one blocking connection per thread, and one
+ * push connection with a thread of its own.
+ *
+ * A call that loses its connection waits until the site is there again and is sent once more with
+ * the same number, so that it is carried out once (site/proto.h). Any broken connection takes the
+ * whole mount through a reconnect: the push thread joins the session again (or opens a new one when
+ * the site does not know it any more), the owner re-opens its files and locks in
+ * events.recover(), and only then do waiting calls go on (C5).
+ *
+ *        connect + hello         recovered
+ *  DOWN ----------------> RECOVER ---------> UP
+ *    ^                       |                |
+ *    +------- broken --------+----- broken ---+        STOPPED from anywhere
+ *
+ * Threads: any, except where noted. */
+#ifndef CLIENT_CONN_H
+#define CLIENT_CONN_H
+
+#include "base/clock.h"
+#include "client/conn_seq.h"
+#include "site/proto.h"
+#include "site/rpc.h"
+
+struct conn;
+struct conn_config {
+    struct rpc_target target; /* strings are copied */
+    struct rpc_auth auth;
+    const struct clock *clock;
+};
+struct conn_events {
+    /* A push; push thread; slices are valid during the call. `id` is what conn_ack wants. */
+    void (*push)(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push);
+    /* The site is there again; push thread, whose own calls pass. `new_session`: the site knew
+     * nothing of us. Not called for the first connection. */
+    void (*recover)(void *ctx, bool new_session);
+    void *ctx;
+};
+/* Connects once: an error says why the site is not there. */
+int conn_open(struct conn **ret,
+              const struct conn_config *config,
+              const struct conn_events *events,
+              struct err_detail *d) MUST_CHECK;
+/* Instead of a site a function answers: for tests. It fills call->reply and returns its rc. */
+struct conn_call;
+struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), void *ctx);
+void conn_stop(struct conn *c); /* calls that wait, and later ones, return ERR_CLOSED */
+void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
+const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
+const char *conn_site_name(const struct conn *c);
+void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
+
+/* One request and its reply. conn_call_init, fill in `req` (and bulk), conn_call_run, read `reply`,
+ * conn_call_deinit. Slices in the reply live until then. */
+struct conn_call {
+    uint16_t type;
+    struct fs_request req;
+    struct slice bulk; /* with RPC_CHUNK_PUT */
+    struct fs_reply reply;
+    struct slice reply_bulk;
+    struct conn_number number; /* private from here */
+    bool numbered;
+    struct conn_scratch *scratch;
+};
+void conn_call_init(struct conn_call *call, uint16_t type);
+/* Gives the call its number now; only for those who must know it before (RPC_LOCK). */
+uint64_t conn_call_number(struct conn *c, struct conn_call *call);
+/* The reply's rc; ERR_CANCELLED when the thread's interrupt hook said so while the site was away;
+ * ERR_CLOSED after conn_stop. */
+int conn_call_run(struct conn *c, struct conn_call *call) MUST_CHECK;
+void conn_call_deinit(struct conn_call *call);
+/* For this thread: asked now and then while a call waits for a site that is away. NULL: never. */
+void conn_thread_interrupt(bool (*interrupted)(void *arg), void *arg);
+
+#endif

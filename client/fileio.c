@@ -1,0 +1,469 @@
+/* Files: opening, closing, their committed base, start and end of the data path. */
+#include "client/fileio.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "client/fileio_int.h"
+
+#define FLUSHER_COUNT 2u
+#define IDLE_MAX 1024u /* files kept open at the site without a handle here */
+#define NEED_BASE_TRIES 8u
+
+/* ---- the whole ---- */
+
+int fileio_new(struct fileio **ret, const struct fileio_config *config)
+{
+    struct fileio *io = mem_calloc(1, sizeof *io);
+    io->config = *config;
+    io->config.fs_key = NULL;
+    fs_keys_derive(config->fs_key, &io->keys);
+    pthread_mutex_init(&io->lock, NULL);
+    pthread_cond_init(&io->work, NULL);
+    pthread_cond_init(&io->flush, NULL);
+    pthread_cond_init(&io->room, NULL);
+    io->tasks_last = &io->tasks;
+    io->dirty_files.next = io->dirty_files.prev = &io->dirty_files;
+    io->idle.idle_next = io->idle.idle_prev = &io->idle;
+    io->blocks = block_cache_new(config->memory_bytes / 2);
+    struct pipeline *probe = NULL;
+    int rc = pipeline_new(&probe, &io->keys, CHUNK_CIPHER_AUTO);
+    pipeline_free(probe);
+    for (unsigned i = 0; i < NODE_STRIPES; i++) {
+        pthread_mutex_init(&io->stripes[i].lock, NULL);
+        if (rc == 0)
+            rc = node_cache_new(&io->stripes[i].nodes);
+    }
+    io->threads = mem_calloc(config->worker_count + FLUSHER_COUNT, sizeof *io->threads);
+    while (rc == 0 && io->thread_count < config->worker_count + FLUSHER_COUNT) {
+        bool worker = io->thread_count < config->worker_count;
+        rc = err_from_errno(pthread_create(&io->threads[io->thread_count], NULL,
+                                           worker ? io_worker_main : io_flusher_main, io));
+        io->thread_count += rc == 0;
+    }
+    if (rc != 0) {
+        fileio_free(io);
+        return rc;
+    }
+    *ret = io;
+    return 0;
+}
+
+void fileio_stop(struct fileio *io)
+{
+    pthread_mutex_lock(&io->lock);
+    io->stopping = true;
+    pthread_cond_broadcast(&io->work);
+    pthread_cond_broadcast(&io->flush);
+    pthread_cond_broadcast(&io->room);
+    pthread_mutex_unlock(&io->lock);
+    for (unsigned i = 0; i < io->thread_count; i++)
+        pthread_join(io->threads[i], NULL);
+    io->thread_count = 0;
+    /* Files that could not be committed let go of their inodes. */
+    for (;;) {
+        pthread_mutex_lock(&io->lock);
+        struct file *f = io->dirty_files.next;
+        pthread_mutex_unlock(&io->lock);
+        if (f == &io->dirty_files)
+            break;
+        log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu", (unsigned long long)f->inode->id);
+        pthread_mutex_lock(&f->lock);
+        dirty_deinit(&f->dirty);
+        f->dirty_made = false;
+        struct inode *i = f->inode;
+        pthread_mutex_unlock(&f->lock);
+        struct inode *held = inode_ref(io->config.inodes, i);
+        pthread_mutex_lock(&f->lock);
+        file_account(f);
+        pthread_mutex_unlock(&f->lock);
+        inode_unref(io->config.inodes, held);
+    }
+}
+
+void fileio_free(struct fileio *io)
+{
+    if (io == NULL)
+        return;
+    fileio_stop(io);
+    while (io->tasks != NULL)
+        io_worker_main(io); /* runs what is queued and returns: we are stopping */
+    for (unsigned i = 0; i < NODE_STRIPES; i++) {
+        node_cache_free(io->stripes[i].nodes);
+        pthread_mutex_destroy(&io->stripes[i].lock);
+    }
+    block_cache_free(io->blocks);
+    mem_free(io->threads);
+    mem_free(io->closes);
+    pthread_cond_destroy(&io->room);
+    pthread_cond_destroy(&io->flush);
+    pthread_cond_destroy(&io->work);
+    pthread_mutex_destroy(&io->lock);
+    fs_keys_wipe(&io->keys);
+    mem_free(io);
+}
+
+/* ---- files ---- */
+
+struct file *file_of(struct fileio *io, struct inode *i)
+{
+    pthread_mutex_lock(&i->lock);
+    struct file *f = i->file;
+    if (f == NULL) {
+        f = mem_calloc(1, sizeof *f);
+        f->io = io;
+        f->inode = i;
+        pthread_mutex_init(&f->open_lock, NULL);
+        pthread_mutex_init(&f->lock, NULL);
+        pthread_cond_init(&f->moved, NULL);
+        i->file = f;
+    }
+    pthread_mutex_unlock(&i->lock);
+    return f;
+}
+
+static struct file *file_if_any(struct inode *i)
+{
+    pthread_mutex_lock(&i->lock);
+    struct file *f = i->file;
+    pthread_mutex_unlock(&i->lock);
+    return f;
+}
+
+static void idle_remove(struct file *f)
+{
+    if (!f->idle)
+        return;
+    f->idle_prev->idle_next = f->idle_next;
+    f->idle_next->idle_prev = f->idle_prev;
+    f->idle = false;
+    f->io->idle_count--;
+}
+
+static void idle_add(struct file *f)
+{
+    struct fileio *io = f->io;
+    if (f->idle)
+        return;
+    f->idle_prev = io->idle.idle_prev;
+    f->idle_next = &io->idle;
+    f->idle_prev->idle_next = f;
+    io->idle.idle_prev = f;
+    f->idle = true;
+    io->idle_count++;
+}
+
+void file_evict(struct fileio *io, struct inode *i)
+{
+    struct file *f = i->file;
+    if (f == NULL)
+        return;
+    ASSERT_EQ(f->handles, 0);
+    pthread_mutex_lock(&io->lock);
+    ASSERT(!f->listed);
+    idle_remove(f);
+    pthread_mutex_unlock(&io->lock);
+    if (f->held == FILE_HELD)
+        io_close_later(io, i->oid);
+    base_unref(io, f->base);
+    dirty_deinit(&f->dirty);
+    dirty_deinit(&f->frozen);
+    pthread_cond_destroy(&f->moved);
+    pthread_mutex_destroy(&f->lock);
+    pthread_mutex_destroy(&f->open_lock);
+    mem_free(f);
+    i->file = NULL;
+}
+
+/* ---- the base ---- */
+
+uint64_t file_size_locked(const struct file *f)
+{
+    if (f->dirty_made)
+        return f->dirty.size;
+    if (f->frozen_busy)
+        return f->frozen.size;
+    return f->base == NULL ? 0 : base_size(f->base);
+}
+
+void file_set_base(struct file *f, struct base *b)
+{
+    if (f->frozen_busy)
+        dirty_rebase(&f->frozen, base_size(b));
+    if (f->dirty_made)
+        dirty_rebase(&f->dirty, f->frozen_busy ? f->frozen.size : base_size(b));
+    base_unref(f->io, f->base);
+    f->base = b;
+}
+
+/* A reply with attributes and content, to a request sent after `since`. */
+static int take_content(struct file *f, const struct fs_reply *r, uint64_t since)
+{
+    if (!r->has_content || !r->has_attr)
+        return ERR_PEER;
+    int rc = base_check(&r->content);
+    if (rc != 0)
+        return rc;
+    if (f->frozen_busy) /* being committed onto the old one: ask again after that */
+        return 0;
+    if (f->base == NULL || !dot_equal(f->base->version, r->attr.version))
+        file_set_base(f, base_new(f->inode, &r->content, r->attr.version));
+    f->base_stale = !inode_clock_fresh(f->io->config.inode_clock, f->inode->oid, since);
+    return 0;
+}
+
+int file_need_base(struct file *f)
+{
+    struct fileio *io = f->io;
+    for (unsigned tries = 0; f->base == NULL || f->base_stale; tries++) {
+        if (f->held == FILE_LOST)
+            return ERR_STALE;
+        if (f->frozen_busy) {
+            flight_begin(io->config.flight, f->inode->id);
+            pthread_cond_wait(&f->moved, &f->lock);
+            flight_end(io->config.flight, f->inode->id);
+            continue;
+        }
+        /* A file that is changed all the time elsewhere is read as it was a moment ago. */
+        if (tries >= NEED_BASE_TRIES && f->base != NULL)
+            return 0;
+        pthread_mutex_unlock(&f->lock);
+        uint64_t since = inode_clock_now(io->config.inode_clock);
+        struct conn_call call;
+        conn_call_init(&call, RPC_CONTENT);
+        call.req.oid = f->inode->oid;
+        int rc = conn_call_run(io->config.conn, &call);
+        if (rc == 0 && call.reply.has_attr)
+            inode_attr_store(f->inode, &call.reply.attr, since);
+        pthread_mutex_lock(&f->lock);
+        if (rc == 0)
+            rc = take_content(f, &call.reply, since);
+        conn_call_deinit(&call);
+        if (rc != 0)
+            return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
+    }
+    return 0;
+}
+
+void file_invalidate(struct fileio *io, struct inode *i)
+{
+    (void)io;
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->base_stale = true;
+    f->pages_version = (struct dot){0};
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* ---- open and close ---- */
+
+static struct open_file *handle_new(struct fileio *io, struct file *f, int flags)
+{
+    struct open_file *h = mem_calloc(1, sizeof *h);
+    h->inode = inode_ref(io->config.inodes, f->inode);
+    h->flags = flags;
+    h->error_seen = f->error_count;
+    h->read_next = UINT64_MAX;
+    pthread_mutex_init(&h->lock, NULL);
+    f->handles++;
+    pthread_mutex_lock(&io->lock);
+    idle_remove(f);
+    pthread_mutex_unlock(&io->lock);
+    return h;
+}
+
+/* Opens at the site when it is not, or asks for the content when that may be old. open_lock held.
+ */
+static int open_at_site(struct fileio *io, struct file *f, int flags)
+{
+    pthread_mutex_lock(&f->lock);
+    bool held = f->held == FILE_HELD;
+    bool known = held && f->base != NULL && !f->base_stale;
+    pthread_mutex_unlock(&f->lock);
+    if (known)
+        return 0;
+    uint64_t since = inode_clock_now(io->config.inode_clock);
+    struct conn_call call;
+    conn_call_init(&call, held ? RPC_CONTENT : RPC_OPEN);
+    call.req.oid = f->inode->oid;
+    call.req.flags = (uint32_t)flags;
+    int rc = conn_call_run(io->config.conn, &call);
+    if (rc == 0) {
+        if (call.reply.has_attr)
+            inode_attr_store(f->inode, &call.reply.attr, since);
+        pthread_mutex_lock(&f->lock);
+        f->held = FILE_HELD;
+        rc = take_content(f, &call.reply, since);
+        pthread_mutex_unlock(&f->lock);
+    }
+    conn_call_deinit(&call);
+    return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
+}
+
+int file_open(struct fileio *io, struct inode *i, int flags, struct open_file **ret, bool *ret_keep)
+{
+    struct file *f = file_of(io, i);
+    pthread_mutex_lock(&f->open_lock);
+    int rc = open_at_site(io, f, flags);
+    if (rc == 0) {
+        pthread_mutex_lock(&f->lock);
+        bool known = f->base != NULL && !f->base_stale && !dot_is_none(f->base->version);
+        *ret_keep = known && dot_equal(f->pages_version, f->base->version);
+        f->pages_version = known ? f->base->version : (struct dot){0};
+        *ret = handle_new(io, f, flags);
+        pthread_mutex_unlock(&f->lock);
+    }
+    pthread_mutex_unlock(&f->open_lock);
+    return rc;
+}
+
+struct open_file *file_created(
+    struct fileio *io, struct inode *i, int flags, const struct fs_reply *reply, uint64_t since)
+{
+    struct file *f = file_of(io, i);
+    pthread_mutex_lock(&f->open_lock);
+    pthread_mutex_lock(&f->lock);
+    if (f->held == FILE_HELD)
+        io_close_later(io, i->oid); /* one is enough */
+    f->held = FILE_HELD;
+    if (take_content(f, reply, since) != 0)
+        f->base_stale = true; /* asked for when needed */
+    else if (f->base != NULL && !f->base_stale)
+        f->pages_version = f->base->version;
+    struct open_file *h = handle_new(io, f, flags);
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->open_lock);
+    return h;
+}
+
+/* Too many files are held open for nobody: closes the one that was not used for longest. */
+static void trim_idle(struct fileio *io)
+{
+    pthread_mutex_lock(&io->lock);
+    struct inode *i = NULL;
+    if (io->idle_count > IDLE_MAX) {
+        struct file *f = io->idle.idle_next;
+        idle_remove(f);
+        i = inode_table_get(io->config.inodes, f->inode->id);
+    }
+    pthread_mutex_unlock(&io->lock);
+    if (i == NULL)
+        return;
+    struct file *f = file_of(io, i);
+    pthread_mutex_lock(&f->open_lock);
+    pthread_mutex_lock(&f->lock);
+    bool drop = f->handles == 0 && f->held == FILE_HELD;
+    if (drop)
+        f->held = FILE_CLOSED;
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->open_lock);
+    if (drop)
+        io_close_later(io, i->oid);
+    inode_unref(io->config.inodes, i);
+}
+
+void file_close(struct fileio *io, struct open_file *h)
+{
+    struct inode *i = h->inode;
+    struct file *f = file_of(io, i);
+    int rc = file_flush(io, i);
+    pthread_mutex_lock(&f->open_lock);
+    pthread_mutex_lock(&f->lock);
+    ASSERT(f->handles > 0);
+    f->handles--;
+    if (f->handles == 0) {
+        if (rc != 0 && f->dirty_made && !f->frozen_busy && err_class(rc) != ERR_CLASS_GONE) {
+            log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu rc=%s", (unsigned long long)i->id,
+                      err_name(rc));
+            dirty_deinit(&f->dirty);
+            f->dirty_made = false;
+            file_account(f);
+        }
+        pthread_mutex_lock(&io->lock);
+        if (f->held == FILE_HELD)
+            idle_add(f);
+        pthread_mutex_unlock(&io->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->open_lock);
+    pthread_mutex_destroy(&h->lock);
+    mem_free(h);
+    trim_idle(io);
+    inode_unref(io->config.inodes, i);
+}
+
+void file_reopen(struct fileio *io, struct inode *i)
+{
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return;
+    /* Not under open_lock: who holds it may be waiting for the reconnect that this is a part of. */
+    pthread_mutex_lock(&f->lock);
+    bool held = f->held == FILE_HELD;
+    f->base_stale = true;
+    f->pages_version = (struct dot){0};
+    pthread_mutex_unlock(&f->lock);
+    if (!held)
+        return;
+    struct conn_call call;
+    conn_call_init(&call, RPC_OPEN);
+    call.req.oid = i->oid;
+    int rc = conn_call_run(io->config.conn, &call);
+    conn_call_deinit(&call);
+    if (rc == 0 || (rc != ERR_STALE && rc != ERR_NOT_FOUND))
+        return;
+    log_warn(LOG_CLIENT, "file_gone", "ino=%llu: it was removed while the site was away",
+             (unsigned long long)i->id);
+    pthread_mutex_lock(&f->lock);
+    f->held = FILE_LOST;
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* ---- attributes and errors ---- */
+
+bool file_is_dirty(struct inode *i)
+{
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return false;
+    pthread_mutex_lock(&f->lock);
+    bool dirty = f->dirty_made || f->frozen_busy;
+    pthread_mutex_unlock(&f->lock);
+    return dirty;
+}
+
+bool file_overlay(struct inode *i, struct fs_attr *a)
+{
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return false;
+    pthread_mutex_lock(&f->lock);
+    bool dirty = f->dirty_made || f->frozen_busy;
+    if (dirty) {
+        a->size = file_size_locked(f);
+        a->mtime_ns = MAX(f->mtime_ns, a->mtime_ns);
+        a->ctime_ns = MAX(f->mtime_ns, a->ctime_ns);
+        uint64_t written = spans_bytes(&f->dirty.data) + spans_bytes(&f->frozen.data);
+        a->blocks = MAX(a->blocks, (MIN(written, a->size) + 511) / 512);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return dirty;
+}
+
+uint64_t file_size(struct inode *i, uint64_t committed_size)
+{
+    struct fs_attr a = {.size = committed_size};
+    (void)file_overlay(i, &a); /* not dirty: a.size stays */
+    return a.size;
+}
+
+int file_error(struct open_file *h)
+{
+    struct file *f = file_if_any(h->inode);
+    pthread_mutex_lock(&f->lock);
+    int rc = h->error_seen == f->error_count ? 0 : f->error;
+    h->error_seen = f->error_count;
+    pthread_mutex_unlock(&f->lock);
+    return rc;
+}

@@ -1,0 +1,161 @@
+/* Private to client/fileio*.c. */
+#ifndef CLIENT_FILEIO_INT_H
+#define CLIENT_FILEIO_INT_H
+
+#include "client/cache_block.h"
+#include "client/cache_dirty.h"
+#include "client/fileio.h"
+#include "data/manifest.h"
+
+#define NODE_STRIPES 8u
+#define NODE_STRIPE_BYTES (4u * MIB)
+#define AHEAD_TASKS_MAX 64u
+
+/* A committed content; never changes; shared by counting. */
+struct base {
+    uint32_t refs; /* under the fileio lock */
+    struct dot version;
+    struct content content;   /* inline bytes are owned */
+    struct manifest manifest; /* when content.kind is CONTENT_MANIFEST */
+    unsigned stripe;          /* whose node cache has its nodes */
+};
+
+enum file_held {
+    FILE_CLOSED, /* not open at the site */
+    FILE_HELD,   /* one RPC_OPEN or RPC_CREATE is outstanding */
+    FILE_LOST    /* the site does not know the object any more: ERR_STALE */
+};
+struct file {
+    struct fileio *io;
+    struct inode *inode;       /* who owns us */
+    pthread_mutex_t open_lock; /* orders opening and closing at the site */
+    pthread_mutex_t lock;      /* guards all below */
+    pthread_cond_t moved;      /* frozen_busy went */
+    enum file_held held;
+    uint32_t handles;
+    struct base *base;         /* NULL: never asked for */
+    bool base_stale;           /* ask before using it for reading */
+    struct dirty_layer dirty;  /* takes writes; zeroed while not `dirty_made` */
+    struct dirty_layer frozen; /* being committed */
+    bool dirty_made, frozen_busy;
+    int64_t mtime_ns; /* of the last uncommitted change */
+    bool kill_setid;  /* some uncommitted write was made without privilege */
+    int error;        /* last failure to commit */
+    uint64_t error_count;
+    struct dot pages_version; /* what the kernel's pages show; none: unknown */
+    /* Under the fileio lock. */
+    struct file *next, *prev; /* in io->dirty_files, when `listed` */
+    bool listed;              /* holds an inode reference */
+    bool flushing;            /* a flusher has taken it */
+    uint64_t dirty_since_ns;
+    size_t counted_bytes;               /* our part of io->dirty_bytes */
+    struct file *idle_next, *idle_prev; /* in io->idle, when `idle` */
+    bool idle;
+};
+
+struct io_batch;
+struct io_task {
+    void (*run)(struct io_task *t); /* worker thread; frees it */
+    struct io_task *next;
+};
+struct fileio {
+    struct fileio_config config;
+    struct fs_keys keys;
+    struct block_cache *blocks;
+    struct {
+        pthread_mutex_t lock;
+        struct node_cache *nodes;
+    } stripes[NODE_STRIPES];
+    pthread_t *threads; /* workers, then flushers */
+    unsigned thread_count;
+
+    pthread_mutex_t lock; /* guards all below, and bases' counts */
+    pthread_cond_t work;  /* something for workers */
+    pthread_cond_t flush; /* something for flushers */
+    pthread_cond_t room;  /* dirty_bytes went down */
+    bool stopping;
+    struct io_batch *batches;
+    struct io_task *tasks, **tasks_last;
+    unsigned task_count;
+    struct file dirty_files; /* ring, oldest first */
+    struct file idle;        /* ring of files held open without a handle, oldest first */
+    unsigned idle_count;
+    size_t dirty_bytes;
+    struct oid *closes; /* to be told to the site: RPC_CLOSE */
+    size_t close_count, close_cap;
+    unsigned waiting; /* writers that wait for room */
+};
+
+/* ---- fileio_pool.c ---- */
+/* Runs fn(ctx, 0 .. count-1) on the workers and the caller; returns when all have run, with the
+ * first error. After an error the rest may be skipped. */
+int io_each(struct fileio *io, size_t count, int (*fn)(void *ctx, size_t idx), void *ctx)
+    MUST_CHECK;
+/* False: too many are queued; the caller keeps the task. */
+bool io_submit(struct fileio *io, struct io_task *t);
+void *io_worker_main(void *arg);
+struct pipeline *io_pipeline(struct fileio *io); /* of the calling thread */
+
+/* ---- fileio_chunk.c ---- */
+struct base *base_new(const struct inode *i, const struct content *c, struct dot version);
+struct base *base_ref(struct fileio *io, struct base *b);
+void base_unref(struct fileio *io, struct base *b); /* accepts NULL */
+int base_check(const struct content *c) MUST_CHECK; /* may it be used? ERR_MALFORMED */
+uint64_t base_size(const struct base *b);
+/* Committed bytes of [from, from + len). Waits for the site. */
+int base_read(struct fileio *io, struct base *b, uint64_t from, uint8_t *out, size_t len)
+    MUST_CHECK;
+void base_read_ahead(struct fileio *io, struct base *b, uint64_t from, uint64_t to);
+/* Hashes, asks, seals and puts: *ret_id (the hole for nothing but zeros). `data` (mem_alloc) is
+ * taken over and kept in the cache. Returns when the chunk is durable. */
+int chunk_store(struct fileio *io, uint8_t *data, size_t len, struct chunk_id *ret_id) MUST_CHECK;
+int chunk_put(struct fileio *io, const struct chunk_id *id, struct slice sealed) MUST_CHECK;
+/* A stripe's node cache is to be locked around operations. */
+void node_lock(struct fileio *io, unsigned stripe);
+void node_unlock(struct fileio *io, unsigned stripe);
+int nodes_load(struct fileio *io, unsigned stripe, const struct chunk_ids *missing) MUST_CHECK;
+
+/* ---- fileio_build.c ---- */
+/* The content that `l` makes of `b`, all its chunks durable. Inline bytes are mem_alloc'ed for the
+ * caller. */
+int content_build(struct fileio *io,
+                  struct base *b,
+                  const struct dirty_layer *l,
+                  struct content *ret) MUST_CHECK;
+/* What `target` becomes when [to, to + blocks) are taken from `source`, by reference. */
+struct content_splice {
+    const struct base *source, *target; /* manifests; the target may be inline and empty */
+    uint64_t from_block, to_block, block_count, new_size;
+};
+int content_splice(struct fileio *io,
+                   const struct content_splice *s,
+                   struct content *ret) MUST_CHECK;
+
+/* ---- fileio_flush.c ---- */
+void *io_flusher_main(void *arg);
+/* Puts `content` in place of `b`. ERR_STALE_BASE: *ret_base is what is there now. */
+struct commit {
+    struct oid oid;
+    const struct base *base;
+    const struct content *content;
+    int64_t mtime_ns;
+    uint32_t flags;
+};
+int content_commit(struct fileio *io,
+                   struct inode *i,
+                   const struct commit *c,
+                   struct base **ret_base) MUST_CHECK;
+/* After the layers changed, file lock held: counts memory and lists the file as dirty or clean. */
+void file_account(struct file *f);
+/* Queues RPC_CLOSE. */
+void io_close_later(struct fileio *io, struct oid oid);
+
+/* ---- fileio.c ---- */
+struct file *file_of(struct fileio *io, struct inode *i); /* makes it */
+/* Loads the base when there is none, or it is stale. File lock held, and again on return. */
+int file_need_base(struct file *f) MUST_CHECK;
+/* Takes over `b`. File lock held, frozen layer idle or the caller's. */
+void file_set_base(struct file *f, struct base *b);
+uint64_t file_size_locked(const struct file *f);
+
+#endif

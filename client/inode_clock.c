@@ -1,0 +1,59 @@
+#include "client/inode_clock.h"
+
+static uint32_t slot_of(struct oid oid)
+{
+    uint64_t h = UINT64_C(0x9e3779b97f4a7c15);
+    for (size_t i = 0; i < sizeof oid.b; i++)
+        h = (h ^ oid.b[i]) * UINT64_C(0x100000001b3);
+    return (uint32_t)((h ^ h >> 32) % INODE_CLOCK_SLOTS);
+}
+
+void inode_clock_init(struct inode_clock *c)
+{
+    memset(c, 0, sizeof *c);
+    c->now = 1;
+    pthread_mutex_init(&c->lock, NULL);
+}
+
+void inode_clock_deinit(struct inode_clock *c)
+{
+    pthread_mutex_destroy(&c->lock);
+}
+
+uint64_t inode_clock_now(struct inode_clock *c)
+{
+    pthread_mutex_lock(&c->lock);
+    uint64_t now = c->now;
+    pthread_mutex_unlock(&c->lock);
+    return now;
+}
+
+uint64_t inode_clock_tick(struct inode_clock *c)
+{
+    pthread_mutex_lock(&c->lock);
+    uint64_t now = ++c->now;
+    pthread_mutex_unlock(&c->lock);
+    return now;
+}
+
+void inode_clock_hit(struct inode_clock *c, struct oid oid)
+{
+    pthread_mutex_lock(&c->lock);
+    c->slots[slot_of(oid)] = ++c->now;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void inode_clock_hit_all(struct inode_clock *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->all = ++c->now;
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool inode_clock_fresh(struct inode_clock *c, struct oid oid, uint64_t since)
+{
+    pthread_mutex_lock(&c->lock);
+    bool fresh = c->all <= since && c->slots[slot_of(oid)] <= since;
+    pthread_mutex_unlock(&c->lock);
+    return fresh;
+}

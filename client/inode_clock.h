@@ -1,0 +1,32 @@
+/* Which cached answers are still true: a clock that ticks with every change told by the site.
+ *
+ * Before a request is sent its sender notes the clock's time; when the reply has come it asks
+ * whether the objects it speaks of were hit meanwhile. If so the reply may be older than a change
+ * that the mount has already acknowledged, and must not fill any cache (C2). Hits are kept in a
+ * fixed table by a hash of the oid: two objects that share a place cost a needless miss, never a
+ * stale hit. Threads: any. */
+#ifndef CLIENT_INODE_CLOCK_H
+#define CLIENT_INODE_CLOCK_H
+
+#include <pthread.h>
+
+#include "base/id.h"
+
+#define INODE_CLOCK_SLOTS 16384u
+
+struct inode_clock {
+    pthread_mutex_t lock; /* private from here */
+    uint64_t now;
+    uint64_t all; /* when everything was hit */
+    uint64_t slots[INODE_CLOCK_SLOTS];
+};
+void inode_clock_init(struct inode_clock *c);
+void inode_clock_deinit(struct inode_clock *c);
+uint64_t inode_clock_now(struct inode_clock *c);  /* to be noted before a request */
+uint64_t inode_clock_tick(struct inode_clock *c); /* later than all times noted so far */
+void inode_clock_hit(struct inode_clock *c, struct oid oid);
+void inode_clock_hit_all(struct inode_clock *c);
+/* True when `oid` was not hit after `since`. */
+bool inode_clock_fresh(struct inode_clock *c, struct oid oid, uint64_t since);
+
+#endif

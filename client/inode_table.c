@@ -1,0 +1,289 @@
+#include "client/inode_table.h"
+
+#include "base/assert.h"
+
+#define SLOTS_MIN 1024u
+#define ID_EXTRA (UINT64_C(1) << 63)
+
+struct inode_table {
+    pthread_mutex_t lock;
+    struct inode **slots; /* chains by hash of the id */
+    size_t slot_count;    /* a power of two */
+    size_t count;
+    uint64_t extra_next; /* node ids given out for collided numbers */
+    size_t extra_count;  /* of them alive: lookups by oid scan only when there are any */
+    void (*evicted)(void *ctx, struct inode *i);
+    void *ctx;
+};
+
+static size_t slot_of(const struct inode_table *t, uint64_t id)
+{
+    uint64_t h = id * UINT64_C(0x9e3779b97f4a7c15);
+    return (size_t)(h >> 32) & (t->slot_count - 1);
+}
+
+struct inode_table *inode_table_new(void (*evicted)(void *ctx, struct inode *i), void *ctx)
+{
+    struct inode_table *t = mem_calloc(1, sizeof *t);
+    pthread_mutex_init(&t->lock, NULL);
+    t->slot_count = SLOTS_MIN;
+    t->slots = mem_calloc(t->slot_count, sizeof *t->slots);
+    t->evicted = evicted;
+    t->ctx = ctx;
+    return t;
+}
+
+static void inode_free(struct inode_table *t, struct inode *i)
+{
+    if (t->evicted != NULL)
+        t->evicted(t->ctx, i);
+    ASSERT(i->file == NULL);
+    pthread_mutex_destroy(&i->lock);
+    mem_free(i);
+}
+
+void inode_table_free(struct inode_table *t)
+{
+    if (t == NULL)
+        return;
+    for (size_t s = 0; s < t->slot_count; s++) {
+        while (t->slots[s] != NULL) {
+            struct inode *i = t->slots[s];
+            t->slots[s] = i->next;
+            ASSERT_EQ(i->refs, 0);
+            inode_free(t, i);
+        }
+    }
+    mem_free(t->slots);
+    pthread_mutex_destroy(&t->lock);
+    mem_free(t);
+}
+
+static struct inode *find_id(const struct inode_table *t, uint64_t id)
+{
+    struct inode *i = t->slots[slot_of(t, id)];
+    while (i != NULL && i->id != id)
+        i = i->next;
+    return i;
+}
+
+/* Collided objects are few; they are found by walking all. */
+static struct inode *find_extra(const struct inode_table *t, struct oid oid)
+{
+    for (size_t s = 0; t->extra_count > 0 && s < t->slot_count; s++)
+        for (struct inode *i = t->slots[s]; i != NULL; i = i->next)
+            if ((i->id & ID_EXTRA) != 0 && oid_equal(i->oid, oid))
+                return i;
+    return NULL;
+}
+
+static struct inode *find_oid(const struct inode_table *t, struct oid oid, uint64_t ino)
+{
+    struct inode *i = find_id(t, ino);
+    if (i != NULL && oid_equal(i->oid, oid))
+        return i;
+    return find_extra(t, oid);
+}
+
+static void grow(struct inode_table *t)
+{
+    struct inode **old = t->slots;
+    size_t old_count = t->slot_count;
+    t->slot_count *= 2;
+    t->slots = mem_calloc(t->slot_count, sizeof *t->slots);
+    for (size_t s = 0; s < old_count; s++) {
+        while (old[s] != NULL) {
+            struct inode *i = old[s];
+            old[s] = i->next;
+            size_t to = slot_of(t, i->id);
+            i->next = t->slots[to];
+            t->slots[to] = i;
+        }
+    }
+    mem_free(old);
+}
+
+static struct inode *add(struct inode_table *t, struct oid oid, uint64_t ino)
+{
+    uint64_t id = ino;
+    if (find_id(t, ino) != NULL) {
+        id = ID_EXTRA | ++t->extra_next;
+        t->extra_count++;
+    }
+    if (t->count >= t->slot_count)
+        grow(t);
+    struct inode *i = mem_calloc(1, sizeof *i);
+    i->id = id;
+    i->oid = oid;
+    pthread_mutex_init(&i->lock, NULL);
+    size_t s = slot_of(t, id);
+    i->next = t->slots[s];
+    t->slots[s] = i;
+    t->count++;
+    return i;
+}
+
+struct inode *
+inode_table_enter(struct inode_table *t, struct oid oid, uint64_t ino, uint64_t lookups)
+{
+    ASSERT((ino & ID_EXTRA) == 0);
+    pthread_mutex_lock(&t->lock);
+    struct inode *i = find_oid(t, oid, ino);
+    if (i == NULL)
+        i = add(t, oid, ino);
+    i->lookups += lookups;
+    i->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return i;
+}
+
+struct inode *inode_table_get(struct inode_table *t, uint64_t id)
+{
+    pthread_mutex_lock(&t->lock);
+    struct inode *i = find_id(t, id);
+    if (i != NULL)
+        i->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return i;
+}
+
+struct inode *inode_table_find(struct inode_table *t, struct oid oid)
+{
+    pthread_mutex_lock(&t->lock);
+    struct inode *i = find_oid(t, oid, oid_ino(oid));
+    if (i != NULL)
+        i->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return i;
+}
+
+struct inode *inode_ref(struct inode_table *t, struct inode *i)
+{
+    pthread_mutex_lock(&t->lock);
+    ASSERT(i->refs > 0);
+    i->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return i;
+}
+
+/* Unlinks `i` when nobody needs it any more; the caller then frees it without the lock. */
+static bool release(struct inode_table *t, struct inode *i)
+{
+    if (i->refs > 0 || i->lookups > 0)
+        return false;
+    struct inode **at = &t->slots[slot_of(t, i->id)];
+    while (*at != i)
+        at = &(*at)->next;
+    *at = i->next;
+    t->count--;
+    if ((i->id & ID_EXTRA) != 0)
+        t->extra_count--;
+    return true;
+}
+
+void inode_unref(struct inode_table *t, struct inode *i)
+{
+    if (i == NULL)
+        return;
+    pthread_mutex_lock(&t->lock);
+    ASSERT(i->refs > 0);
+    i->refs--;
+    bool gone = release(t, i);
+    pthread_mutex_unlock(&t->lock);
+    if (gone)
+        inode_free(t, i);
+}
+
+void inode_table_forget(struct inode_table *t, uint64_t id, uint64_t lookups)
+{
+    pthread_mutex_lock(&t->lock);
+    struct inode *i = find_id(t, id);
+    bool gone = false;
+    if (i != NULL) {
+        i->lookups -= MIN(i->lookups, lookups);
+        gone = release(t, i);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (gone)
+        inode_free(t, i);
+}
+
+uint64_t inode_table_lookups(struct inode_table *t, struct oid oid)
+{
+    pthread_mutex_lock(&t->lock);
+    const struct inode *i = find_oid(t, oid, oid_ino(oid));
+    uint64_t lookups = i == NULL ? 0 : i->lookups;
+    pthread_mutex_unlock(&t->lock);
+    return lookups;
+}
+
+size_t inode_table_count(struct inode_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    size_t count = t->count;
+    pthread_mutex_unlock(&t->lock);
+    return count;
+}
+
+struct inode **inode_table_all(struct inode_table *t, size_t *ret_count)
+{
+    pthread_mutex_lock(&t->lock);
+    struct inode **all = mem_calloc(t->count + 1, sizeof(struct inode *));
+    size_t n = 0;
+    for (size_t s = 0; s < t->slot_count; s++) {
+        for (struct inode *i = t->slots[s]; i != NULL; i = i->next) {
+            i->refs++;
+            all[n++] = i;
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+    *ret_count = n;
+    return all;
+}
+
+void inode_attr_store(struct inode *i, const struct fs_attr *a, uint64_t since)
+{
+    pthread_mutex_lock(&i->lock);
+    if (since >= i->attr_min && since >= i->attr_time) {
+        i->attr = *a;
+        i->attr_time = since;
+    }
+    pthread_mutex_unlock(&i->lock);
+}
+
+void inode_attr_changed(struct inode *i,
+                        struct inode_clock *clock,
+                        const struct fs_attr *a,
+                        uint64_t since)
+{
+    /* Answers to questions asked before now may show the object as it was before the change. */
+    uint64_t now = inode_clock_tick(clock);
+    pthread_mutex_lock(&i->lock);
+    i->attr_min = MAX(i->attr_min, now);
+    /* Replies to two changes of ours may come in either order; change times tell. */
+    if (inode_clock_fresh(clock, i->oid, since) &&
+        (i->attr_time == 0 || a->ctime_ns >= i->attr.ctime_ns)) {
+        i->attr = *a;
+        i->attr_time = i->attr_min;
+    }
+    pthread_mutex_unlock(&i->lock);
+}
+
+bool inode_attr_load(struct inode *i, struct inode_clock *clock, struct fs_attr *ret)
+{
+    pthread_mutex_lock(&i->lock);
+    bool known = i->attr_time != 0 && i->attr_time >= i->attr_min &&
+                 inode_clock_fresh(clock, i->oid, i->attr_time);
+    if (known)
+        *ret = i->attr;
+    pthread_mutex_unlock(&i->lock);
+    return known;
+}
+
+void inode_attr_drop(struct inode *i, struct inode_clock *clock)
+{
+    uint64_t now = inode_clock_tick(clock);
+    pthread_mutex_lock(&i->lock);
+    i->attr_min = MAX(i->attr_min, now);
+    pthread_mutex_unlock(&i->lock);
+}
