@@ -210,7 +210,8 @@ static uint64_t last_nonzero(const struct log_chain *chain, uint64_t from)
 void log_evidence_find(const struct log_chain *chain, bool recycled, struct log_evidence *ret)
 {
     uint64_t from = chain->place.offset;
-    *ret = (struct log_evidence){.durable = 0, .end = from};
+    /* A block whose beginning is of this life is so to its end: what is not zero there is torn. */
+    *ret = (struct log_evidence){.durable = 0, .end = log_block_up(from)};
     if (!recycled)
         ret->end = last_nonzero(chain, from);
     struct log_place place = chain->place;

@@ -292,8 +292,10 @@ static int follow(struct recovery *r, size_t i)
     if (log_break_is_damage(&chain, evidence.durable))
         return damage(r, f->number, chain.place.offset,
                       "a record is not valid, though later ones call it durable");
-    r->torn_bytes = evidence.end - chain.place.offset;
-    r->cut = r->torn_bytes > 0 || f->size < f->header.bytes;
+    /* Files are made in full size: what a shorter one lacks was cut off by somebody. */
+    r->torn_bytes =
+        evidence.end - chain.place.offset + (f->header.bytes - MIN(f->size, f->header.bytes));
+    r->cut = r->torn_bytes > 0;
     return 0;
 }
 
@@ -318,6 +320,8 @@ static int check_unused(struct recovery *r, size_t i, uint64_t *ret_torn)
     if (evidence.durable >= r->index)
         return damage(r, f->number, 0, "the header is not valid, though records follow");
     *ret_torn = evidence.end > LOG_BLOCK ? evidence.end : 0;
+    if (f->size < 2 * LOG_BLOCK) /* no segment is made that small: somebody cut it off */
+        *ret_torn = 2 * LOG_BLOCK - f->size;
     return 0;
 }
 

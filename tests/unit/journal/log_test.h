@@ -61,6 +61,7 @@ static inline void fixture_init(struct log_fixture *f, uint64_t segment_bytes)
 
 static inline int fixture_open(struct log_fixture *f)
 {
+    f->detail.text[0] = '\0';
     int rc = log_open(&f->log, &f->config, &f->info, &f->detail);
     if (rc == 0)
         f->durable = log_durable(f->log);
@@ -77,7 +78,10 @@ static inline void fixture_close(struct log_fixture *f)
 static inline void fixture_reopen(struct log_fixture *f)
 {
     fixture_close(f);
-    assert_int_equal(fixture_open(f), 0);
+    int rc = fixture_open(f);
+    if (rc != 0)
+        print_error("%s\n", f->detail.text);
+    assert_int_equal(rc, 0);
 }
 
 static inline void fixture_deinit(struct log_fixture *f)
