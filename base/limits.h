@@ -23,6 +23,11 @@
 #define LIMIT_LINKS 65000u                   /* names of one file */
 #define LIMIT_SYMLINK_BYTES 4095u
 #define LIMIT_SESSIONS 1024u /* mounts of one site */
+#define LIMIT_SESSION_INTERESTS (1024u * 1024u) /* objects one mount is told about one by one */
+#define LIMIT_SESSION_PUSHES 4096u              /* invalidations one mount has not acknowledged */
+#define LIMIT_LOCKS_FILE 8192u                  /* advisory locks held on one file */
+#define LIMIT_LOCKS (256u * 1024u)              /* and at a site */
+#define LIMIT_LOCK_WAITERS 8192u                /* requests of a site that wait for a lock */
 
 /* A batch must hold any operation, a record any batch, or a stream could get stuck. */
 _Static_assert(LIMIT_OP_BYTES < LIMIT_BATCH_BYTES, "an operation fits a batch");

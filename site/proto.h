@@ -68,6 +68,7 @@ enum rpc_type {
 #define REPLY_QUEUED 1u
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u          /* whole-file flock; otherwise POSIX record lock */
+#define LOCK_RECLAIM 4u        /* held before the node started again; see site/lock.h */
 
 /* Bits of fs_request.set: which of the values apply (SETATTR). */
 #define SET_MODE 1u
