@@ -122,6 +122,11 @@ bool state_freeze(struct state *st)
     return true;
 }
 
+bool state_is_frozen(const struct state *st)
+{
+    return st->frozen != NULL;
+}
+
 uint64_t state_frozen_index(const struct state *st)
 {
     return st->frozen_index;
@@ -153,4 +158,38 @@ void state_thaw(struct state *st)
     state_map_free(st->frozen);
     st->frozen = NULL;
     st->stored_index = st->frozen_index;
+}
+
+struct state_iter {
+    const struct state_store_ops *ops;
+    void *iter;
+};
+
+struct state_iter *state_iter_new(struct state *st)
+{
+    if (!st->has_store)
+        return NULL;
+    struct state_iter *it = mem_calloc(1, sizeof *it);
+    it->ops = st->store.ops;
+    it->iter = st->store.ops->iter_new(st->store.ctx, slice_of(NULL, 0));
+    return it;
+}
+
+bool state_iter_at(struct state_iter *it, struct slice *ret_key, struct slice *ret_value)
+{
+    return it->ops->iter_at(it->iter, ret_key, ret_value);
+}
+
+void state_iter_next(struct state_iter *it)
+{
+    it->ops->iter_next(it->iter);
+}
+
+int state_iter_free(struct state_iter *it)
+{
+    if (it == NULL)
+        return 0;
+    int rc = it->ops->iter_free(it->iter);
+    mem_free(it);
+    return rc;
 }

@@ -56,9 +56,18 @@ size_t state_active_bytes(const struct state *st);
  * write_frozen: any one thread; blocking; on failure the frozen layer stays. thaw: loop, after
  * write_frozen returned 0. */
 bool state_freeze(struct state *st);
+bool state_is_frozen(const struct state *st); /* a frozen layer waits to be written or thawed */
 uint64_t state_frozen_index(const struct state *st);
 int state_write_frozen(struct state *st, struct err_detail *detail) MUST_CHECK;
 void state_thaw(struct state *st);
+
+/* An iterator over what the store holds now, in key order; later writes do not show in it. NULL
+ * without a store. Any one thread at a time; free it before the state. */
+struct state_iter;
+struct state_iter *state_iter_new(struct state *st);
+bool state_iter_at(struct state_iter *it, struct slice *ret_key, struct slice *ret_value);
+void state_iter_next(struct state_iter *it);
+int state_iter_free(struct state_iter *it); /* reports a read error; accepts NULL */
 
 /* The lower layer. */
 struct state_store_ops {

@@ -217,7 +217,7 @@ static int load_keys(struct node *n, struct err_detail *d)
     return rc;
 }
 
-static int open_shards(struct node *n, struct err_detail *d)
+int node_open_shards(struct node *n, struct err_detail *d)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard_record lead;
@@ -326,7 +326,9 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
     if (rc == 0)
         rc = coordinator_open_local(&n->coordinator, n->dir, d);
     if (rc == 0)
-        rc = open_shards(n, d);
+        rc = n->needs_snapshot ? node_wipe_shards(n) : 0; /* it died while joining: start over */
+    if (rc == 0)
+        rc = node_open_shards(n, d);
     if (rc == 0)
         rc = node_store_open(n, d);
     if (rc == 0)

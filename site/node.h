@@ -46,11 +46,6 @@ const struct site_settings *node_settings(const struct node *n);
 const uint8_t *node_fs_key(const struct node *n);          /* 32 bytes */
 const char *node_dir(const struct node *n);
 
-/* An empty site (nothing was ever created here) takes another file system's key and shard count,
- * before it loads that one's snapshot. ERR_NOT_EMPTY when it holds anything. Loop. */
-int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count,
-               struct err_detail *d) MUST_CHECK;
-
 /* ---- the feed: committed operations, in the order of each shard's journal ---- */
 struct feed_state {
     unsigned shard_count;

@@ -281,16 +281,31 @@ void node_calls_deinit(struct node *n)
     node_sessions_deinit(n);
 }
 
-int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret)
+static int resolve_file(struct node *n, uint64_t ino, site_id_t site, struct oid *ret)
 {
-    if (ino == 1) {
-        *ret = OID_ROOT;
-        return 0;
-    }
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        int rc = merge_find_ino(shard_merge(n->shards[i]), ino, oid_ino, ret);
-        if (rc != ERR_NOT_FOUND)
-            return rc;
+    struct oid oids[INO_OIDS_MAX];
+    unsigned count = ino_file_oids(ino, site, oids);
+    for (unsigned i = 0; i < count; i++) {
+        struct fs_attr a;
+        if (oid_shard(oids[i]) < n->settings.shard_count && attr_get(n, oids[i], &a) == 0) {
+            *ret = oids[i];
+            return 0;
+        }
     }
     return ERR_STALE;
+}
+
+int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret)
+{
+    struct oid first, last;
+    if (ino_dir_range(ino, &first, &last)) {
+        if (oid_shard(first) >= n->settings.shard_count)
+            return ERR_STALE;
+        int rc = merge_find_dir(merge_of(n, first), first, last, ret);
+        return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
+    }
+    int rc = resolve_file(n, ino, n->settings.site, ret);
+    for (uint32_t i = 0; i < n->member_count && rc != 0; i++)
+        rc = resolve_file(n, ino, n->members[i].m.site, ret);
+    return rc;
 }

@@ -63,6 +63,7 @@ struct node {
     void (*members_changed)(void *ctx);
     void *members_ctx;
     bool needs_snapshot;
+    uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     /* chunks */
     void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx);
     void *fetch_ctx;
@@ -85,6 +86,8 @@ const uint8_t *node_oid_key(const struct node *n);
 int64_t node_wall_ns(const struct node *n);
 void node_site_name(struct node *n, site_id_t site, char *out /* 160 */);
 int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret);
+int node_open_shards(struct node *n, struct err_detail *d);
+int node_wipe_shards(struct node *n); /* node_snapshot.c: closes and removes them */
 void node_fail(struct node *n, int rc, const char *what);
 
 /* node_session.c */

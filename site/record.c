@@ -42,9 +42,10 @@ void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id
     enc_raw(b, bytes.ptr, bytes.len);
 }
 
-void record_local(struct buf *b, uint64_t hlc, uint32_t count, struct slice pairs)
+void record_local(struct buf *b, enum record_type type, uint64_t hlc, uint32_t count,
+                  struct slice pairs)
 {
-    record_begin(b, RECORD_LOCAL, hlc);
+    record_begin(b, type, hlc);
     enc_varint(b, count);
     enc_raw(b, pairs.ptr, pairs.len);
 }
@@ -57,7 +58,7 @@ int record_decode(struct slice s, struct record *ret)
     r.commit_hlc = dec_u64(&d);
     if (d.rc != 0)
         return d.rc;
-    if (type < RECORD_OP || type > RECORD_LOCAL)
+    if (type < RECORD_OP || type > RECORD_SNAPSHOT)
         return ERR_MALFORMED;
     r.type = (enum record_type)type;
     switch (r.type) {
@@ -80,6 +81,7 @@ int record_decode(struct slice s, struct record *ret)
         r.message = dec_varint(&d);
         break;
     case RECORD_LOCAL:
+    case RECORD_SNAPSHOT:
         r.count = (uint32_t)MIN(dec_varint(&d), UINT32_MAX);
         break;
     }

@@ -9,6 +9,7 @@
  *           operation that belong here
  *   DERIVED from shard (u16), message number (varint), bytes: see journal/merge.h
  *   LOCAL   count, each: key, present (u8), value: the site's own business, never shipped
+ *   SNAPSHOT the same, any key: what a new site starts from
  *
  * Threads: any; pure. */
 #ifndef SITE_RECORD_H
@@ -22,7 +23,8 @@ enum record_type {
     RECORD_REMOTE,
     RECORD_DELIVER,
     RECORD_DERIVED,
-    RECORD_LOCAL
+    RECORD_LOCAL,
+    RECORD_SNAPSHOT
 };
 
 struct record {
@@ -46,7 +48,7 @@ void record_remote(struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor,
                    struct slice ops /* each as enc_bytes */);
 void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id_t from,
                     uint64_t message, struct slice bytes);
-void record_local(struct buf *b, uint64_t hlc, uint32_t count,
+void record_local(struct buf *b, enum record_type type, uint64_t hlc, uint32_t count,
                   struct slice pairs /* each as key bytes, u8, value bytes */);
 /* Slices borrow from s. ERR_MALFORMED, ERR_TRUNCATED. */
 int record_decode(struct slice s, struct record *ret) MUST_CHECK;

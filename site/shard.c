@@ -233,8 +233,8 @@ int shard_propose(struct shard *s, const struct op_builder *b, const struct prop
     return rc;
 }
 
-int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
-                void (*committed)(void *ctx, int rc), void *ctx)
+static int put_pairs(struct shard *s, enum record_type type, const struct local_pair *pairs,
+                     uint32_t count, void (*committed)(void *ctx, int rc), void *ctx)
 {
     struct buf body = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -242,7 +242,7 @@ int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
         enc_u8(&body, pairs[i].value.ptr != NULL);
         enc_bytes(&body, pairs[i].value.ptr != NULL ? pairs[i].value : slice_of(NULL, 0));
     }
-    record_local(&s->scratch, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), count,
+    record_local(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), count,
                  buf_slice(&body));
     buf_deinit(&body);
     struct pending *q = mem_calloc(1, sizeof *q);
@@ -254,6 +254,17 @@ int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
     else if (rc != 0)
         q->committed = NULL;
     return rc;
+}
+
+int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
+                void (*committed)(void *ctx, int rc), void *ctx)
+{
+    return put_pairs(s, RECORD_LOCAL, pairs, count, committed, ctx);
+}
+
+int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_t count)
+{
+    return put_pairs(s, RECORD_SNAPSHOT, pairs, count, NULL, NULL);
 }
 
 int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count,
@@ -475,6 +486,11 @@ static void checkpoint_done(struct pool_job *job)
         shard_fail(s, s->checkpoint.rc, s->checkpoint.detail.text);
         return;
     }
+    if (s->snapshot_cb != NULL) {
+        void (*cb)(void *, struct shard *, struct state_iter *, uint64_t) = s->snapshot_cb;
+        s->snapshot_cb = NULL;
+        cb(s->snapshot_ctx, s, state_iter_new(s->state), state_frozen_index(s->state));
+    }
     state_thaw(s->state);
     log_trim(s->log, MIN(state_stored_index(s->state) + 1, MAX(s->keep_from, 1)));
     shard_checkpoint(s, false);
@@ -484,7 +500,7 @@ void shard_checkpoint(struct shard *s, bool now)
 {
     if (s->checkpoint.running || s->failed || s->closing || s->stopping)
         return;
-    if (state_frozen_index(s->state) == 0) {
+    if (!state_is_frozen(s->state)) {
         if (!now && state_active_bytes(s->state) < s->cfg.checkpoint_bytes)
             return;
         if (!state_freeze(s->state))
@@ -496,6 +512,21 @@ void shard_checkpoint(struct shard *s, bool now)
     s->checkpoint.job.work = checkpoint_work;
     s->checkpoint.job.done = checkpoint_done;
     pool_submit(s->cfg.pool, s->cfg.loop, &s->checkpoint.job);
+}
+
+bool shard_can_freeze(struct shard *s)
+{
+    return !s->checkpoint.running && !state_is_frozen(s->state) && !s->failed;
+}
+
+void shard_snapshot(struct shard *s,
+                    void (*cb)(void *ctx, struct shard *s, struct state_iter *it, uint64_t index),
+                    void *ctx)
+{
+    ASSERT(shard_can_freeze(s) && s->snapshot_cb == NULL);
+    s->snapshot_cb = cb;
+    s->snapshot_ctx = ctx;
+    shard_checkpoint(s, true);
 }
 
 void shard_stop(struct shard *s)
@@ -581,6 +612,28 @@ static void load_waiting(struct shard *s)
         }
     state_scan_end(&it);
     buf_deinit(&prefix);
+}
+
+/* After a snapshot was loaded: the engine and what is kept beside it start from the new state. */
+int shard_reload(struct shard *s)
+{
+    struct merge_config mc = {.shard = s->cfg.id,
+                              .shard_count = s->cfg.shard_count,
+                              .site = s->cfg.site,
+                              .state = s->state,
+                              .site_name = s->cfg.site_name,
+                              .name_ctx = s->cfg.name_ctx};
+    shard_events_of(s, &mc.events);
+    merge_free(s->merge);
+    s->merge = NULL;
+    int rc = merge_open(&s->merge, &mc);
+    if (rc == 0) {
+        s->waiting_count = 0;
+        load_waiting(s);
+        load_positions(s);
+        hlc_see(s->cfg.hlc, merge_hlc_max(s->merge));
+    }
+    return rc;
 }
 
 static int make_dir(const char *path, struct err_detail *d)
@@ -682,7 +735,7 @@ void shard_close(struct shard *s)
     if (!s->closing && !s->failed) {
         struct err_detail d = {0};
         for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
-            if (state_frozen_index(s->state) != 0 || state_freeze(s->state)) {
+            if (state_is_frozen(s->state) || state_freeze(s->state)) {
                 if (state_write_frozen(s->state, &d) != 0) {
                     log_warn(LOG_SITE, "state_not_written", "shard=%u why=\"%s\"", s->cfg.id,
                              d.text);

@@ -155,6 +155,16 @@ uint64_t shard_peer_ack(struct shard *s, site_id_t peer);
 void shard_keep_from(struct shard *s, uint64_t index);       /* lowest index a member may need */
 /* Writes the state down when it is due (or `now`), trims the journal. */
 void shard_checkpoint(struct shard *s, bool now);
+/* ---- snapshots for a new site ---- */
+bool shard_can_freeze(struct shard *s); /* nothing is being written down */
+/* Freezes the state as it is now, writes it down, then hands over an iterator over exactly that
+ * (owned by the callee) and the journal index it stands for. Requires shard_can_freeze. */
+void shard_snapshot(struct shard *s,
+                    void (*cb)(void *ctx, struct shard *s, struct state_iter *it, uint64_t index),
+                    void *ctx);
+int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_t count) MUST_CHECK;
+int shard_reload(struct shard *s) MUST_CHECK; /* after the last page */
+
 uint64_t shard_outbox_count(struct shard *s);
 uint64_t shard_waiting_count(struct shard *s);
 

@@ -226,7 +226,7 @@ static int apply_local(struct shard *s, const struct record *r)
         struct slice key = dec_bytes(&d, r->body.len);
         bool present = dec_u8(&d) != 0;
         struct slice value = dec_bytes(&d, r->body.len);
-        if (d.rc != 0 || key.len == 0 || key.ptr[0] < 0x80)
+        if (d.rc != 0 || key.len == 0 || (r->type == RECORD_LOCAL && key.ptr[0] < 0x80))
             return ERR_MALFORMED;
         if (present)
             state_put(s->state, key, value);
@@ -262,6 +262,7 @@ int shard_apply_record(struct shard *s, const struct record *r, struct slice raw
         rc = merge_apply_derived(s->merge, r->body);
         break;
     case RECORD_LOCAL:
+    case RECORD_SNAPSHOT:
         rc = apply_local(s, r);
         break;
     }

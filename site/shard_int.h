@@ -86,6 +86,8 @@ struct shard {
         bool running;
     } checkpoint;
     bool closing, stopping;
+    void (*snapshot_cb)(void *ctx, struct shard *s, struct state_iter *it, uint64_t index);
+    void *snapshot_ctx;
     struct buf scratch, scratch2;
 };
 

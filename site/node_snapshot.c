@@ -1,0 +1,330 @@
+/* Snapshots: a consistent cut of all shards for a new site, and starting from one.
+ *
+ * The cut: in one turn of the loop all shards freeze their states (so messages between shards are
+ * either applied or still in an outbox); each is written down, and an iterator of the store taken
+ * at that moment keeps exactly this view. Pages are read from the iterators by another thread.
+ *
+ * Page: msgpack [kind, ...]; kind 0: [0, shard count, [journal index of each shard]];
+ * kind 1: [1, shard, count, key, value, ...]. What is only the sender's business (stored results,
+ * orphans, what peers acknowledged) stays out; its cursors go in: the state holds all they cover.
+ *
+ * The receiver writes pages through its journals, so that a crash in between leaves a site that is
+ * still marked as joining, and starts over. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mp.h"
+#include "site/node_int.h"
+#include "site/settings.h"
+
+#define RETRY_NS (10u * NS_PER_MS)
+#define PAGE_PAIRS_MAX 100000u
+
+struct node_snapshot {
+    struct node *n;
+    unsigned shard_count, ready, at;
+    uint64_t index[SHARD_COUNT_MAX];
+    struct state_iter *iters[SHARD_COUNT_MAX];
+    bool header_sent;
+    void (*cb)(void *ctx, int rc, struct node_snapshot *s);
+    void *ctx;
+    struct loop_timer retry;
+};
+
+static void one_ready(void *ctx, struct shard *s, struct state_iter *it, uint64_t index)
+{
+    struct node_snapshot *snap = ctx;
+    snap->iters[shard_id(s)] = it;
+    snap->index[shard_id(s)] = index;
+    if (++snap->ready == snap->shard_count)
+        snap->cb(snap->ctx, 0, snap);
+}
+
+static void try_cut(struct loop_timer *t)
+{
+    struct node_snapshot *snap = CONTAINER_OF(t, struct node_snapshot, retry);
+    struct node *n = snap->n;
+    if (n->stopping || n->needs_snapshot) {
+        snap->cb(snap->ctx, n->stopping ? ERR_CLOSED : ERR_AGAIN, NULL);
+        mem_free(snap);
+        return;
+    }
+    bool all = true;
+    for (unsigned i = 0; i < snap->shard_count; i++)
+        all = all && shard_can_freeze(n->shards[i]);
+    if (!all) {
+        loop_timer_start(n->loop, t, loop_now_ns(n->loop) + RETRY_NS);
+        return;
+    }
+    for (unsigned i = 0; i < snap->shard_count; i++)
+        shard_snapshot(n->shards[i], one_ready, snap);
+}
+
+void node_snapshot_begin(struct node *n, void (*ready)(void *ctx, int rc, struct node_snapshot *s),
+                         void *ctx)
+{
+    struct node_snapshot *snap = mem_calloc(1, sizeof *snap);
+    snap->n = n;
+    snap->shard_count = n->settings.shard_count;
+    snap->cb = ready;
+    snap->ctx = ctx;
+    snap->retry.fire = try_cut;
+    loop_timer_start(n->loop, &snap->retry, loop_now_ns(n->loop));
+}
+
+static bool travels(struct slice key)
+{
+    if (key.len == 0)
+        return false;
+    switch (key.ptr[0]) {
+    case SHARD_KEY_ORPHAN:
+    case SHARD_KEY_RESULT:
+    case SHARD_KEY_ACKED:
+    case SHARD_KEY_NODE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static void header_page(struct node_snapshot *s, struct buf *out)
+{
+    mp_array(out, 3);
+    mp_uint(out, 0);
+    mp_uint(out, s->shard_count);
+    mp_array(out, s->shard_count);
+    for (unsigned i = 0; i < s->shard_count; i++)
+        mp_uint(out, s->index[i]);
+    s->header_sent = true;
+}
+
+int node_snapshot_next_page(struct node_snapshot *s, size_t bytes_max, struct buf *out,
+                            bool *ret_done)
+{
+    struct buf pairs = {0};
+    struct slice key, value;
+    uint32_t count = 0;
+    *ret_done = false;
+    if (!s->header_sent) {
+        header_page(s, out);
+        return 0;
+    }
+    while (s->at < s->shard_count && pairs.len < bytes_max && count < PAGE_PAIRS_MAX) {
+        if (s->iters[s->at] == NULL || !state_iter_at(s->iters[s->at], &key, &value)) {
+            int rc = state_iter_free(s->iters[s->at]);
+            s->iters[s->at] = NULL;
+            if (rc != 0) {
+                buf_deinit(&pairs);
+                return rc;
+            }
+            if (count > 0)
+                break; /* a page is of one shard */
+            s->at++;
+            continue;
+        }
+        if (travels(key)) {
+            mp_bin(&pairs, key);
+            mp_bin(&pairs, value);
+            count++;
+        }
+        state_iter_next(s->iters[s->at]);
+    }
+    if (count > 0) {
+        mp_array(out, 3 + 2 * count);
+        mp_uint(out, 1);
+        mp_uint(out, s->at);
+        mp_uint(out, count);
+        buf_append(out, pairs.ptr, pairs.len);
+    }
+    *ret_done = s->at >= s->shard_count;
+    buf_deinit(&pairs);
+    return 0;
+}
+
+void node_snapshot_free(struct node_snapshot *s)
+{
+    if (s == NULL)
+        return;
+    for (unsigned i = 0; i < s->shard_count; i++)
+        (void)state_iter_free(s->iters[i]); /* nobody reads on: an error has no one to tell */
+    mem_free(s);
+}
+
+/* ---- receiving ---- */
+
+static int load_header(struct node *n, struct mp *in, struct err_detail *d)
+{
+    uint64_t shards = mp_get_uint(in, SHARD_COUNT_MAX);
+    if (in->rc == 0 && shards != n->settings.shard_count) {
+        err_detail_set(d, "the snapshot has %u shards, this site has %u", (unsigned)shards,
+                       n->settings.shard_count);
+        return ERR_CONFIG;
+    }
+    uint32_t count = mp_get_array(in, SHARD_COUNT_MAX);
+    if (count != shards)
+        return ERR_MALFORMED;
+    for (uint32_t i = 0; i < count; i++)
+        n->snapshot_index[i] = mp_get_uint(in, UINT64_MAX);
+    return mp_end(in);
+}
+
+static int load_pairs(struct node *n, struct mp *in)
+{
+    uint64_t shard = mp_get_uint(in, n->settings.shard_count - 1);
+    uint32_t count = (uint32_t)mp_get_uint(in, PAGE_PAIRS_MAX);
+    if (in->rc != 0)
+        return in->rc;
+    struct local_pair *pairs = mem_calloc(count + 1, sizeof *pairs);
+    for (uint32_t i = 0; i < count; i++) {
+        pairs[i].key = mp_get_bin(in, LIMIT_RECORD_BYTES);
+        pairs[i].value = mp_get_bin(in, LIMIT_RECORD_BYTES);
+        if (pairs[i].value.ptr == NULL)
+            pairs[i].value.ptr = (const uint8_t *)"";
+        if (in->rc == 0 && !travels(pairs[i].key))
+            mp_fail(in, ERR_MALFORMED);
+    }
+    int rc = mp_end(in);
+    if (rc == 0)
+        rc = shard_snapshot_load(n->shards[shard], pairs, count);
+    mem_free(pairs);
+    return rc;
+}
+
+int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
+{
+    struct mp in = mp_of(page);
+    if (!n->needs_snapshot)
+        return ERR_EXISTS;
+    mp_get_array(&in, 3 + 2 * PAGE_PAIRS_MAX);
+    uint64_t kind = mp_get_uint(&in, 1);
+    int rc = in.rc != 0 ? in.rc : kind == 0 ? load_header(n, &in, d) : load_pairs(n, &in);
+    if (rc != 0 && d != NULL && d->text[0] == '\0')
+        err_detail_set(d, "a page of the snapshot cannot be used: %s", err_text(rc));
+    return rc;
+}
+
+int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail *d)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
+        /* The stream goes on where the snapshot ends. */
+        rc = shard_remote(n->shards[i], from_peer, NULL, 0, n->snapshot_index[i] + 1);
+        if (rc == 0)
+            rc = shard_reload(n->shards[i]);
+    }
+    if (rc == 0)
+        rc = node_members_load(n);
+    if (rc != 0) {
+        err_detail_set(d, "the snapshot cannot be taken over: %s", err_text(rc));
+        return rc;
+    }
+    char *path = mem_printf("%s/joining", n->dir);
+    if (unlink(path) != 0 && errno != ENOENT) {
+        rc = err_from_errno(errno);
+        err_detail_set(d, "cannot remove %s: %s", path, strerror(errno));
+    }
+    mem_free(path);
+    n->needs_snapshot = rc != 0;
+    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
+        shard_resend(n->shards[i]);
+    node_repairs_later(n);
+    node_feed_moved(n);
+    return rc;
+}
+
+bool node_is_empty(struct node *n)
+{
+    struct dir_view v;
+    if (n->member_count > 1 || node_session_count(n) > 0)
+        return false;
+    if (merge_dir(shard_merge(n->shards[0]), OID_ROOT, &v) != 0)
+        return false;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        struct vv vv;
+        merge_vv(shard_merge(n->shards[i]), &vv);
+        /* Nothing but making the root and entering ourselves as a member. */
+        if (vv.count > 1 || (vv.count == 1 && (i != 0 || vv.at[0].seq > 8)))
+            return false;
+    }
+    return merge_dir_empty(shard_merge(n->shards[0]), OID_ROOT);
+}
+
+static int remove_tree(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *e;
+    int rc = 0;
+    if (dir == NULL)
+        return errno == ENOENT ? 0 : err_from_errno(errno);
+    while ((e = readdir(dir)) != NULL && rc == 0) {
+        struct stat st;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        char *child = mem_printf("%s/%s", path, e->d_name);
+        if (lstat(child, &st) != 0)
+            rc = err_from_errno(errno);
+        else if (S_ISDIR(st.st_mode))
+            rc = remove_tree(child);
+        else if (unlink(child) != 0)
+            rc = err_from_errno(errno);
+        mem_free(child);
+    }
+    closedir(dir);
+    if (rc == 0 && rmdir(path) != 0)
+        rc = err_from_errno(errno);
+    return rc;
+}
+
+int node_wipe_shards(struct node *n)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        shard_close(n->shards[i]);
+        n->shards[i] = NULL;
+    }
+    for (unsigned i = 0; i < SHARD_COUNT_MAX && rc == 0; i++) {
+        char *path = mem_printf("%s/shard-%u", n->dir, i);
+        rc = remove_tree(path);
+        mem_free(path);
+    }
+    return rc;
+}
+
+int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, struct err_detail *d)
+{
+    if (!n->needs_snapshot && !node_is_empty(n)) {
+        err_detail_set(d, "this site holds files of its own or is mounted: only an empty site can "
+                          "join: create a new one with claudefs site create, or unmount");
+        return ERR_NOT_EMPTY;
+    }
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        if (!shard_can_freeze(n->shards[i]))
+            return ERR_AGAIN;
+    int rc = dir_file_write(n->dir, "joining", "", 0, d);
+    if (rc == 0)
+        rc = dir_file_write(n->dir, "fs.key", fs_key, 32, d);
+    struct site_settings s = n->settings;
+    s.shard_count = shard_count;
+    if (rc == 0)
+        rc = site_settings_save(n->dir, &s, d);
+    if (rc != 0)
+        return rc;
+    n->needs_snapshot = true;
+    rc = node_wipe_shards(n);
+    n->settings = s;
+    memcpy(n->fs_key, fs_key, sizeof n->fs_key);
+    fs_keys_derive(n->fs_key, &n->keys);
+    node_members_free(n);
+    if (rc == 0)
+        rc = node_open_shards(n, d);
+    if (rc != 0)
+        node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
+    return rc;
+}
