@@ -319,12 +319,8 @@ static void test_fchmodat2(void)
 }
 
 const struct posix_group mode_groups[] = {
-    {"mode-chmod", test_chmod, false},
-    {"mode-rights", test_chmod_rights, true},
-    {"mode-clearing", test_clearing, true},
-    {"mode-clearing-open", test_clearing_open, true},
-    {"mode-umask", test_umask, false},
-    {"mode-setgid-dir", test_setgid_dir, true},
-    {"mode-fchmodat2", test_fchmodat2, false},
-    {0},
+    {"mode-chmod", test_chmod, false},         {"mode-rights", test_chmod_rights, true},
+    {"mode-clearing", test_clearing, true},    {"mode-clearing-open", test_clearing_open, true},
+    {"mode-umask", test_umask, false},         {"mode-setgid-dir", test_setgid_dir, true},
+    {"mode-fchmodat2", test_fchmodat2, false}, {0},
 };
