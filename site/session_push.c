@@ -1,0 +1,163 @@
+/* Invalidations on their way to the sessions: kept until acknowledged, and what waits for that. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "site/session_int.h"
+
+static void completed_add(struct session_table *t, void *user)
+{
+    if (t->completed_count == t->completed_cap) {
+        t->completed_cap = MAX(8u, 2 * t->completed_cap);
+        t->completed = mem_realloc(t->completed, t->completed_cap * sizeof t->completed[0]);
+    }
+    t->completed[t->completed_count++] = user;
+}
+
+/* Takes a push off the front of `at`. */
+static void push_drop(struct session_table *t, struct session *s, struct session_push **at)
+{
+    struct session_push *p = *at;
+    *at = p->next;
+    if (s->pushes_last == &p->next)
+        s->pushes_last = at;
+    s->push_count--;
+    if (--p->ticket->pending == 0) {
+        completed_add(t, p->ticket->user);
+        mem_free(p->ticket);
+        t->ticket_count--;
+    }
+    mem_free(p);
+}
+
+void session_pushes_drop(struct session_table *t, struct session *s)
+{
+    while (s->pushes != NULL)
+        push_drop(t, s, &s->pushes);
+}
+
+/* --- making pushes --- */
+
+static bool
+concerns(const struct session_table *t, const struct session *s, const struct fs_inval *inval)
+{
+    if (s->everything)
+        return true;
+    const struct session_object *o = session_object_find(t, inval->oid);
+    for (const struct session_link *l = o == NULL ? NULL : o->links; l != NULL;
+         l = l->next_of_object)
+        if (l->session == s)
+            return l->interest;
+    return false;
+}
+
+/* A copy of what concerns the session; NULL when nothing does. */
+static struct session_push *push_make(const struct session_table *t,
+                                      const struct session *s,
+                                      const struct fs_inval *invals,
+                                      uint32_t inval_count)
+{
+    uint32_t count = 0;
+    size_t name_bytes = 0;
+    for (uint32_t i = 0; i < inval_count; i++) {
+        if (concerns(t, s, &invals[i])) {
+            count++;
+            name_bytes += invals[i].name.len;
+        }
+    }
+    if (count == 0)
+        return NULL;
+    struct session_push *p = mem_calloc(1, sizeof *p + count * sizeof p->invals[0] + name_bytes);
+    uint8_t *names = (uint8_t *)&p->invals[count];
+    for (uint32_t i = 0; i < inval_count; i++) {
+        if (!concerns(t, s, &invals[i]))
+            continue;
+        struct fs_inval *copy = &p->invals[p->inval_count++];
+        *copy = invals[i];
+        if (copy->name.len > 0)
+            memcpy(names, copy->name.ptr, copy->name.len);
+        copy->name.ptr = copy->name.len > 0 ? names : NULL;
+        names += copy->name.len;
+    }
+    return p;
+}
+
+static void
+push_send(const struct session_table *t, const struct session *s, const struct session_push *p)
+{
+    t->events.push(t->events.ctx, s->id, p->id, p->invals, p->inval_count);
+}
+
+/* Does any session but `except` care? Most invalidations concern nobody else: then nothing is
+ * copied and no session is looked at. */
+static bool anybody(const struct session_table *t,
+                    uint64_t except,
+                    const struct fs_inval *invals,
+                    uint32_t inval_count)
+{
+    for (const struct session *s = t->first; s != NULL; s = s->next)
+        if (s->everything && s->id != except)
+            return true;
+    for (uint32_t i = 0; i < inval_count; i++) {
+        const struct session_object *o = session_object_find(t, invals[i].oid);
+        for (const struct session_link *l = o == NULL ? NULL : o->links; l != NULL;
+             l = l->next_of_object)
+            if (l->interest && l->session->id != except)
+                return true;
+    }
+    return false;
+}
+
+bool session_invalidate(struct session_table *t,
+                        uint64_t except,
+                        const struct fs_inval *invals,
+                        uint32_t inval_count,
+                        uint64_t now_ns,
+                        void *ticket)
+{
+    ASSERT(inval_count <= FS_ENTRIES_MAX);
+    if (!anybody(t, except, invals, inval_count))
+        return false;
+    struct session_ticket *made = mem_calloc(1, sizeof *made);
+    made->user = ticket;
+    for (struct session *s = t->first; s != NULL; s = s->next) {
+        struct session_push *p = s->id == except ? NULL : push_make(t, s, invals, inval_count);
+        if (p == NULL)
+            continue;
+        p->id = ++s->push_id;
+        p->sent_ns = now_ns;
+        p->ticket = made;
+        made->pending++;
+        *s->pushes_last = p;
+        s->pushes_last = &p->next;
+        s->push_count++;
+        push_send(t, s, p);
+    }
+    ASSERT(made->pending > 0);
+    t->ticket_count++;
+    return true;
+}
+
+/* --- what becomes of them --- */
+
+int session_acked(struct session_table *t, uint64_t id, uint64_t push_id)
+{
+    struct session *s = session_find(t, id);
+    if (s == NULL)
+        return ERR_NOT_FOUND;
+    for (struct session_push **at = &s->pushes; *at != NULL; at = &(*at)->next) {
+        if ((*at)->id == push_id) {
+            push_drop(t, s, at);
+            session_events_run(t);
+            return 0;
+        }
+    }
+    return ERR_NOT_FOUND;
+}
+
+void session_resend(struct session_table *t, uint64_t id)
+{
+    const struct session *s = session_find(t, id);
+    for (const struct session_push *p = s == NULL ? NULL : s->pushes; p != NULL; p = p->next)
+        push_send(t, s, p);
+}
