@@ -1,0 +1,526 @@
+"""Real sites for tests: daemons, mounts, links between them, and how to compare what they show.
+
+A test gets a `world` (conftest.py). All it starts lives in one temporary directory and is ended by
+pid with the test; logs are printed when it fails. Waiting is always for a condition, see
+eventually().
+"""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+
+from linkproxy import LinkProxy
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get("CLAUDEFS_BUILD", os.path.join(REPO, "build")))
+PROGRAM = os.path.join(BUILD, "claudefs")
+READY_S = 60
+STOP_S = 30
+# Sanitizers and a busy machine slow everything down alike.
+SLOW = float(os.environ.get("CLAUDEFS_TEST_SLOW", "1"))
+
+
+def eventually(condition, timeout=30, what="condition"):
+    """Calls condition() until it returns something true, and returns that. An AssertionError or
+    OSError of the condition counts as "not yet"; the last one is shown when time is up."""
+    end = time.monotonic() + timeout * SLOW
+    pause, last = 0.01, None
+    while True:
+        try:
+            result = condition()
+            if result:
+                return result
+            last = None
+        except (AssertionError, OSError) as e:
+            last = e
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {timeout * SLOW:.0f} s: {what}" +
+                                 (f": {last}" if last else ""))
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.25)
+
+
+def holds(condition, seconds, what="condition"):
+    """The condition is true all the time. For what must not happen; keep `seconds` short."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition(), f"did not hold: {what}"
+        time.sleep(0.05)
+
+
+class CommandFailed(AssertionError):
+    def __init__(self, args, done):
+        self.returncode, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
+        super().__init__(f"{' '.join(args)}: exit status {done.returncode}\n"
+                         f"stdout: {done.stdout}\nstderr: {done.stderr}")
+
+
+def environment():
+    env = {k: v for k, v in os.environ.items() if k not in ("CLAUDEFS_DIR", "NOTIFY_SOCKET")}
+    env["CLAUDEFS_DEFEND_ABORT"] = "1"
+    env["TZ"] = "UTC"
+    return env
+
+
+def run(*args, check=True, timeout=120, **more):
+    """Runs any command; text out. check: an exit status other than 0 is a failure."""
+    args = [str(a) for a in args]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=timeout * SLOW,
+                          errors="replace", check=False, **{"env": environment(), **more})
+    if check and done.returncode != 0:
+        raise CommandFailed(args, done)
+    return done
+
+
+def claudefs(*args, **more):
+    return run(PROGRAM, *args, **more)
+
+
+def mounted(path):
+    """Whether something is mounted there, without touching it: a dead mount would block."""
+    return any(line[0] == path for line in _mounts())
+
+
+def _mounts():
+    """(path, device major:minor, type) of every mount, innermost last."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
+        for line in f:
+            words = line.split()
+            path = words[4].encode(errors="surrogateescape").decode("unicode_escape")
+            found.append((path, words[2], words[words.index("-") + 1]))
+    return found
+
+
+def unmount(path):
+    """Away with it, whoever uses it and whether or not anybody serves it."""
+    for _ in range(8):
+        here = [m for m in _mounts() if m[0] == path]
+        if not here:
+            return
+        minor = here[-1][1].split(":")[1]
+        abort = f"/sys/fs/fuse/connections/{minor}/abort"
+        if here[-1][2].startswith("fuse"):
+            try:
+                with open(abort, "w", encoding="ascii") as f:
+                    f.write("1")
+            except OSError:
+                pass
+        if os.geteuid() == 0:
+            subprocess.run(["umount", "-l", path], capture_output=True, check=False)
+        else:
+            subprocess.run(["fusermount3", "-u", "-z", path], capture_output=True, check=False)
+
+
+class Mount:
+    """One FUSE mount of a site; the program runs in the foreground, so that its pid is ours."""
+
+    def __init__(self, site, number, options):
+        self.site, self.options = site, options
+        self.path = os.path.join(site.world.dir, f"{site.name}-mnt{number}")
+        self.log_path = os.path.join(site.world.dir, f"{site.name}-mnt{number}.log")
+        self.process = None
+        os.makedirs(self.path, exist_ok=True)
+
+    def start(self):
+        assert self.process is None, "it runs already"
+        options = ["-o", self.options] if self.options else []
+        self.process = self.site.world.spawn(
+            [PROGRAM, "mount", "--dir", self.site.dir, "-f", *options, self.path], self.log_path)
+
+        def usable():
+            code = self.process.poll()
+            if code is not None:
+                raise SystemError(f"mount of {self.site.name} ended, exit status {code}: "
+                                  f"{tail(self.log_path)}")
+            return mounted(self.path) and os.stat(self.path).st_ino is not None
+        eventually(usable, READY_S, f"mount of {self.site.name}")
+        return self
+
+    def kill(self):
+        """kill -9, and the dead mount point is cleared away."""
+        self.site.world.kill(self.process)
+        self.process = None
+        unmount(self.path)
+
+    def stop(self):
+        """An orderly unmount."""
+        if self.process is None:
+            return
+        run("umount" if os.geteuid() == 0 else "fusermount3",
+            *([] if os.geteuid() == 0 else ["-u"]), self.path)
+        code = self.site.world.join(self.process)
+        self.process = None
+        assert code == 0, f"mount ended with {code}: {tail(self.log_path)}"
+
+    def __truediv__(self, name):
+        return os.path.join(self.path, name)
+
+    def write(self, name, data, sync=False):
+        path = self / name
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(data.encode() if isinstance(data, str) else data)
+            if sync:
+                f.flush()
+                os.fsync(f.fileno())
+
+    def read(self, name):
+        with open(self / name, "rb") as f:
+            return f.read()
+
+    def text(self, name):
+        return self.read(name).decode()
+
+    def names(self, name="."):
+        return sorted(os.listdir(self / name))
+
+
+class Site:
+    """One site with its daemon. Other sites reach it through `link`, unless it only dials out."""
+
+    def __init__(self, world, name, listens=True, shards=None):
+        self.world, self.name = world, name
+        self.dir = os.path.join(world.dir, name)
+        self.log_path = os.path.join(world.dir, f"{name}.log")
+        self.mounts, self.process, self.link = [], None, None
+        args = ["site", "create", name, "--dir", self.dir]
+        if shards:
+            args += ["--shards", str(shards)]
+        if listens:
+            self.wan = world.free_address()
+            self.link = LinkProxy(self.wan, (self.wan[0], 0), seed=world.seed)
+            world.links.append(self.link)
+            args += ["--wan", "%s:%d" % self.wan, "--advertise", "%s:%d" % self.link.address]
+        claudefs(*args)
+
+    def serve(self, log="info", wait=True):
+        assert self.process is None, f"{self.name} runs already"
+        notify_path = os.path.join(self.world.dir, f"{self.name}.notify")
+        if os.path.exists(notify_path):
+            os.unlink(notify_path)
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind(notify_path)
+        notify.setblocking(False)
+        self.process = self.world.spawn([PROGRAM, "serve", "--dir", self.dir, "--log", log],
+                                        self.log_path, NOTIFY_SOCKET=notify_path)
+        if not wait:
+            notify.close()
+            return self
+
+        def ready():
+            try:
+                if b"READY=1" in notify.recv(4096):
+                    return True
+            except BlockingIOError:
+                pass
+            code = self.process.poll()
+            if code is not None:
+                self.process = None
+                raise SystemError(f"daemon of {self.name} ended, exit status {code}: "
+                                  f"{tail(self.log_path)}")
+            return False
+        try:
+            eventually(ready, READY_S, f"daemon of {self.name} ready")
+        finally:
+            notify.close()
+        return self
+
+    def stop(self):
+        """SIGTERM; it must end well."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        code = self.world.join(self.process)
+        self.process = None
+        assert code == 0, f"daemon of {self.name} ended with {code}: {tail(self.log_path)}"
+
+    def kill(self):
+        self.world.kill(self.process)
+        self.process = None
+
+    def restart(self, **more):
+        self.stop()
+        return self.serve(**more)
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def mount(self, options=""):
+        m = Mount(self, len(self.mounts), options)
+        self.mounts.append(m)
+        return m.start()
+
+    def cli(self, *args, **more):
+        return claudefs(*args, "--dir", self.dir, **more)
+
+    def json(self, *args, **more):
+        return json.loads(self.cli(*args, "--json", **more).stdout)
+
+    def wait(self, timeout=60):
+        """claudefs wait: in step with every reachable peer."""
+        self.cli("wait", "--timeout", str(int(timeout * SLOW)), timeout=timeout + 60)
+
+    def status(self):
+        return self.json("status")
+
+    def peers(self):
+        """Name -> what `peer list` says."""
+        return {p["name"]: p for p in self.json("peer", "list")["peers"]}
+
+    def conflicts(self, resolved=False):
+        return self.json("conflicts", "list", *(["--all"] if resolved else []))["conflicts"]
+
+    def fsck(self):
+        done = self.cli("fsck", check=False, timeout=300)
+        assert done.returncode == 0, f"fsck of {self.name}: {done.stdout}{done.stderr}"
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class World:
+    """Sites, links and processes of one test."""
+
+    def __init__(self, name, seed=0):
+        self.dir = tempfile.mkdtemp(prefix=f"claudefs-{name[:24]}-")
+        os.chmod(self.dir, 0o755)  # other users look into mounts
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.sites, self.links, self.processes = [], [], []
+        self.aborted = None
+        self.lock = threading.Lock()
+        draw = random.SystemRandom()
+        self.host = f"127.{draw.randrange(1, 255)}.{draw.randrange(256)}.{draw.randrange(1, 255)}"
+
+    # ---- making ----
+    def site(self, name, listens=True, serve=True, **more):
+        s = Site(self, name, listens, **more)
+        self.sites.append(s)
+        return s.serve() if serve else s
+
+    def pair(self, inviter, joiner):
+        token = inviter.cli("peer", "invite").stdout.strip()
+        joiner.cli("peer", "accept", token, timeout=300)
+
+    def two(self):
+        """Sites alpha and beta, paired."""
+        alpha = self.site("alpha")
+        beta = self.site("beta", listens=False)
+        self.pair(alpha, beta)
+        return alpha, beta
+
+    def free_address(self):
+        """An address of this test alone: loopback has 16 million hosts, this is one of them."""
+        with socket.socket() as s:
+            s.bind((self.host, 0))
+            return s.getsockname()
+
+    # ---- processes ----
+    def spawn(self, args, log_path, **env):
+        with open(log_path, "ab") as log:
+            log.write(f"--- {' '.join(args)}\n".encode())
+            log.flush()
+            process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       env={**environment(), **env}, start_new_session=True)
+        with self.lock:
+            self.processes.append(process)
+        return process
+
+    def kill(self, process):
+        process.kill()
+        self.join(process)
+
+    def join(self, process):
+        try:
+            code = process.wait(STOP_S * SLOW)
+        except subprocess.TimeoutExpired:
+            stacks = thread_waits(process.pid)
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{process.args} did not end within {STOP_S} s:\n{stacks}") \
+                from None
+        with self.lock:
+            if process in self.processes:
+                self.processes.remove(process)
+        return code
+
+    def cut(self, how="stall"):
+        for link in self.links:
+            link.cut(how)
+
+    def heal(self):
+        for link in self.links:
+            link.heal()
+
+    # ---- ending ----
+    def abort(self, why):
+        """From a watchdog thread: whatever blocks in a mount gets an error now."""
+        self.aborted = why
+        with self.lock:
+            processes = list(self.processes)
+        for process in processes:
+            process.kill()
+        self._unmount_all()
+
+    def _unmount_all(self):
+        for path, _, _ in reversed(_mounts()):
+            if path.startswith(self.dir + "/"):
+                unmount(path)
+
+    def close(self, keep=False):
+        self._unmount_all()
+        with self.lock:
+            processes, self.processes = self.processes, []
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._unmount_all()
+        for link in self.links:
+            link.stop()
+        if not keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def logs(self):
+        """Name -> the end of each log."""
+        found = {}
+        for name in sorted(os.listdir(self.dir)):
+            if name.endswith(".log"):
+                found[name] = tail(os.path.join(self.dir, name))
+        return found
+
+
+def tail(path, size=12000):
+    try:
+        with open(path, "rb") as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(0, f.tell() - size))
+            return f.read().decode(errors="replace")
+    except OSError as e:
+        return str(e)
+
+
+def thread_waits(pid):
+    """Where each thread of a process waits in the kernel; for a process that does not end."""
+    lines = []
+    try:
+        for tid in sorted(os.listdir(f"/proc/{pid}/task")):
+            with open(f"/proc/{pid}/task/{tid}/wchan", encoding="ascii") as f:
+                lines.append(f"{tid} {f.read()}")
+    except OSError as e:
+        lines.append(str(e))
+    return "\n".join(lines)
+
+
+# ---- trees ----
+OWN_XATTRS = "user.claudefs."
+
+
+def xattrs(path):
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return {n: os.getxattr(path, n, follow_symlinks=False) for n in sorted(names)
+                if not n.startswith(OWN_XATTRS)}
+    except OSError as e:
+        if e.errno in (errno.ENOTSUP, errno.ENODATA):
+            return {}
+        raise
+
+
+def file_hash(path):
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            h.update(block)
+    return h.hexdigest()
+
+
+def describe(path, links):
+    """All that two sites must agree on, of one object. links: inode -> first path seen with it."""
+    st = os.lstat(path)
+    kind = stat.S_IFMT(st.st_mode)
+    said = {"mode": oct(st.st_mode), "uid": st.st_uid, "gid": st.st_gid, "nlink": st.st_nlink,
+            "mtime": st.st_mtime_ns, "xattrs": xattrs(path)}
+    if kind != stat.S_IFDIR:
+        said["size"] = st.st_size
+    if kind == stat.S_IFREG:
+        said["content"] = file_hash(path)
+    if kind == stat.S_IFLNK:
+        said["target"] = os.readlink(path)
+    if kind in (stat.S_IFBLK, stat.S_IFCHR):
+        said["rdev"] = st.st_rdev
+    return said, st
+
+
+def tree(root, ignore=()):
+    """Relative path -> description, for everything below root."""
+    found, first = {}, {}
+    for where, folders, files in os.walk(root, onerror=_raise):
+        for name in sorted(folders) + sorted(files):
+            path = os.path.join(where, name)
+            relative = os.path.relpath(path, root)
+            said, st = describe(path, first)
+            if not stat.S_ISDIR(st.st_mode) and st.st_nlink > 1:
+                # Hard links: which names belong together, whatever the inode numbers are.
+                said["same as"] = first.setdefault((st.st_dev, st.st_ino), relative)
+            found[relative] = {k: v for k, v in said.items() if k not in ignore}
+        folders.sort()
+    return found
+
+
+def _raise(e):
+    raise e
+
+
+def differences(a, b, names=("first", "second")):
+    """Sentences; empty when the trees are equal."""
+    found = []
+    for path in sorted(set(a) | set(b)):
+        if path not in a:
+            found.append(f"{path}: only in {names[1]}")
+        elif path not in b:
+            found.append(f"{path}: only in {names[0]}")
+        else:
+            for key in sorted(set(a[path]) | set(b[path])):
+                x, y = a[path].get(key), b[path].get(key)
+                if x != y:
+                    found.append(f"{path}: {key}: {x!r} in {names[0]}, {y!r} in {names[1]}")
+    return found
+
+
+def compare(a, b, ignore=()):
+    """Compares two folders once."""
+    found = differences(tree(a, ignore), tree(b, ignore), (a, b))
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:40])
+
+
+def same_trees(*mounts, timeout=20, ignore=()):
+    """After `wait`: all mounts show the same tree. The last push to a mount may be on its way."""
+    for other in mounts[1:]:
+        eventually(lambda o=other: compare(mounts[0].path, o.path, ignore) is None, timeout,
+                   f"same tree at {mounts[0].path} and {other.path}")
+
+
+def converge(*mounts, timeout=90):
+    """All sites in step, all mounts equal. A repair made while applying needs a second exchange."""
+    for _ in range(2):
+        for m in mounts:
+            m.site.wait(timeout)
+    same_trees(*mounts)
