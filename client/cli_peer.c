@@ -37,17 +37,19 @@ static bool line_parse(const char *command,
 static int invite(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs peer invite [--expires S] [--json] --dir DIR\n"
+        "usage: claudefs peer invite [--expires S] [--address HOST:PORT] [--json] --dir DIR\n"
         "\n"
         "Prints a token with which one other site can join this file system, once, within\n"
         "S seconds (900 unless told). Whoever holds the token gets the key of the file system:\n"
-        "hand it over on a way you trust. At the other site: 'claudefs peer accept TOKEN'.\n";
-    const char *dir = NULL;
+        "hand it over on a way you trust. At the other site: 'claudefs peer accept TOKEN'.\n"
+        "--address: what the other site is to dial, if not what this site advertises.\n";
+    const char *dir = NULL, *address = NULL;
     uint64_t expires = 900;
     bool json = false;
     const struct cli_option options[] = {
         {"--dir", CLI_TEXT, &dir, 0, 0},
         {"--expires", CLI_UINT, &expires, 1, 365u * 86400u},
+        {"--address", CLI_TEXT, &address, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"peer invite", usage, options, ARRAY_COUNT(options),
@@ -59,10 +61,10 @@ static int invite(int argc, char **argv)
     if (!dir)
         return CLI_USAGE;
     json_t *answer = NULL;
-    code =
-        cli_request(dir, "peer invite",
-                    json_pack("{s:s,s:I}", "verb", "peer.invite", "expires_s", (json_int_t)expires),
-                    CLI_ANSWER_MS, &answer);
+    json_t *request = json_pack("{s:s,s:I}", "verb", "peer.invite", "ttl_s", (json_int_t)expires);
+    if (address)
+        (void)json_object_set_new(request, "address", json_string(address)); /* no memory only */
+    code = cli_request(dir, "peer invite", request, CLI_ANSWER_MS, &answer);
     if (code != CLI_OK)
         return code;
     const char *token = json_string_value(json_object_get(answer, "token"));
