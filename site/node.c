@@ -347,16 +347,14 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
 
 int node_start(struct node *n, struct err_detail *d)
 {
-    int rc = listen_all(n, d);
-    if (rc != 0)
-        return rc;
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         shard_resend(n->shards[i]);
+    node_sessions_start(n);
     node_retention(n);
     node_repairs_later(n);
     node_feed_moved(n);
     loop_timer_start(n->loop, &n->tick, loop_now_ns(n->loop) + TICK_NS);
-    return 0;
+    return listen_all(n, d);
 }
 
 int node_run(struct node *n)

@@ -294,18 +294,20 @@ int node_store_open(struct node *n, struct err_detail *d)
 {
     char *dir = mem_printf("%s/chunks", n->dir);
     struct store_recovery info;
-    struct store_config sc = {.dir = dir, .loop = n->loop, .pool = n->pool, .ctx = n};
+    struct store_config sc = {.dir = dir, .loop = n->loop, .pool = n->pool, .ctx = n,
+                              .on_damaged = node_chunk_damaged};
     int rc = store_open(&n->store, &sc, &info, d);
     if (rc == 0 && (info.torn_bytes > 0 || info.damaged > 0))
         log_warn(LOG_SITE, "chunk_store_recovered", "torn_bytes=%llu file=%s damaged=%llu",
                  (unsigned long long)info.torn_bytes, info.torn_file,
                  (unsigned long long)info.damaged);
     mem_free(dir);
-    return rc;
+    return rc != 0 ? rc : node_upkeep_open(n);
 }
 
 void node_chunks_deinit(struct node *n)
 {
     while (n->chunk_waits != NULL)
         wait_finish(n->chunk_waits, ERR_CLOSED);
+    node_upkeep_close(n);
 }

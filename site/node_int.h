@@ -38,6 +38,9 @@ struct node {
     struct rpc_server *server;
     struct session_table *sessions;
     struct lock_table *locks;
+    uint32_t sessions_awaited;   /* of the run before, not back yet */
+    uint64_t grace_until_ns;
+    bool lock_grace;
     int exit_rc;
     struct err_detail exit_detail;
     bool running, stopping, broken;
@@ -68,6 +71,7 @@ struct node {
     void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx);
     void *fetch_ctx;
     struct chunk_wait *chunk_waits;
+    struct upkeep *upkeep;
     /* admin */
     struct {
         admin_handler fn;
@@ -99,6 +103,10 @@ bool node_session_check(struct call *c);
 void node_conn_opened(void *ctx, struct rpc_conn *conn);
 void node_conn_closed(void *ctx, struct rpc_conn *conn, int rc);
 void node_sessions_init(struct node *n);
+void node_sessions_start(struct node *n);
+void node_orphans_sweep(struct node *n);
+struct rpc_conn *node_push_conn(struct node *n, uint64_t session); /* or NULL */
+void node_locks_init(struct node *n);
 void node_sessions_deinit(struct node *n);
 
 /* node_calls.c */
@@ -156,6 +164,16 @@ unsigned node_session_count(const struct node *n);
 
 /* node_admin.c */
 int call_admin(struct call *c);
+
+/* node_gc.c: upkeep of the chunk store */
+int node_upkeep_open(struct node *n) MUST_CHECK;
+void node_upkeep_close(struct node *n);
 void node_gc_tick(struct node *n);
+void node_gc_referred(struct node *n, struct oid oid);
+void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
+void node_chunk_damaged(void *ctx, const struct chunk_id *id);
+/* node_session.c: open objects of a shard that have no name left */
+uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);
+
 
 #endif

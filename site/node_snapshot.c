@@ -322,8 +322,11 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
     memcpy(n->fs_key, fs_key, sizeof n->fs_key);
     fs_keys_derive(n->fs_key, &n->keys);
     node_members_free(n);
+    node_upkeep_close(n); /* it holds the old keys */
     if (rc == 0)
         rc = node_open_shards(n, d);
+    if (rc == 0)
+        rc = node_upkeep_open(n);
     if (rc != 0)
         node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
     return rc;

@@ -1,0 +1,524 @@
+/* Upkeep of the chunk store: garbage passes (data/gc.h), compaction, scrubbing with repair from
+ * peers, and fetching what a directory's policy wants here (eager, pinned) when a peer's operation
+ * brought a content whose chunks are elsewhere.
+ *
+ * All of it is a few small state machines on the loop; each does a bounded step and continues when
+ * the store or a peer has answered. Manifest nodes come from the local store, else from a peer. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "site/node_int.h"
+
+#define PREFETCH_FILES_MAX 16u
+#define PREFETCH_QUEUE_MAX 65536u
+#define PREFETCH_WINDOW 32u
+#define EAGER_BYTES_MAX (16u * MIB)
+#define NODE_CACHE_BYTES (32u * MIB)
+#define GC_INTERVAL_NS (600u * NS_PER_SEC)
+#define SCRUB_STEP_BYTES (8u * MIB)
+#define SCRUB_EVERY_TICKS 4u
+#define MARK_BATCH 256u
+#define POLICY_HOPS_MAX 64u
+#define POLICY_XATTR "xuser.claudefs.policy"
+
+struct wanted {                   /* a content to bring here */
+    struct oid oid;
+    struct wanted *next;
+};
+struct prefetch_file {
+    struct upkeep *u;
+    struct oid oid;
+    struct manifest m;
+    uint64_t cursor;
+    struct chunk_ids ids;         /* nodes (is_nodes) or blocks to get next */
+    bool is_nodes;
+    uint32_t open;
+    int rc;
+};
+struct fetch_one {
+    void (*done)(struct fetch_one *f, int rc, struct buf *sealed);
+    void *owner;
+    struct upkeep *u;
+    struct chunk_id id;
+};
+enum gc_phase {
+    GC_IDLE,
+    GC_MARK,
+    GC_SWEEP,
+    GC_COMPACT
+};
+struct upkeep {
+    struct node *n;
+    struct pipeline *pipeline;
+    struct node_cache *cache;
+    struct wanted *head, **tail;
+    uint32_t queued, running;
+    struct gc *gc;
+    enum gc_phase phase;
+    unsigned shard;
+    struct buf cursor;
+    struct manifest *marks;
+    uint32_t mark_count, mark_at, mark_cap;
+    struct gc_cursor mark_cursor;
+    struct chunk_ids missing;
+    bool marking;                 /* an answer is awaited */
+    struct store_sweep sweep;
+    struct store_compact compact;
+    struct store_scrub scrub;
+    bool scrubbing;
+    struct loop_defer step;
+};
+
+/* ---- one chunk, from here or from elsewhere ---- */
+
+static void fetch_got(void *ctx, int rc, struct buf *sealed)
+{
+    struct fetch_one *f = ctx;
+    f->done(f, rc, sealed);
+    mem_free(f);
+}
+
+static void fetch_got_local(void *ctx, int rc, struct buf *sealed)
+{
+    struct fetch_one *f = ctx;
+    if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
+        node_chunk_fetch(f->u->n, f->id.b, fetch_got, f);
+        return;
+    }
+    fetch_got(f, rc, sealed);
+}
+
+static void fetch_one(struct upkeep *u, const struct chunk_id *id, void *owner,
+                      void (*done)(struct fetch_one *f, int rc, struct buf *sealed))
+{
+    struct fetch_one *f = mem_calloc(1, sizeof *f);
+    f->u = u;
+    f->id = *id;
+    f->owner = owner;
+    f->done = done;
+    node_chunk_get_local(u->n, id->b, fetch_got_local, f);
+}
+
+static int keep_node(struct upkeep *u, const struct chunk_id *id, struct buf *sealed)
+{
+    struct buf plain = {0};
+    int rc = chunk_open(u->pipeline, id, buf_slice(sealed), &plain);
+    if (rc == 0)
+        rc = node_cache_put(u->cache, id, buf_slice(&plain));
+    buf_deinit(&plain);
+    return rc;
+}
+
+/* ---- bringing contents here ---- */
+
+static void prefetch_step(struct prefetch_file *f);
+static void prefetch_next(struct upkeep *u);
+
+static void prefetch_end(struct prefetch_file *f)
+{
+    struct upkeep *u = f->u;
+    if (f->rc != 0 && f->rc != ERR_CLOSED)
+        log_debug(LOG_SITE, "prefetch_stopped", "why=\"%s\"", err_text(f->rc));
+    chunk_ids_deinit(&f->ids);
+    mem_free(f);
+    u->running--;
+    if (u->running == 0)
+        node_cache_trim(u->cache, NODE_CACHE_BYTES);
+    prefetch_next(u);
+}
+
+static void prefetch_got(struct fetch_one *one, int rc, struct buf *sealed)
+{
+    struct prefetch_file *f = one->owner;
+    if (rc == 0 && f->is_nodes)
+        rc = keep_node(f->u, &one->id, sealed);
+    if (rc != 0 && f->rc == 0)
+        f->rc = rc;
+    if (--f->open == 0) {
+        if (f->rc != 0)
+            prefetch_end(f);
+        else
+            prefetch_step(f);
+    }
+}
+
+static enum manifest_visit prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level,
+                                          uint64_t block)
+{
+    struct prefetch_file *f = ctx;
+    (void)block;
+    if (level > 0)
+        return MANIFEST_VISIT_GO;
+    if (f->ids.count == PREFETCH_WINDOW)
+        return MANIFEST_VISIT_STOP;
+    chunk_ids_add(&f->ids, id);
+    return MANIFEST_VISIT_GO;
+}
+
+static void prefetch_step(struct prefetch_file *f)
+{
+    struct chunk_ids missing = {0};
+    chunk_ids_clear(&f->ids);
+    int rc = manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_WINDOW, prefetch_visit, f,
+                           &missing);
+    f->is_nodes = f->ids.count == 0;
+    if (f->is_nodes) {
+        chunk_ids_deinit(&f->ids);
+        f->ids = missing;
+    } else {
+        chunk_ids_deinit(&missing);
+    }
+    if ((rc != 0 && rc != ERR_AGAIN) || f->ids.count == 0 || f->u->n->stopping) {
+        f->rc = rc == ERR_AGAIN ? 0 : rc;
+        prefetch_end(f);
+        return;
+    }
+    size_t count = f->ids.count;
+    f->open = (uint32_t)count + 1; /* one for ourselves: answers may come at once */
+    struct chunk_id *ids = mem_dup(f->ids.at, count * sizeof *ids);
+    for (size_t i = 0; i < count; i++)
+        fetch_one(f->u, &ids[i], f, prefetch_got);
+    mem_free(ids);
+    if (--f->open == 0) {
+        if (f->rc != 0)
+            prefetch_end(f);
+        else
+            prefetch_step(f);
+    }
+}
+
+enum policy {
+    POLICY_DEFAULT,
+    POLICY_EAGER,
+    POLICY_LAZY
+};
+
+/* The nearest directory above that says user.claudefs.policy decides. */
+static enum policy policy_of(struct node *n, struct oid dir)
+{
+    for (unsigned i = 0; i < POLICY_HOPS_MAX; i++) {
+        struct reg r;
+        struct dir_view v;
+        if (merge_reg(merge_of(n, dir), dir, slice_str(POLICY_XATTR), &r) == 0 && r.present) {
+            if (slice_equal(r.value, slice_str("eager")) ||
+                slice_equal(r.value, slice_str("pinned")))
+                return POLICY_EAGER;
+            if (slice_equal(r.value, slice_str("lazy")))
+                return POLICY_LAZY;
+        }
+        if (oid_is_root(dir) || merge_dir(merge_of(n, dir), dir, &v) != 0)
+            break;
+        dir = v.parent;
+    }
+    return POLICY_DEFAULT;
+}
+
+static bool prefetch_wants(struct node *n, struct oid oid, struct manifest *ret)
+{
+    struct file_view v;
+    if (merge_file(merge_of(n, oid), oid, &v) != 0 || v.content.kind != CONTENT_MANIFEST)
+        return false;
+    ret->root = chunk_id_of(v.content.root);
+    ret->size = v.content.size;
+    ret->block_bytes = v.content.block_bytes;
+    if (chunk_id_is_hole(&ret->root) || manifest_validate(ret) != 0)
+        return false;
+    struct oid parent = v.ref_parent;
+    if (v.names == 0)
+        return false;
+    enum policy p = policy_of(n, parent);
+    return p == POLICY_EAGER || (p == POLICY_DEFAULT && ret->size <= EAGER_BYTES_MAX);
+}
+
+static void prefetch_next(struct upkeep *u)
+{
+    while (u->running < PREFETCH_FILES_MAX && u->head != NULL && !u->n->stopping) {
+        struct wanted *w = u->head;
+        struct manifest m;
+        u->head = w->next;
+        if (u->head == NULL)
+            u->tail = &u->head;
+        u->queued--;
+        if (prefetch_wants(u->n, w->oid, &m)) {
+            struct prefetch_file *f = mem_calloc(1, sizeof *f);
+            f->u = u;
+            f->oid = w->oid;
+            f->m = m;
+            u->running++;
+            prefetch_step(f);
+        }
+        mem_free(w);
+    }
+}
+
+void node_prefetch(struct node *n, struct oid oid)
+{
+    struct upkeep *u = n->upkeep;
+    if (u == NULL || u->queued == PREFETCH_QUEUE_MAX)
+        return; /* the first reader brings it */
+    struct wanted *w = mem_calloc(1, sizeof *w);
+    w->oid = oid;
+    *u->tail = w;
+    u->tail = &w->next;
+    u->queued++;
+    loop_defer(n->loop, &u->step);
+}
+
+/* ---- garbage ---- */
+
+static void gc_step(struct upkeep *u);
+
+static void compact_done(struct store_compact *c, int rc)
+{
+    struct upkeep *u = CONTAINER_OF(c, struct upkeep, compact);
+    if (rc != 0)
+        log_warn(LOG_DATA, "compaction_failed", "why=\"%s\"", err_text(rc));
+    if (rc != 0 || c->nothing) {
+        u->phase = GC_IDLE;
+        return;
+    }
+    gc_step(u);
+}
+
+static void sweep_done(struct store_sweep *s, int rc)
+{
+    struct upkeep *u = CONTAINER_OF(s, struct upkeep, sweep);
+    gc_end(u->gc);
+    log_info(LOG_DATA, "garbage_collected", "chunks=%llu bytes=%llu rc=%s",
+             (unsigned long long)s->chunks, (unsigned long long)s->bytes, err_name(rc));
+    u->phase = GC_COMPACT;
+    gc_step(u);
+}
+
+static bool mark_content(void *ctx, struct oid oid, const struct content *c)
+{
+    struct upkeep *u = ctx;
+    (void)oid;
+    if (c->kind != CONTENT_MANIFEST)
+        return true;
+    if (u->mark_count == u->mark_cap) {
+        u->mark_cap = MAX(u->mark_cap * 2, MARK_BATCH);
+        u->marks = mem_realloc(u->marks, u->mark_cap * sizeof u->marks[0]);
+    }
+    struct manifest *m = &u->marks[u->mark_count];
+    m->root = chunk_id_of(c->root);
+    m->size = c->size;
+    m->block_bytes = c->block_bytes;
+    if (!chunk_id_is_hole(&m->root) && manifest_validate(m) == 0)
+        u->mark_count++;
+    return u->mark_count < MARK_BATCH;
+}
+
+/* Orphans are ours alone: open and unlinked. */
+static void mark_orphans(struct upkeep *u)
+{
+    struct oid oids[MARK_BATCH];
+    uint32_t count = node_open_orphans(u->n, (shard_id_t)u->shard, oids, MARK_BATCH);
+    for (uint32_t i = 0; i < count; i++) {
+        struct content c;
+        struct dot version;
+        int64_t mtime;
+        if (content_get(u->n, oids[i], &c, &version, &mtime) == 0)
+            mark_content(u, oids[i], &c);
+    }
+}
+
+static bool load_marks(struct upkeep *u)
+{
+    u->mark_count = u->mark_at = 0;
+    memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
+    while (u->mark_count == 0 && u->shard < u->n->settings.shard_count) {
+        struct merge *m = shard_merge(u->n->shards[u->shard]);
+        if (merge_contents(m, &u->cursor, MARK_BATCH, mark_content, u) != 0)
+            return false;
+        if (u->cursor.len == 0) {
+            mark_orphans(u);
+            u->shard++;
+        }
+    }
+    return true;
+}
+
+static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
+{
+    struct upkeep *u = one->owner;
+    if (rc == 0)
+        rc = keep_node(u, &one->id, sealed);
+    u->marking = false;
+    if (rc != 0) { /* not all can be walked now: nothing may be swept */
+        log_info(LOG_DATA, "garbage_pass_cancelled", "why=\"%s\"", err_text(rc));
+        gc_cancel(u->gc);
+        u->phase = GC_IDLE;
+        return;
+    }
+    loop_defer(u->n->loop, &u->step);
+}
+
+static void mark_step(struct upkeep *u)
+{
+    if (u->mark_at == u->mark_count && !load_marks(u)) {
+        gc_cancel(u->gc);
+        u->phase = GC_IDLE;
+        return;
+    }
+    if (u->mark_count == 0) {
+        u->phase = GC_SWEEP;
+        return;
+    }
+    int rc = gc_mark_manifest(u->gc, u->cache, &u->marks[u->mark_at], &u->mark_cursor, &u->missing);
+    if (rc == 0) {
+        u->mark_at++;
+        memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
+        node_cache_trim(u->cache, NODE_CACHE_BYTES);
+    } else if (rc == ERR_AGAIN && u->missing.count > 0) {
+        u->marking = true;
+        fetch_one(u, &u->missing.at[0], u, mark_got);
+    } else if (rc != ERR_AGAIN) {
+        log_warn(LOG_DATA, "garbage_pass_cancelled", "why=\"%s\"", err_text(rc));
+        gc_cancel(u->gc);
+        u->phase = GC_IDLE;
+    }
+}
+
+static bool gc_keep(void *ctx, const struct chunk_id *id)
+{
+    return gc_keeps(ctx, id);
+}
+
+static void sweep_step(struct upkeep *u)
+{
+    u->sweep = (struct store_sweep){.before = gc_sweep_before(u->gc),
+                                    .keep = gc_keep,
+                                    .ctx = u->gc,
+                                    .done = sweep_done};
+    if (u->sweep.before == 0 || store_sweep(u->n->store, &u->sweep) != 0) {
+        gc_end(u->gc);
+        u->phase = GC_IDLE;
+    }
+}
+
+static void gc_step(struct upkeep *u)
+{
+    if (u->n->stopping)
+        return;
+    if (u->phase == GC_MARK && !u->marking) {
+        for (int i = 0; i < 64 && u->phase == GC_MARK && !u->marking; i++)
+            mark_step(u);
+        if (u->phase == GC_MARK && !u->marking)
+            loop_defer(u->n->loop, &u->step);
+        if (u->phase == GC_SWEEP)
+            sweep_step(u);
+    } else if (u->phase == GC_COMPACT) {
+        u->compact = (struct store_compact){.live_percent = 50, .done = compact_done};
+        if (store_compact(u->n->store, &u->compact) != 0)
+            u->phase = GC_IDLE;
+    }
+}
+
+static void upkeep_step(struct loop_defer *d)
+{
+    struct upkeep *u = CONTAINER_OF(d, struct upkeep, step);
+    prefetch_next(u);
+    gc_step(u);
+}
+
+/* ---- scrubbing ---- */
+
+static void repaired(struct fetch_one *one, int rc, struct buf *sealed)
+{
+    char id[CHUNK_ID_TEXT_LEN + 1];
+    (void)sealed;
+    chunk_id_to_text(&one->id, id);
+    log_warn(LOG_DATA, "damaged_chunk", "id=%s repaired_from_peer=%s why=\"%s\"", id,
+             rc == 0 ? "yes" : "no", err_text(rc));
+}
+
+void node_chunk_damaged(void *ctx, const struct chunk_id *id)
+{
+    struct node *n = ctx;
+    if (n->upkeep != NULL && !n->stopping)
+        fetch_one(n->upkeep, id, n, repaired);
+}
+
+static void scrub_done(struct store_scrub *s, int rc)
+{
+    struct upkeep *u = CONTAINER_OF(s, struct upkeep, scrub);
+    u->scrubbing = false;
+    if (rc != 0)
+        log_warn(LOG_DATA, "scrub_failed", "why=\"%s\"", err_text(rc));
+}
+
+void node_gc_tick(struct node *n)
+{
+    struct upkeep *u = n->upkeep;
+    uint64_t chunks;
+    struct store_stats st;
+    if (u == NULL || n->needs_snapshot)
+        return;
+    store_stats(n->store, &st);
+    chunks = st.chunks;
+    if (u->phase == GC_IDLE &&
+        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), GC_INTERVAL_NS) ==
+            0) {
+        (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
+        u->phase = GC_MARK;
+        u->shard = 0;
+        buf_clear(&u->cursor);
+        u->mark_count = u->mark_at = 0;
+        loop_defer(n->loop, &u->step);
+    }
+    if (!u->scrubbing && chunks > 0 && n->tick_count % SCRUB_EVERY_TICKS == 0) {
+        u->scrub = (struct store_scrub){.budget_bytes = SCRUB_STEP_BYTES, .done = scrub_done};
+        u->scrubbing = store_scrub(n->store, &u->scrub) == 0;
+    }
+}
+
+/* A content became referred to while a pass marks: its chunks may be old. */
+void node_gc_referred(struct node *n, struct oid oid)
+{
+    struct upkeep *u = n->upkeep;
+    struct content c;
+    struct dot version;
+    int64_t mtime;
+    if (u != NULL && u->phase == GC_MARK &&
+        content_get(n, oid, &c, &version, &mtime) == 0)
+        mark_content(u, oid, &c);
+}
+
+int node_upkeep_open(struct node *n)
+{
+    struct upkeep *u = mem_calloc(1, sizeof *u);
+    u->n = n;
+    u->tail = &u->head;
+    u->step.run = upkeep_step;
+    n->upkeep = u;
+    int rc = pipeline_new(&u->pipeline, &n->keys, CHUNK_CIPHER_AUTO);
+    if (rc == 0)
+        rc = node_cache_new(&u->cache);
+    if (rc == 0)
+        rc = gc_new(&u->gc);
+    return rc;
+}
+
+void node_upkeep_close(struct node *n)
+{
+    struct upkeep *u = n->upkeep;
+    if (u == NULL)
+        return;
+    n->upkeep = NULL;
+    while (u->head != NULL) {
+        struct wanted *w = u->head;
+        u->head = w->next;
+        mem_free(w);
+    }
+    if (gc_running(u->gc))
+        gc_cancel(u->gc);
+    gc_free(u->gc);
+    node_cache_free(u->cache);
+    pipeline_free(u->pipeline);
+    chunk_ids_deinit(&u->missing);
+    mem_free(u->marks);
+    buf_deinit(&u->cursor);
+    mem_free(u);
+}

@@ -1,0 +1,440 @@
+/* Sessions at the node: connections and their mounts, invalidations on their way, open files.
+ *
+ * A request that changes something gathers what it invalidates (from the engine, through the
+ * shards); node_inval_flush() turns that into pushes to the other mounts that have looked it up,
+ * and the reply waits until they have acknowledged: after it, no mount shows what was before (P1).
+ * A mount that does not answer loses its session after SESSION_TIMEOUT_NS. After a restart mounts
+ * come back with their session ids; for GRACE_NS they may take up what they had. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "site/node_int.h"
+
+#define SESSION_TIMEOUT_NS (6u * NS_PER_SEC)
+#define GRACE_NS (15u * NS_PER_SEC)
+#define RECLAIM_NS (2u * NS_PER_SEC) /* from the last one back to the end of the grace */
+
+struct conn_state {
+    uint64_t session;
+    bool push, admin;
+};
+struct session_state {           /* user of a session */
+    struct rpc_conn *push;       /* or NULL */
+};
+
+static void on_push(void *ctx, uint64_t session, uint64_t push_id, const struct fs_inval *invals,
+                    uint32_t count)
+{
+    struct node *n = ctx;
+    struct session_state *s = session_user(n->sessions, session);
+    struct fs_reply r = {.number2 = push_id, .invals = invals, .inval_count = count};
+    struct buf body = {0};
+    if (s == NULL || s->push == NULL)
+        return; /* sent again when the push connection is back */
+    fs_reply_encode(&r, &body);
+    (void)rpc_push(s->push, PUSH_INVALIDATE, push_id, buf_slice(&body)); /* closed: resent, too */
+    buf_deinit(&body);
+}
+
+static void on_completed(void *ctx, void *ticket)
+{
+    (void)ctx;
+    if (ticket != NULL)
+        call_release(ticket);
+}
+
+static void orphan_drop(struct node *n, struct oid oid)
+{
+    uint8_t key[17] = {SHARD_KEY_ORPHAN};
+    struct slice old;
+    struct shard *s = shard_of(n, oid);
+    memcpy(key + 1, oid.b, sizeof oid.b);
+    struct local_pair pair = {.key = slice_of(key, sizeof key)};
+    if (!n->stopping && state_get(shard_state(s), pair.key, &old) &&
+        shard_local(s, &pair, 1, NULL, NULL) != 0)
+        log_warn(LOG_SITE, "orphan_not_dropped", "shard=%u", shard_id(s));
+}
+
+static void on_last_closed(void *ctx, struct oid oid)
+{
+    if (!oid_is_dir(oid))
+        orphan_drop(ctx, oid);
+}
+
+void node_sessions_init(struct node *n)
+{
+    struct session_config sc = {.timeout_ns = SESSION_TIMEOUT_NS};
+    struct session_events se = {
+        .push = on_push, .completed = on_completed, .last_closed = on_last_closed, .ctx = n};
+    n->sessions = session_table_new(&sc, &se);
+    node_locks_init(n);
+}
+
+struct rpc_conn *node_push_conn(struct node *n, uint64_t session)
+{
+    struct session_state *s = session_user(n->sessions, session);
+    return s != NULL ? s->push : NULL;
+}
+
+static void free_user(void *ctx, const struct session_info *info)
+{
+    (void)ctx;
+    mem_free(info->user);
+}
+
+void node_sessions_deinit(struct node *n)
+{
+    session_each(n->sessions, free_user, n);
+    session_table_free(n->sessions);
+    lock_table_free(n->locks);
+    mem_free(n->invals);
+    op_arena_deinit(&n->inval_arena);
+}
+
+unsigned node_session_count(const struct node *n)
+{
+    return session_count(n->sessions);
+}
+
+/* ---- connections ---- */
+
+void node_conn_opened(void *ctx, struct rpc_conn *conn)
+{
+    (void)ctx;
+    rpc_conn_set_user(conn, mem_calloc(1, sizeof(struct conn_state)));
+}
+
+void node_conn_closed(void *ctx, struct rpc_conn *conn, int rc)
+{
+    struct node *n = ctx;
+    struct conn_state *cs = rpc_conn_user(conn);
+    (void)rc;
+    if (cs == NULL)
+        return;
+    struct session_state *s = session_user(n->sessions, cs->session);
+    if (s != NULL && s->push == conn)
+        s->push = NULL;
+    if (cs->session != 0)
+        session_disconnected(n->sessions, cs->session, loop_now_ns(n->loop));
+    rpc_conn_set_user(conn, NULL);
+    mem_free(cs);
+}
+
+bool node_session_check(struct call *c)
+{
+    struct conn_state *cs = rpc_conn_user(c->conn);
+    if (cs == NULL)
+        return false;
+    if (c->type == RPC_HELLO || c->type == RPC_PING)
+        return true;
+    if (c->type == RPC_ADMIN)
+        return cs->admin;
+    c->req.session = cs->session; /* what the connection said, not what the request says */
+    return cs->session != 0 && session_exists(c->n->sessions, cs->session);
+}
+
+/* Session ids are kept in shard 0's state, so that a restart knows who may come back. */
+static void session_key(uint64_t id, uint8_t out[10])
+{
+    out[0] = SHARD_KEY_NODE;
+    out[1] = 's';
+    for (int i = 0; i < 8; i++)
+        out[2 + i] = (uint8_t)(id >> (8 * (7 - i)));
+}
+
+static bool session_kept(struct node *n, uint64_t id)
+{
+    uint8_t key[10];
+    struct slice value;
+    session_key(id, key);
+    return state_get(shard_state(n->shards[0]), slice_of(key, sizeof key), &value);
+}
+
+static void session_keep(struct node *n, uint64_t id, bool keep)
+{
+    uint8_t key[10];
+    session_key(id, key);
+    struct local_pair pair = {slice_of(key, sizeof key),
+                              keep ? slice_str("1") : slice_of(NULL, 0)};
+    if (shard_local(n->shards[0], &pair, 1, NULL, NULL) != 0)
+        log_warn(LOG_SITE, "session_not_kept", "session=%016llx", (unsigned long long)id);
+}
+
+/* Before anybody connects: sessions of the run before may take up locks and open files first. */
+void node_sessions_start(struct node *n)
+{
+    uint8_t prefix[2] = {SHARD_KEY_NODE, 's'};
+    struct state_scan it;
+    n->sessions_awaited = 0;
+    state_scan_begin(shard_state(n->shards[0]), &it, slice_of(prefix, 2), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        n->sessions_awaited++;
+    state_scan_end(&it);
+    n->grace_until_ns = loop_now_ns(n->loop) + (n->sessions_awaited > 0 ? GRACE_NS : 0);
+    if (n->sessions_awaited > 0)
+        return;
+    n->lock_grace = false;
+    lock_grace_end(n->locks);
+}
+
+static int session_join(struct node *n, uint64_t *id)
+{
+    uint64_t now = loop_now_ns(n->loop);
+    bool back = *id != 0;
+    if (back && session_exists(n->sessions, *id))
+        return 0;
+    if (back && (!session_kept(n, *id) || now > n->grace_until_ns))
+        return ERR_STALE; /* it expired: what it held is gone */
+    while (*id == 0)
+        *id = random_u64() >> 1;
+    int rc = session_new(n->sessions, *id, now);
+    if (rc != 0)
+        return rc;
+    session_set_user(n->sessions, *id, mem_calloc(1, sizeof(struct session_state)));
+    if (!back)
+        session_keep(n, *id, true);
+    else if (n->sessions_awaited > 0 && --n->sessions_awaited == 0)
+        n->grace_until_ns = MIN(n->grace_until_ns, now + RECLAIM_NS);
+    return 0;
+}
+
+int call_hello(struct call *c)
+{
+    struct node *n = c->n;
+    struct conn_state *cs = rpc_conn_user(c->conn);
+    struct fs_reply *r = &c->reply;
+    uint64_t id = c->req.session;
+    if (cs->session != 0 || cs->admin)
+        return ERR_INVALID;
+    if ((c->req.flags & HELLO_ADMIN) != 0) {
+        cs->admin = true;
+    } else {
+        if (n->needs_snapshot)
+            return ERR_AGAIN;
+        int rc = session_join(n, &id);
+        if (rc != 0)
+            return rc;
+        cs->session = id;
+        session_connected(n->sessions, id);
+        struct session_state *s = session_user(n->sessions, id);
+        if ((c->req.flags & HELLO_PUSH) != 0) {
+            cs->push = true;
+            s->push = c->conn;
+            session_resend(n->sessions, id);
+        }
+        r->session = id;
+        c->reply_bulk = slice_of(n->fs_key, sizeof n->fs_key);
+    }
+    r->site = n->settings.site;
+    r->name = slice_str(n->settings.name);
+    r->shard_count = n->settings.shard_count;
+    return 0;
+}
+
+static void expire(struct node *n, uint64_t id)
+{
+    struct session_state *s = session_user(n->sessions, id);
+    log_info(LOG_SITE, "session_expired", "session=%016llx", (unsigned long long)id);
+    if (s->push != NULL)
+        rpc_conn_close(s->push);
+    lock_release_session(n->locks, id);
+    (void)session_remove(n->sessions, id); /* it exists */
+    session_keep(n, id, false);
+    mem_free(s);
+}
+
+/* The grace is over: sessions that did not come back are no more. */
+static void forget_absent(struct node *n)
+{
+    uint64_t ids[LIMIT_SESSIONS];
+    uint32_t count = 0;
+    uint8_t prefix[2] = {SHARD_KEY_NODE, 's'};
+    struct state_scan it;
+    state_scan_begin(shard_state(n->shards[0]), &it, slice_of(prefix, 2), slice_of(NULL, 0));
+    while (count < LIMIT_SESSIONS && state_scan_next(&it)) {
+        uint64_t id = 0;
+        for (size_t i = 2; i < it.key.len && i < 10; i++)
+            id = id << 8 | it.key.ptr[i];
+        if (!session_exists(n->sessions, id))
+            ids[count++] = id;
+    }
+    state_scan_end(&it);
+    for (uint32_t i = 0; i < count; i++)
+        session_keep(n, ids[i], false);
+}
+
+void node_sessions_tick(struct node *n)
+{
+    uint64_t id, now = loop_now_ns(n->loop);
+    while ((id = session_expired(n->sessions, now)) != 0)
+        expire(n, id);
+    if (n->lock_grace && now > n->grace_until_ns) {
+        n->lock_grace = false;
+        lock_grace_end(n->locks);
+        forget_absent(n);
+        node_orphans_sweep(n);
+    }
+}
+
+/* ---- open files and interest ---- */
+
+void node_session_open(struct call *c, struct oid oid)
+{
+    if (c->req.session != 0)
+        (void)session_opened(c->n->sessions, c->req.session, oid); /* checked: the session exists */
+}
+
+void node_session_close(struct call *c, struct oid oid)
+{
+    (void)session_closed(c->n->sessions, c->req.session, oid); /* a repeated close is no error */
+}
+
+bool node_object_open(struct node *n, struct oid oid)
+{
+    /* After a restart mounts say again what they have open: nothing is gone before they could. */
+    return session_object_open(n->sessions, oid) || n->lock_grace;
+}
+
+void node_session_interest(struct call *c, struct oid oid)
+{
+    if (c->req.session != 0)
+        session_interest(c->n->sessions, c->req.session, oid);
+}
+
+int call_forget(struct call *c)
+{
+    for (uint32_t i = 0; i < c->req.oid_count; i++)
+        session_forget(c->n->sessions, c->req.session, c->req.oids[i]);
+    return 0;
+}
+
+int call_inval_ack(struct call *c)
+{
+    (void)session_acked(c->n->sessions, c->req.session, c->req.number2); /* old acks do no harm */
+    return 0;
+}
+
+struct orphan_scan {
+    struct oid *at;
+    uint32_t count, max;
+};
+
+static void orphan_keys(struct node *n, shard_id_t shard, struct orphan_scan *o)
+{
+    uint8_t prefix = SHARD_KEY_ORPHAN;
+    struct state_scan it;
+    state_scan_begin(shard_state(n->shards[shard]), &it, slice_of(&prefix, 1), slice_of(NULL, 0));
+    while (o->count < o->max && state_scan_next(&it))
+        if (it.key.len == 17)
+            memcpy(o->at[o->count++].b, it.key.ptr + 1, 16);
+    state_scan_end(&it);
+}
+
+uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max)
+{
+    struct orphan_scan o = {.at = ret, .max = max};
+    orphan_keys(n, shard, &o);
+    return o.count;
+}
+
+/* Orphans that no mount took up again after a restart. */
+void node_orphans_sweep(struct node *n)
+{
+    struct oid oids[256];
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        struct orphan_scan o = {.at = oids, .max = ARRAY_COUNT(oids)};
+        orphan_keys(n, (shard_id_t)i, &o);
+        for (uint32_t k = 0; k < o.count; k++)
+            if (!session_object_open(n->sessions, oids[k]))
+                orphan_drop(n, oids[k]);
+    }
+}
+
+/* ---- invalidations ---- */
+
+static struct fs_inval *inval_add(struct node *n)
+{
+    if (n->inval_count == n->inval_cap) {
+        n->inval_cap = MAX(n->inval_cap * 2, 64u);
+        n->invals = mem_realloc(n->invals, n->inval_cap * sizeof n->invals[0]);
+    }
+    struct fs_inval *i = &n->invals[n->inval_count++];
+    memset(i, 0, sizeof *i);
+    return i;
+}
+
+void node_inval_name(struct node *n, struct oid parent, struct slice name)
+{
+    if (session_count(n->sessions) == 0)
+        return;
+    struct fs_inval *i = inval_add(n);
+    i->oid = parent;
+    i->name = name.len > 0 ? op_dup(&n->inval_arena, name) : slice_str("*");
+}
+
+void node_inval_object(struct node *n, struct oid oid, bool content)
+{
+    if (content) {
+        node_gc_referred(n, oid);
+        if (n->member_count > 1 && !oid_is_dir(oid))
+            node_prefetch(n, oid);
+    }
+    if (session_count(n->sessions) == 0)
+        return;
+    struct fs_inval *i = inval_add(n);
+    i->oid = oid;
+    i->content = content;
+}
+
+/* Does the mount that asked know this from its own request? */
+static bool own_doing(const struct call *c, const struct fs_inval *i)
+{
+    if (i->name.len == 0)
+        return true;
+    return slice_equal(i->name, c->req.name) || slice_equal(i->name, c->req.name2);
+}
+
+static void push_list(struct node *n, struct call *c, uint64_t except, struct fs_inval *list,
+                      uint32_t count)
+{
+    if (count > 0 && session_invalidate(n->sessions, except, list, count, loop_now_ns(n->loop), c) &&
+        c != NULL)
+        call_hold(c);
+}
+
+void node_inval_flush(struct node *n, struct call *c)
+{
+    struct fs_inval *list = n->invals;
+    uint32_t count = n->inval_count, own = 0;
+    if (count == 0)
+        return;
+    uint64_t session = c != NULL ? c->req.session : 0;
+    if (session == 0) {
+        push_list(n, c, 0, list, count);
+    } else {
+        /* First what is news to its own mount as well, then the rest for the others. */
+        for (uint32_t i = 0; i < count; i++)
+            if (own_doing(c, &list[i])) {
+                struct fs_inval t = list[own];
+                list[own++] = list[i];
+                list[i] = t;
+            }
+        push_list(n, c, session, list, own);
+        push_list(n, c, 0, list + own, count - own);
+    }
+    n->inval_count = 0;
+    op_arena_reset(&n->inval_arena);
+}
+
+void node_effects_begin(struct node *n, struct call *c)
+{
+    (void)c;
+    node_inval_flush(n, NULL); /* somebody else's */
+}
+
+void node_effects_end(struct node *n, struct call *c)
+{
+    node_inval_flush(n, c);
+}
