@@ -133,6 +133,11 @@ int merge_dir(struct merge *m, struct oid oid, struct dir_view *ret) MUST_CHECK;
 /* All (parent, name) of a file, for paths, settling and twins. */
 int merge_refs(struct merge *m, struct oid oid,
                bool (*fn)(void *ctx, struct oid parent, struct slice name), void *ctx) MUST_CHECK;
+/* The dot of an entry of oid under another name than (parent, name): what effect.stays of a leave
+ * names when the file keeps that name. False: this is its last name. */
+bool merge_ref_stays(struct merge *m, struct oid oid, struct oid parent, struct slice name,
+                     struct dot *ret);
+/* ERR_NO_DATA when it is not set. */
 int merge_reg(struct merge *m, struct oid oid, struct slice key, struct reg *ret) MUST_CHECK;
 int merge_regs(struct merge *m, struct oid oid, uint8_t key_class,
                bool (*fn)(void *ctx, const struct reg *r), void *ctx) MUST_CHECK;
@@ -172,6 +177,18 @@ struct settle_dirs {
 };
 uint32_t build_settle(struct merge *m, struct op_builder *b, struct oid parent,
                       struct slice stored, struct slice leaving, struct settle_dirs *ret_dirs);
+/* The same with several names that go away, as in a rename over a name of the same directory. */
+uint32_t build_settle_all(struct merge *m, struct op_builder *b, struct oid parent,
+                          struct slice stored, const struct slice *leaving, uint32_t leaving_count,
+                          struct settle_dirs *ret_dirs);
+/* Shard 0: a move of a directory, with the move whose result the issuer saw (which tells moves of
+ * two sites that did not know of each other from moves in a row). Everything is copied. `lineage`:
+ * births of dir and of `parent`, each up to the root. */
+void build_move(struct merge *m, struct op_builder *b, struct oid dir, struct oid parent,
+                struct slice name, const struct birth *lineage, uint32_t lineage_count);
+/* A set of REG_MTIME. A directory's mtime follows enter, leave and birth by itself; whoever moves or
+ * buries a directory adds this for the parents, which those effects do not touch. */
+void build_touch(struct op_builder *b, struct oid oid, int64_t mtime_ns);
 /* The generation a mkdir of this name must use now (rule 7): one above the highest whose directory
  * is known here. */
 uint32_t build_next_gen(struct merge *m, struct oid parent, struct slice name);

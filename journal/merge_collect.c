@@ -1,0 +1,186 @@
+/* Causal stability: what no operation can refer to any more goes. Candidates are queued with the
+ * clock at which they died (keys z) and looked at again when that is stable. */
+#include "journal/merge_int.h"
+
+enum {
+    STABLE_KEY_BYTES = 1 + 8 + 16
+};
+
+static void stable_key(uint8_t out[STABLE_KEY_BYTES], uint64_t hlc, struct oid oid)
+{
+    out[0] = KEY_STABLE;
+    for (int i = 8; i >= 1; i--, hlc >>= 8)
+        out[i] = (uint8_t)hlc;
+    memcpy(out + 9, oid.b, sizeof oid.b);
+}
+
+void collect_queue(struct merge *m, struct oid oid, uint64_t hlc)
+{
+    uint8_t key[STABLE_KEY_BYTES];
+    stable_key(key, hlc, oid);
+    work_put(m, slice_of(key, sizeof key), slice_of(NULL, 0));
+}
+
+struct collect {
+    struct merge *m;
+    uint64_t stable_hlc;
+    bool (*pinned)(void *ctx, struct oid oid);
+    void *ctx;
+};
+
+static bool is_pinned(const struct collect *c, struct oid oid)
+{
+    return c->pinned != NULL && c->pinned(c->ctx, oid);
+}
+
+static void drop_xattrs(struct merge *m, struct oid oid)
+{
+    struct state_scan it;
+    state_scan_begin(m->state, &it, key_oid(m, KEY_XATTR, oid), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        work_del(m, it.key);
+    state_scan_end(&it);
+}
+
+/* Versions that a deleter knew, of a file that lives on by another one. */
+static void drop_seen_versions(struct file_rec *f)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->ver_count; i++)
+        if (file_unseen(f, i))
+            f->vers[kept++] = f->vers[i];
+    f->ver_count = kept;
+}
+
+static bool collect_file(const struct collect *c, struct oid oid)
+{
+    struct file_rec *f = work_file(c->m, oid);
+    if (!f->known)
+        return true;
+    if (f->owed || f->ctime.stamp.hlc > c->stable_hlc || is_pinned(c, oid))
+        return false;
+    if (f->ref_count == 0 && file_has_garbage(f)) {
+        work_del(c->m, key_oid(c->m, KEY_FILE, oid));
+        drop_xattrs(c->m, oid);
+        return true;
+    }
+    if (file_has_garbage(f))
+        drop_seen_versions(f);
+    f->queued = false;
+    f->dirty = true;
+    return true;
+}
+
+static bool collect_dir(const struct collect *c, struct oid oid)
+{
+    struct merge *m = c->m;
+    struct placed *p = work_placed(m, oid);
+    if (p->known && !p->here)
+        work_del(m, key_oid(m, KEY_PLACED, oid));
+    if (oid_shard(oid) != m->shard)
+        return true;
+    struct dir_rec *d = work_dir(m, oid);
+    if (!d->known)
+        return true;
+    if (d->owed || d->ctime.stamp.hlc > c->stable_hlc || is_pinned(c, oid))
+        return false;
+    if (d->has_birth && !dir_alive(d) && d->entries == 0) {
+        work_del(m, key_oid(m, KEY_DIR, oid));
+        drop_xattrs(m, oid);
+        return true;
+    }
+    d->queued = false;
+    d->dirty = true;
+    return true;
+}
+
+/* Copies up to `budget` queue keys at or below the stable point. */
+static struct slice *collect_keys(
+    struct merge *m, struct op_arena *a, uint64_t stable_hlc, uint32_t budget, uint32_t *ret_count)
+{
+    uint8_t type = KEY_STABLE;
+    uint8_t end[STABLE_KEY_BYTES];
+    struct oid last = {.b = {0}};
+    struct slice *keys = NULL;
+    uint32_t count = 0;
+    uint32_t cap = 0;
+    struct state_scan it;
+    memset(last.b, 0xff, sizeof last.b);
+    stable_key(end, stable_hlc, last);
+    state_scan_begin(m->state, &it, slice_of(&type, 1), slice_of(NULL, 0));
+    while (count < budget && state_scan_next(&it)) {
+        if (it.key.len != sizeof end || slice_cmp(it.key, slice_of(end, sizeof end)) > 0)
+            break;
+        keys = array_grow(a, keys, count, &cap, sizeof *keys);
+        keys[count++] = op_dup(a, it.key);
+    }
+    state_scan_end(&it);
+    *ret_count = count;
+    return keys;
+}
+
+uint32_t merge_collect(struct merge *m,
+                       uint64_t stable_hlc,
+                       uint32_t budget,
+                       bool (*pinned)(void *ctx, struct oid oid),
+                       void *ctx)
+{
+    struct collect c = {.m = m, .stable_hlc = stable_hlc, .pinned = pinned, .ctx = ctx};
+    struct op_arena arena = {.head = NULL};
+    uint32_t dropped = 0;
+    uint32_t count = 0;
+    if (work_health(m) != 0)
+        return 0;
+    work_begin(m);
+    if (m->shard == 0)
+        dropped += fold_collect(m, stable_hlc, budget);
+    struct slice *keys = collect_keys(m, &arena, stable_hlc, budget - dropped, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct oid oid;
+        memcpy(oid.b, keys[i].ptr + 9, sizeof oid.b);
+        bool done = oid_is_dir(oid) ? collect_dir(&c, oid) : collect_file(&c, oid);
+        work_del(m, keys[i]);
+        if (done)
+            dropped++;
+        else
+            collect_queue(m, oid, MAX(stable_hlc + 1, m->hlc_max));
+    }
+    op_arena_deinit(&arena);
+    return work_finish(m) == 0 ? dropped : 0;
+}
+
+int merge_contents(struct merge *m,
+                   struct buf *cursor,
+                   uint32_t budget,
+                   bool (*fn)(void *ctx, struct oid oid, const struct content *c),
+                   void *ctx)
+{
+    uint8_t type = KEY_FILE;
+    struct state_scan it;
+    bool more = true;
+    bool end = false;
+    int rc = work_health(m);
+    if (rc != 0)
+        return rc;
+    state_scan_begin(m->state, &it, slice_of(&type, 1), buf_slice(cursor));
+    while (more && rc == 0 && budget > 0) {
+        end = !state_scan_next(&it);
+        if (end)
+            break;
+        if (slice_equal(it.key, buf_slice(cursor)))
+            continue;
+        struct file_rec f = {.known = false};
+        work_begin(m);
+        memcpy(f.oid.b, it.key.ptr + 1, MIN(it.key.len - 1, sizeof f.oid.b));
+        buf_clear(cursor);
+        buf_append(cursor, it.key.ptr, it.key.len);
+        rc = file_decode(it.value, &m->work.arena, &f);
+        for (uint32_t i = 0; more && rc == 0 && i < f.ver_count; i++)
+            more = fn(ctx, f.oid, &f.vers[i].content);
+        budget--;
+    }
+    state_scan_end(&it);
+    if (end)
+        buf_clear(cursor);
+    return rc != 0 ? rc : work_health(m);
+}

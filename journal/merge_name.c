@@ -1,0 +1,366 @@
+/* Who has which name (rule 6): resolving slots, names of losers, lookup and listing. */
+#include <stdlib.h>
+
+#include "journal/merge_int.h"
+
+/* ---- one slot ---- */
+
+static int cand_cmp_down(const void *a, const void *b)
+{
+    const struct cand *x = a;
+    const struct cand *y = b;
+    bool xd = oid_is_dir(x->oid);
+    bool yd = oid_is_dir(y->oid);
+    if (xd != yd)
+        return xd ? -1 : 1;
+    int order = stamp_cmp(y->stamp, x->stamp);
+    return order != 0 ? order : oid_cmp(y->oid, x->oid);
+}
+
+uint32_t slot_cands(const struct slot *s, struct op_arena *a, struct cand **ret, uint32_t *ret_dirs)
+{
+    struct cand *c = op_alloc(a, (s->entry_count + s->dir_count) * sizeof *c);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->dir_count; i++)
+        c[count++] = (struct cand){.oid = s->dirs[i].oid, .stamp = s->dirs[i].stamp};
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        const struct entry *e = &s->entries[i];
+        uint32_t k = s->dir_count;
+        while (k < count && !oid_equal(c[k].oid, e->oid))
+            k++;
+        if (k == count)
+            c[count++] = (struct cand){.oid = e->oid, .stamp = e->stamp};
+        else if (stamp_cmp(c[k].stamp, e->stamp) < 0)
+            c[k].stamp = e->stamp;
+    }
+    if (count > 1)
+        qsort(c, count, sizeof *c, cand_cmp_down);
+    *ret = c;
+    *ret_dirs = s->dir_count;
+    return count;
+}
+
+static bool rights_of(const struct file_rec *f, struct perm *ret)
+{
+    *ret = (struct perm){.uid = 0};
+    return !f->perm.present || perm_decode(f->perm.value, ret) == 0;
+}
+
+/* Same bytes, same rights, and both known in this shard: one file to users. */
+static bool are_twins(struct merge *m, struct oid a, struct oid b)
+{
+    if (oid_is_dir(a) || oid_kind(a) != oid_kind(b) || oid_shard(a) != m->shard ||
+        oid_shard(b) != m->shard)
+        return false;
+    const struct file_rec *x = work_file(m, a);
+    const struct file_rec *y = work_file(m, b);
+    if (!x->known || !y->known)
+        return false;
+    const struct ver *v = file_shown(x);
+    const struct ver *w = file_shown(y);
+    if ((v == NULL) != (w == NULL) || (v != NULL && !content_equal(&v->content, &w->content)))
+        return false;
+    struct perm p;
+    struct perm q;
+    return rights_of(x, &p) && rights_of(y, &q) && perm_same_rights(&p, &q);
+}
+
+void slot_resolve(struct merge *m, const struct slot *s, struct resolved *ret)
+{
+    struct op_arena *a = &m->work.arena;
+    uint32_t twins = 0;
+    ret->count = slot_cands(s, a, &ret->cands, &ret->dir_count);
+    ret->twin = op_alloc(a, ret->count * sizeof *ret->twin);
+    for (uint32_t i = 1; i < ret->count && twins < SHOWN_TWINS_MAX; i++) {
+        ret->twin[i] = are_twins(m, ret->cands[0].oid, ret->cands[i].oid);
+        twins += ret->twin[i];
+    }
+}
+
+/* ---- the names of losers in one directory ---- */
+
+/* A set of names while the derived ones of a directory are made. */
+struct name_set {
+    struct slice *at;
+    uint32_t mask, count;
+};
+
+static uint32_t name_hash(struct slice s)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < s.len; i++)
+        h = (h ^ s.ptr[i]) * 16777619u;
+    return h;
+}
+
+static struct slice *name_set_find(struct name_set *set, struct slice name)
+{
+    uint32_t i = name_hash(name) & set->mask;
+    while (set->at[i].ptr != NULL && !slice_equal(set->at[i], name))
+        i = (i + 1) & set->mask;
+    return &set->at[i];
+}
+
+static void name_set_add(struct name_set *set, struct slice name)
+{
+    if (set->count * 2 >= set->mask) {
+        struct name_set old = *set;
+        uint32_t size = old.at == NULL ? 64 : (old.mask + 1) * 2;
+        set->at = mem_calloc(size, sizeof *set->at);
+        set->mask = size - 1;
+        for (uint32_t i = 0; old.at != NULL && i <= old.mask; i++)
+            if (old.at[i].ptr != NULL)
+                *name_set_find(set, old.at[i]) = old.at[i];
+        mem_free(old.at);
+    }
+    *name_set_find(set, name) = name;
+    set->count++;
+}
+
+static bool name_set_has(struct name_set *set, struct slice name)
+{
+    return set->at != NULL && name_set_find(set, name)->ptr != NULL;
+}
+
+void derived_forget(struct merge *m, struct oid parent)
+{
+    for (uint32_t i = 0; i < DERIVED_CACHE; i++)
+        if (m->derived[i].valid && oid_equal(m->derived[i].parent, parent))
+            m->derived[i].valid = false;
+}
+
+static struct slice *contested_names(struct merge *m, struct oid parent, uint32_t *ret_count)
+{
+    struct op_arena *a = &m->work.arena;
+    struct slice *names = NULL;
+    uint32_t count = 0;
+    uint32_t cap = 0;
+    struct state_scan it;
+    state_scan_begin(m->state, &it, key_oid(m, KEY_CONTESTED, parent), slice_of(NULL, 0));
+    while (state_scan_next(&it)) {
+        names = array_grow(a, names, count, &cap, sizeof *names);
+        names[count++] = op_dup(a, slice_of(it.key.ptr + 17, it.key.len - 17));
+    }
+    state_scan_end(&it);
+    *ret_count = count;
+    return names;
+}
+
+/* Gives a loser of slot `stored` its name: the first that nobody has. */
+static void derived_add(struct merge *m,
+                        struct derived_names *names,
+                        struct name_set *taken,
+                        struct slice stored,
+                        const struct cand *loser)
+{
+    struct op_arena *a = &names->arena;
+    char site[33];
+    struct buf text = {.ptr = NULL};
+    struct slice *passed = NULL;
+    uint32_t passed_count = 0;
+    uint32_t passed_cap = 0;
+    m->config.site_name(m->config.name_ctx, loser->stamp.site, site);
+    for (uint32_t k = 0;; k++) {
+        conflict_name(stored, site, loser->oid, k, &text);
+        struct slice shown = buf_slice(&text);
+        if (!name_set_has(taken, shown) &&
+            !state_has(m, key_name(m, KEY_SLOT, names->parent, shown)))
+            break;
+        passed = array_grow(a, passed, passed_count, &passed_cap, sizeof *passed);
+        passed[passed_count++] = op_dup(a, shown);
+    }
+    names->at = array_grow(a, names->at, names->count, &names->cap, sizeof *names->at);
+    names->at[names->count++] = (struct derived_name){.visible = op_dup(a, buf_slice(&text)),
+                                                      .stored = stored,
+                                                      .oid = loser->oid,
+                                                      .stamp = loser->stamp,
+                                                      .passed = passed,
+                                                      .passed_count = passed_count};
+    name_set_add(taken, names->at[names->count - 1].visible);
+    buf_deinit(&text);
+}
+
+static int derived_cmp(const void *a, const void *b)
+{
+    const struct derived_name *x = a;
+    const struct derived_name *y = b;
+    return slice_cmp(x->visible, y->visible);
+}
+
+static void derived_build(struct merge *m, struct derived_names *names)
+{
+    struct name_set taken = {.at = NULL};
+    uint32_t count;
+    struct slice *contested = contested_names(m, names->parent, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct resolved r;
+        struct slice stored = op_dup(&names->arena, contested[i]);
+        slot_resolve(m, work_slot(m, names->parent, stored), &r);
+        for (uint32_t k = 1; k < r.count; k++)
+            if (!r.twin[k])
+                derived_add(m, names, &taken, stored, &r.cands[k]);
+    }
+    mem_free(taken.at);
+    if (names->count > 1)
+        qsort(names->at, names->count, sizeof *names->at, derived_cmp);
+}
+
+const struct derived_names *derived_names(struct merge *m, struct oid parent)
+{
+    struct derived_names *victim = NULL;
+    m->derived_clock++;
+    for (uint32_t i = 0; i < DERIVED_CACHE; i++) {
+        struct derived_names *names = &m->derived[i];
+        if (names->valid && oid_equal(names->parent, parent)) {
+            names->used = m->derived_clock;
+            return names;
+        }
+        if (victim == NULL || (victim->valid && (!names->valid || names->used < victim->used)))
+            victim = names;
+    }
+    op_arena_reset(&victim->arena);
+    victim->parent = parent;
+    victim->at = NULL;
+    victim->count = victim->cap = 0;
+    victim->used = m->derived_clock;
+    derived_build(m, victim);
+    victim->valid = work_health(m) == 0;
+    return victim;
+}
+
+static const struct derived_name *derived_find(const struct derived_names *names, struct slice name)
+{
+    struct derived_name key = {.visible = name};
+    if (names->count == 0)
+        return NULL;
+    return bsearch(&key, names->at, names->count, sizeof *names->at, derived_cmp);
+}
+
+/* ---- lookup ---- */
+
+static void show_plain(struct merge *m, const struct slot *s, struct shown *ret)
+{
+    struct resolved r;
+    slot_resolve(m, s, &r);
+    *ret = (struct shown){.oid = r.cands[0].oid, .stored = s->name, .stamp = r.cands[0].stamp};
+    for (uint32_t i = 1; i < r.count; i++)
+        if (r.twin[i])
+            ret->twins[ret->twin_count++] = r.cands[i].oid;
+        else
+            ret->contested = true;
+}
+
+static void show_derived(const struct derived_name *d, struct shown *ret)
+{
+    *ret = (struct shown){
+        .oid = d->oid, .stored = d->stored, .stamp = d->stamp, .contested = true, .derived = true};
+}
+
+int merge_lookup(struct merge *m, struct oid parent, struct slice name, struct shown *ret)
+{
+    ASSERT(oid_shard(parent) == m->shard);
+    work_begin(m);
+    const struct slot *s = work_slot(m, parent, name);
+    if (s->entry_count + s->dir_count > 0) {
+        show_plain(m, s, ret);
+        return work_health(m);
+    }
+    if (!m->contested_any || !name_is_derived_form(name) || work_dir(m, parent)->contested == 0) {
+        int rc = work_health(m);
+        return rc != 0 ? rc : ERR_NOT_FOUND;
+    }
+    const struct derived_name *d = derived_find(derived_names(m, parent), name);
+    int rc = work_health(m);
+    if (rc != 0)
+        return rc;
+    if (d == NULL)
+        return ERR_NOT_FOUND;
+    show_derived(d, ret);
+    return 0;
+}
+
+bool merge_dir_empty(struct merge *m, struct oid dir)
+{
+    work_begin(m);
+    return work_dir(m, dir)->entries == 0;
+}
+
+/* ---- listing ---- */
+
+struct listing {
+    struct merge *m;
+    struct oid parent;
+    const struct derived_names *names; /* NULL: no losers here */
+    uint32_t next;                     /* of names */
+    bool (*fn)(void *ctx, struct slice visible, const struct shown *s);
+    void *ctx;
+    struct buf name; /* of the slot that is shown */
+    int rc;
+};
+
+/* Shows the losers' names below `limit` (ptr NULL: all). False: the caller has had enough. */
+static bool list_derived(struct listing *l, struct slice limit)
+{
+    while (l->names != NULL && l->next < l->names->count) {
+        const struct derived_name *d = &l->names->at[l->next];
+        struct shown shown;
+        if (limit.ptr != NULL && slice_cmp(d->visible, limit) > 0)
+            return true;
+        l->next++;
+        show_derived(d, &shown);
+        if (!l->fn(l->ctx, d->visible, &shown))
+            return false;
+    }
+    return true;
+}
+
+static bool list_slot(struct listing *l, struct slice name, struct slice value)
+{
+    struct slot s = {.parent = l->parent};
+    struct shown shown;
+    buf_clear(&l->name);
+    buf_append(&l->name, name.ptr, name.len);
+    s.name = buf_slice(&l->name);
+    work_begin(l->m);
+    l->rc = slot_decode(op_dup(&l->m->work.arena, value), &l->m->work.arena, &s);
+    if (l->rc != 0)
+        return false;
+    s.name = buf_slice(&l->name);
+    if (!list_derived(l, s.name))
+        return false;
+    show_plain(l->m, &s, &shown);
+    return l->fn(l->ctx, s.name, &shown);
+}
+
+int merge_list(struct merge *m,
+               struct oid parent,
+               struct slice after,
+               bool (*fn)(void *ctx, struct slice visible, const struct shown *s),
+               void *ctx)
+{
+    ASSERT(oid_shard(parent) == m->shard);
+    struct listing l = {.m = m, .parent = parent, .fn = fn, .ctx = ctx};
+    work_begin(m);
+    if (m->contested_any && work_dir(m, parent)->contested > 0) {
+        l.names = derived_names(m, parent);
+        while (l.next < l.names->count && slice_cmp(l.names->at[l.next].visible, after) <= 0)
+            l.next++;
+    }
+    struct buf start = {.ptr = NULL};
+    struct slice key = key_name(m, KEY_SLOT, parent, after);
+    buf_append(&start, key.ptr, key.len);
+    struct state_scan it;
+    bool more = true;
+    state_scan_begin(m->state, &it, key_oid(m, KEY_SLOT, parent), buf_slice(&start));
+    while (more && state_scan_next(&it)) {
+        struct slice name = slice_of(it.key.ptr + 17, it.key.len - 17);
+        if (after.len == 0 || slice_cmp(name, after) > 0)
+            more = list_slot(&l, name, it.value);
+    }
+    state_scan_end(&it);
+    if (more && l.rc == 0)
+        (void)list_derived(&l, slice_of(NULL, 0)); /* the last thing shown: nothing to stop */
+    buf_deinit(&start);
+    buf_deinit(&l.name);
+    return l.rc != 0 ? l.rc : work_health(m);
+}

@@ -1,0 +1,557 @@
+/* Records of the engine to bytes and back. Each begins with a byte of flags; reserved flags are
+ * refused. Decoded slices borrow from the input, arrays live in the arena. */
+#include "journal/merge_int.h"
+
+enum {
+    FILE_BORN = 1,
+    FILE_OWED = 2,
+    FILE_LAST = 4,
+    FILE_PERM = 8,
+    FILE_ATIME = 16,
+    FILE_MTIME = 32,
+    FILE_QUEUED = 64,
+    FILE_EARLY = 128,
+
+    DIR_BIRTH = 1,
+    DIR_OWED = 2,
+    DIR_MOVED = 4,
+    DIR_PERM = 8,
+    DIR_ATIME = 16,
+    DIR_DEATH = 32,
+    DIR_QUEUED = 64,
+    DIR_FLAGS = 127,
+
+    PLACED_HERE = 1,
+    LWW_PRESENT = 1
+};
+
+static int finish(const struct dec *d)
+{
+    return dec_end(d) == 0 ? 0 : ERR_CORRUPT;
+}
+
+/* A count whose elements take at least min_bytes each. */
+static uint32_t dec_count(struct dec *d, size_t min_bytes)
+{
+    uint64_t count = dec_varint(d);
+    if (count <= dec_left(d) / min_bytes)
+        return (uint32_t)count;
+    dec_fail(d, ERR_TRUNCATED);
+    return 0;
+}
+
+static void enc_when(struct buf *b, const struct when *w)
+{
+    enc_stamp(b, w->stamp);
+    enc_u64(b, (uint64_t)w->ns);
+}
+
+static struct when dec_when(struct dec *d)
+{
+    struct when w = {.stamp = dec_stamp(d)};
+    w.ns = (int64_t)dec_u64(d);
+    return w;
+}
+
+static void enc_dots(struct buf *b, const struct dots *s)
+{
+    enc_varint(b, s->count);
+    for (uint32_t i = 0; i < s->count; i++)
+        enc_dot(b, s->at[i]);
+}
+
+static struct dots dec_dots(struct dec *d, struct op_arena *a)
+{
+    struct dots s = {.count = dec_count(d, 3)};
+    if (s.count == 0)
+        return s;
+    struct dot *at = op_alloc(a, s.count * sizeof *at);
+    for (uint32_t i = 0; i < s.count; i++)
+        at[i] = dec_dot(d);
+    s.at = at;
+    return s;
+}
+
+static void enc_content(struct buf *b, const struct content *c)
+{
+    enc_u8(b, (uint8_t)c->kind);
+    enc_varint(b, c->size);
+    if (c->kind == CONTENT_INLINE) {
+        enc_bytes(b, c->bytes);
+        return;
+    }
+    enc_u32(b, c->block_bytes);
+    enc_raw(b, c->root, sizeof c->root);
+}
+
+static struct content dec_content(struct dec *d)
+{
+    struct content c = {.kind = CONTENT_INLINE};
+    uint8_t kind = dec_u8(d);
+    c.size = dec_varint(d);
+    if (kind == CONTENT_INLINE) {
+        c.bytes = dec_bytes(d, LIMIT_INLINE_BYTES);
+        return c;
+    }
+    if (kind != CONTENT_MANIFEST)
+        dec_fail(d, ERR_MALFORMED);
+    c.kind = CONTENT_MANIFEST;
+    c.block_bytes = dec_u32(d);
+    dec_raw(d, c.root, sizeof c.root);
+    return c;
+}
+
+static void enc_lww(struct buf *b, const struct lww *r)
+{
+    enc_stamp(b, r->stamp);
+    enc_u8(b, r->present ? LWW_PRESENT : 0);
+    enc_bytes(b, r->value);
+}
+
+static struct lww dec_lww(struct dec *d)
+{
+    struct lww r = {.stamp = dec_stamp(d)};
+    uint8_t flags = dec_u8(d);
+    r.present = flags == LWW_PRESENT;
+    r.value = dec_bytes(d, LIMIT_OP_BYTES);
+    if (flags > LWW_PRESENT)
+        dec_fail(d, ERR_MALFORMED);
+    return r;
+}
+
+/* ---- files ---- */
+
+static uint8_t file_flags(const struct file_rec *f)
+{
+    unsigned flags = 0;
+    flags |= f->born ? FILE_BORN : 0;
+    flags |= f->owed ? FILE_OWED : 0;
+    flags |= stamp_is_none(f->last_stamp) ? 0 : FILE_LAST;
+    flags |= stamp_is_none(f->perm.stamp) ? 0 : FILE_PERM;
+    flags |= stamp_is_none(f->atime.stamp) ? 0 : FILE_ATIME;
+    flags |= stamp_is_none(f->mtime.stamp) ? 0 : FILE_MTIME;
+    flags |= f->queued ? FILE_QUEUED : 0;
+    flags |= f->early.count > 0 ? FILE_EARLY : 0;
+    return (uint8_t)flags;
+}
+
+void file_encode(const struct file_rec *f, struct buf *out)
+{
+    uint8_t flags = file_flags(f);
+    enc_u8(out, flags);
+    enc_when(out, &f->ctime);
+    enc_when(out, &f->btime);
+    enc_varint(out, f->ver_count);
+    for (uint32_t i = 0; i < f->ver_count; i++) {
+        enc_dot(out, f->vers[i].dot);
+        enc_stamp(out, f->vers[i].stamp);
+        enc_u64(out, (uint64_t)f->vers[i].mtime_ns);
+        enc_content(out, &f->vers[i].content);
+    }
+    enc_dots(out, &f->seen);
+    enc_varint(out, f->ref_count);
+    for (uint32_t i = 0; i < f->ref_count; i++) {
+        enc_dot(out, f->refs[i].dot);
+        enc_oid(out, f->refs[i].parent);
+        enc_bytes(out, f->refs[i].name);
+    }
+    if (flags & FILE_LAST) {
+        enc_stamp(out, f->last_stamp);
+        enc_oid(out, f->last_parent);
+        enc_bytes(out, f->last_name);
+    }
+    if (flags & FILE_PERM)
+        enc_lww(out, &f->perm);
+    if (flags & FILE_ATIME)
+        enc_when(out, &f->atime);
+    if (flags & FILE_MTIME)
+        enc_when(out, &f->mtime);
+    if (flags & FILE_EARLY)
+        enc_dots(out, &f->early);
+}
+
+static void file_decode_arrays(struct dec *d, struct op_arena *a, struct file_rec *f)
+{
+    f->ver_count = f->ver_cap = dec_count(d, 3 + 12 + 8 + 3);
+    f->vers = op_alloc(a, f->ver_count * sizeof *f->vers);
+    for (uint32_t i = 0; i < f->ver_count; i++) {
+        f->vers[i].dot = dec_dot(d);
+        f->vers[i].stamp = dec_stamp(d);
+        f->vers[i].mtime_ns = (int64_t)dec_u64(d);
+        f->vers[i].content = dec_content(d);
+    }
+    f->seen = dec_dots(d, a);
+    f->ref_count = f->ref_cap = dec_count(d, 3 + 16 + 1);
+    f->refs = op_alloc(a, f->ref_count * sizeof *f->refs);
+    for (uint32_t i = 0; i < f->ref_count; i++) {
+        f->refs[i].dot = dec_dot(d);
+        f->refs[i].parent = dec_oid(d);
+        f->refs[i].name = dec_bytes(d, LIMIT_NAME_BYTES);
+    }
+}
+
+int file_decode(struct slice s, struct op_arena *a, struct file_rec *ret)
+{
+    struct dec d = dec_of(s);
+    struct file_rec f = {.oid = ret->oid, .known = true};
+    uint8_t flags = dec_u8(&d);
+    f.born = flags & FILE_BORN;
+    f.owed = flags & FILE_OWED;
+    f.queued = flags & FILE_QUEUED;
+    f.ctime = dec_when(&d);
+    f.btime = dec_when(&d);
+    file_decode_arrays(&d, a, &f);
+    if (flags & FILE_LAST) {
+        f.last_stamp = dec_stamp(&d);
+        f.last_parent = dec_oid(&d);
+        f.last_name = dec_bytes(&d, LIMIT_NAME_BYTES);
+    }
+    if (flags & FILE_PERM)
+        f.perm = dec_lww(&d);
+    if (flags & FILE_ATIME)
+        f.atime = dec_when(&d);
+    if (flags & FILE_MTIME)
+        f.mtime = dec_when(&d);
+    if (flags & FILE_EARLY)
+        f.early = dec_dots(&d, a);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = f;
+    return rc;
+}
+
+/* ---- directories ---- */
+
+void birth_encode(const struct birth *b, struct buf *out)
+{
+    enc_oid(out, b->parent);
+    enc_bytes(out, b->name);
+    enc_varint(out, b->gen);
+    enc_varint(out, b->uid);
+    enc_varint(out, b->gid);
+    enc_u16(out, b->mode);
+}
+
+static struct birth dec_birth(struct dec *d, struct oid oid)
+{
+    struct birth b = {.oid = oid, .parent = dec_oid(d)};
+    b.name = dec_bytes(d, LIMIT_NAME_BYTES);
+    b.gen = (uint32_t)dec_varint(d);
+    b.uid = (uint32_t)dec_varint(d);
+    b.gid = (uint32_t)dec_varint(d);
+    b.mode = dec_u16(d);
+    return b;
+}
+
+int birth_decode(struct slice s, struct birth *ret)
+{
+    struct dec d = dec_of(s);
+    struct birth b = dec_birth(&d, ret->oid);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = b;
+    return rc;
+}
+
+static void enc_position(struct buf *b, const struct position *p)
+{
+    enc_oid(b, p->parent);
+    enc_bytes(b, p->name);
+    enc_stamp(b, p->stamp);
+    enc_u64(b, (uint64_t)p->ns);
+}
+
+static struct position dec_position(struct dec *d)
+{
+    struct position p = {.parent = dec_oid(d)};
+    p.name = dec_bytes(d, LIMIT_NAME_BYTES);
+    p.stamp = dec_stamp(d);
+    p.ns = (int64_t)dec_u64(d);
+    return p;
+}
+
+void position_encode(const struct position *p, struct buf *out)
+{
+    enc_position(out, p);
+}
+
+int position_decode(struct slice s, struct position *ret)
+{
+    struct dec d = dec_of(s);
+    struct position p = dec_position(&d);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = p;
+    return rc;
+}
+
+static uint8_t dir_flags(const struct dir_rec *d)
+{
+    unsigned flags = 0;
+    flags |= d->has_birth ? DIR_BIRTH : 0;
+    flags |= d->owed ? DIR_OWED : 0;
+    flags |= d->has_moved ? DIR_MOVED : 0;
+    flags |= stamp_is_none(d->perm.stamp) ? 0 : DIR_PERM;
+    flags |= stamp_is_none(d->atime.stamp) ? 0 : DIR_ATIME;
+    flags |= stamp_is_none(d->death) ? 0 : DIR_DEATH;
+    flags |= d->queued ? DIR_QUEUED : 0;
+    return (uint8_t)flags;
+}
+
+void dir_encode(const struct dir_rec *d, struct buf *out)
+{
+    uint8_t flags = dir_flags(d);
+    enc_u8(out, flags);
+    enc_varint(out, d->entries);
+    enc_varint(out, d->subdirs);
+    enc_varint(out, d->contested);
+    enc_varint(out, d->pos_version);
+    enc_varint(out, d->place_version);
+    enc_when(out, &d->mtime);
+    enc_when(out, &d->ctime);
+    enc_dots(out, &d->life);
+    if (flags & DIR_BIRTH) {
+        birth_encode(&d->birth, out);
+        enc_when(out, &d->born);
+    }
+    if (flags & DIR_MOVED)
+        enc_position(out, &d->moved);
+    if (flags & DIR_PERM)
+        enc_lww(out, &d->perm);
+    if (flags & DIR_ATIME)
+        enc_when(out, &d->atime);
+    if (flags & DIR_DEATH)
+        enc_stamp(out, d->death);
+}
+
+int dir_decode(struct slice s, struct op_arena *a, struct dir_rec *ret)
+{
+    struct dec d = dec_of(s);
+    struct dir_rec r = {.oid = ret->oid, .known = true};
+    uint8_t flags = dec_u8(&d);
+    if (flags & ~DIR_FLAGS)
+        dec_fail(&d, ERR_MALFORMED);
+    r.has_birth = flags & DIR_BIRTH;
+    r.owed = flags & DIR_OWED;
+    r.has_moved = flags & DIR_MOVED;
+    r.queued = flags & DIR_QUEUED;
+    r.entries = dec_varint(&d);
+    r.subdirs = (uint32_t)dec_varint(&d);
+    r.contested = dec_varint(&d);
+    r.pos_version = dec_varint(&d);
+    r.place_version = dec_varint(&d);
+    r.mtime = dec_when(&d);
+    r.ctime = dec_when(&d);
+    r.life = dec_dots(&d, a);
+    if (flags & DIR_BIRTH) {
+        r.birth = dec_birth(&d, ret->oid);
+        r.born = dec_when(&d);
+    }
+    if (flags & DIR_MOVED)
+        r.moved = dec_position(&d);
+    if (flags & DIR_PERM)
+        r.perm = dec_lww(&d);
+    if (flags & DIR_ATIME)
+        r.atime = dec_when(&d);
+    if (flags & DIR_DEATH)
+        r.death = dec_stamp(&d);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = r;
+    return rc;
+}
+
+/* ---- slots ---- */
+
+void slot_encode(const struct slot *s, struct buf *out)
+{
+    enc_varint(out, s->entry_count);
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        enc_dot(out, s->entries[i].dot);
+        enc_oid(out, s->entries[i].oid);
+        enc_stamp(out, s->entries[i].stamp);
+    }
+    enc_varint(out, s->dir_count);
+    for (uint32_t i = 0; i < s->dir_count; i++) {
+        const struct indexed *d = &s->dirs[i];
+        enc_oid(out, d->oid);
+        enc_stamp(out, d->stamp);
+        enc_varint(out, d->site_count);
+        for (uint32_t k = 0; k < d->site_count; k++)
+            enc_varint(out, d->sites[k]);
+    }
+}
+
+static site_id_t *dec_sites(struct dec *d, struct op_arena *a, uint32_t *ret_count)
+{
+    uint32_t count = dec_count(d, 1);
+    site_id_t *sites = op_alloc(a, count * sizeof *sites);
+    for (uint32_t k = 0; k < count; k++)
+        sites[k] = (site_id_t)dec_varint(d);
+    *ret_count = count;
+    return sites;
+}
+
+int slot_decode(struct slice bytes, struct op_arena *a, struct slot *ret)
+{
+    struct dec d = dec_of(bytes);
+    struct slot s = {.parent = ret->parent, .name = ret->name};
+    s.entry_count = s.entry_cap = dec_count(&d, 3 + 16 + 12);
+    s.entries = op_alloc(a, s.entry_count * sizeof *s.entries);
+    for (uint32_t i = 0; i < s.entry_count; i++) {
+        s.entries[i].dot = dec_dot(&d);
+        s.entries[i].oid = dec_oid(&d);
+        s.entries[i].stamp = dec_stamp(&d);
+    }
+    s.dir_count = s.dir_cap = dec_count(&d, 16 + 12 + 1);
+    s.dirs = op_alloc(a, s.dir_count * sizeof *s.dirs);
+    for (uint32_t i = 0; i < s.dir_count; i++) {
+        s.dirs[i].oid = dec_oid(&d);
+        s.dirs[i].stamp = dec_stamp(&d);
+        s.dirs[i].sites = dec_sites(&d, a, &s.dirs[i].site_count);
+    }
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = s;
+    return rc;
+}
+
+void placed_encode(const struct placed *p, struct buf *out)
+{
+    enc_u8(out, p->here ? PLACED_HERE : 0);
+    enc_varint(out, p->version);
+    if (p->here) {
+        enc_oid(out, p->parent);
+        enc_bytes(out, p->name);
+    }
+}
+
+int placed_decode(struct slice s, struct placed *ret)
+{
+    struct dec d = dec_of(s);
+    struct placed p = {.oid = ret->oid, .known = true};
+    uint8_t flags = dec_u8(&d);
+    p.here = flags == PLACED_HERE;
+    p.version = dec_varint(&d);
+    if (p.here) {
+        p.parent = dec_oid(&d);
+        p.name = dec_bytes(&d, LIMIT_NAME_BYTES);
+    }
+    if (flags > PLACED_HERE)
+        dec_fail(&d, ERR_MALFORMED);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = p;
+    return rc;
+}
+
+void lww_encode(const struct lww *r, struct buf *out)
+{
+    enc_lww(out, r);
+}
+
+int lww_decode(struct slice s, struct lww *ret)
+{
+    struct dec d = dec_of(s);
+    struct lww r = dec_lww(&d);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = r;
+    return rc;
+}
+
+/* ---- derived messages ---- */
+
+enum {
+    DERIVED_AT_BIRTH = 1,
+    DERIVED_HAS_OLD = 2,
+    DERIVED_FLAGS = 3
+};
+
+void derived_encode(const struct derived *m, struct buf *out)
+{
+    unsigned flags = (m->at_birth ? DERIVED_AT_BIRTH : 0u) | (m->has_old ? DERIVED_HAS_OLD : 0u);
+    enc_u8(out, (uint8_t)m->kind);
+    enc_u8(out, (uint8_t)flags);
+    enc_oid(out, m->oid);
+    enc_varint(out, m->version);
+    enc_position(out, &m->pos);
+    enc_varint(out, m->site_count);
+    for (uint32_t i = 0; i < m->site_count; i++)
+        enc_varint(out, m->sites[i]);
+    if (m->has_old) {
+        enc_oid(out, m->old_parent);
+        enc_bytes(out, m->old_name);
+    }
+}
+
+int derived_decode(struct slice s, struct op_arena *a, struct derived *ret)
+{
+    struct dec d = dec_of(s);
+    struct derived m = {.next = NULL};
+    uint8_t kind = dec_u8(&d);
+    uint8_t flags = dec_u8(&d);
+    m.kind = (enum derived_kind)kind;
+    m.at_birth = flags & DERIVED_AT_BIRTH;
+    m.has_old = flags & DERIVED_HAS_OLD;
+    m.oid = dec_oid(&d);
+    m.version = dec_varint(&d);
+    m.pos = dec_position(&d);
+    m.sites = dec_sites(&d, a, &m.site_count);
+    if (m.has_old) {
+        m.old_parent = dec_oid(&d);
+        m.old_name = dec_bytes(&d, LIMIT_NAME_BYTES);
+    }
+    if (kind < DERIVED_POS || kind > DERIVED_UNPLACE || (flags & ~DERIVED_FLAGS) ||
+        !oid_is_dir(m.oid) || oid_is_root(m.oid))
+        dec_fail(&d, ERR_MALFORMED);
+    if (dec_end(&d) != 0)
+        return dec_end(&d);
+    *ret = m;
+    return 0;
+}
+
+/* ---- conflict records ---- */
+
+void conflict_encode(const struct conflict *c, struct buf *out)
+{
+    enc_u8(out, c->rule);
+    enc_u8(out, c->resolved);
+    enc_raw(out, c->id, sizeof c->id);
+    enc_stamp(out, c->stamp);
+    enc_oid(out, c->oid);
+    enc_oid(out, c->other);
+    enc_oid(out, c->parent);
+    enc_bytes(out, c->name);
+    enc_bytes(out, c->other_name);
+    enc_u32(out, c->winner);
+    enc_u32(out, c->loser);
+    enc_stamp(out, c->winner_stamp);
+    enc_stamp(out, c->loser_stamp);
+    enc_dot(out, c->winner_dot);
+    enc_dot(out, c->loser_dot);
+}
+
+int conflict_decode(struct slice s, struct conflict *ret)
+{
+    struct dec d = dec_of(s);
+    struct conflict c = {.rule = dec_u8(&d)};
+    c.resolved = dec_u8(&d) != 0;
+    dec_raw(&d, c.id, sizeof c.id);
+    c.stamp = dec_stamp(&d);
+    c.oid = dec_oid(&d);
+    c.other = dec_oid(&d);
+    c.parent = dec_oid(&d);
+    c.name = dec_bytes(&d, LIMIT_NAME_BYTES);
+    c.other_name = dec_bytes(&d, LIMIT_NAME_BYTES);
+    c.winner = dec_u32(&d);
+    c.loser = dec_u32(&d);
+    c.winner_stamp = dec_stamp(&d);
+    c.loser_stamp = dec_stamp(&d);
+    c.winner_dot = dec_dot(&d);
+    c.loser_dot = dec_dot(&d);
+    int rc = finish(&d);
+    if (rc == 0)
+        *ret = c;
+    return rc;
+}
