@@ -20,6 +20,7 @@ static void log_free(struct log *log)
 {
     log_queue_drop(log);
     log_tail_drop(log);
+    log_buffers_drop(log);
     for (size_t i = 0; i < log->segment_count; i++)
         log_segment_free(log->segments[i]);
     mem_free(log->segments);
@@ -107,7 +108,7 @@ static int batch_for(struct log *log, size_t bytes)
         if (rc != 0)
             return rc;
     }
-    log->filling = log_batch_new(log_segment_current(log), log->offset, log->last + 1);
+    log->filling = log_batch_new(log);
     return 0;
 }
 

@@ -5,7 +5,8 @@
  * is durable goes into the memory tail, where readers find it.
  *
  * `lock` guards what readers on other threads see: the list of segments with their marks, the
- * memory tail and the reference counts of batches. Everything else is the loop's. */
+ * memory tail, the reference counts of batches and the buffers kept for reuse. Everything else is
+ * the loop's. */
 #ifndef JOURNAL_LOG_INT_H
 #define JOURNAL_LOG_INT_H
 
@@ -16,6 +17,7 @@
 
 #define LOG_WRITE_BYTES_MAX ((size_t)MIB)      /* one write, unless one record is larger */
 #define LOG_TAIL_BYTES_MAX ((size_t)(4 * MIB)) /* of batches kept in memory for readers */
+#define LOG_BUFFERS_MAX 6u                     /* kept for the next large batches */
 #define LOG_MARK_BYTES (64u * KIB)             /* distance of marks in a segment */
 #define LOG_STOCK_MAX 2u                       /* free files kept for reuse */
 
@@ -81,6 +83,8 @@ struct log {
     size_t segment_count, segment_cap;
     struct log_batch *tail_first, **tail_last;
     size_t tail_bytes;
+    uint8_t *buffers[LOG_BUFFERS_MAX]; /* of BUFFER_BYTES, see log_write.c */
+    size_t buffer_count;
 
     struct log_segment *spare; /* prepared, named, unused: number = last one's + 1 */
     struct log_prepare prepare;
@@ -93,6 +97,7 @@ struct log {
     struct log_batch *filling;
     struct log_batch *queue_first, **queue_last;
     struct log_batch *writing;
+    size_t batch_bytes; /* of the batch sealed last: how large the next may get */
     struct loop_req write_req;
     struct loop_defer defer;
     bool failed;
@@ -151,7 +156,7 @@ int log_segment_next(struct log *log, size_t need) MUST_CHECK;
 int log_spare_make(struct log *log, uint64_t bytes) MUST_CHECK;
 
 /* ---- log_write.c: batches ---- */
-struct log_batch *log_batch_new(struct log_segment *segment, uint64_t offset, uint64_t first);
+struct log_batch *log_batch_new(struct log *log); /* after the last one */
 void log_batch_unref(struct log *log, struct log_batch *batch);
 void log_batch_append(struct log *log,
                       struct log_batch *batch,
@@ -163,6 +168,7 @@ void log_write_start(struct log *log);            /* when none is in flight */
 void log_write_finish(struct log *log, bool all); /* waits; all: writes the queue as well */
 void log_fail(struct log *log, int rc, const struct err_detail *detail);
 void log_tail_drop(struct log *log);
+void log_buffers_drop(struct log *log);
 void log_queue_drop(struct log *log); /* what was not written yet */
 
 /* ---- log_recover.c ---- */

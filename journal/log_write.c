@@ -10,30 +10,75 @@
 
 #include "base/assert.h"
 
-#define BATCH_BYTES_FIRST ((size_t)(16u * KIB))
-
 /* ---- batches ---- */
 
-struct log_batch *log_batch_new(struct log_segment *segment, uint64_t offset, uint64_t first)
+/* Buffers come in three sizes, as large as the batch before suggests, or larger when it outgrows
+ * them. The largest, for a full write, go round: fresh memory of that size costs as much as writing
+ * it. Only a single large record gets one of its own size. */
+#define BUFFER_BYTES_SMALL ((size_t)(16u * KIB))
+#define BUFFER_BYTES_MIDDLE ((size_t)(128u * KIB))
+#define BUFFER_BYTES (LOG_WRITE_BYTES_MAX + 3 * LOG_BLOCK)
+
+static size_t buffer_bytes(size_t need)
 {
-    ASSERT(offset % LOG_BLOCK == 0);
+    if (need <= BUFFER_BYTES_SMALL)
+        return BUFFER_BYTES_SMALL;
+    if (need <= BUFFER_BYTES_MIDDLE)
+        return BUFFER_BYTES_MIDDLE;
+    return need <= BUFFER_BYTES ? BUFFER_BYTES : (size_t)log_block_up(need);
+}
+
+static uint8_t *buffer_new(struct log *log, size_t cap)
+{
+    uint8_t *data = NULL;
+    if (cap == BUFFER_BYTES) {
+        (void)pthread_mutex_lock(&log->lock);
+        if (log->buffer_count > 0)
+            data = log->buffers[--log->buffer_count];
+        (void)pthread_mutex_unlock(&log->lock);
+    }
+    return data != NULL ? data : mem_aligned(LOG_BLOCK, cap);
+}
+
+static void buffer_free(struct log *log, uint8_t *data, size_t cap)
+{
+    if (cap == BUFFER_BYTES) {
+        (void)pthread_mutex_lock(&log->lock);
+        if (log->buffer_count < LOG_BUFFERS_MAX) {
+            log->buffers[log->buffer_count++] = data;
+            data = NULL;
+        }
+        (void)pthread_mutex_unlock(&log->lock);
+    }
+    mem_free(data);
+}
+
+void log_buffers_drop(struct log *log)
+{
+    while (log->buffer_count > 0)
+        mem_free(log->buffers[--log->buffer_count]);
+}
+
+struct log_batch *log_batch_new(struct log *log)
+{
+    ASSERT(log->offset % LOG_BLOCK == 0 && log->filling == NULL);
     struct log_batch *batch = mem_calloc(1, sizeof *batch);
-    batch->segment = segment;
-    batch->number = segment->number;
-    batch->offset = offset;
-    batch->first = first;
-    batch->last = first - 1;
+    batch->segment = log_segment_current(log);
+    batch->number = batch->segment->number;
+    batch->offset = log->offset;
+    batch->first = log->last + 1;
+    batch->last = log->last;
     batch->refs = 1;
-    batch->cap = BATCH_BYTES_FIRST;
-    batch->data = mem_aligned(LOG_BLOCK, batch->cap);
-    if (offset == 0)
+    batch->cap = buffer_bytes(MIN(log->batch_bytes, BUFFER_BYTES));
+    batch->data = buffer_new(log, batch->cap);
+    if (batch->offset == 0)
         batch->head_bytes = batch->len = LOG_BLOCK;
     return batch;
 }
 
-static void batch_free(struct log_batch *batch)
+static void batch_free(struct log *log, struct log_batch *batch)
 {
-    mem_free(batch->data);
+    buffer_free(log, batch->data, batch->cap);
     mem_free(batch);
 }
 
@@ -43,20 +88,19 @@ void log_batch_unref(struct log *log, struct log_batch *batch)
     bool last = --batch->refs == 0;
     (void)pthread_mutex_unlock(&log->lock);
     if (last)
-        batch_free(batch);
+        batch_free(log, batch);
 }
 
-static void batch_reserve(struct log_batch *batch, size_t more)
+static void batch_reserve(struct log *log, struct log_batch *batch, size_t more)
 {
-    if (batch->len + more <= batch->cap)
+    size_t need = batch->len + more;
+    if (need <= batch->cap)
         return;
-    size_t cap = batch->cap;
-    while (cap < batch->len + more)
-        cap *= 2;
-    uint8_t *data = mem_aligned(LOG_BLOCK, cap);
+    size_t cap = buffer_bytes(need);
+    uint8_t *data = buffer_new(log, cap);
     memcpy(data + batch->head_bytes, batch->data + batch->head_bytes,
            batch->len - batch->head_bytes);
-    mem_free(batch->data);
+    buffer_free(log, batch->data, batch->cap);
     batch->data = data;
     batch->cap = cap;
 }
@@ -68,7 +112,7 @@ void log_batch_append(struct log *log,
                       size_t payload_len)
 {
     size_t bytes = log_record_bytes(payload_len);
-    batch_reserve(batch, bytes + LOG_BLOCK); /* and the padding */
+    batch_reserve(log, batch, bytes + LOG_BLOCK); /* and the padding */
     uint8_t *at = batch->data + batch->len;
     uint8_t *to = at + LOG_RECORD_HEADER;
     for (size_t i = 0; i < part_count; i++) {
@@ -93,6 +137,7 @@ void log_seal(struct log *log)
     memset(batch->data + batch->len, 0, len - batch->len);
     batch->len = len;
     log->offset = batch->offset + len;
+    log->batch_bytes = len;
     log->filling = NULL;
     batch->next = NULL;
     *log->queue_last = batch;
@@ -121,7 +166,7 @@ void log_queue_drop(struct log *log)
     while (log->queue_first != NULL) {
         struct log_batch *batch = log->queue_first;
         log->queue_first = batch->next;
-        batch_free(batch);
+        batch_free(log, batch);
     }
     log->queue_last = &log->queue_first;
 }
@@ -146,11 +191,11 @@ static struct log_batch *tail_shrink(struct log *log, size_t bytes_max)
     return dead;
 }
 
-static void batches_free(struct log_batch *batch)
+static void batches_free(struct log *log, struct log_batch *batch)
 {
     while (batch != NULL) {
         struct log_batch *next = batch->next;
-        batch_free(batch);
+        batch_free(log, batch);
         batch = next;
     }
 }
@@ -160,7 +205,7 @@ void log_tail_drop(struct log *log)
     (void)pthread_mutex_lock(&log->lock);
     struct log_batch *dead = tail_shrink(log, 0);
     (void)pthread_mutex_unlock(&log->lock);
-    batches_free(dead);
+    batches_free(log, dead);
 }
 
 /* ---- writing ---- */
@@ -182,7 +227,7 @@ static void batch_failed(struct log *log, struct log_batch *batch, int res)
     err_detail_set(&detail, "%s/%s: writing %zu bytes at %llu: %s", log->dir, name, batch->len,
                    (unsigned long long)batch->offset,
                    res < 0 ? strerror(-res) : "the kernel wrote less");
-    batch_free(batch);
+    batch_free(log, batch);
     log_fail(log, res < 0 ? err_from_errno(-res) : ERR_IO, &detail);
 }
 
@@ -200,7 +245,7 @@ static void batch_publish(struct log *log, struct log_batch *batch)
     atomic_store_explicit(&log->durable, batch->last, memory_order_release);
     struct log_batch *dead = tail_shrink(log, LOG_TAIL_BYTES_MAX);
     (void)pthread_mutex_unlock(&log->lock);
-    batches_free(dead);
+    batches_free(log, dead);
 }
 
 static void batch_done(struct log *log, struct log_batch *batch, int res)
