@@ -82,7 +82,11 @@ static int run(const char *dir)
         return cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
     catch_signals(n);
     rc = wan_start(&w, n, &d);
+    if (rc == 0)
+        rc = node_start(n, &d);
     if (rc != 0) {
+        wan_stop(w);
+        wan_free(w);
         code = cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
         node_free(n);
         return code;
