@@ -259,6 +259,8 @@ static void wait_exit(pid_t pid, int want)
     EQ_AS("exit status of the child", want, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+static int held; /* the descriptor with the lock others wait for */
+
 /* `take` in a child must wait until `give` here. `words`: 0 = about to lock, 1 = released. */
 static void waits_for(const char *what, int (*take)(void), void (*give)(void))
 {
@@ -282,8 +284,6 @@ static void waits_for(const char *what, int (*take)(void), void (*give)(void))
     wait_exit(pid, 0);
     munmap(words, 4096);
 }
-
-static int held; /* the descriptor with the lock others wait for */
 
 static int take_record(void)
 {
