@@ -209,5 +209,6 @@ int log_reset(struct log *log, uint64_t next)
         rc = log_segment_retire(log);
     if (rc == 0)
         rc = log_dir_sync(log);
+    log->failed = rc != 0;
     return rc == 0 ? 0 : err_from_errno(rc);
 }
