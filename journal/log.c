@@ -185,8 +185,10 @@ int log_reset(struct log *log, uint64_t next)
     if (log->failed)
         return ERR_FATAL;
     int rc = log_spare_make(log, log->segment_bytes);
-    if (rc != 0)
+    if (rc != 0) {
+        log->failed = rc != ERR_NO_SPACE;
         return rc;
+    }
     struct log_segment *segment = log->spare;
     log->spare = NULL;
     segment->first = next;
