@@ -1,4 +1,6 @@
+import contextlib
 import os
+import re
 import sys
 import threading
 
@@ -28,35 +30,49 @@ def why_no_fuse():
     return None
 
 
-@pytest.fixture
-def world(request):
-    """A place for sites; gone with the test, logs shown when it fails."""
+@contextlib.contextmanager
+def world_of(node, limit):
+    """A World for a test or a module; ended, and its logs shown on failure, in the end."""
     if not os.path.exists(lib.PROGRAM):
         pytest.fail(f"{lib.PROGRAM} is not built: run scripts/check, or set CLAUDEFS_BUILD",
                     pytrace=False)
-    if request.node.get_closest_marker("nofuse") is None and why_no_fuse():
+    if node.get_closest_marker("nofuse") is None and why_no_fuse():
         pytest.skip(why_no_fuse())
-    mark = request.node.get_closest_marker("limit")
-    limit = (mark.args[0] if mark else 300) * lib.SLOW
-    w = lib.World(request.node.name.replace("test_", "").replace("/", "_"))
-    watchdog = threading.Timer(limit, w.abort, [f"longer than {limit:.0f} s"])
+    w = lib.World(re.sub("[^a-z0-9]+", "-", node.name.replace("test_", "")))
+    watchdog = threading.Timer(limit * lib.SLOW, w.abort, [f"longer than {limit:.0f} s"])
     watchdog.daemon = True
     watchdog.start()
-    yield w
-    watchdog.cancel()
-    report = getattr(request.node, "report_call", None)
-    failed = report is None or report.failed
-    crashed = {name: text for name, text in w.logs().items() if _crashed(text)}
-    for name, text in (w.logs() if failed else crashed).items():
-        print(f"\n===== {name}\n{text}")
-    keep = failed and bool(os.environ.get("CLAUDEFS_KEEP"))
-    if keep:
-        print(f"kept: {w.dir}")
-    w.close(keep)
+    failures = node.session.testsfailed
+    try:
+        yield w
+    finally:
+        watchdog.cancel()
+        failed = w.aborted or _failed(node) or node.session.testsfailed > failures
+        logs = w.logs()
+        crashed = {name: text for name, text in logs.items() if _crashed(text)}
+        for name, text in (logs if failed else crashed).items():
+            print(f"\n===== {name}\n{text}")
+        keep = failed and bool(os.environ.get("CLAUDEFS_KEEP"))
+        if keep:
+            print(f"kept: {w.dir}")
+        w.close(keep)
     if w.aborted:
         pytest.fail(f"everything was ended by the watchdog: {w.aborted}", pytrace=False)
     if crashed and not failed:
         pytest.fail(f"crashed while the test passed: {', '.join(crashed)}", pytrace=False)
+
+
+def _failed(node):
+    report = getattr(node, "report_call", None)
+    return report is not None and report.failed
+
+
+@pytest.fixture
+def world(request):
+    """A place for sites; gone with the test, logs shown when it fails."""
+    mark = request.node.get_closest_marker("limit")
+    with world_of(request.node, mark.args[0] if mark else 300) as w:
+        yield w
 
 
 def _crashed(text):

@@ -1,0 +1,126 @@
+"""The main job, small: two sites, one tree."""
+
+import os
+import subprocess
+import time
+
+import lib
+from lib import eventually
+
+
+def test_write_at_alpha_read_at_beta(two):
+    world, a, b = two
+    start = time.monotonic()
+    a.write("hello.txt", "hello from alpha\n")
+    eventually(lambda: os.path.exists(b / "hello.txt") and b.text("hello.txt"), 30,
+               "hello.txt with its content at beta")
+    print(f"visible after {time.monotonic() - start:.3f} s")
+    assert b.text("hello.txt") == "hello from alpha\n"
+    b.write("back.txt", "hello from beta\n")
+    eventually(lambda: os.path.exists(a / "back.txt") and a.text("back.txt") ==
+               "hello from beta\n", 30, "back.txt at alpha")
+    lib.converge(a, b)
+
+
+def test_pairing_shows_what_was_there_before(world):
+    alpha = world.site("alpha")
+    a = alpha.mount()
+    a.write("old/deep/file", b"x" * 100000)
+    os.symlink("deep/file", a / "old/link")
+    beta = world.site("beta", listens=False)
+    world.pair(alpha, beta)
+    b = beta.mount()
+    lib.converge(a, b)
+    assert b.read("old/link") == b"x" * 100000
+
+
+def test_peer_list_and_status_name_the_other(two):
+    world, a, b = two
+    assert set(a.site.peers()) == {"beta"}
+    assert set(b.site.peers()) == {"alpha"}
+    assert a.site.status()["name"] == "alpha"
+    assert a.site.status()["site"] != b.site.status()["site"]
+
+
+def test_pause_and_resume(two):
+    world, a, b = two
+    lib.converge(a, b)
+    a.site.cli("peer", "pause", "beta")
+    assert a.site.peers()["beta"]["paused"]
+    a.write("quiet.txt", "not yet")
+    lib.holds(lambda: not os.path.exists(b / "quiet.txt"), 2, "nothing passes a paused link")
+    a.site.restart()
+    assert a.site.peers()["beta"]["paused"], "pause lasts over a restart"
+    a.site.cli("peer", "resume", "beta")
+    eventually(lambda: os.path.exists(b / "quiet.txt"), 30, "quiet.txt at beta after resume")
+    lib.converge(a, b)
+
+
+def test_wait_times_out_and_says_what_is_missing(two):
+    world, a, b = two
+    lib.converge(a, b)
+    a.site.cli("peer", "pause", "beta")
+    a.write("late.txt", "x")
+    done = a.site.cli("wait", "--timeout", "1", check=False)
+    # A paused peer is no "reachable" peer; an unpaused one that is held up is.
+    assert done.returncode in (0, 1)
+    a.site.cli("peer", "resume", "beta")
+    a.site.wait()
+    world.cut("stall")
+    a.write("later.txt", "x")
+    done = a.site.cli("wait", "--timeout", "1", check=False)
+    assert done.returncode == 1, done
+    assert "beta" in done.stderr
+    world.heal()
+    lib.converge(a, b)
+
+
+def test_background_mount_returns_when_usable(world):
+    alpha = world.site("alpha")
+    point = os.path.join(world.dir, "mnt")
+    os.mkdir(point)
+    lib.claudefs("mount", "--dir", alpha.dir, point)
+    assert lib.mounted(point)
+    with open(os.path.join(point, "file"), "w", encoding="ascii") as f:
+        f.write("x")
+    subprocess.run(["umount", point], check=True)
+    assert not lib.mounted(point)
+    assert os.listdir(point) == []
+
+
+def test_mount_survives_a_restart_of_the_daemon(world):
+    alpha = world.site("alpha")
+    a = alpha.mount()
+    a.write("before", "1")
+    with open(a / "open", "wb") as f:
+        f.write(b"a")
+        f.flush()
+        alpha.restart()
+        f.write(b"b")
+        f.flush()
+        os.fsync(f.fileno())
+    assert a.text("before") == "1"
+    assert a.text("open") == "ab"
+    alpha.kill()
+    alpha.serve()
+    a.write("after", "2")
+    assert a.names() == ["after", "before", "open"]
+    alpha.stop()
+    alpha.fsck()
+
+
+def test_everything_is_there_after_a_restart(two):
+    world, a, b = two
+    a.write("d/small", "s")
+    a.write("d/large", os.urandom(3 << 20))
+    lib.converge(a, b)
+    a.stop()
+    b.stop()
+    a.site.stop()
+    b.site.stop()
+    a.site.serve()
+    b.site.serve()
+    a.start()
+    b.start()
+    lib.converge(a, b)
+    assert a.names("d") == ["large", "small"]

@@ -1,0 +1,234 @@
+"""Two mounts of one site: what one does the other sees at once. No waiting for it: a call of the
+second mount that starts after a call of the first returned must see what that did (P1)."""
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+
+import pytest
+
+import lib
+
+
+@pytest.fixture
+def pair(world):
+    site = world.site("alpha", listens=False)
+    return world, site.mount(), site.mount()
+
+
+def test_create_and_write(pair):
+    world, a, b = pair
+    for n in range(50):
+        a.write(f"f{n}", f"content {n}")
+        assert b.text(f"f{n}") == f"content {n}"
+        b.write(f"f{n}", f"changed {n}, and longer")
+        assert a.text(f"f{n}") == f"changed {n}, and longer"
+    assert a.names() == b.names()
+
+
+def test_name_that_was_missing_appears(pair):
+    world, a, b = pair
+    for n in range(20):
+        assert not os.path.exists(b / f"x{n}")
+        os.mkdir(a / f"x{n}")
+        assert os.path.isdir(b / f"x{n}")
+
+
+def test_rename_and_unlink(pair):
+    world, a, b = pair
+    os.mkdir(a / "d")
+    a.write("f", "1")
+    assert b.text("f") == "1"
+    os.rename(b / "f", b / "d/g")
+    assert not os.path.exists(a / "f") and a.text("d/g") == "1"
+    os.unlink(a / "d/g")
+    assert b.names("d") == []
+    with pytest.raises(FileNotFoundError):
+        b.text("d/g")
+    os.rmdir(b / "d")
+    assert a.names() == []
+
+
+def test_rename_over_never_shows_a_gap(pair):
+    world, a, b = pair
+    a.write("name", "0")
+    missing, done = [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                if not b.text("name").isdigit():
+                    missing.append("torn")
+            except FileNotFoundError:
+                missing.append("missing")
+    thread = threading.Thread(target=look)
+    thread.start()
+    for n in range(200):
+        a.write("tmp", str(n))
+        os.rename(a / "tmp", a / "name")
+    done.set()
+    thread.join()
+    assert not missing, f"{len(missing)} times {missing[0]}"
+
+
+def test_attributes(pair):
+    world, a, b = pair
+    a.write("f", "x")
+    os.stat(b / "f")
+    os.chmod(a / "f", 0o604)
+    assert stat.S_IMODE(os.stat(b / "f").st_mode) == 0o604
+    os.utime(b / "f", ns=(123456789, 987654321))
+    assert os.stat(a / "f").st_mtime_ns == 987654321
+    os.setxattr(a / "f", "user.k", b"v")
+    assert os.getxattr(b / "f", "user.k") == b"v"
+    os.removexattr(b / "f", "user.k")
+    with pytest.raises(OSError) as e:
+        os.getxattr(a / "f", "user.k")
+    assert e.value.errno == errno.ENODATA
+    os.link(a / "f", a / "g")
+    assert os.stat(b / "f").st_nlink == 2
+
+
+def test_append_by_both(pair):
+    world, a, b = pair
+    a.write("log", "")
+    lines = 100
+
+    def append(mount, who):
+        for n in range(lines):
+            with open(mount / "log", "ab", buffering=0) as f:
+                f.write(f"{who} {n}\n".encode())
+    threads = [threading.Thread(target=append, args=x) for x in ((a, "a"), (b, "b"))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    got = a.text("log").splitlines()
+    assert b.text("log").splitlines() == got
+    for who in "ab":
+        assert [x for x in got if x.startswith(who)] == [f"{who} {n}" for n in range(lines)]
+
+
+def test_truncate(pair):
+    world, a, b = pair
+    a.write("f", b"x" * 300000)
+    assert len(b.read("f")) == 300000
+    os.truncate(b / "f", 100001)
+    assert a.read("f") == b"x" * 100001
+    os.truncate(a / "f", 200000)
+    assert b.read("f") == b"x" * 100001 + b"\0" * 99999
+    os.truncate(b / "f", 0)
+    assert os.stat(a / "f").st_size == 0 and a.read("f") == b""
+
+
+def test_writes_to_two_parts_of_one_file(pair):
+    world, a, b = pair
+    a.write("f", bytes(1 << 20))
+    with open(a / "f", "r+b") as fa, open(b / "f", "r+b") as fb:
+        fa.seek(100)
+        fa.write(b"from a")
+        fb.seek(900000)
+        fb.write(b"from b")
+    for m in (a, b):
+        data = m.read("f")
+        assert data[100:106] == b"from a" and data[900000:900006] == b"from b"
+        assert len(data) == 1 << 20
+
+
+def test_open_file_outlives_its_name(pair):
+    world, a, b = pair
+    a.write("f", "still here")
+    with open(b / "f", "rb") as f:
+        os.unlink(a / "f")
+        assert b.names() == []
+        assert f.read() == b"still here"
+        assert os.fstat(f.fileno()).st_nlink == 0
+
+
+def test_flock_is_handed_over(pair):
+    world, a, b = pair
+    a.write("lock", "")
+    with open(a / "lock", "rb") as fa, open(b / "lock", "rb") as fb:
+        for first, second in ((fa, fb), (fb, fa)):
+            fcntl.flock(first, fcntl.LOCK_EX)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            got = threading.Event()
+
+            def take(lock=second, event=got):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                event.set()
+            thread = threading.Thread(target=take)
+            thread.start()
+            assert not got.wait(0.3)
+            fcntl.flock(first, fcntl.LOCK_UN)
+            assert got.wait(30), "the waiting lock was not granted"
+            thread.join()
+            fcntl.flock(second, fcntl.LOCK_UN)
+
+
+def test_record_locks_exclude_ranges(pair):
+    world, a, b = pair
+    a.write("lock", "x" * 100)
+    with open(a / "lock", "r+b") as fa, open(b / "lock", "r+b") as fb:
+        fcntl.lockf(fa, fcntl.LOCK_EX, 10, 0)
+        fcntl.lockf(fb, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 10)
+        with pytest.raises(OSError) as e:
+            fcntl.lockf(fb, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
+        assert e.value.errno in (errno.EACCES, errno.EAGAIN)
+        fcntl.lockf(fa, fcntl.LOCK_UN, 5, 5)
+        fcntl.lockf(fb, fcntl.LOCK_EX | fcntl.LOCK_NB, 5, 5)
+
+
+def test_counter_under_a_lock(pair):
+    world, a, b = pair
+    a.write("counter", "0")
+    rounds = 50
+
+    def count(mount):
+        for _ in range(rounds):
+            with open(mount / "counter", "r+", encoding="ascii") as f:
+                fcntl.flock(f, fcntl.LOCK_EX)
+                value = int(f.read())
+                f.seek(0)
+                f.write(str(value + 1))
+                f.flush()
+                fcntl.flock(f, fcntl.LOCK_UN)
+    threads = [threading.Thread(target=count, args=(m,)) for m in (a, b)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert a.text("counter") == b.text("counter") == str(2 * rounds)
+
+
+def test_lock_of_a_killed_mount_is_released(pair):
+    world, a, b = pair
+    a.write("lock", "")
+    holder = open(a / "lock", "rb")
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with open(b / "lock", "rb") as f:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        a.kill()
+        lib.eventually(lambda: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB) is None, 90,
+                       "lock of a killed mount is released")
+    try:
+        holder.close()
+    except OSError:
+        pass
+
+
+def test_large_directory_is_listed_whole(pair):
+    world, a, b = pair
+    os.mkdir(a / "d")
+    names = sorted(f"{n:05}-{'x' * (n % 200)}" for n in range(3000))
+    for name in names:
+        with open(a / f"d/{name}", "w", encoding="ascii"):
+            pass
+    assert b.names("d") == names
+    for name in names[::2]:
+        os.unlink(b / f"d/{name}")
+    assert a.names("d") == names[1::2]
