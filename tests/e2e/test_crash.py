@@ -1,0 +1,152 @@
+"""kill -9 of daemons and mounts at random moments under load: everything that fsync acknowledged is
+there, trees converge, fsck is clean. CLAUDEFS_CRASH_ROUNDS sets how often (scripts/soak: 30)."""
+
+import os
+import random
+import sys
+import threading
+
+import pytest
+
+import lib
+import workload
+
+ROUNDS = int(os.environ.get("CLAUDEFS_CRASH_ROUNDS", "8"))
+SEED = int(os.environ.get("CLAUDEFS_CRASH_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+
+
+class Load:
+    """A workload in its own folder of one mount."""
+
+    def __init__(self, mount, name, seed):
+        self.mount, self.name, self.seed = mount, name, seed
+        self.folder = mount / name
+        self.record = os.path.join(mount.site.world.dir, f"{name}.record")
+        self.log = os.path.join(mount.site.world.dir, f"{name}.log")
+        self.process = None
+        os.makedirs(self.folder, exist_ok=True)
+
+    def start(self):
+        self.process = self.mount.site.world.spawn(
+            [sys.executable, os.path.join(os.path.dirname(workload.__file__), "workload.py"),
+             self.folder, self.record, self.seed], self.log)
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self):
+        if self.process is not None:
+            self.mount.site.world.kill(self.process)
+            self.process = None
+
+    def acked(self):
+        return workload.expected(self.record, self.seed).acked
+
+    def check(self, mount):
+        bad, acked = workload.check(os.path.join(mount.path, self.name), self.record, self.seed)
+        assert not bad, f"seed {SEED}:\n" + "\n".join(bad)
+        return acked
+
+
+def progress(load, steps, timeout=60):
+    """The workload gets on by so many acknowledged steps."""
+    start = load.acked()
+
+    def moved():
+        if not load.running():
+            raise SystemError(f"workload {load.name} ended: {lib.tail(load.log)}")
+        return load.acked() >= start + steps
+    lib.eventually(moved, timeout, f"{load.name} to go on")
+
+
+def crash(draw, victim):
+    """After a random little while, in the middle of whatever it does."""
+    threading.Event().wait(draw.random() * 0.5)
+    victim.kill()
+
+
+@pytest.mark.limit(240 + 30 * ROUNDS)
+def test_kill_9_under_load(two):
+    world, a, b = two
+    draw = random.Random(SEED)
+    print(f"CLAUDEFS_CRASH_SEED={SEED}")
+    loads = [Load(a, "load-a", f"{SEED}a"), Load(b, "load-b", f"{SEED}b")]
+    lib.converge(a, b)
+    for load in loads:
+        load.start()
+    for round_ in range(ROUNDS):
+        load = draw.choice(loads)
+        victim = draw.choice(("daemon", "daemon", "mount"))
+        print(f"round {round_}: {victim} of {load.mount.site.name}", flush=True)
+        for one in loads:
+            progress(one, 3)
+        if victim == "daemon":
+            crash(draw, load.mount.site)
+            load.mount.site.serve()
+            progress(load, 3)  # the mount's calls waited, and go on
+        else:
+            crash(draw, load.mount)
+            load.stop()
+            load.mount.start()
+            load.check(load.mount)
+            load.start()
+    for load in loads:
+        progress(load, 5)
+        load.stop()
+    lib.converge(a, b)
+    for load in loads:
+        for mount in (a, b):
+            assert load.check(mount) > 0
+    for site in (a.site, b.site):
+        site.fsck()
+    for mount in (a, b):
+        mount.stop()
+        mount.site.stop()
+        mount.site.fsck()
+
+
+@pytest.mark.limit(300)
+def test_kill_9_of_everything_at_once(two):
+    world, a, b = two
+    draw = random.Random(SEED)
+    print(f"CLAUDEFS_CRASH_SEED={SEED}")
+    load = Load(a, "load", f"{SEED}all")
+    lib.converge(a, b)
+    for _ in range(3):
+        load.start()
+        progress(load, 10)
+        crash(draw, a.site)
+        a.kill()
+        load.stop()
+        b.site.kill()
+        b.kill()
+        for mount in (a, b):
+            mount.site.serve()
+            mount.start()
+        load.check(a)
+    lib.converge(a, b)
+    load.check(b)
+    for site in (a.site, b.site):
+        site.fsck()
+
+
+@pytest.mark.limit(300)
+def test_restart_while_a_new_site_joins(world):
+    alpha = world.site("alpha")
+    a = alpha.mount()
+    for n in range(200):
+        a.write(f"d{n % 10}/f{n}", os.urandom(n * 100))
+    beta = world.site("beta", listens=False)
+    token = alpha.cli("peer", "invite").stdout.strip()
+    joining = threading.Thread(
+        target=lambda: beta.cli("peer", "accept", token, check=False, timeout=300))
+    joining.start()
+    crash(random.Random(SEED), beta)
+    joining.join()
+    beta.serve()
+    if "alpha" not in beta.peers():
+        # It died before it belonged: the token is spent or not, a new one must do.
+        world.pair(alpha, beta)
+    b = beta.mount()
+    lib.converge(a, b)
+    beta.fsck()
