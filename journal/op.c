@@ -97,6 +97,45 @@ struct oid birth_oid(const struct birth *b, const uint8_t fs_key[32], unsigned s
     return o;
 }
 
+struct dots_walk {
+    const struct op *op;
+    bool (*applied)(void *ctx, struct dot d);
+    void *ctx;
+    struct dot *ret_missing;
+};
+
+static bool walk_dot(const struct dots_walk *w, struct dot d)
+{
+    if (dot_is_none(d) || dot_equal(d, w->op->dot) || w->applied(w->ctx, d))
+        return true;
+    if (w->ret_missing != NULL)
+        *w->ret_missing = d;
+    return false;
+}
+
+static bool walk_dots(const struct dots_walk *w, const struct dot *dots, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!walk_dot(w, dots[i]))
+            return false;
+    return true;
+}
+
+bool op_dots_applied(const struct op *op,
+                     bool (*applied)(void *ctx, struct dot d),
+                     void *ctx,
+                     struct dot *ret_missing)
+{
+    struct dots_walk w = {.op = op, .applied = applied, .ctx = ctx, .ret_missing = ret_missing};
+    for (uint32_t i = 0; i < op->effect_count; i++) {
+        const struct effect *e = &op->effects[i];
+        if (!walk_dots(&w, e->dots, e->dot_count) || !walk_dots(&w, e->seen, e->seen_count) ||
+            !walk_dot(&w, e->stays) || !walk_dot(&w, e->loser))
+            return false;
+    }
+    return true;
+}
+
 void op_shards(const struct op *op, struct shard_set *ret)
 {
     memset(ret, 0, sizeof *ret);

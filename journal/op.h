@@ -143,6 +143,14 @@ int op_decode(struct slice s, struct op_arena *arena, struct op *ret) MUST_CHECK
 void op_copy(const struct op *op, struct op_arena *arena, struct op *ret);
 bool name_valid(struct slice name);
 
+/* True when `applied` says yes to every dot that any effect names, whatever its shard; its own dot
+ * counts as applied. *ret_missing (may be NULL): the first that is not. A site commits an operation
+ * of another site at its home only when the homes of all these dots have committed them: otherwise
+ * its stream to a third site would not be causal, and an operation could be left half applied there
+ * when the link breaks. */
+bool op_dots_applied(const struct op *op, bool (*applied)(void *ctx, struct dot d), void *ctx,
+                     struct dot *ret_missing);
+
 /* The shards that hold a part of any effect, home included, as a bitmap. */
 struct shard_set {
     uint64_t bits[SHARD_COUNT_MAX / 64];
