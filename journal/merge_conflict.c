@@ -125,7 +125,9 @@ void conflict_of_slot(struct merge *m, const struct slot *s)
     slot_resolve(m, s, &r);
     for (uint32_t i = 1; i < r.count; i++) {
         bool known = was_there(s, r.cands[0].oid) && was_there(s, r.cands[i].oid);
-        if (!r.twin[i] && !known)
+        /* One site never gives two objects one name: what looks so is a rename on its way. */
+        bool passing = r.cands[0].stamp.site == r.cands[i].stamp.site;
+        if (!r.twin[i] && !known && !passing)
             name_conflict(m, s, &r.cands[0], &r.cands[i]);
     }
 }

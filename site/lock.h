@@ -5,10 +5,11 @@
  * owner's own ranges never overlap and neighbours of one type are joined.
  *
  * Waiting is fair: a waiting request is served when nothing that is held conflicts with it and no
- * earlier waiter does. Requests that do not wait are judged by what is held alone, as F_GETLK tells
- * it. Fairness never makes a deadlock: where waiting behind an earlier waiter would close a cycle,
- * the later one goes first. A cycle of record locks that are really held is ERR_DEADLOCK for the
- * request that would close it; flock has no such check, as in Linux.
+ * earlier waiter does. An owner that holds or waits for something else does not stand behind
+ * others, only before what is held: otherwise fairness could close a cycle that the locks do not.
+ * Requests that do not wait are judged by what is held alone, as F_GETLK tells it. A cycle of
+ * record locks is ERR_DEADLOCK for the request that would close it; flock has no such check, as in
+ * Linux.
  *
  * Reclaim: the table lives in memory. A node that starts again calls lock_grace_begin(); sessions
  * assert what they held with `reclaim`; until lock_grace_end() nobody else gets anything.
@@ -21,9 +22,10 @@
 
 struct lock_table;
 struct lock_events {
-    /* A request that was queued holds its lock now. Runs at the end of the call that made it so,
-     * when the table is consistent: it may call the table again. In order of granting. */
-    void (*granted)(void *ctx, uint64_t session, uint64_t number);
+    /* A request that was queued holds its lock now (rc 0), or never will: ERR_NO_LOCKS,
+     * ERR_DEADLOCK (found when grace ended). Runs at the end of the call that made it so, when the
+     * table is consistent: it may call the table again. In order of granting. */
+    void (*granted)(void *ctx, uint64_t session, uint64_t number, int rc);
     void *ctx;
 };
 struct lock_request {

@@ -108,11 +108,8 @@ static void on_name(void *ctx, struct oid parent, struct slice name)
 static void on_object(void *ctx, struct oid oid, bool content)
 {
     struct node *n = ctx;
-    if (oid_is_root(oid)) {
+    if (oid_is_root(oid))
         node_members_touched(n);
-        if (n->members_changed != NULL)
-            n->members_changed(n->members_ctx);
-    }
     node_inval_object(n, oid, content);
 }
 
@@ -267,8 +264,8 @@ static int make_root(struct node *n)
     if (rc != 0 && rc != ERR_NOT_FOUND)
         return rc;
     rc = merge_reg(shard_merge(n->shards[0]), OID_ROOT, slice_of(&key, 1), &reg);
-    if (rc != ERR_NOT_FOUND || n->needs_snapshot)
-        return rc == ERR_NOT_FOUND ? 0 : rc;
+    if ((rc != ERR_NOT_FOUND && rc != ERR_NO_DATA) || n->needs_snapshot)
+        return rc == ERR_NOT_FOUND || rc == ERR_NO_DATA ? 0 : rc;
     struct op_builder b = {0};
     struct proposal none = {0};
     op_builder_init(&b);

@@ -60,8 +60,7 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
     json_t *shards = json_array(), *members = json_array();
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         json_array_append_new(shards, shard_json(n->shards[i]));
-    if (n->members_stale)
-        (void)node_members_load(n);
+    node_members_fresh(n);
     for (uint32_t i = 0; i < n->member_count; i++) {
         char mid[12];
         snprintf(mid, sizeof mid, "%08x", n->members[i].m.site);

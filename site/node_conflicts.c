@@ -167,7 +167,8 @@ struct resolving {
 static void mark_resolved(struct node *n, const uint8_t id[8])
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++)
-        (void)merge_conflict_resolved(shard_merge(n->shards[i]), id, true); /* in one of them */
+        if (merge_conflict_resolved(shard_merge(n->shards[i]), id, true) == 0)
+            return; /* it is in one of them */
 }
 
 static void resolved(struct call *c, int rc)

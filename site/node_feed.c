@@ -13,6 +13,7 @@
 static void feed_publish(struct loop_defer *d)
 {
     struct node *n = CONTAINER_OF(d, struct node, feed_defer);
+    node_members_fresh(n);
     struct feed_state f = {.shard_count = n->settings.shard_count, .safe_hlc = UINT64_MAX};
     for (unsigned i = 0; i < f.shard_count; i++) {
         struct shard_durable sd;
@@ -261,6 +262,7 @@ static void apply_run(struct loop_msg *msg)
         mem_free(a->runs[i].ops);
     }
     mem_free(a);
+    node_members_fresh(n);
     node_inval_flush(n, NULL);
     node_repairs_later(n);
     node_feed_moved(n);

@@ -134,6 +134,7 @@ void node_feed_deinit(struct node *n);
 int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
+void node_members_fresh(struct node *n); /* loads them again if they were touched */
 void node_retention(struct node *n);
 
 /* node_chunk.c */

@@ -85,18 +85,30 @@ int node_members_load(struct node *n)
     return merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_MEMBER, load_one, n);
 }
 
+/* Called while the engine applies: it must not be called back now. */
 void node_members_touched(struct node *n)
 {
     n->members_stale = true;
 }
 
+void node_members_fresh(struct node *n)
+{
+    if (!n->members_stale)
+        return;
+    int rc = node_members_load(n);
+    if (rc != 0)
+        node_fail(n, rc, "the list of members cannot be read");
+    else if (n->members_changed != NULL)
+        n->members_changed(n->members_ctx);
+}
+
 int node_members(struct node *n, bool (*fn)(void *ctx, const struct member *m), void *ctx)
 {
-    int rc = n->members_stale ? node_members_load(n) : 0;
-    for (uint32_t i = 0; i < n->member_count && rc == 0; i++)
+    node_members_fresh(n);
+    for (uint32_t i = 0; i < n->member_count; i++)
         if (!fn(ctx, &n->members[i].m))
             break;
-    return rc;
+    return 0;
 }
 
 struct member_set {
@@ -146,8 +158,7 @@ void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
 void node_site_name(struct node *n, site_id_t site, char *out)
 {
     static const char digits[] = "0123456789abcdef";
-    if (n->members_stale)
-        (void)node_members_load(n); /* unreadable state is noticed by whoever reads next */
+    /* From the cache alone: the engine asks in the middle of its work. */
     for (uint32_t i = 0; i < n->member_count; i++)
         if (n->members[i].m.site == site) {
             memcpy(out, n->members[i].m.name, sizeof n->members[i].m.name);
@@ -171,8 +182,7 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
 /* How far back the journals must reach: what the slowest member has not acknowledged. */
 void node_retention(struct node *n)
 {
-    if (n->members_stale && node_members_load(n) != 0)
-        return;
+    node_members_fresh(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         uint64_t keep = UINT64_MAX;
         for (uint32_t k = 0; k < n->member_count; k++) {

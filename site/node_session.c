@@ -282,8 +282,9 @@ void node_sessions_tick(struct node *n)
 
 void node_session_open(struct call *c, struct oid oid)
 {
-    if (c->req.session != 0)
-        (void)session_opened(c->n->sessions, c->req.session, oid); /* checked: the session exists */
+    if (c->req.session != 0 && session_opened(c->n->sessions, c->req.session, oid) != 0)
+        log_warn(LOG_SITE, "open_not_counted", "session=%016llx",
+                 (unsigned long long)c->req.session);
 }
 
 void node_session_close(struct call *c, struct oid oid)

@@ -61,7 +61,7 @@ static int value_get(struct call *c, struct slice name, struct slice *ret)
         return ret->len > 0 ? 0 : ERR_NO_DATA;
     }
     rc = merge_reg(merge_of(c->n, c->req.oid), c->req.oid, reg_key(c, name), &reg);
-    if (rc == ERR_NOT_FOUND || (rc == 0 && !reg.present))
+    if (rc == ERR_NOT_FOUND || rc == ERR_NO_DATA || (rc == 0 && !reg.present))
         return ERR_NO_DATA;
     if (rc == 0)
         *ret = call_keep(c, reg.value);

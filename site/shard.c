@@ -96,8 +96,9 @@ static struct cursor *cursor_of(struct shard *s, site_id_t peer)
 static void pending_settle(struct shard *s, struct pending *p)
 {
     for (uint32_t i = 0; i < p->seq_count; i++)
-        if (p->seqs[i].seq > vv_get(&s->durable_vv, p->seqs[i].site))
-            (void)vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq); /* full: not counted */
+        if (p->seqs[i].seq > vv_get(&s->durable_vv, p->seqs[i].site) &&
+            vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq) != 0)
+            log_warn(LOG_SITE, "too_many_sites", "shard=%u site=%08x", s->cfg.id, p->seqs[i].site);
     if (p->cursor != 0) {
         struct cursor *c = cursor_of(s, p->peer);
         if (c != NULL)

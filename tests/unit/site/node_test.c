@@ -1,0 +1,107 @@
+#include "node_test.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+void node_test_init(struct node_test *t, unsigned shards)
+{
+    struct err_detail d = {{0}};
+    struct site_settings s = {.name = "alpha", .shard_count = shards};
+    memset(t, 0, sizeof *t);
+    strcpy(t->dir, "/tmp/claudefs-node-XXXXXX"); /* lint-allow(banned): constant into a larger array */
+    assert_non_null(mkdtemp(t->dir));
+    assert_int_equal(site_create(t->dir, &s, NULL, &d), 0);
+    node_test_open(t);
+}
+
+void node_test_open(struct node_test *t)
+{
+    struct err_detail d = {{0}};
+    struct node_config nc = {.dir = t->dir, .clock = &clock_os};
+    int rc = node_open(&t->n, &nc, &d);
+    if (rc != 0)
+        print_error("%s\n", d.text);
+    assert_int_equal(rc, 0);
+    assert_int_equal(node_start(t->n, &d), 0);
+}
+
+void node_test_close(struct node_test *t)
+{
+    node_free(t->n);
+    t->n = NULL;
+}
+
+void node_test_deinit(struct node_test *t)
+{
+    char cmd[128];
+    if (t->n != NULL)
+        node_test_close(t);
+    buf_deinit(&t->data);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", t->dir);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void finished(struct call *c, int rc)
+{
+    struct node_test *t = c->user;
+    t->rc = rc;
+    t->done = true;
+    t->attr = c->reply.attr;
+    buf_clear(&t->data);
+    for (uint32_t i = 0; i < c->reply.entry_count; i++) {
+        buf_append(&t->data, c->reply.entries[i].name.ptr, c->reply.entries[i].name.len);
+        buf_append(&t->data, "", 1);
+    }
+    struct slice s = c->reply.has_content ? c->reply.content.bytes : c->reply.data;
+    buf_append(&t->data, s.ptr, s.len);
+    node_stop(t->n);
+}
+
+int node_test_call(struct node_test *t, enum rpc_type type, const struct fs_request *req)
+{
+    t->done = false;
+    node_issue(t->n, type, req, finished, t);
+    assert_int_equal(node_run(t->n), 0);
+    assert_true(t->done);
+    t->n->stopping = false; /* it only left its loop */
+    return t->rc;
+}
+
+int node_test_walk(struct node_test *t, const char *path, struct oid *ret)
+{
+    struct oid at = OID_ROOT;
+    while (*path == '/')
+        path++;
+    while (*path != '\0') {
+        size_t len = strcspn(path, "/");
+        struct fs_request q = {.oid = at, .name = slice_of(path, len)};
+        int rc = node_test_call(t, RPC_LOOKUP, &q);
+        if (rc != 0)
+            return rc;
+        at = t->attr.oid;
+        path += len;
+        while (*path == '/')
+            path++;
+    }
+    *ret = at;
+    return 0;
+}
+
+int node_test_parent(struct node_test *t, const char *path, struct oid *ret, struct slice *ret_name)
+{
+    const char *last = strrchr(path, '/');
+    char dir[512];
+    assert_non_null(last);
+    memcpy(dir, path, (size_t)(last - path));
+    dir[last - path] = '\0';
+    *ret_name = slice_str(last + 1);
+    int rc = node_test_walk(t, dir, ret);
+    return rc == 0 && !oid_is_dir(*ret) ? ERR_NOT_DIR : rc;
+}
