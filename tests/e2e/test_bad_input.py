@@ -1,0 +1,525 @@
+"""What is broken, forged, full or forbidden gives a clear error each; no daemon dies of it, nothing
+is lost (P9)."""
+
+import errno
+import glob
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+import lib
+from lib import eventually, run
+
+
+def fill(mount, count=200):
+    for n in range(count):
+        mount.write(f"d{n % 7}/f{n}", bytes([n % 256]) * (n * 40), sync=n % 20 == 0)
+    os.sync()
+
+
+def filled(mount, count=200):
+    for n in range(count):
+        assert mount.read(f"d{n % 7}/f{n}") == bytes([n % 256]) * (n * 40), n
+
+
+def ends_with_error(site, *words):
+    """The daemon does not start, and its last line names all of `words`."""
+    site.serve(wait=False)
+    code = site.world.join(site.process)
+    site.process = None
+    said = site.log()[-4000:]
+    assert code not in (0, 1, 2) and code > 0, f"exit status {code}: {said}"
+    last = [x for x in said.splitlines() if x.startswith("claudefs: ")]
+    assert last, said
+    for word in words:
+        assert word in last[-1], f"{word!r} is not in: {last[-1]}"
+    return code
+
+
+# ---- damaged files ----
+def journal(site):
+    """The journal segment with the most in it, and where its bytes end."""
+    found = []
+    for path in glob.glob(os.path.join(site.dir, "shard-*/journal/*.seg")):
+        with open(path, "rb") as f:
+            found.append((len(f.read().rstrip(b"\0")), path))
+    assert found
+    return max(found)
+
+
+def flip(path, offset, count=8):
+    """Damages bytes; returns how to mend them."""
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        old = f.read(count)
+        f.seek(offset)
+        f.write(bytes(x ^ 0xff for x in old))
+
+    def mend():
+        with open(path, "r+b") as f:
+            f.seek(offset)
+            f.write(old)
+    return mend
+
+
+@pytest.mark.limit(300)
+@pytest.mark.parametrize("part", ["head", "middle"])
+def test_damaged_journal_is_refused_and_nothing_lost(world, part):
+    site = world.site("alpha", shards=1)
+    a = site.mount()
+    fill(a)
+    a.stop()
+    site.kill()
+    used, path = journal(site)
+    mend = flip(path, used // 2 if part == "middle" else 4, 8)
+    code = ends_with_error(site, os.path.basename(path))
+    assert code == 6
+    done = site.cli("fsck", check=False)
+    assert done.returncode != 0 and os.path.basename(path) in done.stderr + done.stdout
+    mend()
+    site.serve()
+    a.start()
+    filled(a)
+    site.fsck()
+
+
+@pytest.mark.limit(300)
+def test_torn_tail_of_a_journal_is_cut(world):
+    """What a power cut leaves: the last record is half there. It was never acknowledged as synced."""
+    site = world.site("alpha", shards=1)
+    a = site.mount()
+    fill(a)
+    site.cli("status")
+    a.stop()
+    site.kill()
+    used, path = journal(site)
+    flip(path, used - 3, 2)
+    site.serve(wait=False)
+    eventually(lambda: site.process.poll() is not None or
+               site.cli("status", check=False).returncode == 0, 30, "up, or ended with an error")
+    if site.alive():
+        a.start()
+        site.fsck()
+    else:
+        # The last record was known to be durable: then this is damage, and is named.
+        assert os.path.basename(path) in site.log()[-4000:]
+        site.process = None
+
+
+def chunk_files(site):
+    return [p for p in glob.glob(os.path.join(site.dir, "chunks/segments/*"))
+            if os.path.getsize(p) > 0]
+
+
+def damage_all_chunks(site, every=20000):
+    for path in chunk_files(site):
+        with open(path, "rb") as f:
+            end = len(f.read().rstrip(b"\0"))
+        for offset in range(every // 2, end, every):
+            flip(path, offset, 4)
+
+
+@pytest.mark.limit(300)
+def test_damaged_chunk_is_an_error_not_wrong_data(world):
+    site = world.site("alpha")
+    a = site.mount()
+    data = os.urandom(400_000)
+    a.write("large", data, sync=True)
+    a.write("small", "inline", sync=True)
+    a.stop()
+    site.stop()
+    damage_all_chunks(site)
+    site.serve()
+    a.start()
+    with pytest.raises(OSError) as e:
+        a.read("large")
+    assert e.value.errno == errno.EIO
+    assert a.text("small") == "inline"
+    a.write("large", "replaced")
+    assert a.text("large") == "replaced"
+    assert site.alive()
+
+
+@pytest.mark.limit(300)
+def test_damaged_chunk_is_fetched_from_the_peer(two):
+    world, a, b = two
+    data = os.urandom(400_000)
+    a.write("large", data, sync=True)
+    lib.converge(a, b)
+    assert b.read("large") == data
+    a.stop()
+    a.site.stop()
+    damage_all_chunks(a.site)
+    a.site.serve()
+    a.start()
+    assert eventually(lambda: a.read("large"), 60, "large, from beta") == data
+
+
+@pytest.mark.nofuse
+@pytest.mark.parametrize("name, content", [
+    ("site.conf", b"\0\xff\xfe rubbish"), ("site.conf", b""), ("site.conf", b"[site]\nname = a/b\n"),
+    ("site.key", b"short"), ("site.key", b"")])
+def test_damaged_small_file_is_named(world, name, content):
+    site = world.site("alpha", serve=False)
+    path = os.path.join(site.dir, name)
+    with open(path, "rb") as f:
+        good = f.read()
+    with open(path, "wb") as f:
+        f.write(content)
+    ends_with_error(site, name)
+    with open(path, "wb") as f:
+        f.write(good)
+    site.serve()
+
+
+# ---- garbage on the ports ----
+def garbage(draw):
+    kind = draw.randrange(5)
+    if kind == 0:
+        return draw.randbytes(draw.randrange(1, 5000))
+    if kind == 1:  # a frame header with a length out of bounds
+        return b"CFR1" + draw.randbytes(12) + b"\xff" * 16
+    if kind == 2:
+        return b"CFR1" + bytes(28)
+    if kind == 3:
+        return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + draw.randbytes(300)
+    return b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.limit(300)
+def test_garbage_on_every_port(world):
+    site = world.site("alpha")
+    a = site.mount()
+    a.write("f", "before")
+    draw = random.Random(1)
+    unix = os.path.join(site.dir, "sock")
+    held = []
+    for n in range(120):
+        s = socket.socket(*((socket.AF_UNIX,) if n % 2 else ()))
+        s.settimeout(10)
+        s.connect(unix if n % 2 else site.wan)
+        try:
+            s.sendall(garbage(draw))
+            if n % 3 == 0:
+                s.shutdown(socket.SHUT_WR)
+                s.recv(1000)
+        except OSError:
+            pass
+        if n % 4 == 0:
+            held.append(s)  # and says nothing more
+        else:
+            s.close()
+    assert a.text("f") == "before"
+    a.write("g", "after")
+    assert site.status()["name"] == "alpha"
+    for s in held:
+        s.close()
+    assert site.alive()
+
+
+@pytest.mark.nofuse
+def test_truncated_frames_of_a_real_client(world):
+    """What a mount or command says, cut off after every number of bytes and with a bit flipped."""
+    site = world.site("alpha")
+    unix, middle = os.path.join(site.dir, "sock"), os.path.join(world.dir, "middle")
+    recorded = record_client(site, unix, middle)
+    assert recorded
+    draw = random.Random(2)
+    for n in range(150):
+        data = bytearray(recorded[:draw.randrange(1, len(recorded) + 1)])
+        if n % 2:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(unix)
+            try:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                while s.recv(10000):
+                    pass
+            except OSError:
+                pass
+    assert site.alive() and site.status()["name"] == "alpha"
+
+
+def record_client(site, unix, middle):
+    """The bytes that `claudefs status` sends, caught between it and the daemon."""
+    heard = bytearray()
+    real = unix + ".real"
+    server = socket.socket(socket.AF_UNIX)
+    os.rename(unix, real)
+    try:
+        server.bind(unix)
+        server.listen()
+
+        def pump(source, to, keep):
+            try:
+                while data := source.recv(65536):
+                    if keep:
+                        heard.extend(data)
+                    to.sendall(data)
+                to.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+        def serve():
+            client, _ = server.accept()
+            with client, socket.socket(socket.AF_UNIX) as daemon:
+                daemon.connect(real)
+                back = threading.Thread(target=pump, args=(daemon, client, False))
+                back.start()
+                pump(client, daemon, True)
+                back.join()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        site.cli("peer", "list")
+        thread.join(30)
+    finally:
+        server.close()
+        if os.path.exists(unix):
+            os.unlink(unix)
+        os.rename(real, unix)
+    return bytes(heard)
+
+
+# ---- who may what ----
+def certificate(folder):
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    run("openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj",
+        "/CN=stranger", "-keyout", key, "-out", cert)
+    return cert, key
+
+
+@pytest.mark.nofuse
+def test_stranger_without_a_certificate_gets_nothing(world):
+    site = world.site("alpha")
+    for own in (None, certificate(world.dir)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        if own:
+            context.load_cert_chain(*own)
+        answer = b""
+        try:
+            with socket.create_connection(site.wan, 10) as raw, \
+                    context.wrap_socket(raw, server_hostname="alpha") as s:
+                s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+                s.settimeout(10)
+                while data := s.recv(10000):
+                    answer += data
+        except (OSError, ssl.SSLError):
+            pass
+        assert b"alpha" not in answer
+    assert site.alive() and site.status()["name"] == "alpha"
+
+
+@pytest.mark.limit(200)
+def test_false_server_is_not_believed(two):
+    """Somebody else answers at alpha's address: beta notices, sends nothing, and says so."""
+    world, a, b = two
+    lib.converge(a, b)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(world.dir))
+    context.set_alpn_protocols(["h2"])
+    got, tries = [], []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                raw, _ = server.accept()
+            except OSError:
+                return
+            tries.append(1)
+            try:
+                with context.wrap_socket(raw, server_side=True) as s:
+                    s.settimeout(5)
+                    got.append(s.recv(10000))
+            except (OSError, ssl.SSLError):
+                pass
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    link, real = world.links[0], world.links[0].target
+    before = len(b.site.log())
+    link.target = server.getsockname()
+    link.reset()
+    b.write("secret", "for alpha only")
+    eventually(lambda: len(tries) >= 2, 60, "beta dials")
+    eventually(lambda: "ertificate" in b.site.log()[before:] or "AUTH" in b.site.log()[before:] or
+               "prove" in b.site.log()[before:], 30, "beta says that it is not alpha")
+    assert not any(got), got
+    link.target = real
+    link.reset()
+    server.close()
+    lib.converge(a, b)
+    assert a.text("secret") == "for alpha only"
+
+
+@pytest.mark.nofuse
+def test_tokens(world):
+    alpha, beta = world.site("alpha"), world.site("beta", listens=False)
+    gamma = world.site("gamma", listens=False)
+
+    def refused(site, token, *codes):
+        done = site.cli("peer", "accept", token, check=False)
+        assert done.returncode in (codes or (4, 5)), done
+        assert done.stderr.startswith("claudefs: peer accept: ") and len(done.stderr) > 30, done
+        return done.stderr
+
+    refused(beta, "no-token-at-all")
+    refused(beta, "")
+    refused(beta, "cfs1." + "A" * 120)
+    short = alpha.cli("peer", "invite", "--expires", "1").stdout.strip()
+    eventually(lambda: "expired" in refused(beta, short), 30, "the token expires")
+    token = alpha.cli("peer", "invite").stdout.strip()
+    changed = token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
+    refused(beta, changed)
+    refused(beta, token[:-3])
+    refused(alpha, token)  # its own
+    beta.cli("peer", "accept", token, timeout=300)
+    assert set(beta.peers()) == {"alpha"}
+    assert "used" in refused(gamma, token)
+    assert gamma.peers() == {}
+    # A site that has a tree of its own cannot take another's over.
+    world.pair(alpha, gamma)
+    other = world.site("other", listens=False)
+    om = other.mount() if not os.environ.get("CLAUDEFS_NO_FUSE") else None
+    if om:
+        om.write("mine", "x")
+        refused(other, alpha.cli("peer", "invite").stdout.strip())
+        assert om.text("mine") == "x"
+
+
+@pytest.mark.nofuse
+def test_token_from_standard_input(world):
+    alpha, beta = world.site("alpha"), world.site("beta", listens=False)
+    token = alpha.cli("peer", "invite").stdout
+    beta.cli("peer", "accept", "-", input=token, timeout=300)
+    assert set(beta.peers()) == {"alpha"}
+
+
+@pytest.mark.nofuse
+def test_wrong_site_key_is_refused(world):
+    site = world.site("alpha")
+    copy = os.path.join(world.dir, "copy")
+    os.mkdir(copy)
+    os.symlink(os.path.join(site.dir, "sock"), os.path.join(copy, "sock"))
+    with open(os.path.join(copy, "site.key"), "wb") as f:
+        f.write(bytes(32))
+    done = lib.claudefs("status", "--dir", copy, check=False)
+    assert done.returncode == 4, done
+    with open(os.path.join(copy, "site.key"), "wb") as f:
+        f.write(bytes(31))
+    done = lib.claudefs("status", "--dir", copy, check=False)
+    assert done.returncode == 6 and "site.key" in done.stderr
+    assert site.status()["name"] == "alpha"
+
+
+@pytest.mark.nofuse
+def test_unreadable_directory(world):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody who may not")
+    site = world.site("alpha", serve=False)
+    for command in (["serve"], ["fsck"], ["status"]):
+        done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", lib.PROGRAM,
+                   *command, "--dir", site.dir, check=False)
+        assert done.returncode in (4, 5, 6), done
+        assert done.stderr.startswith("claudefs: ") and site.dir in done.stderr, done
+        assert "denied" in done.stderr or "permi" in done.stderr, done
+    done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", lib.PROGRAM, "site",
+               "create", "x", "--dir", os.path.join(site.dir, "x"), check=False)
+    assert done.returncode in (4, 5, 6) and site.dir in done.stderr, done
+
+
+@pytest.mark.nofuse
+def test_directory_of_nothing(world):
+    empty = os.path.join(world.dir, "empty")
+    os.mkdir(empty)
+    for where in (empty, os.path.join(world.dir, "missing")):
+        for command in (["serve"], ["status"], ["fsck"]):
+            done = lib.claudefs(*command, "--dir", where, check=False)
+            assert done.returncode == 6, done
+            assert where in done.stderr and "site create" in done.stderr, done
+
+
+@pytest.mark.nofuse
+def test_second_daemon_on_one_directory(world):
+    site = world.site("alpha")
+    done = lib.claudefs("serve", "--dir", site.dir, check=False)
+    assert done.returncode not in (0, 1, 2), done
+    assert site.dir in done.stderr, done
+    assert site.status()["name"] == "alpha"
+    done = lib.claudefs("site", "create", "alpha", "--dir", site.dir, check=False)
+    assert done.returncode == 5 and site.dir in done.stderr, done
+
+
+@pytest.mark.nofuse
+def test_port_that_is_taken(world):
+    with socket.create_server((world.host, 0)) as taken:
+        where = "%s:%d" % taken.getsockname()
+        path = os.path.join(world.dir, "x")
+        lib.claudefs("site", "create", "x", "--dir", path, "--wan", where)
+        done = lib.claudefs("serve", "--dir", path, check=False)
+        assert done.returncode not in (0, 1, 2), done
+        assert where in done.stderr, done
+
+
+# ---- full disk ----
+@pytest.fixture
+def small_disk(world):
+    """An ext4 file system of 400 MB, on which the site's directory lies."""
+    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
+        pytest.skip("needs root and mkfs.ext4")
+    image, point = os.path.join(world.dir, "disk"), os.path.join(world.dir, "alpha")
+    with open(image, "wb") as f:
+        f.truncate(400 << 20)
+    run("mkfs.ext4", "-q", "-m", "0", image)
+    os.mkdir(point)
+    done = subprocess.run(["mount", "-o", "loop", image, point], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no loop mounts here: {done.stderr.decode().strip()}")
+    shutil.rmtree(os.path.join(point, "lost+found"))
+    yield point
+    # After the daemon is gone: the world ends it later than this.
+    for site in world.sites:
+        if site.alive():
+            site.kill()
+    subprocess.run(["umount", "-l", point], check=False)
+
+
+@pytest.mark.limit(300)
+def test_full_disk(world, small_disk):
+    site = world.site("alpha", shards=1)
+    a = site.mount()
+    a.write("kept", "kept" * 10000, sync=True)
+    os.mkdir(a / "fill")
+    block = os.urandom(1 << 20)
+    full = None
+    for n in range(2000):
+        try:
+            with open(a / f"fill/{n}", "wb") as f:
+                f.write(block)
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            full = e
+            break
+    assert full is not None and full.errno == errno.ENOSPC, full
+    assert site.alive(), "a full disk is no reason to go"
+    assert a.text("kept") == "kept" * 10000
+    synced = a.read("fill/0")
+    assert synced == block
+    assert site.status()["name"] == "alpha"
+    a.stop()
+    site.restart()
+    a.start()
+    assert a.text("kept") == "kept" * 10000 and a.read("fill/0") == block
+    # Room outside lets it go on.
+    site.fsck()
