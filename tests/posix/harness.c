@@ -36,7 +36,7 @@ static bool count(bool good, struct where at, const char *what, const char *fmt,
     va_start(ap, fmt);
     vsnprintf(came, sizeof(came), fmt, ap);
     va_end(ap);
-    printf("%s %s %s:%d: %s%s%s: %s\n", good ? "ok  " : "FAIL", group_name, base_name(at.file),
+    printf("%s %s %s:%d: %s%s%.200s: %s\n", good ? "ok  " : "FAIL", group_name, base_name(at.file),
            at.line, current_note, current_note[0] == 0 ? "" : ": ", what, came);
     return good;
 }
