@@ -145,6 +145,9 @@ int merge_regs(struct merge *m, struct oid oid, uint8_t key_class,
 int merge_position(struct merge *m, struct oid dir, struct oid *ret_parent, struct buf *ret_name)
     MUST_CHECK;
 
+/* The directory of this shard with the lowest oid in [first, last]; ERR_NOT_FOUND. */
+int merge_find_dir(struct merge *m, struct oid first, struct oid last, struct oid *ret) MUST_CHECK;
+
 /* ---- building operations ---- */
 struct op_builder {
     struct op_arena arena;
@@ -186,6 +189,8 @@ uint32_t build_settle_all(struct merge *m, struct op_builder *b, struct oid pare
  * births of dir and of `parent`, each up to the root. */
 void build_move(struct merge *m, struct op_builder *b, struct oid dir, struct oid parent,
                 struct slice name, const struct birth *lineage, uint32_t lineage_count);
+/* The same for a move effect made by hand: fills e->dots. */
+void build_saw(struct merge *m, struct op_builder *b, struct effect *e);
 /* A set of REG_MTIME. A directory's mtime follows enter, leave and birth by itself; whoever moves or
  * buries a directory adds this for the parents, which those effects do not touch. */
 void build_touch(struct op_builder *b, struct oid oid, int64_t mtime_ns);

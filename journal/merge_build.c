@@ -84,6 +84,15 @@ void build_touch(struct op_builder *b, struct oid oid, int64_t mtime_ns)
         (struct reg){.key = slice_of(bytes + 8, 1), .present = true, .value = slice_of(bytes, 8)};
 }
 
+void build_saw(struct merge *m, struct op_builder *b, struct effect *e)
+{
+    ASSERT(m->shard == 0 && e->kind == EFFECT_MOVE);
+    struct dot *saw = op_alloc(&b->arena, sizeof *saw);
+    work_begin(m);
+    e->dots = saw;
+    e->dot_count = fold_seen_move(m, e->oid, saw) ? 1 : 0;
+}
+
 void build_move(struct merge *m,
                 struct op_builder *b,
                 struct oid dir,
@@ -94,7 +103,6 @@ void build_move(struct merge *m,
 {
     ASSERT(m->shard == 0);
     struct birth *births = op_alloc(&b->arena, lineage_count * sizeof *births);
-    struct dot *saw = op_alloc(&b->arena, sizeof *saw);
     for (uint32_t i = 0; i < lineage_count; i++) {
         births[i] = lineage[i];
         births[i].name = op_dup(&b->arena, lineage[i].name);
@@ -105,8 +113,7 @@ void build_move(struct merge *m,
     e->name = copy;
     e->lineage = births;
     e->lineage_count = lineage_count;
-    e->dots = saw;
-    e->dot_count = fold_seen_move(m, dir, saw) ? 1 : 0;
+    build_saw(m, b, e);
 }
 
 /* ---- settling (rule 6) ---- */

@@ -147,6 +147,11 @@ bool merge_ref_stays(
 
 /* ---- registers ---- */
 
+static bool is_own_class(uint8_t key_class)
+{
+    return key_class == REG_PERM || key_class == REG_ATIME || key_class == REG_MTIME;
+}
+
 struct own_regs { /* the registers that live in the object's record */
     struct reg at[3];
     uint8_t bytes[2][8];
@@ -190,14 +195,18 @@ static void own_regs(struct merge *m, struct oid oid, struct own_regs *ret)
     add_time(ret, keys + 2, 1, mtime);
 }
 
-/* Calls fn for every extended attribute, also removed ones. */
-static int
-each_xattr(struct merge *m, struct oid oid, bool (*fn)(void *ctx, const struct reg *r), void *ctx)
+/* Calls fn for every register with a name, of one class or (0) of all, also removed ones. */
+static int each_named(struct merge *m,
+                      struct oid oid,
+                      uint8_t key_class,
+                      bool (*fn)(void *ctx, const struct reg *r),
+                      void *ctx)
 {
     struct state_scan it;
     bool more = true;
     int rc = 0;
-    state_scan_begin(m->state, &it, key_oid(m, KEY_XATTR, oid), slice_of(NULL, 0));
+    struct slice name = slice_of(&key_class, key_class == 0 ? 0 : 1);
+    state_scan_begin(m->state, &it, key_name(m, KEY_XATTR, oid, name), slice_of(NULL, 0));
     while (more && rc == 0 && state_scan_next(&it)) {
         struct lww value;
         rc = lww_decode(it.value, &value);
@@ -233,9 +242,9 @@ int merge_regs(struct merge *m,
     ASSERT(oid_shard(oid) == m->shard);
     work_begin(m);
     int rc = 0;
-    if (key_class == REG_XATTR) {
+    if (!is_own_class(key_class)) {
         struct present_only p = {.fn = fn, .ctx = ctx};
-        rc = each_xattr(m, oid, if_present, &p);
+        rc = each_named(m, oid, key_class, if_present, &p);
     } else {
         struct own_regs regs;
         own_regs(m, oid, &regs);
@@ -251,7 +260,7 @@ int merge_reg(struct merge *m, struct oid oid, struct slice key, struct reg *ret
     ASSERT(oid_shard(oid) == m->shard && key.len > 0);
     work_begin(m);
     struct reg r = {.key = key};
-    if (key.ptr[0] == REG_XATTR) {
+    if (!is_own_class(key.ptr[0])) {
         const struct xattr_rec *x = work_xattr(m, oid, key);
         r.stamp = x->reg.stamp;
         r.present = x->reg.present;
@@ -295,7 +304,7 @@ const struct reg *regs_all(struct merge *m, struct op_arena *a, struct oid oid, 
     own_regs(m, oid, &own);
     for (uint32_t i = 0; i < own.count; i++)
         (void)collect_reg(&c, &own.at[i]);
-    int rc = each_xattr(m, oid, collect_reg, &c);
+    int rc = each_named(m, oid, 0, collect_reg, &c);
     if (rc != 0 && m->rc == 0)
         m->rc = rc;
     *ret_count = c.count;

@@ -57,6 +57,7 @@ bool content_equal(const struct content *a, const struct content *b);
 #define REG_ATIME 'a'  /* value: int64 ns, LE */
 #define REG_MTIME 'm'  /* value: int64 ns, LE; explicit utimens and directories' changes */
 #define REG_XATTR 'x'  /* followed by the attribute's name; value: its bytes */
+/* Classes 'A' to 'Z' are the engine's owner's; followed by a name of its choice. */
 struct reg {
     struct slice key;
     struct stamp stamp;
