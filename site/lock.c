@@ -192,14 +192,17 @@ struct lock_table *lock_table_new(const struct lock_events *events)
 
 void lock_table_free(struct lock_table *t)
 {
+    struct lock_waiter *w, *next_waiter;
     struct lock_file *f, *next_file;
     struct lock_owner *o, *next_owner;
     if (t == NULL)
         return;
+    HASH_ITER(hh, t->waiters, w, next_waiter)
+    {
+        lock_waiter_drop(t, w);
+    }
     HASH_ITER(hh, t->files, f, next_file)
     {
-        while (f->waiters != NULL)
-            lock_waiter_drop(t, f->waiters);
         HASH_DEL(t->files, f);
         mem_free(f->held);
         mem_free(f);
@@ -209,7 +212,7 @@ void lock_table_free(struct lock_table *t)
         HASH_DEL(t->owners, o);
         mem_free(o);
     }
-    ASSERT(t->waiters == NULL && t->waiter_count == 0);
+    ASSERT(t->waiter_count == 0);
     mem_free(t->scratch);
     mem_free(t->grants);
     mem_free(t);
