@@ -1,0 +1,50 @@
+/* Lag of one direction of one link, measured (section 7 of the design).
+ *
+ * Seconds behind are the distance between the source's newest safe commit and the newest one that
+ * is applied here, both in the source's own clock, plus the time since that was last heard. So an
+ * idle link shows 0, because the source's safe point moves with its clock, and a broken one grows
+ * second by second (W7). A core. */
+#ifndef WAN_LAG_H
+#define WAN_LAG_H
+
+#include "base/util.h"
+
+/* A healthy link is heard of twice a second; up to this silence counts as none. */
+#define LAG_FRESH_NS (1500 * NS_PER_MS)
+
+struct lag {
+    uint64_t head_hlc;                   /* the source's safe point, as last heard */
+    uint64_t applied_hlc;                /* everything up to here is applied */
+    uint64_t heard_ns;                   /* mono: when head_hlc was heard */
+    uint64_t began_ns;                   /* mono: when measuring began */
+    uint64_t start_ns;                   /* lag when measuring began, known from before */
+    bool up;                             /* the link, as far as is known */
+    uint64_t ops_total, bytes_total;     /* sent and to send in this stream, as last heard */
+    uint64_t ops_applied, bytes_applied; /* of this stream */
+};
+/* before_ns: lag that is known from an earlier run, else 0. */
+void lag_init(struct lag *l, uint64_t now_ns, uint64_t before_ns);
+void lag_up(struct lag *l); /* a stream begins: its counts start at 0 */
+void lag_down(struct lag *l);
+void lag_hear(struct lag *l, uint64_t now_ns, uint64_t head_hlc);
+void lag_hear_totals(struct lag *l, uint64_t ops, uint64_t bytes);
+void lag_apply(struct lag *l, uint64_t hlc, uint64_t ops, uint64_t bytes);
+uint64_t lag_ns(const struct lag *l, uint64_t now_ns);
+uint64_t lag_ops(const struct lag *l);
+uint64_t lag_bytes(const struct lag *l);
+
+/* Clock difference and round trip from pairs of time stamps, as in NTP: of the last eight pairs
+ * the one with the shortest round trip counts, because it has the smallest error. */
+#define SKEW_SAMPLES 8u
+struct skew {
+    uint32_t count, at;
+    struct {
+        int64_t ahead_ns; /* the peer's clock minus mine */
+        uint64_t rtt_ns;
+    } samples[SKEW_SAMPLES];
+};
+/* I sent at t1, the peer got it at t2 and answered at t3, I got that at t4. Nonsense is ignored. */
+void skew_add(struct skew *s, uint64_t t1, uint64_t t2, uint64_t t3, uint64_t t4);
+bool skew_get(const struct skew *s, int64_t *ret_ahead_ns, uint64_t *ret_rtt_ns);
+
+#endif

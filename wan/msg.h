@@ -1,0 +1,88 @@
+/* The small messages of a stream between sites: msgpack arrays inside frames (wan/frame.h).
+ * Decoders check every bound; trailing elements of a newer peer are skipped. A core. */
+#ifndef WAN_MSG_H
+#define WAN_MSG_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/id.h"
+
+#define WAN_VERSION 1u
+#define FS_ID_BYTES 16u
+
+/* What tells file systems apart without showing the key: a keyed hash. */
+void fs_id_make(const uint8_t fs_key[32], uint8_t ret[FS_ID_BYTES]);
+
+/* Receiver, first frame: [version, fs_id, site, shard_count, [next by shard], [vector by shard],
+ * wall_ns, hlc]; a vector is [site, seq, site, seq, ...]. */
+struct msg_hello {
+    uint32_t version;
+    uint8_t fs_id[FS_ID_BYTES];
+    site_id_t site;
+    unsigned shard_count;
+    uint64_t next[SHARD_COUNT_MAX]; /* first index wanted; 0: never had any */
+    struct vv vvs[SHARD_COUNT_MAX]; /* durable at the receiver */
+    uint64_t wall_ns, hlc;
+};
+void msg_hello_encode(const struct msg_hello *h, struct buf *out);
+int msg_hello_decode(struct slice s, struct msg_hello *ret) MUST_CHECK;
+
+/* Sender, first frame: [version, site, [highest seq of yours that I have, by shard], wall_ns, hlc]
+ */
+struct msg_welcome {
+    uint32_t version;
+    site_id_t site;
+    unsigned shard_count;
+    uint64_t yours[SHARD_COUNT_MAX];
+    uint64_t wall_ns, hlc;
+};
+void msg_welcome_encode(const struct msg_welcome *w, struct buf *out);
+int msg_welcome_decode(struct slice s, struct msg_welcome *ret) MUST_CHECK;
+
+/* Sender, twice a second. Times are the sender's, but for echo_ns. */
+struct msg_heartbeat {
+    uint64_t sent_hlc, head_hlc;   /* see struct gateway_progress */
+    uint64_t ops_sent, bytes_sent; /* since the stream began, all before this frame */
+    uint64_t ops_to_go, bytes_to_go;
+    uint64_t wall_ns;    /* when this was written */
+    uint64_t echo_ns;    /* wall_ns of the last ack seen, or 0 */
+    uint64_t echo_at_ns; /* the sender's wall clock when that ack came */
+    uint64_t hlc;
+};
+void msg_heartbeat_encode(const struct msg_heartbeat *h, struct buf *out);
+int msg_heartbeat_decode(struct slice s, struct msg_heartbeat *ret) MUST_CHECK;
+
+/* Receiver, twice a second and when something became durable: what changed since the last. */
+struct msg_ack {
+    uint64_t wall_ns, hlc;
+    uint64_t applied_hlc; /* everything the sender committed up to here is visible */
+    uint32_t next_count;
+    struct msg_ack_next {
+        shard_id_t shard;
+        uint64_t next;
+    } next[SHARD_COUNT_MAX];
+    uint32_t seq_count;
+    struct dot *seqs; /* shard, site, highest seq durable; owned */
+};
+void msg_ack_encode(const struct msg_ack *a, struct buf *out);
+/* ret->seqs is allocated: msg_ack_deinit, also of a zeroed one. Untouched on failure. */
+int msg_ack_decode(struct slice s, unsigned shard_count, struct msg_ack *ret) MUST_CHECK;
+void msg_ack_deinit(struct msg_ack *a);
+
+/* Receiver: tell me the vector that covers everything committed at yours until you read this. */
+void msg_probe_encode(uint64_t id, struct buf *out);
+int msg_probe_decode(struct slice s, uint64_t *ret_id) MUST_CHECK;
+void msg_probe_reply_encode(uint64_t id,
+                            const struct vv *vvs,
+                            unsigned shard_count,
+                            struct buf *out);
+/* vvs: room for shard_count. */
+int msg_probe_reply_decode(struct slice s, unsigned shard_count, uint64_t *ret_id, struct vv *vvs)
+    MUST_CHECK;
+
+/* Either: a code of base/err.h and a sentence. */
+void msg_error_encode(int rc, const char *text, struct buf *out);
+/* Always gives a negative code and a printable sentence, whatever came. */
+int msg_error_decode(struct slice s, struct err_detail *d);
+
+#endif

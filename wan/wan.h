@@ -1,0 +1,33 @@
+/* Between sites: one thread that pairs, connects, ships the journal, fetches chunks and measures
+ * lag. The node (site/node.h) is its only partner inside the site.
+ *
+ * Order of life: node_open, wan_start, node_run, then wan_stop, wan_free, node_free.
+ *
+ * Verbs it adds to the node's administration (JSON in, JSON out; all but wait answer at once or
+ * when what they started is durable): peer.invite {ttl_s?, address?}     -> {token, expires_s}
+ *   peer.accept {token}                -> {peer, site_id}: when the snapshot is loaded
+ *   peer.list   {}                     -> {peers: [...]}, as in wan.status
+ *   peer.pause, peer.resume, peer.remove {name} -> {peer, state}
+ *   wan.status  {}                     -> see wan/README.md
+ *   wait        {timeout_s?}           -> {in_step, peers: [{peer, state}]}; ERR_TIMEOUT and what
+ * is missing
+ */
+#ifndef WAN_WAN_H
+#define WAN_WAN_H
+
+#include "site/node.h"
+
+struct wan;
+
+/* Reads or makes the site's certificate, listens (settings.wan; port 0 takes a free one), starts
+ * the thread and registers with the node. On the node's loop thread, or before node_run. Errors:
+ * ERR_CORRUPT, ERR_CONFIG, ERR_IO, ... with the sentence in d. The node must outlive it. */
+int wan_start(struct wan **ret, struct node *n, struct err_detail *d) MUST_CHECK;
+/* Ends connections and the thread. Any thread but the node's loop while that runs; idempotent. */
+void wan_stop(struct wan *w);
+/* After wan_stop, when the node's loop runs no more. Accepts NULL. */
+void wan_free(struct wan *w);
+/* Where it listens, 0 when it does not. Any thread. */
+uint16_t wan_listen_port(const struct wan *w);
+
+#endif

@@ -1,0 +1,324 @@
+/* Insides of the WAN thread, shared by wan_*.c.
+ *
+ * Two threads meet here. Everything below belongs to the WAN thread unless said otherwise. The
+ * node's loop reaches it by wan_push (messages); it reaches the loop by wan_call_start (there and
+ * back). Nothing waits for the other side. */
+#ifndef WAN_WAN_INT_H
+#define WAN_WAN_INT_H
+
+#include <jansson.h>
+
+#include "base/metrics.h"
+#include "base/mpsc.h"
+#include "wan/backoff.h"
+#include "wan/frame.h"
+#include "wan/gateway.h"
+#include "wan/invite.h"
+#include "wan/receiver.h"
+#include "wan/wan.h"
+#include "wan/wan_h2.h"
+#include "wan/zstream.h"
+
+#define WAN_TICK_MS 250u
+#define WAN_BEAT_NS (500 * NS_PER_MS)
+#define WAN_PULL_MS 2u /* least time between two looks at what is durable */
+#define WAN_KICK_GAP_NS (500 * NS_PER_MS)
+#define WAN_FETCH_PER_PEER 16u /* chunk requests in flight on one link */
+#define WAN_FETCH_WAITING_MAX 65536u
+#define WAN_FETCH_BUCKETS 4096u
+#define WAN_FETCH_WAIT_NS (10 * NS_PER_SEC) /* for any link to come up */
+#define WAN_SERVE_CHUNKS_MAX 32u            /* chunks held in memory for one link */
+#define WAN_SERVE_SNAPSHOTS_MAX 4u
+#define WAN_ERROR_BODY_MAX 1024u
+
+struct wan_peer;
+
+/* --- between the threads (wan_uv.c) --- */
+
+/* Loop -> WAN thread; embed. run: WAN thread, owns it. drop: instead of run, at wan_free. */
+struct wan_msg {
+    struct mpsc_link link;
+    void (*run)(struct wan *w, struct wan_msg *m);
+    void (*drop)(struct wan_msg *m);
+};
+void wan_push(struct wan *w, struct wan_msg *m); /* any thread */
+
+/* WAN thread -> loop -> WAN thread; embed in a mem_alloc'ed struct as its first member.
+ * on_loop: loop thread; must lead to one wan_call_return, now or later. done: WAN thread; after it
+ * (or without it, at wan_free) release() frees what the call holds but the call itself. */
+struct wan_call {
+    struct loop_msg there;
+    struct wan_msg back;
+    struct wan *wan;
+    struct wan_call *prev, *next;
+    void (*on_loop)(struct wan_call *c);
+    void (*done)(struct wan_call *c);
+    void (*release)(struct wan_call *c); /* may be NULL */
+};
+void wan_call_start(struct wan *w, struct wan_call *c); /* WAN thread */
+/* The same, for what reaches the loop by a function of its own; on_loop is not used. */
+void wan_call_track(struct wan *w, struct wan_call *c);
+void wan_call_return(struct wan_call *c); /* loop thread */
+
+/* --- a peer --- */
+
+enum wan_recv_state {
+    RECV_IDLE,     /* no stream */
+    RECV_READING,  /* the loop is asked where to begin */
+    RECV_OPENING,  /* hello sent */
+    RECV_CHECKING, /* welcome came; the loop is asked whether we were rolled back */
+    RECV_RUNNING
+};
+struct wan_recv {
+    enum wan_recv_state state;
+    uint64_t generation; /* of the stream; answers for older ones are dropped */
+    struct h2_stream *stream;
+    int status; /* of the response */
+    struct buf error_body;
+    struct frame_reader frames;
+    struct zunpack *unpack;
+    struct receiver core;
+    bool core_made;
+    struct msg_welcome *welcome; /* while CHECKING */
+    uint64_t opened_ns;          /* mono: when RUNNING began */
+    uint64_t acked_ns;           /* mono: when an ack was written last */
+    uint64_t probe_id;           /* of the last probe sent */
+};
+
+enum wan_send_state {
+    SEND_HELLO,    /* waiting for the receiver's first frame */
+    SEND_CHECKING, /* the loop is asked for our vectors */
+    SEND_RUNNING
+};
+#define WAN_PROBES_MAX 16u
+struct wan_send {
+    struct wan *wan;
+    struct wan_peer *peer;
+    struct h2_stream *stream;
+    enum wan_send_state state;
+    uint64_t generation;
+    struct frame_reader frames;
+    struct zpack *pack;
+    struct batch_memory memory;
+    struct gateway *gateway;
+    struct msg_hello *hello; /* until RUNNING */
+    uint64_t beat_ns;        /* mono: last heartbeat */
+    uint64_t echo_ns, echo_at_ns;
+    uint64_t ack_ns;      /* mono: last ack */
+    uint64_t applied_hlc; /* as last acknowledged */
+    uint64_t sent_op_hlc; /* commit stamp of the last operation sent */
+    uint32_t probes;      /* being answered */
+    uint64_t wire_bytes;  /* of batches, compressed */
+    bool failed;          /* an error was written; the rest is ignored */
+};
+
+enum wan_trouble {
+    TROUBLE_NONE,
+    TROUBLE_LINK,     /* cannot be reached; tried again */
+    TROUBLE_PAUSED,   /* paused there */
+    TROUBLE_REFUSED,  /* the peer refuses us, or we its certificate */
+    TROUBLE_ROLLBACK, /* one of the two was rolled back */
+    TROUBLE_SNAPSHOT, /* the journal we need is gone there */
+    TROUBLE_DATA      /* bytes or operations that make no sense */
+};
+struct wan_peer_metrics {
+    char labels[96];
+    struct metric lag_in, lag_out, up, ops_in, bytes_in, ops_out, wire_out, reconnects, visible;
+};
+struct wan_peer {
+    struct wan *wan;
+    struct wan_peer *next;
+    struct member member; /* cert is empty */
+    bool gone;            /* removed from the federation */
+    bool paused;
+    struct h2_conn *conn; /* that we dialled */
+    uint32_t accepted;    /* connections that it dialled and are open */
+    struct backoff backoff;
+    uv_timer_t redial;
+    bool redial_open;
+    uint64_t dialled_ns;          /* mono: begin of the last attempt */
+    uint64_t dials, dials_failed; /* attempts begun and ended in failure */
+    enum wan_trouble trouble;     /* of our stream from it */
+    int trouble_rc;
+    char trouble_text[H2_WHY_BYTES];
+    struct wan_recv recv;
+    struct wan_send *send;
+    struct lag lag_out;
+    uint64_t acked_next[SHARD_COUNT_MAX]; /* our indexes, next one it wants; 0 unknown */
+    struct vv *have;                      /* durable there, by shard; as last told */
+    uint32_t fetches;                     /* chunk requests in flight to it */
+    uint64_t ops_out;                     /* sent since the start */
+    struct wan_peer_metrics metrics;
+};
+
+/* --- everything --- */
+
+struct wan_fetch;
+struct wan_waiter;
+struct wan_boot;
+struct wan_pairing;
+
+struct wan {
+    /* fixed after wan_start; any thread */
+    struct node *node;
+    struct loop *loop;
+    const struct clock *clock;
+    char *dir;
+    uint16_t port;
+    struct wan_identity identity;
+
+    SSL_CTX *tls;
+    uv_loop_t uv;
+    uv_thread_t thread;
+    bool thread_runs; /* start and stop only */
+    uv_async_t wake;  /* a message is there */
+    uv_async_t feed_moved;
+    struct mpsc inbox;
+    struct wan_call *calls; /* on their way */
+    uv_timer_t tick, pull_timer;
+    uv_tcp_t listener;
+    bool listening, stopping;
+    struct h2_net net;
+    struct rng rng;
+
+    struct site_settings me; /* copy of the node's */
+    char address[128];       /* where others reach this site, or empty */
+    uint8_t fs_key[32];
+    uint8_t fs_id[FS_ID_BYTES];
+    struct wan_peer *peers;
+    uint64_t generation; /* source of generations and probe ids */
+    bool members_asked, members_again;
+    bool removed; /* this site was removed from the federation */
+    bool rolled_back;
+    char rolled_back_text[200];
+    bool pull_busy, pull_again;
+    struct vv *vvs; /* durable here, as last pulled, by shard */
+    json_t *paused; /* site ids in hex, from wan.json */
+
+    struct invites invites;
+    struct attempts attempts;
+    struct {
+        struct wan_fetch *first, *last;               /* wait for a peer */
+        struct wan_fetch *buckets[WAN_FETCH_BUCKETS]; /* all, by id */
+        uint32_t count;
+    } fetches;
+    uint32_t snapshots_served;
+    struct wan_waiter *waiters;
+    struct wan_boot *boot;       /* this site is loading a snapshot */
+    struct wan_pairing *pairing; /* an accept is under way */
+};
+
+/* wan_uv.c */
+static inline uint64_t wan_now_ns(const struct wan *w)
+{
+    return clock_mono_ns(w->clock);
+}
+static inline uint64_t wan_wall_ns(const struct wan *w)
+{
+    return clock_wall_ns(w->clock);
+}
+/* Takes the node's settings and key; again after the site was adopted. Loop, or before node_run:
+ * wan_take_settings copies, wan_use_settings installs on the WAN thread. */
+struct wan_settings_copy {
+    struct site_settings me;
+    uint8_t fs_key[32];
+};
+void wan_settings_copy(struct wan *w, struct wan_settings_copy *ret); /* loop thread */
+void wan_settings_use(struct wan *w, const struct wan_settings_copy *s);
+
+/* wan_members.c: peers from the members of the federation */
+void wan_members_fetch(struct wan *w);
+void wan_members_changed(void *ctx); /* loop thread */
+struct wan_peer *wan_peer_by_site(struct wan *w, site_id_t site);
+struct wan_peer *wan_peer_by_name(struct wan *w, const char *name);
+struct wan_peer *wan_peer_by_fingerprint(struct wan *w, const uint8_t *fp);
+void wan_peers_free(struct wan *w);
+/* This site's own record. cert is borrowed from the identity. */
+void wan_member_self(struct wan *w, struct member *ret);
+int wan_paused_load(struct wan *w, struct err_detail *d) MUST_CHECK;
+int wan_peer_pause(struct wan_peer *p, bool paused, struct err_detail *d) MUST_CHECK;
+
+/* wan_link.c: dialling, accepting, routing */
+int wan_listen(struct wan *w, struct err_detail *d) MUST_CHECK;
+bool wan_peer_wanted(const struct wan_peer *p); /* should there be a connection? */
+void wan_peer_dial(struct wan_peer *p);         /* now, if it is wanted and there is none */
+void wan_peer_kick(struct wan_peer *p);         /* now, forgetting earlier failures */
+void wan_peer_cut(struct wan_peer *p, int rc, const char *why); /* closes all its connections */
+void wan_peer_trouble(struct wan_peer *p, enum wan_trouble what, int rc, const char *text);
+void wan_link_tick(struct wan *w);
+void wan_respond_error(struct h2_stream *s, int status, int rc, const char *text);
+/* The rc and sentence of an error response, whatever its body is. */
+int wan_response_error(int status, const struct buf *body, struct err_detail *d);
+void wan_rolled_back(struct wan *w, const char *by_whom, const char *how);
+/* Who dialled: the peer behind an accepted connection, NULL for a stranger. */
+struct wan_peer *wan_conn_peer(const struct h2_conn *c);
+struct wan *wan_conn_wan(const struct h2_conn *c);
+
+/* wan_recv.c: our stream from a peer */
+void wan_recv_start(struct wan_peer *p);
+void wan_recv_stop(struct wan_peer *p);
+void wan_recv_tick(struct wan_peer *p, uint64_t now_ns);
+uint64_t wan_recv_probe(struct wan_peer *p); /* sends a probe, its id; 0: not running */
+void wan_pull(struct wan *w);                /* looks at what is durable, soon */
+void wan_pull_now(uv_timer_t *t);
+void wan_recv_free(struct wan_peer *p);
+
+/* wan_send.c: a peer's stream from us */
+void wan_send_accept(struct wan_peer *p, struct h2_stream *s);
+void wan_send_pump(struct wan_send *s);
+void wan_send_tick(struct wan_send *s, uint64_t now_ns);
+void wan_send_free(struct wan_send *s);
+
+/* wan_chunk.c */
+void wan_chunk_fetch(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx); /* loop */
+void wan_chunk_serve(struct wan *w, struct h2_stream *s, const char *hex);
+void wan_fetch_resume(struct wan *w); /* a link came up, or a request ended */
+void wan_fetch_tick(struct wan *w, uint64_t now_ns);
+void wan_fetch_free(struct wan *w);
+
+/* wan_boot.c: snapshots */
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s);
+int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_boot.json, if any */
+/* Remembers where to get the snapshot from; then wan_boot_begin. */
+int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;
+void wan_boot_cancel(struct wan *w); /* undoes wan_boot_save */
+typedef void (*wan_boot_done)(void *ctx, int rc, const char *text);
+/* Gets the snapshot, again and again until it is there. done: once, after the first attempt. */
+void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx);
+void wan_boot_free(struct wan *w);
+
+/* wan_pairing.c */
+void wan_pair_serve(struct wan *w, struct h2_stream *s);
+int wan_invites_load(struct wan *w, struct err_detail *d) MUST_CHECK;
+int wan_invite_make(struct wan *w,
+                    uint64_t ttl_s,
+                    const char *address,
+                    char ret_token[TOKEN_TEXT_MAX],
+                    uint64_t *ret_expires_s,
+                    struct err_detail *d) MUST_CHECK;
+typedef void (*wan_accept_done)(void *ctx, int rc, const char *text, const struct member *peer);
+void wan_accept(struct wan *w, const char *token, wan_accept_done done, void *ctx);
+void wan_pairing_free(struct wan *w);
+
+/* wan_admin.c */
+bool wan_admin(void *hctx, const char *verb, const char *json, admin_reply_cb cb, void *ctx);
+struct wan_admin_req;
+void wan_admin_reply(struct wan_admin_req *r, int rc, const char *text); /* WAN thread */
+void wan_admin_req_drop(struct wan_admin_req *r); /* without an answer: the loop is gone */
+
+/* wan_wait.c */
+void wan_wait_begin(struct wan *w, struct wan_admin_req *r, double timeout_s);
+void wan_wait_check(struct wan *w);
+void wan_wait_probe_reply(struct wan_peer *p, uint64_t id, const struct vv *vvs);
+void wan_wait_free(struct wan *w);
+
+/* wan_status.c */
+char *wan_status_json(struct wan *w); /* mem_free */
+const char *wan_peer_state(const struct wan_peer *p);
+void wan_metrics_begin(struct wan_peer *p);
+void wan_metrics_end(struct wan_peer *p);
+void wan_metrics_update(struct wan_peer *p, uint64_t now_ns);
+uint64_t wan_lag_in_ns(const struct wan_peer *p, uint64_t now_ns);
+uint64_t wan_lag_out_ns(const struct wan_peer *p, uint64_t now_ns);
+
+#endif

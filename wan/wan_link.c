@@ -1,0 +1,334 @@
+/* Links: dialling peers, accepting theirs, and who may ask for what.
+ *
+ * Each site dials every peer that has an address, and asks it for its stream, chunks and snapshots;
+ * so between two sites there are two connections, each with one direction's requests. When a peer
+ * dials in, it is reachable, and our own attempt need not wait out its back-off.
+ *
+ * An accepted connection whose certificate belongs to no member is a stranger: it may only pair. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "wan/wan_int.h"
+
+#define STRANGER_NS (30 * NS_PER_SEC)
+enum {
+    BACKLOG = 64,
+    STRANGERS_MAX = 32
+};
+
+/* --- trouble --- */
+
+void wan_peer_trouble(struct wan_peer *p, enum wan_trouble what, int rc, const char *text)
+{
+    bool news = p->trouble != what || p->trouble_rc != rc;
+    p->trouble = what;
+    p->trouble_rc = rc;
+    (void)snprintf(p->trouble_text, sizeof p->trouble_text, "%s", text); /* cut if need be */
+    if (!news || what == TROUBLE_NONE)
+        return;
+    if (what == TROUBLE_LINK || what == TROUBLE_PAUSED)
+        log_info(LOG_WAN, "peer_out_of_reach", "peer=%s code=%s why=\"%s\"", p->member.name,
+                 err_name(rc), text);
+    else
+        log_error(LOG_WAN, "peer_trouble", "peer=%s code=%s why=\"%s\"", p->member.name,
+                  err_name(rc), text);
+}
+
+void wan_rolled_back(struct wan *w, const char *by_whom, const char *how)
+{
+    if (w->rolled_back)
+        return;
+    w->rolled_back = true;
+    (void)snprintf(w->rolled_back_text, sizeof w->rolled_back_text,
+                   "this site was rolled back: %s has %s: restore the newest copy, or remove this "
+                   "site and pair it again as a new one",
+                   by_whom, how); /* cut if need be */
+    log_error(LOG_WAN, "rolled_back", "why=\"%s\"", w->rolled_back_text);
+    for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
+        wan_peer_cut(p, ERR_ROLLBACK, w->rolled_back_text);
+}
+
+/* --- dialling --- */
+
+static bool dial_ready(struct h2_conn *c)
+{
+    struct wan_peer *p = h2_user(c);
+    log_debug(LOG_WAN, "link_up", "peer=%s", p->member.name);
+    wan_recv_start(p);
+    wan_fetch_resume(p->wan);
+    return true;
+}
+
+static void redial(uv_timer_t *t)
+{
+    wan_peer_dial(CONTAINER_OF(t, struct wan_peer, redial));
+}
+
+static void dial_closed(struct h2_conn *c, int rc, const char *why)
+{
+    struct wan_peer *p = h2_user(c);
+    struct wan *w = p->wan;
+    p->conn = NULL;
+    wan_recv_stop(p);
+    p->dials_failed++;
+    if (p->trouble == TROUBLE_NONE || p->trouble == TROUBLE_LINK)
+        wan_peer_trouble(p, rc == ERR_AUTH ? TROUBLE_REFUSED : TROUBLE_LINK, rc, why);
+    if (w->stopping)
+        return;
+    wan_fetch_resume(w);
+    uint64_t wait_ms = backoff_next_ns(&p->backoff, &w->rng) / NS_PER_MS;
+    int rc2 = uv_timer_start(&p->redial, redial, MAX(wait_ms, 1u), 0);
+    ASSERT(rc2 == 0);
+    wan_wait_check(w);
+}
+
+static const struct h2_conn_events dial_events = {.ready = dial_ready, .closed = dial_closed};
+
+bool wan_peer_wanted(const struct wan_peer *p)
+{
+    const struct wan *w = p->wan;
+    return !w->stopping && !w->removed && !w->rolled_back && w->boot == NULL && !p->gone &&
+           !p->paused && p->member.wan[0] != '\0';
+}
+
+void wan_peer_dial(struct wan_peer *p)
+{
+    if (p->conn != NULL || !wan_peer_wanted(p))
+        return;
+    (void)uv_timer_stop(&p->redial); /* never fails */
+    p->dialled_ns = wan_now_ns(p->wan);
+    p->dials++;
+    if (p->dials > 1)
+        metric_add(&p->metrics.reconnects, 1);
+    p->conn = h2_dial(&p->wan->net, p->member.wan, p->member.cert_sha256, &dial_events, p);
+}
+
+void wan_peer_kick(struct wan_peer *p)
+{
+    backoff_reset(&p->backoff);
+    wan_peer_dial(p);
+}
+
+/* --- accepting --- */
+
+struct accepted {
+    struct wan *wan;
+    struct wan_peer *peer; /* NULL: a stranger */
+};
+
+struct wan_peer *wan_conn_peer(const struct h2_conn *c)
+{
+    return ((const struct accepted *)h2_user(c))->peer;
+}
+
+struct wan *wan_conn_wan(const struct h2_conn *c)
+{
+    return ((const struct accepted *)h2_user(c))->wan;
+}
+
+static bool is_stranger(const struct h2_conn *c)
+{
+    const struct accepted *a = h2_user(c);
+    return a->peer == NULL;
+}
+
+void wan_peer_cut(struct wan_peer *p, int rc, const char *why)
+{
+    if (p->conn != NULL)
+        h2_close(p->conn, rc, why);
+    for (struct h2_conn *c = p->wan->net.conns; c != NULL; c = h2_next(c))
+        if (h2_is_accepted(c) && wan_conn_peer(c) == p)
+            h2_close(c, rc, why);
+}
+
+static bool accept_ready(struct h2_conn *c)
+{
+    struct accepted *a = h2_user(c);
+    struct wan *w = a->wan;
+    uint32_t strangers = 0;
+    a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
+    if (a->peer == NULL) {
+        for (struct h2_conn *o = w->net.conns; o != NULL; o = h2_next(o))
+            strangers += h2_is_accepted(o) && h2_is_ready(o) && is_stranger(o);
+        return strangers <= STRANGERS_MAX;
+    }
+    struct wan_peer *p = a->peer;
+    p->accepted++;
+    uint64_t now = wan_now_ns(w);
+    bool network = p->trouble == TROUBLE_LINK || p->trouble == TROUBLE_PAUSED;
+    /* Others' refusals are not to be answered by knocking faster. */
+    if (p->conn == NULL && network && now - p->dialled_ns >= WAN_KICK_GAP_NS)
+        wan_peer_kick(p);
+    return true;
+}
+
+static void accept_closed(struct h2_conn *c, int rc, const char *why)
+{
+    struct accepted *a = h2_user(c);
+    if (a->peer != NULL)
+        a->peer->accepted--;
+    else if (!a->wan->stopping && rc != ERR_CLOSED)
+        log_info(LOG_WAN, "stranger_gone", "code=%s why=\"%s\"", err_name(rc), why);
+    if (!a->wan->stopping)
+        wan_wait_check(a->wan);
+    mem_free(a);
+}
+
+static void sink_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
+{
+    (void)ptr;
+    h2_consume(s, len);
+}
+
+static void sink_closed(struct h2_stream *s, int rc)
+{
+    (void)s;
+    (void)rc;
+}
+
+static const struct h2_stream_events sink_events = {.data = sink_data, .closed = sink_closed};
+
+void wan_respond_error(struct h2_stream *s, int status, int rc, const char *text)
+{
+    struct buf b = {0};
+    msg_error_encode(rc, text, &b);
+    h2_follow(s, &sink_events, NULL);
+    h2_respond(s, status);
+    h2_write(s, b.ptr, b.len);
+    h2_end(s);
+    buf_deinit(&b);
+}
+
+int wan_response_error(int status, const struct buf *body, struct err_detail *d)
+{
+    if (body->len > 0)
+        return msg_error_decode(buf_slice(body), d);
+    err_detail_set(d, "it answered with status %d and no reason", status);
+    return ERR_PEER;
+}
+
+/* Why a member's requests are not served now, or NULL. */
+static const char *refusal(const struct wan *w, const struct wan_peer *p, int *ret_rc)
+{
+    *ret_rc = ERR_NOT_PERMITTED;
+    if (p->gone)
+        return "this site was removed from the federation: pair again as a new site";
+    *ret_rc = ERR_BUSY;
+    if (p->paused)
+        return "replication is paused there by its operator";
+    if (w->boot != NULL || w->stopping)
+        return "the site is not ready yet";
+    *ret_rc = ERR_ROLLBACK;
+    if (w->rolled_back)
+        return "the other site was rolled back to an older state";
+    *ret_rc = ERR_NOT_PERMITTED;
+    return w->removed ? "the other site was removed from the federation" : NULL;
+}
+
+static void
+accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const char *path)
+{
+    struct accepted *a = h2_user(c);
+    static const char chunk[] = "/v1/chunk/";
+    bool get = strcmp(method, "GET") == 0, post = strcmp(method, "POST") == 0;
+    int rc;
+    if (post && strcmp(path, "/v1/pair") == 0) {
+        wan_pair_serve(a->wan, s);
+        return;
+    }
+    if (a->peer == NULL) { /* it may have become a member by pairing a moment ago */
+        a->peer = wan_peer_by_fingerprint(a->wan, h2_fingerprint(c));
+        if (a->peer != NULL)
+            a->peer->accepted++;
+    }
+    if (a->peer == NULL) {
+        wan_respond_error(s, 403, ERR_AUTH, "the certificate belongs to no member: pair first");
+        return;
+    }
+    const char *no = refusal(a->wan, a->peer, &rc);
+    if (no != NULL)
+        wan_respond_error(s, rc == ERR_BUSY ? 503 : 403, rc, no);
+    else if (post && strcmp(path, "/v1/stream") == 0)
+        wan_send_accept(a->peer, s);
+    else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
+        wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);
+    else if (get && strcmp(path, "/v1/snapshot") == 0)
+        wan_snapshot_serve(a->wan, s);
+    else
+        wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
+}
+
+void wan_link_tick(struct wan *w)
+{
+    for (struct h2_conn *c = w->net.conns; c != NULL; c = h2_next(c))
+        if (h2_is_accepted(c) && h2_is_ready(c) && is_stranger(c) && h2_age_ns(c) > STRANGER_NS)
+            h2_close(c, ERR_TIMEOUT, "a stranger did not pair in time");
+}
+
+static const struct h2_conn_events accept_events = {
+    .ready = accept_ready, .request = accept_request, .closed = accept_closed};
+
+static void accept_run(uv_stream_t *listener, int status)
+{
+    struct wan *w = CONTAINER_OF(listener, struct wan, listener);
+    if (status < 0) {
+        log_warn(LOG_WAN, "accept_failed", "why=\"%s\"", uv_strerror(status));
+        return;
+    }
+    struct accepted *a = mem_calloc(1, sizeof *a);
+    a->wan = w;
+    (void)h2_accept(&w->net, listener, &accept_events, a); /* closed() frees a */
+}
+
+static int listen_fail(const struct wan *w, struct err_detail *d, int uv_rc)
+{
+    err_detail_set(d,
+                   "cannot listen for other sites on %s: %s: change `wan` in the site's "
+                   "configuration, or end what uses the port",
+                   w->me.wan, uv_strerror(uv_rc));
+    return uv_rc == UV_EADDRINUSE ? ERR_BUSY : ERR_CONFIG;
+}
+
+static int port_read(struct wan *w)
+{
+    struct sockaddr_storage sa;
+    int len = sizeof sa;
+    memset(&sa, 0, sizeof sa);
+    int rc = uv_tcp_getsockname(&w->listener, (struct sockaddr *)&sa, &len);
+    if (rc == 0)
+        w->port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
+                                                 : ((struct sockaddr_in *)&sa)->sin_port);
+    return rc;
+}
+
+int wan_listen(struct wan *w, struct err_detail *d)
+{
+    char host[128], port[8];
+    if (w->me.wan[0] == '\0')
+        return 0;
+    if (wan_address_split(w->me.wan, host, port) != 0) {
+        err_detail_set(d,
+                       "cannot listen for other sites on \"%s\": it is not HOST:PORT: change "
+                       "`wan` in the site's configuration",
+                       w->me.wan);
+        return ERR_CONFIG;
+    }
+    uv_getaddrinfo_t lookup;
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    int rc = uv_getaddrinfo(&w->uv, &lookup, NULL, host, port, &hints);
+    if (rc != 0)
+        return listen_fail(w, d, rc);
+    rc = uv_tcp_init(&w->uv, &w->listener);
+    ASSERT(rc == 0);
+    w->listening = true;
+    rc = uv_tcp_bind(&w->listener, lookup.addrinfo->ai_addr, 0);
+    if (rc == 0)
+        rc = uv_listen((uv_stream_t *)&w->listener, BACKLOG, accept_run);
+    if (rc == 0)
+        rc = port_read(w);
+    uv_freeaddrinfo(lookup.addrinfo);
+    return rc == 0 ? 0 : listen_fail(w, d, rc);
+}

@@ -1,0 +1,487 @@
+/* A peer's stream from us: hello, checks, then batches as fast as it takes them.
+ *
+ *   HELLO (its first frame) -> CHECKING (the loop tells our vectors: does it have more of ours than
+ *   we?) -> RUNNING
+ *
+ * One batch is made whenever less than H2_LOW_BYTES wait, so a slow peer costs two batches of
+ * memory (W5). What it acknowledges bounds how much of the journal is kept for it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/hlc.h"
+#include "base/log.h"
+#include "wan/wan_int.h"
+
+static void frame_write(struct wan_send *s, enum frame_type type, const struct buf *payload)
+{
+    struct buf frame = {0};
+    frame_encode(&frame, type, buf_slice(payload));
+    h2_write(s->stream, frame.ptr, frame.len);
+    buf_deinit(&frame);
+}
+
+/* Says why and ends the stream. */
+static void send_fail(struct wan_send *s, int rc, const char *text)
+{
+    struct buf b = {0};
+    if (s->failed)
+        return;
+    s->failed = true;
+    log_warn(LOG_WAN, "stream_refused", "peer=%s code=%s why=\"%s\"", s->peer->member.name,
+             err_name(rc), text);
+    msg_error_encode(rc, text, &b);
+    frame_write(s, FRAME_ERROR, &b);
+    h2_end(s->stream);
+    buf_deinit(&b);
+}
+
+/* --- batches --- */
+
+struct reading {
+    struct wan_send *send;
+    bool bad; /* the feed holds what its contract excludes */
+};
+
+static bool feed_take(void *ctx, const struct feed_item *item)
+{
+    struct reading *r = ctx;
+    if (item->op.len > LIMIT_OP_BYTES || item->dot.shard >= r->send->wan->me.shard_count) {
+        r->bad = true;
+        return false;
+    }
+    gateway_add(r->send->gateway, item);
+    return true;
+}
+
+/* Reads what the merge needs. False: not now, or failed. */
+static bool lanes_fill(struct wan_send *s)
+{
+    shard_id_t shard;
+    uint64_t from, next;
+    struct reading r = {.send = s};
+    while (gateway_wants(s->gateway, &shard, &from)) {
+        next = from;
+        int rc =
+            node_feed_read(s->wan->node, shard, from, GATEWAY_READ_BYTES, feed_take, &r, &next);
+        if (rc != 0 || r.bad) {
+            send_fail(s, r.bad ? ERR_CORRUPT : rc,
+                      rc == ERR_NOT_FOUND ? "the journal that this site needs is gone: it was away "
+                                            "too long: remove it and pair it again as a new site"
+                                          : "the journal cannot be read there");
+            return false;
+        }
+        gateway_read_done(s->gateway, shard, next);
+        if (next == from)
+            return false; /* the state ran ahead of the journal's reader; it will move again */
+    }
+    return true;
+}
+
+static void batch_send(struct wan_send *s, const struct batch *b)
+{
+    struct buf plain = {0}, packed = {0};
+    batch_encode(&s->memory, b, &plain);
+    zpack_add(s->pack, buf_slice(&plain), &packed);
+    frame_write(s, FRAME_BATCH, &packed);
+    s->wire_bytes += packed.len;
+    s->peer->ops_out += b->count;
+    metric_add(&s->peer->metrics.ops_out, b->count);
+    metric_add(&s->peer->metrics.wire_out, (int64_t)packed.len);
+    if (b->count > 0)
+        s->sent_op_hlc = b->hlc;
+    buf_deinit(&plain);
+    buf_deinit(&packed);
+}
+
+static bool send_one(struct wan_send *s, bool flush)
+{
+    struct batch b;
+    bool filled = lanes_fill(s);
+    if (s->failed || (!filled && !flush) || !gateway_batch(s->gateway, flush, &b))
+        return false;
+    batch_send(s, &b);
+    return true;
+}
+
+void wan_send_pump(struct wan_send *s)
+{
+    if (s->state != SEND_RUNNING || s->failed)
+        return;
+    struct feed_state state;
+    node_feed_state(s->wan->node, &state);
+    if (state.shard_count != s->wan->me.shard_count)
+        return; /* being adopted */
+    gateway_see_state(s->gateway, &state);
+    while (h2_pending(s->stream) <= H2_LOW_BYTES && send_one(s, false))
+        continue;
+}
+
+/* --- heartbeats --- */
+
+static void beat_send(struct wan_send *s, uint64_t now_ns)
+{
+    struct gateway_progress g;
+    struct buf b = {0};
+    uint64_t wall_ns = wan_wall_ns(s->wan);
+    gateway_progress(s->gateway, &g);
+    /* The node publishes its safe point when something moves; while nothing does, all there is was
+     * sent, and that is true up to this moment. */
+    uint64_t head = MAX(g.head_hlc, hlc_from_wall(wall_ns));
+    struct msg_heartbeat h = {
+        .sent_hlc = g.ops_to_go == 0 ? head : g.sent_hlc,
+        .head_hlc = head,
+        .ops_sent = g.ops_sent,
+        .bytes_sent = g.bytes_sent,
+        .ops_to_go = g.ops_to_go,
+        .bytes_to_go = g.bytes_to_go,
+        .wall_ns = wall_ns,
+        .echo_ns = s->echo_ns,
+        .echo_at_ns = s->echo_at_ns,
+        .hlc = node_hlc_now(s->wan->node),
+    };
+    s->echo_ns = 0; /* an echo counts once */
+    s->beat_ns = now_ns;
+    msg_heartbeat_encode(&h, &b);
+    frame_write(s, FRAME_HEARTBEAT, &b);
+    buf_deinit(&b);
+}
+
+/* How far the peer is behind us, in our own clock. */
+static void lag_measure(struct wan_send *s, uint64_t now_ns)
+{
+    struct gateway_progress g;
+    struct lag *l = &s->peer->lag_out;
+    gateway_progress(s->gateway, &g);
+    uint64_t head = MAX(g.head_hlc, hlc_from_wall(wan_wall_ns(s->wan)));
+    bool fresh = s->ack_ns != 0 && now_ns - s->ack_ns <= LAG_FRESH_NS;
+    lag_hear(l, now_ns, head);
+    if (fresh && g.ops_to_go == 0 && s->applied_hlc >= s->sent_op_hlc)
+        lag_apply(l, head, 0, 0);
+}
+
+void wan_send_tick(struct wan_send *s, uint64_t now_ns)
+{
+    if (s->state != SEND_RUNNING || s->failed)
+        return;
+    wan_send_pump(s);
+    lag_measure(s, now_ns);
+    if (s->failed || now_ns - s->beat_ns < WAN_BEAT_NS || h2_pending(s->stream) > H2_LOW_BYTES)
+        return;
+    (void)send_one(s, true); /* moves the cursor past what was not for this peer */
+    if (!s->failed)
+        beat_send(s, now_ns);
+}
+
+/* --- acknowledgements and probes --- */
+
+static void acked_tell(struct wan_send *s)
+{
+    struct wan_peer *p = s->peer;
+    uint64_t index[SHARD_COUNT_MAX] = {0};
+    for (unsigned i = 0; i < s->wan->me.shard_count; i++)
+        index[i] = p->acked_next[i] > 0 ? p->acked_next[i] - 1 : 0;
+    node_peer_acked(s->wan->node, p->member.site, index);
+}
+
+static int on_ack(struct wan_send *s, struct slice payload)
+{
+    struct wan_peer *p = s->peer;
+    struct msg_ack a = {0};
+    int rc = msg_ack_decode(payload, s->wan->me.shard_count, &a);
+    if (rc != 0)
+        return rc;
+    s->ack_ns = wan_now_ns(s->wan);
+    s->echo_ns = a.wall_ns;
+    s->echo_at_ns = wan_wall_ns(s->wan);
+    s->applied_hlc = MAX(s->applied_hlc, a.applied_hlc);
+    lag_apply(&p->lag_out, a.applied_hlc, 0, 0);
+    for (uint32_t i = 0; i < a.next_count; i++)
+        p->acked_next[a.next[i].shard] = MAX(p->acked_next[a.next[i].shard], a.next[i].next);
+    for (uint32_t i = 0; i < a.seq_count && rc == 0; i++) {
+        struct dot d = a.seqs[i];
+        rc = gateway_see_have(s->gateway, d.shard, d.site, d.seq);
+        if (rc == 0 && vv_get(&p->have[d.shard], d.site) < d.seq)
+            rc = vv_set(&p->have[d.shard], d.site, d.seq);
+    }
+    if (a.next_count > 0)
+        acked_tell(s);
+    if (a.seq_count > 0)
+        wan_wait_check(s->wan);
+    msg_ack_deinit(&a);
+    return rc;
+}
+
+struct vvs_call {
+    struct wan_call call;
+    site_id_t peer;
+    uint64_t generation;
+    uint64_t probe_id;
+    struct vv *vvs;
+    uint64_t hlc;
+};
+
+static void vvs_on_loop(struct wan_call *call)
+{
+    struct vvs_call *c = CONTAINER_OF(call, struct vvs_call, call);
+    node_vvs(call->wan->node, c->vvs);
+    c->hlc = node_hlc_now(call->wan->node);
+    wan_call_return(call);
+}
+
+static void vvs_release(struct wan_call *call)
+{
+    mem_free(CONTAINER_OF(call, struct vvs_call, call)->vvs);
+}
+
+static void vvs_ask(struct wan_send *s, uint64_t probe_id, void (*done)(struct wan_call *c))
+{
+    struct vvs_call *c = mem_calloc(1, sizeof *c);
+    c->peer = s->peer->member.site;
+    c->generation = s->generation;
+    c->probe_id = probe_id;
+    c->vvs = mem_calloc(SHARD_COUNT_MAX, sizeof c->vvs[0]);
+    c->call.on_loop = vvs_on_loop;
+    c->call.done = done;
+    c->call.release = vvs_release;
+    wan_call_start(s->wan, &c->call);
+}
+
+static struct wan_send *vvs_send(const struct vvs_call *c)
+{
+    struct wan_peer *p = wan_peer_by_site(c->call.wan, c->peer);
+    bool same = p != NULL && p->send != NULL && p->send->generation == c->generation;
+    return same && !p->send->failed ? p->send : NULL;
+}
+
+static void probed(struct wan_call *call)
+{
+    struct vvs_call *c = CONTAINER_OF(call, struct vvs_call, call);
+    struct wan_send *s = vvs_send(c);
+    struct buf b = {0};
+    if (s == NULL)
+        return;
+    s->probes--;
+    msg_probe_reply_encode(c->probe_id, c->vvs, call->wan->me.shard_count, &b);
+    frame_write(s, FRAME_PROBE_REPLY, &b);
+    buf_deinit(&b);
+}
+
+static int on_probe(struct wan_send *s, struct slice payload)
+{
+    uint64_t id;
+    int rc = msg_probe_decode(payload, &id);
+    if (rc != 0)
+        return rc;
+    if (s->probes == WAN_PROBES_MAX)
+        return ERR_PEER;
+    s->probes++;
+    vvs_ask(s, id, probed);
+    return 0;
+}
+
+/* --- the beginning --- */
+
+/* Where to begin in each shard; false after a failure was told. */
+static bool start_find(struct wan_send *s, uint64_t *ret_next)
+{
+    struct feed_state f;
+    node_feed_state(s->wan->node, &f);
+    for (unsigned i = 0; i < s->wan->me.shard_count; i++) {
+        uint64_t next = s->hello->next[i], first = MAX(f.first[i], 1u);
+        if (next == 0) /* it has a snapshot, or nothing at all */
+            next = first;
+        if (next < first) {
+            send_fail(s, ERR_NOT_FOUND,
+                      "the journal that this site needs is gone: it was away too "
+                      "long: remove it and pair it again as a new site");
+            return false;
+        }
+        if (next > f.durable[i] + 1) {
+            char how[120];
+            (void)snprintf(how, sizeof how, "journal %u up to %llu, which ends here at %llu", i,
+                           (unsigned long long)(next - 1),
+                           (unsigned long long)f.durable[i]); /* fits */
+            send_fail(s, ERR_ROLLBACK, "the other site was rolled back to an older state");
+            wan_rolled_back(s->wan, s->peer->member.name, how);
+            return false;
+        }
+        ret_next[i] = next;
+    }
+    return true;
+}
+
+static bool rollback_check(struct wan_send *s, const struct vv *vvs)
+{
+    struct wan *w = s->wan;
+    for (unsigned i = 0; i < w->me.shard_count; i++) {
+        uint64_t mine = vv_get(&vvs[i], w->me.site), there = vv_get(&s->hello->vvs[i], w->me.site);
+        if (there <= mine)
+            continue;
+        char how[120];
+        (void)snprintf(how, sizeof how, "%llu operations of shard %u, of which %llu are here",
+                       (unsigned long long)there, i, (unsigned long long)mine); /* fits */
+        send_fail(s, ERR_ROLLBACK, "the other site was rolled back to an older state");
+        wan_rolled_back(w, s->peer->member.name, how);
+        return false;
+    }
+    return true;
+}
+
+static void welcome_send(struct wan_send *s, const struct vvs_call *c)
+{
+    struct wan *w = s->wan;
+    struct buf b = {0};
+    struct msg_welcome *m = mem_calloc(1, sizeof *m);
+    m->version = WAN_VERSION;
+    m->site = w->me.site;
+    m->shard_count = w->me.shard_count;
+    for (unsigned i = 0; i < m->shard_count; i++)
+        m->yours[i] = vv_get(&c->vvs[i], s->peer->member.site);
+    m->wall_ns = wan_wall_ns(w);
+    m->hlc = c->hlc;
+    msg_welcome_encode(m, &b);
+    frame_write(s, FRAME_WELCOME, &b);
+    mem_free(m);
+    buf_deinit(&b);
+}
+
+static void begin(struct wan_call *call)
+{
+    struct vvs_call *c = CONTAINER_OF(call, struct vvs_call, call);
+    struct wan_send *s = vvs_send(c);
+    uint64_t next[SHARD_COUNT_MAX];
+    if (s == NULL || s->state != SEND_CHECKING)
+        return;
+    struct wan *w = s->wan;
+    struct wan_peer *p = s->peer;
+    if (!rollback_check(s, c->vvs) || !start_find(s, next))
+        return;
+    s->gateway = gateway_new(w->me.shard_count, p->member.site, next, s->hello->vvs);
+    batch_memory_init(&s->memory, w->me.shard_count);
+    s->pack = zpack_new();
+    memcpy(p->have, s->hello->vvs, w->me.shard_count * sizeof p->have[0]);
+    for (unsigned i = 0; i < w->me.shard_count; i++)
+        p->acked_next[i] = MAX(p->acked_next[i], s->hello->next[i]);
+    acked_tell(s);
+    welcome_send(s, c);
+    mem_free(s->hello);
+    s->hello = NULL;
+    s->state = SEND_RUNNING;
+    lag_up(&p->lag_out);
+    log_info(LOG_WAN, "stream_serving", "peer=%s", p->member.name);
+    wan_send_pump(s);
+    if (!s->failed)
+        beat_send(s, wan_now_ns(w));
+    wan_wait_check(w);
+}
+
+static int on_hello(struct wan_send *s, struct slice payload)
+{
+    struct wan *w = s->wan;
+    if (s->state != SEND_HELLO)
+        return ERR_PEER;
+    s->hello = mem_calloc(1, sizeof *s->hello);
+    int rc = msg_hello_decode(payload, s->hello);
+    if (rc != 0)
+        return rc;
+    if (s->hello->version != WAN_VERSION)
+        return ERR_VERSION;
+    if (memcmp(s->hello->fs_id, w->fs_id, FS_ID_BYTES) != 0 ||
+        s->hello->shard_count != w->me.shard_count || s->hello->site != s->peer->member.site) {
+        send_fail(s, ERR_AUTH, "the two sites do not belong to the same file system");
+        return 0;
+    }
+    s->state = SEND_CHECKING;
+    vvs_ask(s, 0, begin);
+    return 0;
+}
+
+static int on_frame(struct wan_send *s, const struct frame *f)
+{
+    if (f->type == FRAME_HELLO)
+        return on_hello(s, f->payload);
+    if (s->state == SEND_RUNNING && f->type == FRAME_ACK)
+        return on_ack(s, f->payload);
+    if (s->state == SEND_RUNNING && f->type == FRAME_PROBE)
+        return on_probe(s, f->payload);
+    return ERR_PEER;
+}
+
+static void stream_data(struct h2_stream *stream, const uint8_t *ptr, size_t len)
+{
+    struct wan_send *s = h2_stream_user(stream);
+    h2_consume(stream, len); /* small frames, answered at once */
+    if (s->failed)
+        return;
+    frame_reader_add(&s->frames, ptr, len);
+    struct frame f;
+    bool got = true;
+    int rc = 0;
+    while (rc == 0 && got && !s->failed) {
+        rc = frame_reader_next(&s->frames, &f, &got);
+        if (rc == 0 && got)
+            rc = on_frame(s, &f);
+    }
+    if (rc != 0)
+        send_fail(s, rc, "the acknowledgements cannot be read");
+}
+
+static void stream_drained(struct h2_stream *stream)
+{
+    wan_send_pump(h2_stream_user(stream));
+}
+
+static void stream_ended(struct h2_stream *stream)
+{
+    struct wan_send *s = h2_stream_user(stream);
+    if (!s->failed)
+        h2_end(stream);
+    s->failed = true; /* there is nobody to talk to */
+}
+
+void wan_send_free(struct wan_send *s)
+{
+    if (s == NULL)
+        return;
+    frame_reader_deinit(&s->frames);
+    zpack_free(s->pack);
+    batch_memory_deinit(&s->memory);
+    gateway_free(s->gateway);
+    mem_free(s->hello);
+    mem_free(s);
+}
+
+static void stream_closed(struct h2_stream *stream, int rc)
+{
+    struct wan_send *s = h2_stream_user(stream);
+    (void)rc;
+    if (s->peer->send == s) {
+        s->peer->send = NULL;
+        lag_down(&s->peer->lag_out);
+    }
+    wan_send_free(s);
+}
+
+static const struct h2_stream_events stream_events = {
+    .data = stream_data,
+    .drained = stream_drained,
+    .ended = stream_ended,
+    .closed = stream_closed,
+};
+
+void wan_send_accept(struct wan_peer *p, struct h2_stream *stream)
+{
+    struct wan_send *s = mem_calloc(1, sizeof *s);
+    s->wan = p->wan;
+    s->peer = p;
+    s->stream = stream;
+    s->generation = ++p->wan->generation;
+    if (p->send != NULL) { /* it came back before we noticed that it had gone */
+        p->send->failed = true;
+        h2_reset(p->send->stream);
+    }
+    p->send = s;
+    h2_follow(stream, &stream_events, s);
+    h2_respond(stream, 200);
+}

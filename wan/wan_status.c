@@ -1,0 +1,237 @@
+/* What is told about the links: JSON for `wan.status`, metrics for the endpoint. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "wan/wan_int.h"
+
+#define SKEW_ALARM_NS ((int64_t)NS_PER_SEC * 10)
+
+const char *wan_peer_state(const struct wan_peer *p)
+{
+    if (p->gone)
+        return "removed";
+    if (p->paused)
+        return "paused";
+    if (p->wan->rolled_back)
+        return "rolled_back";
+    if (p->recv.state == RECV_RUNNING && p->recv.core.held_ahead_ns != 0)
+        return "held";
+    bool in = p->recv.state == RECV_RUNNING, out = p->send != NULL;
+    if (in && out)
+        return "connected";
+    switch (p->trouble) {
+    case TROUBLE_PAUSED:
+        return "paused_there";
+    case TROUBLE_REFUSED:
+        return "refused";
+    case TROUBLE_ROLLBACK:
+        return "rolled_back_there";
+    case TROUBLE_SNAPSHOT:
+        return "needs_snapshot";
+    case TROUBLE_DATA:
+        return "failing";
+    case TROUBLE_NONE:
+    case TROUBLE_LINK:
+        return in || out ? "half_connected" : "unreachable";
+    }
+    UNREACHABLE();
+}
+
+uint64_t wan_lag_in_ns(const struct wan_peer *p, uint64_t now_ns)
+{
+    return lag_ns(&p->recv.core.lag, now_ns);
+}
+
+uint64_t wan_lag_out_ns(const struct wan_peer *p, uint64_t now_ns)
+{
+    return lag_ns(&p->lag_out, now_ns);
+}
+
+/* Operations and bytes that the peer has not acknowledged. */
+static void out_to_go(const struct wan_peer *p, uint64_t *ret_ops, uint64_t *ret_bytes)
+{
+    struct feed_state f;
+    struct gateway_progress g = {0};
+    const struct wan_send *s = p->send;
+    *ret_ops = *ret_bytes = 0;
+    if (s != NULL && s->gateway != NULL) {
+        gateway_progress(s->gateway, &g);
+        if (g.ops_to_go == 0 && s->applied_hlc >= s->sent_op_hlc)
+            return; /* what remains in the journals is this site's own business */
+    }
+    node_feed_state(p->wan->node, &f);
+    for (unsigned i = 0; i < f.shard_count; i++) {
+        uint64_t next = MAX(p->acked_next[i], MAX(f.first[i], 1u));
+        *ret_ops += f.durable[i] + 1 > next ? f.durable[i] + 1 - next : 0;
+    }
+    *ret_bytes = g.ops_sent == 0 ? 0 : *ret_ops * (g.bytes_sent / g.ops_sent);
+}
+
+static double seconds(uint64_t ns)
+{
+    return (double)(ns / NS_PER_MS) / 1e3;
+}
+
+static double milliseconds(uint64_t ns)
+{
+    return (double)(ns / 1000) / 1e3;
+}
+
+static json_t *in_json(const struct wan_peer *p, uint64_t now_ns)
+{
+    const struct receiver *r = &p->recv.core;
+    const struct metric *v = &p->metrics.visible;
+    return json_pack(
+        "{s:b, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "connected", p->recv.state == RECV_RUNNING,
+        "lag_s", seconds(wan_lag_in_ns(p, now_ns)), "ops_to_go", (json_int_t)lag_ops(&r->lag),
+        "bytes_to_go", (json_int_t)lag_bytes(&r->lag), "ops_applied", (json_int_t)r->ops_applied,
+        "visible_p50_ms", milliseconds(metric_quantile_ns(v, 0.5)), "visible_p99_ms",
+        milliseconds(metric_quantile_ns(v, 0.99)), "held_ahead_s", seconds(r->held_ahead_ns));
+}
+
+static json_t *out_json(const struct wan_peer *p, uint64_t now_ns)
+{
+    uint64_t ops, bytes;
+    out_to_go(p, &ops, &bytes);
+    return json_pack("{s:b, s:f, s:I, s:I, s:I, s:I}", "connected", p->send != NULL, "lag_s",
+                     seconds(wan_lag_out_ns(p, now_ns)), "ops_to_go", (json_int_t)ops,
+                     "bytes_to_go", (json_int_t)bytes, "ops_sent", (json_int_t)p->ops_out,
+                     "wire_bytes", (json_int_t)metric_get(&p->metrics.wire_out));
+}
+
+static json_t *peer_json(const struct wan_peer *p, uint64_t now_ns)
+{
+    char site[9], fp[2 * FINGERPRINT_BYTES + 1];
+    int64_t ahead_ns = 0;
+    uint64_t rtt_ns = 0;
+    bool known = skew_get(&p->recv.core.skew, &ahead_ns, &rtt_ns);
+    if (p->conn != NULL && h2_is_ready(p->conn) && h2_rtt_ns(p->conn) != 0)
+        rtt_ns = h2_rtt_ns(p->conn);
+    (void)snprintf(site, sizeof site, "%08x", p->member.site); /* fits */
+    wan_fingerprint_text(p->member.cert_sha256, fp);
+    const char *error = p->wan->rolled_back ? p->wan->rolled_back_text : p->trouble_text;
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:o, s:f, s:o, s:b, s:I}", "name", p->member.name,
+        "site_id", site, "wan", p->member.wan, "certificate", fp, "state", wan_peer_state(p),
+        "paused", p->paused, "error", error, "in", in_json(p, now_ns), "out", out_json(p, now_ns),
+        "rtt_ms", milliseconds(rtt_ns), "clock_ahead_ms",
+        known ? json_real((double)(ahead_ns / 1000) / 1e3) : json_null(), "clock_alarm",
+        known && (ahead_ns > SKEW_ALARM_NS || ahead_ns < -SKEW_ALARM_NS), "reconnects",
+        (json_int_t)metric_get(&p->metrics.reconnects));
+}
+
+static const char *site_state(const struct wan *w)
+{
+    if (w->rolled_back)
+        return "rolled_back";
+    if (w->removed)
+        return "removed";
+    if (w->boot != NULL)
+        return "loading_snapshot";
+    return w->pairing != NULL ? "pairing" : "ok";
+}
+
+char *wan_status_json(struct wan *w)
+{
+    uint64_t now_ns = wan_now_ns(w);
+    char site[9], fp[2 * FINGERPRINT_BYTES + 1];
+    json_t *list = json_array();
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
+        json_t *o = peer_json(p, now_ns);
+        ASSERT(o != NULL);
+        int rc = json_array_append_new(list, o);
+        ASSERT(rc == 0);
+    }
+    (void)snprintf(site, sizeof site, "%08x", w->me.site); /* fits */
+    wan_fingerprint_text(w->identity.fingerprint, fp);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "site", w->me.name, "site_id",
+                             site, "address", w->address, "certificate", fp, "state", site_state(w),
+                             "error", w->rolled_back ? w->rolled_back_text : "", "peers", list);
+    ASSERT(root != NULL);
+    char *dump = json_dumps(root, JSON_COMPACT);
+    ASSERT(dump != NULL);
+    char *text = mem_strdup(dump);
+    free(dump);
+    json_decref(root);
+    return text;
+}
+
+/* --- metrics --- */
+
+struct metric_row {
+    size_t offset;
+    const char *name, *help;
+    enum metric_kind kind;
+};
+#define ROW(field, n, k, h)                                                                        \
+    {                                                                                              \
+        offsetof(struct wan_peer_metrics, field), n, h, k                                          \
+    }
+static const struct metric_row rows[] = {
+    ROW(lag_in,
+        "claudefs_wan_lag_in_milliseconds",
+        METRIC_GAUGE,
+        "How far this site is behind the peer."),
+    ROW(lag_out,
+        "claudefs_wan_lag_out_milliseconds",
+        METRIC_GAUGE,
+        "How far the peer is behind this site."),
+    ROW(up, "claudefs_wan_up", METRIC_GAUGE, "2: both directions stream, 1: one, 0: none."),
+    ROW(ops_in,
+        "claudefs_wan_operations_applied_total",
+        METRIC_COUNTER,
+        "Operations of the peer's stream applied here."),
+    ROW(bytes_in,
+        "claudefs_wan_received_bytes_total",
+        METRIC_COUNTER,
+        "Compressed bytes of the peer's stream received."),
+    ROW(ops_out,
+        "claudefs_wan_operations_sent_total",
+        METRIC_COUNTER,
+        "Operations sent to the peer."),
+    ROW(wire_out,
+        "claudefs_wan_sent_bytes_total",
+        METRIC_COUNTER,
+        "Compressed bytes of the stream sent to the peer."),
+    ROW(reconnects,
+        "claudefs_wan_reconnects_total",
+        METRIC_COUNTER,
+        "Attempts to connect after the first."),
+    ROW(visible,
+        "claudefs_wan_visible_seconds",
+        METRIC_HISTOGRAM,
+        "From the stamp of an operation at the peer to its being visible here."),
+};
+
+static struct metric *row_metric(struct wan_peer *p, const struct metric_row *row)
+{
+    return (struct metric *)(void *)((char *)&p->metrics + row->offset);
+}
+
+void wan_metrics_begin(struct wan_peer *p)
+{
+    (void)snprintf(p->metrics.labels, sizeof p->metrics.labels, "site=\"%s\",peer=\"%s\"",
+                   p->wan->me.name, p->member.name); /* fits: names are 32 at most */
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        struct metric *m = row_metric(p, &rows[i]);
+        m->name = rows[i].name;
+        m->labels = p->metrics.labels;
+        m->help = rows[i].help;
+        m->kind = rows[i].kind;
+        metric_register(m);
+    }
+}
+
+void wan_metrics_end(struct wan_peer *p)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
+        metric_unregister(row_metric(p, &rows[i]));
+}
+
+void wan_metrics_update(struct wan_peer *p, uint64_t now_ns)
+{
+    metric_set(&p->metrics.lag_in, (int64_t)(wan_lag_in_ns(p, now_ns) / NS_PER_MS));
+    metric_set(&p->metrics.lag_out, (int64_t)(wan_lag_out_ns(p, now_ns) / NS_PER_MS));
+    metric_set(&p->metrics.up, (p->recv.state == RECV_RUNNING) + (p->send != NULL));
+}
