@@ -326,6 +326,13 @@ int conn_call_run(struct conn *c, struct conn_call *call)
     return rc;
 }
 
+void conn_call_tell(struct conn *c, struct conn_call *call)
+{
+    int rc = conn_call_run(c, call);
+    if (rc != 0)
+        log_debug(LOG_CLIENT, "call_failed", "type=%u rc=%s", call->type, err_name(rc));
+}
+
 /* ---- the push connection ---- */
 
 /* Connects and joins the session, or opens one. *ret_new: a session was opened. */
@@ -468,8 +475,9 @@ void conn_ack(struct conn *c, uint64_t id)
         call.req.number2 = id;
         buf_clear(&call.scratch->body);
         fs_request_encode(&call.req, &call.scratch->body);
-        /* A connection that broke needs no acknowledgement: the session starts over. */
-        (void)rpc_client_send(c->push, RPC_INVAL_ACK, id, 0, buf_slice(&call.scratch->body));
+        int rc = rpc_client_send(c->push, RPC_INVAL_ACK, id, 0, buf_slice(&call.scratch->body));
+        if (rc != 0) /* the site will send it again */
+            log_debug(LOG_CLIENT, "ack_not_sent", "rc=%s", err_name(rc));
     }
     pthread_mutex_unlock(&c->ack_lock);
     conn_call_deinit(&call);

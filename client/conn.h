@@ -67,6 +67,8 @@ uint64_t conn_call_number(struct conn *c, struct conn_call *call);
 /* The reply's rc; ERR_CANCELLED when the thread's interrupt hook said so while the site was away;
  * ERR_CLOSED after conn_stop. */
 int conn_call_run(struct conn *c, struct conn_call *call) MUST_CHECK;
+/* The same where the outcome changes nothing for the caller; says why beside the call. */
+void conn_call_tell(struct conn *c, struct conn_call *call);
 void conn_call_deinit(struct conn_call *call);
 /* For this thread: asked now and then while a call waits for a site that is away. NULL: never. */
 void conn_thread_interrupt(bool (*interrupted)(void *arg), void *arg);

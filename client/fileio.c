@@ -256,6 +256,22 @@ void file_invalidate(struct fileio *io, struct inode *i)
     pthread_mutex_unlock(&f->lock);
 }
 
+bool file_check(struct fileio *io, struct inode *i, struct dot version)
+{
+    (void)io;
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return false;
+    pthread_mutex_lock(&f->lock);
+    bool other = f->base != NULL && !f->frozen_busy && !dot_equal(f->base->version, version);
+    if (other) {
+        f->base_stale = true;
+        f->pages_version = (struct dot){0};
+    }
+    pthread_mutex_unlock(&f->lock);
+    return other;
+}
+
 /* ---- open and close ---- */
 
 static struct open_file *handle_new(struct fileio *io, struct file *f, int flags)

@@ -84,7 +84,7 @@ int file_zero(struct fileio *io, struct inode *i, uint64_t from, uint64_t to, bo
     MUST_CHECK; /* zeroes; extends when asked to */
 int file_extend(struct fileio *io, struct inode *i, uint64_t size) MUST_CHECK;
 /* Commits what was dirty at the call. Waits for the site. ERR of this attempt. */
-int file_flush(struct fileio *io, struct inode *i) MUST_CHECK;
+int file_flush(struct fileio *io, struct inode *i);
 /* An error that this handle has not reported yet, once. */
 int file_error(struct open_file *h);
 /* SEEK_DATA or SEEK_HOLE. Commits first. ERR_NO_SUCH_OFFSET. */
@@ -104,6 +104,8 @@ bool file_overlay(struct inode *i, struct fs_attr *a);
 uint64_t file_size(struct inode *i, uint64_t committed_size);
 /* The site said that content changed: what is known of it is not to be used without asking. */
 void file_invalidate(struct fileio *io, struct inode *i);
+/* The site says that `version` is current. True when the kernel may show something else. */
+bool file_check(struct fileio *io, struct inode *i, struct dot version);
 /* After a reconnect: opens again at the site what was open; files that are gone give ERR_STALE from
  * then on. */
 void file_reopen(struct fileio *io, struct inode *i);

@@ -305,7 +305,7 @@ static void send_closes(struct fileio *io)
             struct conn_call call;
             conn_call_init(&call, RPC_CLOSE);
             call.req.oid = oids[i];
-            (void)conn_call_run(io->config.conn, &call); /* never fails; or we are stopping */
+            conn_call_tell(io->config.conn, &call); /* never fails; or we are stopping */
             conn_call_deinit(&call);
         }
         pthread_mutex_lock(&io->lock);

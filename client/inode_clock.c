@@ -57,3 +57,18 @@ bool inode_clock_fresh(struct inode_clock *c, struct oid oid, uint64_t since)
     pthread_mutex_unlock(&c->lock);
     return fresh;
 }
+
+void inode_clock_hit_attrs(struct inode_clock *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->attrs = ++c->now;
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool inode_clock_attrs_fresh(struct inode_clock *c, struct oid oid, uint64_t since)
+{
+    pthread_mutex_lock(&c->lock);
+    bool fresh = c->all <= since && c->attrs <= since && c->slots[slot_of(oid)] <= since;
+    pthread_mutex_unlock(&c->lock);
+    return fresh;
+}

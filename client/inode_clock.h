@@ -17,7 +17,8 @@
 struct inode_clock {
     pthread_mutex_t lock; /* private from here */
     uint64_t now;
-    uint64_t all; /* when everything was hit */
+    uint64_t all;   /* when everything was hit */
+    uint64_t attrs; /* when this mount changed attributes of objects it cannot tell */
     uint64_t slots[INODE_CLOCK_SLOTS];
 };
 void inode_clock_init(struct inode_clock *c);
@@ -26,6 +27,10 @@ uint64_t inode_clock_now(struct inode_clock *c);  /* to be noted before a reques
 uint64_t inode_clock_tick(struct inode_clock *c); /* later than all times noted so far */
 void inode_clock_hit(struct inode_clock *c, struct oid oid);
 void inode_clock_hit_all(struct inode_clock *c);
+/* This mount removed or moved a name: link counts and times of objects it cannot tell changed. */
+void inode_clock_hit_attrs(struct inode_clock *c);
+/* As inode_clock_fresh, and no hit on attributes either. */
+bool inode_clock_attrs_fresh(struct inode_clock *c, struct oid oid, uint64_t since);
 /* True when `oid` was not hit after `since`. */
 bool inode_clock_fresh(struct inode_clock *c, struct oid oid, uint64_t since);
 

@@ -217,6 +217,17 @@ uint64_t inode_table_lookups(struct inode_table *t, struct oid oid)
     return lookups;
 }
 
+bool inode_table_referenced(struct inode_table *t)
+{
+    bool any = false;
+    pthread_mutex_lock(&t->lock);
+    for (size_t s = 0; s < t->slot_count && !any; s++)
+        for (const struct inode *i = t->slots[s]; i != NULL && !any; i = i->next)
+            any = i->refs > 0;
+    pthread_mutex_unlock(&t->lock);
+    return any;
+}
+
 size_t inode_table_count(struct inode_table *t)
 {
     pthread_mutex_lock(&t->lock);
@@ -273,7 +284,7 @@ bool inode_attr_load(struct inode *i, struct inode_clock *clock, struct fs_attr 
 {
     pthread_mutex_lock(&i->lock);
     bool known = i->attr_time != 0 && i->attr_time >= i->attr_min &&
-                 inode_clock_fresh(clock, i->oid, i->attr_time);
+                 inode_clock_attrs_fresh(clock, i->oid, i->attr_time);
     if (known)
         *ret = i->attr;
     pthread_mutex_unlock(&i->lock);

@@ -21,11 +21,12 @@ struct inode {
     struct oid oid;
     /* Under `lock`. */
     pthread_mutex_t lock;
-    struct fs_attr attr; /* last known */
-    uint64_t attr_time;  /* inode_clock when it was asked for; 0: none */
-    uint64_t attr_min;   /* answers asked for before this are outdated by a change of our own */
-    uint64_t parent_id;  /* a directory's parent as last looked up, 0 unknown; for d_ino of ".." */
-    struct file *file;   /* content and cache; made by the first open; owned by fileio */
+    struct fs_attr attr;   /* last known */
+    uint64_t attr_time;    /* inode_clock when it was asked for; 0: none */
+    uint64_t attr_min;     /* answers asked for before this are outdated by a change of our own */
+    uint64_t no_caps_time; /* inode_clock when it was known to have no capabilities; 0: unknown */
+    uint64_t parent_id; /* a directory's parent as last looked up, 0 unknown; for d_ino of ".." */
+    struct file *file;  /* content and cache; made by the first open; owned by fileio */
     /* Private. */
     uint64_t lookups; /* counted by the kernel */
     uint32_t refs;
@@ -50,6 +51,7 @@ void inode_unref(struct inode_table *t, struct inode *i); /* accepts NULL */
 void inode_table_forget(struct inode_table *t, uint64_t id, uint64_t lookups);
 /* What the kernel counts now; 0 when it does not know the object (any more). */
 uint64_t inode_table_lookups(struct inode_table *t, struct oid oid);
+bool inode_table_referenced(struct inode_table *t); /* anybody holds any of them */
 size_t inode_table_count(struct inode_table *t);
 /* All inodes of the moment, each with a reference for the caller; free the array with mem_free. */
 struct inode **inode_table_all(struct inode_table *t, size_t *ret_count);

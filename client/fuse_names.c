@@ -1,0 +1,226 @@
+/* Making, removing and moving names. While these wait for the site the kernel holds the directory's
+ * lock, so each is counted in the flight tracker (C3). */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "client/fuse_ops.h"
+
+/* One change of names in a directory. */
+struct change {
+    fuse_req_t req;
+    struct mount *m;
+    struct inode *parent, *parent2; /* referenced; parent2: of renames and links */
+    uint64_t since;
+    struct conn_call call;
+};
+
+/* False: answered. */
+static bool change_begin(struct change *c, fuse_req_t req, fuse_ino_t parent, uint16_t type)
+{
+    *c = (struct change){.req = req, .m = op_begin(req)};
+    c->parent = op_inode(req, c->m, parent);
+    if (c->parent == NULL)
+        return false;
+    flight_begin(&c->m->flight, c->parent->id);
+    c->since = inode_clock_now(&c->m->clock);
+    conn_call_init(&c->call, type);
+    c->call.req.oid = c->parent->oid;
+    op_caller(req, &c->call.req);
+    return true;
+}
+
+static void change_end(struct change *c)
+{
+    conn_call_deinit(&c->call);
+    flight_end(&c->m->flight, c->parent->id);
+    if (c->parent2 != NULL && c->parent2 != c->parent)
+        flight_end(&c->m->flight, c->parent2->id);
+    op_unref(c->m, c->parent);
+    op_unref(c->m, c->parent2);
+}
+
+/* Runs the call; what is known of the directories' attributes is void. */
+static int change_run(struct change *c, const char *name)
+{
+    int rc = op_name_check(name);
+    c->call.req.name = op_name(name);
+    if (rc == 0)
+        rc = conn_call_run(c->m->conn, &c->call);
+    inode_attr_drop(c->parent, &c->m->clock);
+    if (c->parent2 != NULL)
+        inode_attr_drop(c->parent2, &c->m->clock);
+    return op_durable(c->m, c->parent->oid, rc);
+}
+
+/* The answer of what makes an object. */
+static void change_reply_entry(struct change *c, int rc)
+{
+    if (rc == 0 && !c->call.reply.has_attr)
+        rc = ERR_PEER;
+    if (rc != 0) {
+        op_reply(c->req, rc);
+        return;
+    }
+    op_reply_entry(c->req, c->m, &c->call.reply.attr,
+                   (struct op_entry){.parent = c->parent, .since = c->since, .changed = true});
+}
+
+static enum oid_kind kind_of(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+    case 0:
+        return OID_FILE;
+    case S_IFIFO:
+        return OID_FIFO;
+    case S_IFSOCK:
+        return OID_SOCKET;
+    case S_IFCHR:
+        return OID_CHAR;
+    case S_IFBLK:
+        return OID_BLOCK;
+    default:
+        return OID_NONE;
+    }
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, RPC_CREATE))
+        return;
+    c.call.req.kind = (uint8_t)kind_of(mode);
+    c.call.req.mode = mode & 07777;
+    c.call.req.rdev = rdev;
+    int rc = c.call.req.kind == OID_NONE ? ERR_INVALID : change_run(&c, name);
+    change_reply_entry(&c, rc);
+    change_end(&c);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, RPC_MKDIR))
+        return;
+    c.call.req.mode = mode & 07777;
+    change_reply_entry(&c, change_run(&c, name));
+    change_end(&c);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, RPC_CREATE))
+        return;
+    c.call.req.kind = OID_SYMLINK;
+    c.call.req.mode = 0777;
+    c.call.req.data = op_name(target);
+    change_reply_entry(&c, change_run(&c, name));
+    change_end(&c);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uint16_t type)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, type))
+        return;
+    int rc = change_run(&c, name);
+    inode_clock_hit_attrs(&c.m->clock); /* of the object, whose id the kernel did not say */
+    op_reply(req, rc);
+    change_end(&c);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, RPC_UNLINK);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, RPC_RMDIR);
+}
+
+void op_rename(fuse_req_t req,
+               fuse_ino_t parent,
+               const char *name,
+               fuse_ino_t new_parent,
+               const char *new_name,
+               unsigned flags)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, RPC_RENAME))
+        return;
+    c.parent2 = op_inode(req, c.m, new_parent);
+    if (c.parent2 != NULL) {
+        if (c.parent2 != c.parent)
+            flight_begin(&c.m->flight, c.parent2->id);
+        c.call.req.oid2 = c.parent2->oid;
+        c.call.req.name2 = op_name(new_name);
+        c.call.req.flags = flags;
+        int rc = op_name_check(new_name);
+        rc = rc != 0 ? rc : change_run(&c, name);
+        inode_clock_hit_attrs(&c.m->clock);
+        op_reply(req, rc);
+    }
+    change_end(&c);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name)
+{
+    struct change c;
+    if (!change_begin(&c, req, new_parent, RPC_LINK))
+        return;
+    struct inode *i = op_inode(req, c.m, id);
+    if (i != NULL) {
+        c.call.req.oid = i->oid;
+        c.call.req.oid2 = c.parent->oid;
+        change_reply_entry(&c, change_run(&c, new_name));
+        op_unref(c.m, i);
+    }
+    change_end(&c);
+}
+
+/* ---- create ---- */
+
+static void reply_create(struct change *c, struct fuse_file_info *fi)
+{
+    struct fuse_entry_param e;
+    struct op_entry how = {.parent = c->parent, .since = c->since, .changed = true};
+    struct inode *i = op_enter(c->m, &c->call.reply.attr, &how, 1, &e);
+    pthread_mutex_lock(&i->lock);
+    i->no_caps_time = c->since; /* a new file has none */
+    pthread_mutex_unlock(&i->lock);
+    struct open_file *h = file_created(c->m->io, i, fi->flags, &c->call.reply, c->since);
+    fi->fh = (uint64_t)(uintptr_t)h;
+    fi->keep_cache = 1;
+    conn_thread_interrupt(NULL, NULL);
+    if (fuse_reply_create(c->req, &e, fi) != 0) { /* the kernel did not take it */
+        file_close(c->m->io, h);
+        inode_table_forget(c->m->inodes, i->id, 1);
+    }
+    op_unref(c->m, i);
+}
+
+void op_create(
+    fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    struct change c;
+    if (!change_begin(&c, req, parent, RPC_CREATE))
+        return;
+    c.call.req.kind = OID_FILE;
+    c.call.req.mode = mode & 07777;
+    /* Always exclusively: if somebody else was faster, the kernel has to look at that file's rights
+     * first. ESTALE has it look the name up again. */
+    c.call.req.flags = (uint32_t)(O_CREAT | O_EXCL) | (uint32_t)fi->flags;
+    int rc = change_run(&c, name);
+    if (rc == ERR_EXISTS && (fi->flags & O_EXCL) == 0)
+        rc = ERR_STALE;
+    if (rc == 0 && !c.call.reply.has_attr)
+        rc = ERR_PEER;
+    if (rc == 0)
+        reply_create(&c, fi);
+    else
+        op_reply(req, rc);
+    change_end(&c);
+}

@@ -1,0 +1,31 @@
+/* The locks that processes of this mount hold, as granted by the site: to release what an owner
+ * holds without asking for nothing, and to ask for all again after a reconnect.
+ *
+ * POSIX record locks of one owner replace each other byte by byte; flock locks are whole. The site
+ * decides conflicts; this table only remembers. Threads: any. */
+#ifndef CLIENT_INODE_LOCKS_H
+#define CLIENT_INODE_LOCKS_H
+
+#include <pthread.h>
+
+#include "site/proto.h"
+
+struct held_lock {
+    struct oid oid;
+    struct fs_lock lock;
+    bool flock;
+    struct held_lock *next; /* private */
+};
+struct held_locks {
+    pthread_mutex_t lock; /* private from here */
+    struct held_lock *held;
+};
+void held_locks_init(struct held_locks *t);
+void held_locks_deinit(struct held_locks *t);
+/* The site granted this (type 2: it was released). */
+void held_locks_set(struct held_locks *t, struct oid oid, const struct fs_lock *l, bool flock);
+bool held_locks_has(struct held_locks *t, struct oid oid, uint64_t owner, bool flock);
+/* All of the moment; free with mem_free. */
+struct held_lock *held_locks_all(struct held_locks *t, size_t *ret_count);
+
+#endif

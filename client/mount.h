@@ -1,0 +1,73 @@
+/* One mount: its parts, its options, and what its threads tell the kernel.
+ *
+ *   kernel -> libfuse threads -> fuse_*.c -> inode table, fileio -> conn -> site
+ *   site -> push thread -> mount_push.c -> clock, fileio; mount_notify.c -> kernel; ack -> site
+ */
+#ifndef CLIENT_MOUNT_H
+#define CLIENT_MOUNT_H
+
+#include "client/fileio.h"
+#include "client/inode_locks.h"
+
+struct fuse_session;
+struct notifier;
+struct forgetter;
+struct lock_waits;
+
+struct mount_options {
+    const char *dir;  /* of the site; or NULL */
+    const char *site; /* HOST:PORT; or NULL */
+    const char *key;  /* file with the site's key, with `site` */
+    const char *mountpoint;
+    char *log;       /* file for messages; owned */
+    char *fuse_args; /* what goes to libfuse as -o; owned */
+    bool foreground, read_only, sync, allow_other;
+    uint64_t cache_mb;
+    uint64_t timeout_s; /* how long the kernel may believe entries and attributes */
+    uint64_t threads_max;
+};
+struct mount {
+    struct mount_options options;
+    struct conn *conn;
+    struct inode_table *inodes;
+    struct inode_clock clock;
+    struct flight flight;
+    struct fileio *io;
+    struct held_locks locks;
+    struct lock_waits *lock_waits;
+    struct notifier *notifier;
+    struct forgetter *forgetter;
+    struct fuse_session *session;
+    double entry_timeout_s, attr_timeout_s;
+    int ready_fd; /* tells the parent that the mount is usable; -1 */
+};
+
+/* ---- mount_push.c: events of the conn ---- */
+void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push);
+void mount_recover(void *ctx, bool new_session);
+
+/* ---- mount_notify.c: telling the kernel ---- */
+int notifier_new(struct mount *m, struct notifier **ret) MUST_CHECK;
+void notifier_free(struct notifier *n); /* joins; accepts NULL */
+/* Probes what the kernel can; after the mount is there. */
+void notifier_probe(struct notifier *n);
+/* Invalidates what a push lists, in the background, then acknowledges it. `id` 0: nothing to
+ * acknowledge. */
+void notifier_push(struct notifier *n, uint64_t id, const struct fs_inval *invals, uint32_t count);
+void notifier_pages(struct notifier *n, uint64_t ino); /* pages and attributes of one inode */
+/* All names and attributes of all inodes. */
+void notifier_everything(struct notifier *n);
+
+/* ---- mount_forget.c: telling the site what was dropped ---- */
+int forgetter_new(struct mount *m, struct forgetter **ret) MUST_CHECK;
+void forgetter_free(struct forgetter *f); /* joins; accepts NULL */
+void forgetter_add(struct forgetter *f, struct oid oid);
+
+/* ---- fuse_session.c ---- */
+/* Mounts; ERR with a sentence. */
+int session_mount(struct mount *m, struct err_detail *d) MUST_CHECK;
+/* Serves until unmounted or told to stop by a signal; then unmounts. */
+int session_loop(struct mount *m);
+void session_free(struct mount *m);
+
+#endif

@@ -1,0 +1,345 @@
+/* Telling the kernel to drop names, attributes and pages.
+ *
+ * A job is one push of the site (or a wish of our own). Its calls into the kernel may have to wait
+ * for locks that are held by requests we are working on, so they run on threads of their own, as
+ * many as are stuck, and a job that meets such a request is acknowledged at once (client/
+ * inode_flight.h): names are then outdated by raising the epoch of all names, which needs no lock,
+ * or, with an old kernel, a moment later (C3).
+ *
+ *   queued -> running -> done
+ *      \________\__ conflict: epoch + ack by the acker, then on as before
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#define FUSE_USE_VERSION 314
+#include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "client/mount.h"
+
+#define THREADS_MAX 32u
+#define NOTIFY_INC_EPOCH 8 /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
+#define UNKNOWN_TRIES 8u
+#define UNKNOWN_WAIT_NS (500u * 1000u)
+
+enum item_kind {
+    ITEM_ATTR,
+    ITEM_PAGES, /* and attributes */
+    ITEM_NAME,
+    ITEM_NAMES /* all of a directory */
+};
+struct item {
+    enum item_kind kind;
+    struct inode *inode; /* referenced; the directory of a name */
+    char *name;          /* owned */
+};
+struct job {
+    uint64_t push_id; /* 0: nobody waits */
+    struct item *items;
+    size_t item_count;
+    uint64_t *ids; /* whose locks are needed */
+    struct flight_job flight;
+    /* Under the notifier's lock. */
+    bool conflict, queued_ack, acked, done;
+    struct job *next, *next_ack;
+};
+struct notifier {
+    struct mount *m;
+    bool has_epoch;
+    pthread_t acker;
+    pthread_mutex_t lock; /* guards all below; after the flight tracker's lock */
+    pthread_cond_t work, acks, idle;
+    struct job *first, **last; /* to run */
+    struct job *ack_first;     /* in conflict: to acknowledge */
+    pthread_t threads[THREADS_MAX];
+    unsigned thread_count, free_count;
+    bool stopping;
+};
+
+/* ---- the kernel ---- */
+
+static bool raise_epoch(struct notifier *n)
+{
+    struct fuse_out_header out = {.len = sizeof out, .error = NOTIFY_INC_EPOCH};
+    struct iovec iov = {.iov_base = &out, .iov_len = sizeof out};
+    return n->m->session != NULL &&
+           writev(fuse_session_fd(n->m->session), &iov, 1) == (ssize_t)sizeof out;
+}
+
+void notifier_probe(struct notifier *n)
+{
+    n->has_epoch = raise_epoch(n);
+    if (n->has_epoch)
+        return;
+    /* Without it a name can outlive its change by as long as the kernel may believe in it. */
+    n->m->entry_timeout_s = n->m->entry_timeout_s > 1.0 ? 1.0 : n->m->entry_timeout_s;
+    log_warn(LOG_CLIENT, "no_epoch", "this kernel is older than 6.16: names are believed for 1 s");
+}
+
+static void pause_ns(struct notifier *n, uint64_t ns)
+{
+    uint64_t until = clock_wall_ns(&clock_os) + ns;
+    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    pthread_mutex_lock(&n->lock);
+    (void)pthread_cond_timedwait(&n->idle, &n->lock, &ts); /* nobody signals: a pause */
+    pthread_mutex_unlock(&n->lock);
+}
+
+/* The kernel may not have made an inode of our last reply yet: it is then told again. */
+static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
+{
+    for (unsigned tries = 0; tries < UNKNOWN_TRIES; tries++) {
+        int rc = fuse_lowlevel_notify_inval_inode(n->m->session, i->id, offset, 0);
+        if (rc != -ENOENT || inode_table_lookups(n->m->inodes, i->oid) == 0)
+            return;
+        pause_ns(n, UNKNOWN_WAIT_NS << tries);
+    }
+}
+
+static void tell(struct notifier *n, const struct job *j, const struct item *item)
+{
+    pthread_mutex_lock(&n->lock);
+    bool by_epoch = j->acked && n->has_epoch;
+    pthread_mutex_unlock(&n->lock);
+    switch (item->kind) {
+    case ITEM_ATTR:
+        tell_inode(n, item->inode, -1);
+        break;
+    case ITEM_PAGES:
+        tell_inode(n, item->inode, 0);
+        break;
+    case ITEM_NAME:
+        if (!by_epoch) /* unknown to the kernel is fine */
+            (void)fuse_lowlevel_notify_inval_entry(n->m->session, item->inode->id, item->name,
+                                                   strlen(item->name));
+        break;
+    case ITEM_NAMES:
+        if (!by_epoch)
+            (void)raise_epoch(n); /* without it names age by themselves */
+        break;
+    }
+}
+
+/* ---- jobs ---- */
+
+static void job_free(struct notifier *n, struct job *j)
+{
+    for (size_t i = 0; i < j->item_count; i++) {
+        inode_unref(n->m->inodes, j->items[i].inode);
+        mem_free(j->items[i].name);
+    }
+    mem_free(j->items);
+    mem_free(j->ids);
+    mem_free(j);
+}
+
+/* From the flight tracker, with its lock held. */
+static void on_conflict(void *ctx, struct flight_job *flight)
+{
+    struct notifier *n = ctx;
+    struct job *j = CONTAINER_OF(flight, struct job, flight);
+    pthread_mutex_lock(&n->lock);
+    j->conflict = true;
+    if (j->push_id != 0 && !j->queued_ack && !j->done) {
+        j->queued_ack = true;
+        j->next_ack = n->ack_first;
+        n->ack_first = j;
+        pthread_cond_signal(&n->acks);
+    }
+    pthread_mutex_unlock(&n->lock);
+}
+
+static bool has_names(const struct job *j)
+{
+    for (size_t i = 0; i < j->item_count; i++)
+        if (j->items[i].kind == ITEM_NAME || j->items[i].kind == ITEM_NAMES)
+            return true;
+    return false;
+}
+
+static void *acker_main(void *arg)
+{
+    struct notifier *n = arg;
+    pthread_mutex_lock(&n->lock);
+    for (;;) {
+        struct job *j = n->ack_first;
+        if (j == NULL) {
+            if (n->stopping)
+                break;
+            pthread_cond_wait(&n->acks, &n->lock);
+            continue;
+        }
+        n->ack_first = j->next_ack;
+        pthread_mutex_unlock(&n->lock);
+        if (n->has_epoch && has_names(j))
+            (void)raise_epoch(n); /* fails only when the mount is gone */
+        conn_ack(n->m->conn, j->push_id);
+        pthread_mutex_lock(&n->lock);
+        j->acked = true;
+        if (j->done) { /* dropping an inode takes other locks */
+            pthread_mutex_unlock(&n->lock);
+            job_free(n, j);
+            pthread_mutex_lock(&n->lock);
+        }
+    }
+    pthread_mutex_unlock(&n->lock);
+    return NULL;
+}
+
+static void job_run(struct notifier *n, struct job *j)
+{
+    for (size_t i = 0; i < j->item_count; i++)
+        tell(n, j, &j->items[i]);
+    flight_job_remove(&n->m->flight, &j->flight);
+    pthread_mutex_lock(&n->lock);
+    bool mine = !j->queued_ack; /* else the acker does the rest */
+    bool gone = mine || j->acked;
+    j->done = true;
+    pthread_mutex_unlock(&n->lock);
+    if (mine && j->push_id != 0)
+        conn_ack(n->m->conn, j->push_id);
+    if (gone)
+        job_free(n, j);
+}
+
+static void *worker_main(void *arg)
+{
+    struct notifier *n = arg;
+    pthread_mutex_lock(&n->lock);
+    for (;;) {
+        struct job *j = n->first;
+        if (j == NULL) {
+            if (n->stopping)
+                break;
+            n->free_count++;
+            pthread_cond_wait(&n->work, &n->lock);
+            n->free_count--;
+            continue;
+        }
+        n->first = j->next;
+        if (n->first == NULL)
+            n->last = &n->first;
+        pthread_mutex_unlock(&n->lock);
+        job_run(n, j);
+        pthread_mutex_lock(&n->lock);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return NULL;
+}
+
+static void job_start(struct notifier *n, struct job *j)
+{
+    j->ids = mem_calloc(j->item_count + 1, sizeof *j->ids);
+    for (size_t i = 0; i < j->item_count; i++)
+        if (j->items[i].kind != ITEM_ATTR)
+            j->ids[j->flight.id_count++] = j->items[i].inode->id;
+    j->flight.ids = j->ids;
+    flight_job_add(&n->m->flight, &j->flight);
+    pthread_mutex_lock(&n->lock);
+    *n->last = j;
+    n->last = &j->next;
+    if (n->free_count == 0 && n->thread_count < THREADS_MAX &&
+        pthread_create(&n->threads[n->thread_count], NULL, worker_main, n) == 0)
+        n->thread_count++;
+    pthread_cond_signal(&n->work);
+    pthread_mutex_unlock(&n->lock);
+}
+
+static struct job *job_new(uint64_t push_id, size_t items)
+{
+    struct job *j = mem_calloc(1, sizeof *j);
+    j->push_id = push_id;
+    j->items = mem_calloc(items + 1, sizeof *j->items);
+    return j;
+}
+
+void notifier_push(struct notifier *n, uint64_t id, const struct fs_inval *invals, uint32_t count)
+{
+    struct job *j = job_new(id, count);
+    for (uint32_t k = 0; k < count; k++) {
+        const struct fs_inval *v = &invals[k];
+        struct inode *i = inode_table_find(n->m->inodes, v->oid);
+        if (i == NULL)
+            continue; /* the kernel never heard of it */
+        struct item *item = &j->items[j->item_count++];
+        *item = (struct item){.kind = v->content ? ITEM_PAGES : ITEM_ATTR, .inode = i};
+        if (v->name.len == 1 && v->name.ptr[0] == '*') {
+            item->kind = ITEM_NAMES;
+        } else if (v->name.len > 0) {
+            item->kind = ITEM_NAME;
+            item->name = mem_printf("%.*s", (int)v->name.len, (const char *)v->name.ptr);
+        }
+    }
+    job_start(n, j);
+}
+
+void notifier_pages(struct notifier *n, uint64_t ino)
+{
+    struct inode *i = inode_table_get(n->m->inodes, ino);
+    if (i == NULL)
+        return;
+    struct job *j = job_new(0, 1);
+    j->items[0] = (struct item){.kind = ITEM_PAGES, .inode = i};
+    j->item_count = 1;
+    job_start(n, j);
+}
+
+void notifier_everything(struct notifier *n)
+{
+    size_t count;
+    struct inode **all = inode_table_all(n->m->inodes, &count);
+    struct job *j = job_new(0, count);
+    (void)raise_epoch(n); /* without it names age by themselves */
+    for (size_t k = 0; k < count; k++)
+        j->items[j->item_count++] = (struct item){.kind = ITEM_PAGES, .inode = all[k]};
+    mem_free(all);
+    job_start(n, j);
+}
+
+/* ---- start and end ---- */
+
+int notifier_new(struct mount *m, struct notifier **ret)
+{
+    struct notifier *n = mem_calloc(1, sizeof *n);
+    n->m = m;
+    n->last = &n->first;
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->work, NULL);
+    pthread_cond_init(&n->acks, NULL);
+    pthread_cond_init(&n->idle, NULL);
+    flight_init(&m->flight, on_conflict, n);
+    int rc = err_from_errno(pthread_create(&n->acker, NULL, acker_main, n));
+    if (rc != 0) {
+        mem_free(n);
+        return rc;
+    }
+    *ret = n;
+    return 0;
+}
+
+void notifier_free(struct notifier *n)
+{
+    if (n == NULL)
+        return;
+    pthread_mutex_lock(&n->lock);
+    n->stopping = true;
+    pthread_cond_broadcast(&n->work);
+    pthread_mutex_unlock(&n->lock);
+    for (unsigned i = 0; i < n->thread_count; i++)
+        pthread_join(n->threads[i], NULL);
+    pthread_mutex_lock(&n->lock);
+    pthread_cond_broadcast(&n->acks);
+    pthread_mutex_unlock(&n->lock);
+    pthread_join(n->acker, NULL);
+    flight_deinit(&n->m->flight);
+    pthread_cond_destroy(&n->idle);
+    pthread_cond_destroy(&n->acks);
+    pthread_cond_destroy(&n->work);
+    pthread_mutex_destroy(&n->lock);
+    mem_free(n);
+}

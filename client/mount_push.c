@@ -1,0 +1,50 @@
+/* What the site tells the mount: changes, granted locks, and that it is there again. */
+#include "base/log.h"
+#include "client/fuse_ops.h"
+#include "client/mount_locks.h"
+
+static void take_inval(struct mount *m, const struct fs_inval *v)
+{
+    /* First the clock: replies that are on their way now fill no cache (C2). */
+    inode_clock_hit(&m->clock, v->oid);
+    struct inode *i = v->content ? inode_table_find(m->inodes, v->oid) : NULL;
+    if (i == NULL)
+        return;
+    file_invalidate(m->io, i);
+    inode_unref(m->inodes, i);
+}
+
+void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push)
+{
+    struct mount *m = ctx;
+    switch (type) {
+    case PUSH_INVALIDATE:
+        for (uint32_t i = 0; i < push->inval_count; i++)
+            take_inval(m, &push->invals[i]);
+        notifier_push(m->notifier, push->number2 != 0 ? push->number2 : id, push->invals,
+                      push->inval_count);
+        break;
+    case PUSH_LOCK_GRANTED:
+        lock_waits_granted(m->lock_waits, push->number2, push->rc);
+        break;
+    default: /* from a newer site */
+        log_debug(LOG_CLIENT, "push_unknown", "type=%u", type);
+        break;
+    }
+}
+
+void mount_recover(void *ctx, bool new_session)
+{
+    struct mount *m = ctx;
+    size_t count;
+    inode_clock_hit_all(&m->clock);
+    struct inode **all = inode_table_all(m->inodes, &count);
+    for (size_t i = 0; i < count; i++) {
+        file_reopen(m->io, all[i]);
+        inode_unref(m->inodes, all[i]);
+    }
+    mem_free(all);
+    lock_waits_recover(m->lock_waits);
+    notifier_everything(m->notifier);
+    log_info(LOG_CLIENT, "recovered", "inodes=%zu new_session=%d", count, new_session);
+}
