@@ -27,7 +27,8 @@ static void log_free(struct log *log)
     log_segment_free(log->spare);
     if (log->dir_fd >= 0)
         (void)close(log->dir_fd);
-    (void)pthread_mutex_destroy(&log->lock);
+    (void)pthread_mutex_destroy(log->lock);
+    mem_free(log->lock);
     mem_free(log->dir);
     mem_free(log);
 }
@@ -59,7 +60,8 @@ int log_open(struct log **ret,
     log->queue_last = &log->queue_first;
     log->tail_last = &log->tail_first;
     log->defer.run = defer_run;
-    (void)pthread_mutex_init(&log->lock, NULL);
+    log->lock = mem_alloc(sizeof *log->lock);
+    (void)pthread_mutex_init(log->lock, NULL);
 
     int rc = 0;
     log->dir_fd = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -143,14 +145,29 @@ uint64_t log_last(const struct log *log)
     return log->last;
 }
 
+static uint64_t value_get(const struct log *log, const uint64_t *at)
+{
+    (void)pthread_mutex_lock(log->lock);
+    uint64_t value = *at;
+    (void)pthread_mutex_unlock(log->lock);
+    return value;
+}
+
+static void value_set(struct log *log, uint64_t *at, uint64_t value)
+{
+    (void)pthread_mutex_lock(log->lock);
+    *at = value;
+    (void)pthread_mutex_unlock(log->lock);
+}
+
 uint64_t log_durable(const struct log *log)
 {
-    return atomic_load_explicit(&log->durable, memory_order_acquire);
+    return value_get(log, &log->durable);
 }
 
 uint64_t log_first(const struct log *log)
 {
-    return atomic_load_explicit(&log->first, memory_order_acquire);
+    return value_get(log, &log->first);
 }
 
 uint64_t log_bytes(const struct log *log)
@@ -170,9 +187,9 @@ void log_trim(struct log *log, uint64_t keep_from)
     while (log->segment_count > 1 && log->segments[1]->first <= keep_from) {
         /* Readers must know before the file changes. */
         uint64_t first = log_first(log);
-        atomic_store_explicit(&log->first, log->segments[1]->first, memory_order_release);
+        value_set(log, &log->first, log->segments[1]->first);
         if (log_segment_retire(log) != 0) {
-            atomic_store_explicit(&log->first, first, memory_order_release);
+            value_set(log, &log->first, first);
             return; /* the next trim tries again */
         }
     }
@@ -205,8 +222,8 @@ int log_reset(struct log *log, uint64_t next)
     log_segment_add(log, segment);
     log->offset = segment->end;
     log->last = next - 1;
-    atomic_store_explicit(&log->first, next, memory_order_release);
-    atomic_store_explicit(&log->durable, next - 1, memory_order_release);
+    value_set(log, &log->first, next);
+    value_set(log, &log->durable, next - 1);
     while (rc == 0 && log->segment_count > 1)
         rc = log_segment_retire(log);
     if (rc == 0)

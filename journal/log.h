@@ -11,7 +11,7 @@
  * index that a later record calls durable is corruption: log_open returns ERR_CORRUPT and the
  * detail names file and offset.
  *
- * Threads: loop, except log_read(), which may run on any thread for indexes <= log_durable(). */
+ * Threads: loop, except log_read(), log_durable() and log_first(), which may run on any. */
 #ifndef JOURNAL_LOG_H
 #define JOURNAL_LOG_H
 
@@ -23,51 +23,56 @@
 struct log;
 
 struct log_config {
-    const char *dir;         /* exists; segments are DIR/<20 digits>.seg; copied */
-    uint64_t segment_bytes;  /* 0 = default; tests use small ones */
-    uint64_t epoch;          /* written into each record appended from now on */
-    bool no_sync;            /* tests only: plain writes */
-    struct loop *loop;       /* borrowed */
+    const char *dir;        /* exists; segments are DIR/<20 digits>.seg; copied */
+    uint64_t segment_bytes; /* 0 = default; tests use small ones */
+    uint64_t epoch;         /* written into each record appended from now on */
+    bool no_sync;           /* tests only: plain writes */
+    struct loop *loop;      /* borrowed */
     void *ctx;
     void (*on_durable)(void *ctx, uint64_t index); /* everything <= index is on disk */
     void (*on_failed)(void *ctx, int rc, const struct err_detail *detail); /* at most once */
 };
 struct log_recovery {
-    uint64_t first;          /* lowest index present, 1 + last when empty */
-    uint64_t last;           /* highest index present, 0 when nothing was ever written */
-    uint64_t torn_bytes;     /* what was cut from the tail */
+    uint64_t first;      /* lowest index present, 1 + last when empty */
+    uint64_t last;       /* highest index present, 0 when nothing was ever written */
+    uint64_t torn_bytes; /* what was cut from the tail */
     char torn_file[64];
 };
-struct log_record {          /* borrowed during a callback */
+struct log_record { /* borrowed during a callback */
     uint64_t index;
     uint64_t epoch;
     struct slice payload;
 };
 
-int log_open(struct log **ret, const struct log_config *config, struct log_recovery *ret_info,
+int log_open(struct log **ret,
+             const struct log_config *config,
+             struct log_recovery *ret_info,
              struct err_detail *detail) MUST_CHECK;
 /* Waits for the write in flight (runs its callbacks), writes what is still batched, frees. Before
  * loop_run or after it returned, or from a loop callback that is not one of this log's. */
 void log_close(struct log *log);
 /* payload is copied; 1 <= len <= LIMIT_RECORD_BYTES. *ret_index = previous + 1.
  * ERR_NO_SPACE when no segment can be made (nothing happened), ERR_FATAL after on_failed. */
-int log_append(struct log *log, const struct slice *parts, size_t part_count,
-               uint64_t *ret_index) MUST_CHECK;
-uint64_t log_last(const struct log *log);     /* highest index appended */
-uint64_t log_durable(const struct log *log);  /* highest index on disk; any thread (atomic) */
-uint64_t log_first(const struct log *log);    /* lowest index still readable; any thread */
+int log_append(struct log *log, const struct slice *parts, size_t part_count, uint64_t *ret_index)
+    MUST_CHECK;
+uint64_t log_last(const struct log *log);    /* highest index appended */
+uint64_t log_durable(const struct log *log); /* highest index on disk; any thread */
+uint64_t log_first(const struct log *log);   /* lowest index still readable; any thread */
 /* Calls fn for each record from `from` to at most log_durable(), until bytes_max payload bytes were
  * delivered (always at least one record) or fn returns false (that record counts as delivered).
  * *ret_next = first index not delivered. ERR_NOT_FOUND when `from` < log_first(): it was trimmed.
  * ERR_CORRUPT when the record at `from` is damaged; damage further on is told by the call that
  * starts there. Served from a memory tail of the newest few MiB where possible. */
-int log_read(struct log *log, uint64_t from, size_t bytes_max,
-             bool (*fn)(void *ctx, const struct log_record *record), void *ctx,
+int log_read(struct log *log,
+             uint64_t from,
+             size_t bytes_max,
+             bool (*fn)(void *ctx, const struct log_record *record),
+             void *ctx,
              uint64_t *ret_next) MUST_CHECK;
 /* Records below `keep_from` are no longer needed: whole segments below it are recycled (renamed and
  * overwritten later) or, beyond a small stock, removed. */
 void log_trim(struct log *log, uint64_t keep_from);
-uint64_t log_bytes(const struct log *log);    /* on disk, for retention */
+uint64_t log_bytes(const struct log *log); /* on disk, for retention */
 /* Continue at `next` with nothing before it: for a replica that starts from a snapshot. Waits for
  * the write in flight and drops what is batched. After ERR_NO_SPACE nothing has changed; any other
  * error ends the log as a failed write does, but without on_failed. */

@@ -4,14 +4,13 @@
  * its segment, is queued behind it; log_write.c sends one batch at a time to the disk; a batch that
  * is durable goes into the memory tail, where readers find it.
  *
- * `lock` guards what readers on other threads see: the list of segments with their marks, the
- * memory tail, the reference counts of batches and the buffers kept for reuse. Everything else is
- * the loop's. */
+ * `lock` guards what readers on other threads see: the list of segments with their marks,
+ * `durable` and `first`, the memory tail, the reference counts of batches and the buffers kept for
+ * reuse. Everything else is the loop's. */
 #ifndef JOURNAL_LOG_INT_H
 #define JOURNAL_LOG_INT_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "journal/log_format_int.h"
 
@@ -78,7 +77,7 @@ struct log {
     uint64_t epoch;
     uint64_t salt;
 
-    pthread_mutex_t lock;
+    pthread_mutex_t *lock;         /* taken through const pointers, too */
     struct log_segment **segments; /* ascending; the last one is appended to */
     size_t segment_count, segment_cap;
     struct log_batch *tail_first, **tail_last;
@@ -91,9 +90,9 @@ struct log {
     uint64_t stock[LOG_STOCK_MAX]; /* numbers of free files of segment_bytes each */
     size_t stock_count;
 
-    uint64_t last; /* appended */
-    _Atomic uint64_t durable, first;
-    uint64_t offset; /* in the last segment: where the batch after `filling` goes */
+    uint64_t last;           /* appended */
+    uint64_t durable, first; /* written by the loop, under the lock */
+    uint64_t offset;         /* in the last segment: where the batch after `filling` goes */
     struct log_batch *filling;
     struct log_batch *queue_first, **queue_last;
     struct log_batch *writing;

@@ -188,14 +188,14 @@ static int read_some(struct reader *r)
     struct log *log = r->log;
     int fd = -1, rc = 0;
     struct source source;
-    (void)pthread_mutex_lock(&log->lock);
-    if (r->next < log_first(log)) {
-        (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
+    if (r->next < log->first) {
+        (void)pthread_mutex_unlock(log->lock);
         return ERR_NOT_FOUND;
     }
-    r->until = MIN(r->until, log_durable(log)); /* a reset may have taken it back */
+    r->until = MIN(r->until, log->durable); /* a reset may have taken it back */
     if (r->next > r->until) {
-        (void)pthread_mutex_unlock(&log->lock);
+        (void)pthread_mutex_unlock(log->lock);
         r->stopped = true;
         return 0;
     }
@@ -209,7 +209,7 @@ static int read_some(struct reader *r)
         if (fd < 0)
             rc = err_from_errno(errno);
     }
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
     if (batch != NULL) {
         rc = read_batch(r, batch);
         log_batch_unref(log, batch);

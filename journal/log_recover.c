@@ -433,8 +433,8 @@ int log_recover(struct log *log, struct log_recovery *ret_info, struct err_detai
     if (rc == 0) {
         log->last = r.index - 1;
         log->offset = log_segment_current(log)->end;
-        atomic_store(&log->durable, log->last);
-        atomic_store(&log->first, log->segments[0]->first);
+        log->durable = log->last;
+        log->first = log->segments[0]->first;
         r.info.first = log->segments[0]->first;
         r.info.last = log->last;
         *ret_info = r.info;

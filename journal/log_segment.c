@@ -65,13 +65,13 @@ struct log_segment *log_segment_current(const struct log *log)
 
 void log_segment_add(struct log *log, struct log_segment *segment)
 {
-    (void)pthread_mutex_lock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
     if (log->segment_count == log->segment_cap) {
         log->segment_cap = log->segment_cap == 0 ? 8 : 2 * log->segment_cap;
         log->segments = mem_realloc(log->segments, log->segment_cap * sizeof(void *));
     }
     log->segments[log->segment_count++] = segment;
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
 }
 
 void log_segment_mark(struct log_segment *segment, uint64_t index, uint64_t offset)
@@ -291,10 +291,10 @@ int log_segment_retire(struct log *log)
     log->dir_dirty = true;
     if (keep)
         log->stock[log->stock_count++] = segment->number;
-    (void)pthread_mutex_lock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
     log->segment_count--;
     memmove(&log->segments[0], &log->segments[1], log->segment_count * sizeof(void *));
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
     log_segment_free(segment);
     return 0;
 }

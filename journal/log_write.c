@@ -32,10 +32,10 @@ static uint8_t *buffer_new(struct log *log, size_t cap)
 {
     uint8_t *data = NULL;
     if (cap == BUFFER_BYTES) {
-        (void)pthread_mutex_lock(&log->lock);
+        (void)pthread_mutex_lock(log->lock);
         if (log->buffer_count > 0)
             data = log->buffers[--log->buffer_count];
-        (void)pthread_mutex_unlock(&log->lock);
+        (void)pthread_mutex_unlock(log->lock);
     }
     return data != NULL ? data : mem_aligned(LOG_BLOCK, cap);
 }
@@ -43,12 +43,12 @@ static uint8_t *buffer_new(struct log *log, size_t cap)
 static void buffer_free(struct log *log, uint8_t *data, size_t cap)
 {
     if (cap == BUFFER_BYTES) {
-        (void)pthread_mutex_lock(&log->lock);
+        (void)pthread_mutex_lock(log->lock);
         if (log->buffer_count < LOG_BUFFERS_MAX) {
             log->buffers[log->buffer_count++] = data;
             data = NULL;
         }
-        (void)pthread_mutex_unlock(&log->lock);
+        (void)pthread_mutex_unlock(log->lock);
     }
     mem_free(data);
 }
@@ -84,9 +84,9 @@ static void batch_free(struct log *log, struct log_batch *batch)
 
 void log_batch_unref(struct log *log, struct log_batch *batch)
 {
-    (void)pthread_mutex_lock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
     bool last = --batch->refs == 0;
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
     if (last)
         batch_free(log, batch);
 }
@@ -202,9 +202,9 @@ static void batches_free(struct log *log, struct log_batch *batch)
 
 void log_tail_drop(struct log *log)
 {
-    (void)pthread_mutex_lock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
     struct log_batch *dead = tail_shrink(log, 0);
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
     batches_free(log, dead);
 }
 
@@ -235,16 +235,16 @@ static void batch_failed(struct log *log, struct log_batch *batch, int res)
 static void batch_publish(struct log *log, struct log_batch *batch)
 {
     struct log_segment *segment = batch->segment;
-    (void)pthread_mutex_lock(&log->lock);
+    (void)pthread_mutex_lock(log->lock);
     segment->end = batch->offset + batch->len;
     segment->headed = true;
     log_segment_mark(segment, batch->first, batch->offset + batch->head_bytes);
     *log->tail_last = batch;
     log->tail_last = &batch->next;
     log->tail_bytes += batch->cap;
-    atomic_store_explicit(&log->durable, batch->last, memory_order_release);
+    log->durable = batch->last;
     struct log_batch *dead = tail_shrink(log, LOG_TAIL_BYTES_MAX);
-    (void)pthread_mutex_unlock(&log->lock);
+    (void)pthread_mutex_unlock(log->lock);
     batches_free(log, dead);
 }
 

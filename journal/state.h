@@ -19,15 +19,15 @@
 #include "base/err.h"
 
 struct state;
-struct state_store;        /* a lower layer; see state_store_rocks_open */
+struct state_store; /* a lower layer; see state_store_rocks_open */
 
-int state_open(struct state **ret, struct state_store *store /* owned on success; may be NULL */)
-    MUST_CHECK;
-void state_free(struct state *st);          /* drops what was not written down */
+int state_open(struct state **ret,
+               struct state_store *store /* owned on success; may be NULL */) MUST_CHECK;
+void state_free(struct state *st); /* drops what was not written down */
 
 bool state_get(struct state *st, struct slice key, struct slice *ret_value);
 void state_put(struct state *st, struct slice key, struct slice value);
-void state_del(struct state *st, struct slice key);  /* absent is fine */
+void state_del(struct state *st, struct slice key); /* absent is fine */
 
 /* Ordered scan of keys with a prefix, from the first key >= start (start may be empty: then from
  * the prefix). Usage: state_scan_begin; while (state_scan_next(&it)) use it.key, it.value;
@@ -38,7 +38,9 @@ struct state_scan {
     struct state *st;
     struct buf prefix;
 };
-void state_scan_begin(struct state *st, struct state_scan *it, struct slice prefix,
+void state_scan_begin(struct state *st,
+                      struct state_scan *it,
+                      struct slice prefix,
                       struct slice start);
 bool state_scan_next(struct state_scan *it);
 void state_scan_end(struct state_scan *it);
@@ -47,9 +49,9 @@ void state_scan_end(struct state_scan *it);
  * the owner must check here before it acts on what it read. 0 when healthy. */
 int state_health(const struct state *st);
 
-void state_advance(struct state *st, uint64_t index);  /* not below the last */
-uint64_t state_index(const struct state *st);          /* last advanced (or stored) */
-uint64_t state_stored_index(const struct state *st);   /* what the store holds durably */
+void state_advance(struct state *st, uint64_t index); /* not below the last */
+uint64_t state_index(const struct state *st);         /* last advanced (or stored) */
+uint64_t state_stored_index(const struct state *st);  /* what the store holds durably */
 size_t state_active_bytes(const struct state *st);
 
 /* Writing down. freeze: loop; false when a frozen layer exists already or there is no store.
@@ -77,7 +79,11 @@ struct state_store_ops {
     void (*iter_next)(void *iter);
     int (*iter_free)(void *iter); /* reports a read error */
     /* One atomic, durable write of all pairs (value.ptr NULL = delete) in key order. */
-    int (*write)(void *ctx, uint64_t index, bool (*next)(void *nctx, struct slice *key, struct slice *value, bool *is_delete), void *nctx, struct err_detail *detail);
+    int (*write)(void *ctx,
+                 uint64_t index,
+                 bool (*next)(void *nctx, struct slice *key, struct slice *value, bool *is_delete),
+                 void *nctx,
+                 struct err_detail *detail);
     uint64_t (*index)(void *ctx);
     void (*close)(void *ctx);
 };
@@ -87,7 +93,9 @@ struct state_store {
 };
 /* RocksDB in `dir` (created when missing), no WAL, zstd-compressed, bloom filters, checksums
  * verified, block cache of cache_bytes. */
-int state_store_rocks_open(struct state_store *ret, const char *dir, size_t cache_bytes,
+int state_store_rocks_open(struct state_store *ret,
+                           const char *dir,
+                           size_t cache_bytes,
                            struct err_detail *detail) MUST_CHECK;
 
 #endif

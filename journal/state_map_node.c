@@ -28,7 +28,7 @@ static struct state_map_rec *rec_small(struct state_map_recs *m, size_t len)
     size_t class = len / REC_STEP;
     struct state_map_rec *rec = m->free[class];
     if (rec != NULL) {
-        memcpy(&m->free[class], rec + 1, sizeof rec);
+        memcpy(&m->free[class], rec + 1, sizeof(void *));
         return rec;
     }
     if ((size_t)(m->end - m->at) < len) {
@@ -77,7 +77,7 @@ void state_map_rec_free(struct state_map_recs *m, struct state_map_rec *rec)
     size_t len = rec_alloc_bytes(rec);
     m->bytes -= len;
     if (len <= REC_SMALL_MAX) {
-        memcpy(rec + 1, &m->free[len / REC_STEP], sizeof rec);
+        memcpy(rec + 1, &m->free[len / REC_STEP], sizeof(void *));
         m->free[len / REC_STEP] = rec;
         return;
     }

@@ -5,8 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "tests/unit/journal/log_test.h"
 
@@ -490,6 +491,75 @@ static void test_strange_files(void **state)
     world_deinit(&w);
 }
 
+/* ---- a real death ---- */
+
+static int report_fd;
+
+static void hook_report(struct log_fixture *f)
+{
+    uint64_t durable = f->durable;
+    if (write(report_fd, &durable, sizeof durable) != (ssize_t)sizeof durable)
+        _exit(1);
+    while (log_last(f->log) < durable + 20)
+        append(f, 1 + log_last(f->log) * 131 % 5000);
+    if (durable > 200)
+        log_trim(f->log, durable - 200);
+}
+
+/* The child appends without end and says what is durable; it ends with the process. */
+static void child_run(struct log_fixture *f)
+{
+    struct loop *loop;
+    if (loop_new(&loop, 64, &clock_os, &f->detail) != 0)
+        _exit(1);
+    f->loop = f->config.loop = loop;
+    f->hook = hook_report;
+    f->target = UINT64_MAX;
+    if (fixture_open(f) != 0)
+        _exit(1);
+    append(f, 1);
+    loop_run(loop);
+    _exit(1);
+}
+
+/* A process killed at any moment loses nothing that it has called durable; nor does the next one
+ * on the same files. */
+static void test_killed_process_loses_nothing(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    struct rng rng;
+    fixture_init(&f, 2 * SEGMENT);
+    rng_seed(&rng, 9);
+    uint64_t acknowledged = 0;
+    for (int round = 0; round < 12; round++) {
+        int pipe_fds[2], status;
+        assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            report_fd = pipe_fds[1];
+            child_run(&f);
+        }
+        (void)close(pipe_fds[1]);
+        for (uint64_t n = 1 + rng_below(&rng, 60); n > 0; n--)
+            assert_int_equal(read(pipe_fds[0], &acknowledged, sizeof acknowledged),
+                             sizeof acknowledged);
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        while (read(pipe_fds[0], &acknowledged, sizeof acknowledged) > 0)
+            ;
+        (void)close(pipe_fds[0]);
+        assert_int_equal(fixture_open(&f), 0);
+        assert_true(f.info.last >= acknowledged);
+        check_all_from(&f, f.info.first, MIB);
+        fixture_close(&f);
+    }
+    assert_true(acknowledged > 200);
+    fixture_deinit(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -499,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_truncated_files),
         cmocka_unit_test(test_missing_segments),
         cmocka_unit_test(test_strange_files),
+        cmocka_unit_test(test_killed_process_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
