@@ -57,17 +57,36 @@ int store_open(struct store **ret,
  * frees the store and calls closed on the loop. */
 void store_close(struct store *s, void (*closed)(void *ctx), void *ctx);
 
+/* Where a record is, and a question to the index. Private, like all fields below that say so. */
+struct store_entry {
+    uint64_t segment; /* number of the segment file; 0 is none */
+    uint64_t epoch;
+    uint32_t offset; /* of the record in the file */
+    uint32_t len;    /* of the chunk */
+};
+struct store_lookup {
+    struct chunk_id id;
+    struct store_entry entry; /* segment 0: not in the index */
+    int rc;
+    void (*done)(struct store_lookup *lookup); /* loop */
+    struct store_lookup *next;
+};
+
 struct store_put {
     struct chunk_id id; /* in */
     struct slice data;  /* in: sealed bytes, borrowed until done; 1 .. LIMIT_CHUNK_SEALED_BYTES */
     /* rc 0: durable (and from now on safe from garbage collection for a full pass). ERR_NO_SPACE,
      * ERR_IO: not stored. */
     void (*done)(struct store_put *put, int rc);
-    struct store_put *next;    /* private from here */
-    struct store_put *waiters; /* same id, under way */
-    struct store *store;
+    struct store *store; /* private from here */
+    struct store_put *next;
+    struct store_put *waiters; /* puts of the same id that came meanwhile */
+    struct store_lookup lookup;
+    struct store_entry old; /* what the index says of the id now */
     uint64_t epoch;
-    uint32_t offset;
+    uint32_t offset;       /* in the group's buffer */
+    uint32_t move_offset;  /* compaction: the record that is to be moved, */
+    uint64_t move_segment; /* if the index still points to it; 0: a put */
     int rc;
 };
 /* ERR_LIMIT: too much under way, try when something is done. ERR_TOO_BIG, ERR_INVALID, ERR_CLOSED.
@@ -86,14 +105,13 @@ struct store_get {
     /* rc 0: *data is the callee's: move it away (and zero it), or it is freed after the callback.
      * ERR_NOT_FOUND; ERR_CORRUPT (damaged: ask a peer, then store_put); ERR_IO. */
     void (*done)(struct store_get *get, int rc, struct chunk_buf *data);
-    struct store_get *next; /* private from here */
-    struct store *store;
-    struct store_segment *segment;
-    struct chunk_buf data;
+    struct store *store; /* private from here */
+    struct store_get *next;
+    struct store_lookup lookup;
+    struct store_segment *segment; /* being read, referenced */
+    struct chunk_buf buf;
     struct loop_req req;
-    uint64_t offset;
-    uint64_t epoch;
-    uint32_t len, want, got;
+    uint32_t want, got; /* bytes of the aligned read */
     uint32_t tries;
     int rc;
 };
@@ -105,9 +123,10 @@ struct store_has {
     bool keep;     /* in: those present count as put now, so a sender may skip sending them */
     bool *present; /* out: count entries, borrowed until done */
     void (*done)(struct store_has *has, int rc);
-    struct store_has *next; /* private from here */
-    struct store *store;
-    uint32_t open;
+    struct store *store; /* private from here */
+    struct store_has *next;
+    struct store_has_lookup *lookups; /* for those that need the disk */
+    uint32_t open;                    /* lookups under way */
     int rc;
 };
 #define STORE_HAS_MAX 4096u
