@@ -186,7 +186,9 @@ uint32_t build_settle_all(struct merge *m, struct op_builder *b, struct oid pare
                           struct settle_dirs *ret_dirs);
 /* Shard 0: a move of a directory, with the move whose result the issuer saw (which tells moves of
  * two sites that did not know of each other from moves in a row). Everything is copied. `lineage`:
- * births of dir and of `parent`, each up to the root. */
+ * the birth of dir, and the births of `parent` and of all above it by birth. That chain ends at the
+ * root, or below a birth parent that has been collected: a directory that is where it was born has
+ * a live birth parent; one that moved away for good needs it no more. */
 void build_move(struct merge *m, struct op_builder *b, struct oid dir, struct oid parent,
                 struct slice name, const struct birth *lineage, uint32_t lineage_count);
 /* The same for a move effect made by hand: fills e->dots. */

@@ -82,7 +82,10 @@ static bool collect_dir(const struct collect *c, struct oid oid)
     struct dir_rec *d = work_dir(m, oid);
     if (!d->known)
         return true;
-    if (d->owed || d->ctime.stamp.hlc > c->stable_hlc || is_pinned(c, oid))
+    /* The last move out of it must be stable as well: were it undone, its directory would be here
+     * again. */
+    uint64_t last_hlc = MAX(d->ctime.stamp.hlc, d->index_hlc);
+    if (d->owed || last_hlc > c->stable_hlc || is_pinned(c, oid))
         return false;
     if (d->has_birth && !dir_alive(d) && d->entries == 0) {
         work_del(m, key_oid(m, KEY_DIR, oid));

@@ -116,6 +116,7 @@ struct dir_rec {
     struct position moved;
     uint64_t pos_version;   /* of the last POS from shard 0; local */
     uint64_t place_version; /* of the last PLACE sent; local */
+    uint64_t index_hlc;     /* clock when a directory last came or went inside; local */
     struct placement {      /* what the parents' shards have been told */
         bool alive;
         struct position pos;

@@ -307,6 +307,7 @@ void dir_encode(const struct dir_rec *d, struct buf *out)
     enc_varint(out, d->contested);
     enc_varint(out, d->pos_version);
     enc_varint(out, d->place_version);
+    enc_varint(out, d->index_hlc);
     enc_when(out, &d->mtime);
     enc_when(out, &d->ctime);
     enc_dots(out, &d->life);
@@ -340,6 +341,7 @@ int dir_decode(struct slice s, struct op_arena *a, struct dir_rec *ret)
     r.contested = dec_varint(&d);
     r.pos_version = dec_varint(&d);
     r.place_version = dec_varint(&d);
+    r.index_hlc = dec_varint(&d);
     r.mtime = dec_when(&d);
     r.ctime = dec_when(&d);
     r.life = dec_dots(&d, a);

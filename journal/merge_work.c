@@ -218,6 +218,8 @@ static void slot_count(struct merge *m, struct slot *s, uint32_t count, uint32_t
         d->contested -= MIN(d->contested, 1);
         work_del(m, key_name(m, KEY_CONTESTED, s->parent, s->name));
     }
+    if (dirs > 0 || s->before_dirs > 0)
+        d->index_hlc = m->hlc_max;
     d->known = d->dirty = true;
     if (contested || s->was_contested || name_is_derived_form(s->name))
         derived_forget(m, s->parent);

@@ -112,7 +112,7 @@ const char *site_names(struct world_site *s, struct oid parent, char out[1024]);
 
 /* ---- checkers: fail through world_fail ---- */
 void site_tree(struct world_site *s, struct buf *ret); /* path, kind, rights, content, times */
-void shard_dump(struct world_site *s, shard_id_t shard, struct buf *ret); /* without local keys */
+void state_dump(struct state *st, struct buf *ret); /* without local keys */
 void world_check(struct world *w); /* P4, P5, P6 and the engine's invariants, after a drain */
 
 #endif

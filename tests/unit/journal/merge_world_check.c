@@ -119,7 +119,7 @@ static bool normalise(struct slice key, struct slice value, struct op_arena *a, 
         struct dir_rec d = {.oid = oid};
         ASSERT(dir_decode(value, a, &d) == 0);
         d.queued = false;
-        d.pos_version = d.place_version = 0;
+        d.pos_version = d.place_version = d.index_hlc = 0;
         dir_encode(&d, out);
     } else if (key.ptr[0] == KEY_SEEN) {
         struct dec d = dec_of(value);
@@ -137,12 +137,12 @@ static bool normalise(struct slice key, struct slice value, struct op_arena *a, 
     return true;
 }
 
-void shard_dump(struct world_site *s, shard_id_t shard, struct buf *ret)
+void state_dump(struct state *st, struct buf *ret)
 {
     struct state_scan it;
     struct op_arena a = {.head = NULL};
     struct buf value = {.ptr = NULL};
-    state_scan_begin(s->states[shard], &it, slice_of(NULL, 0), slice_of(NULL, 0));
+    state_scan_begin(st, &it, slice_of(NULL, 0), slice_of(NULL, 0));
     while (state_scan_next(&it)) {
         op_arena_reset(&a);
         if (!normalise(it.key, it.value, &a, &value))
@@ -185,8 +185,8 @@ static void check_states(struct world *w, struct world_site *a, struct world_sit
     for (unsigned k = 0; k < w->shard_count; k++) {
         buf_clear(&x);
         buf_clear(&y);
-        shard_dump(a, (shard_id_t)k, &x);
-        shard_dump(b, (shard_id_t)k, &y);
+        state_dump(a->states[k], &x);
+        state_dump(b->states[k], &y);
         if (!slice_equal(buf_slice(&x), buf_slice(&y)))
             explain(w, buf_slice(&x), buf_slice(&y));
         WORLD_CHECK(w, slice_equal(buf_slice(&x), buf_slice(&y)));

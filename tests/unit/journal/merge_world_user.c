@@ -110,10 +110,14 @@ static uint32_t
 add_births(struct world_site *s, struct op_arena *a, struct oid dir, struct birth *at)
 {
     uint32_t count = 0;
+    bool moved = false;
     while (!oid_is_root(dir)) {
         struct dir_view d;
         int rc = merge_dir(site_shard(s, dir), dir, &d);
+        if (rc == ERR_NOT_FOUND && moved)
+            break; /* collected */
         WORLD_CHECK(s->world, rc == 0 && count < 256);
+        moved = !oid_equal(d.parent, d.birth.parent);
         at[count] = d.birth;
         at[count].name = op_dup(a, d.birth.name);
         dir = at[count++].parent;
