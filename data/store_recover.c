@@ -201,16 +201,16 @@ static bool bytes_blank(const struct recovery *r)
     return true;
 }
 
-/* A damaged header does no harm, as records name their segment themselves. In the last file it is
- * no damage either: the power may have gone when the file was made. */
-static int header_judge(struct recovery *r, const struct store_segment *seg, int fd, bool last)
+/* A damaged header does no harm, as records name their segment themselves. A blank one is no damage
+ * either: the process ended while it made the file. */
+static int header_judge(struct recovery *r, const struct store_segment *seg, int fd)
 {
     int rc = check_header(r, seg, fd);
     if (rc == 0)
         return 0;
     if (rc == ERR_BUSY || rc == ERR_VERSION)
         return file_failed(r, seg->number, "cannot be used", rc);
-    if (!last || !bytes_blank(r))
+    if (!bytes_blank(r))
         r->info->damaged++;
     return 0;
 }
@@ -229,7 +229,8 @@ static int load_segment(struct recovery *r, struct store_segment *seg, bool has_
     seg->file_bytes = size;
     if (has_stat && r->known && seg->number < r->meta.segment)
         return 0; /* all in it is covered */
-    rc = header_judge(r, seg, seg->fd, last);
+    segment_dirty(s, seg);
+    rc = header_judge(r, seg, seg->fd);
     /* What the index has of this segment counts only up to the position. */
     uint64_t from = STORE_BLOCK_BYTES;
     if (r->known && has_stat && seg->number == r->meta.segment)
