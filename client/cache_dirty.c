@@ -81,6 +81,15 @@ static void store(struct dirty_layer *l, uint64_t offset, struct slice data)
     }
 }
 
+/* The length is no longer what the lower content has, or that and appends. */
+static void fix_size(struct dirty_layer *l, uint64_t reach)
+{
+    if (!l->size_fixed && l->size > l->start) /* with appends, that now have their place */
+        reach = MAX(reach, l->size);
+    l->size_fixed = true;
+    l->reach = MAX(l->reach, reach);
+}
+
 void dirty_write(struct dirty_layer *l,
                  uint64_t offset,
                  struct slice data,
@@ -93,9 +102,11 @@ void dirty_write(struct dirty_layer *l,
     if (kind == DIRTY_WRITE_APPEND)
         ASSERT_EQ(offset, l->size);
     else if (end > l->start)
-        l->size_fixed = true;
+        fix_size(l, end);
     store(l, offset, data);
     l->size = MAX(l->size, end);
+    if (l->size_fixed)
+        l->reach = MAX(l->reach, end);
 }
 
 /* Segments without any written byte are given back. */
@@ -134,8 +145,8 @@ void dirty_extend(struct dirty_layer *l, uint64_t size)
 {
     if (size <= l->size)
         return;
+    fix_size(l, size);
     l->size = size;
-    l->size_fixed = true;
 }
 
 void dirty_zero(struct dirty_layer *l, uint64_t from, uint64_t to)
@@ -146,7 +157,7 @@ void dirty_zero(struct dirty_layer *l, uint64_t from, uint64_t to)
     spans_add(&l->zeros, from, MIN(to, l->size));
     drop_unused(l, from, to);
     if (MIN(to, l->size) > l->start)
-        l->size_fixed = true; /* appended bytes were changed in place */
+        fix_size(l, 0); /* appended bytes were changed in place */
 }
 
 static void copy_out(const struct dirty_layer *l, uint64_t from, uint64_t to, uint8_t *out)
@@ -225,7 +236,7 @@ void dirty_rebase(struct dirty_layer *l, uint64_t lower_size)
     l->start = lower_size;
     if (l->size_fixed) {
         if (l->cut == UINT64_MAX)
-            l->size = MAX(l->size, lower_size);
+            l->size = MAX(l->reach, lower_size);
         return;
     }
     uint64_t appended = l->size - start;
@@ -244,6 +255,9 @@ void dirty_rebase(struct dirty_layer *l, uint64_t lower_size)
 void dirty_merge(struct dirty_layer *lower, struct dirty_layer *upper)
 {
     bool appended = !upper->size_fixed && !lower->size_fixed;
+    uint64_t reach = upper->size_fixed            ? upper->reach
+                     : upper->size > upper->start ? upper->size
+                                                  : 0;
     if (upper->cut != UINT64_MAX)
         dirty_truncate(lower, upper->cut);
     for (size_t i = 0; i < upper->zeros.count; i++) {
@@ -260,7 +274,8 @@ void dirty_merge(struct dirty_layer *lower, struct dirty_layer *upper)
             store(lower, from, slice_of(upper->segments[i].data + (from - start), to - from));
         }
     }
+    if (!appended)
+        fix_size(lower, reach);
     lower->size = upper->size;
-    lower->size_fixed = !appended;
     dirty_deinit(upper);
 }

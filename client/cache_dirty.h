@@ -22,6 +22,7 @@ struct dirty_layer {
     uint64_t size;      /* of the file as this layer shows it */
     uint64_t start;     /* of the lower content when the layer was made, or rebased */
     uint64_t cut;       /* lower bytes from here on read as zeros; UINT64_MAX: not cut */
+    uint64_t reach;     /* with size_fixed, not cut: the length is at least this */
     bool size_fixed;    /* the length was changed by something else than an append */
     struct spans data;  /* written */
     struct spans zeros; /* zeroed, below data */
