@@ -7,7 +7,7 @@
 
 #define INVITES_MAX 64u
 #define INVITE_TTL_DEFAULT_S 3600u
-#define INVITE_TTL_MAX_S (30u * 24u * 3600u)
+#define INVITE_TTL_MAX_S (366u * 24u * 3600u)
 /* How long used and expired ones are remembered, so that the error can say which it is. */
 #define INVITE_MEMORY_S (7u * 24u * 3600u)
 

@@ -79,7 +79,7 @@ static void verb_invite(struct wan *w, struct wan_admin_req *r)
     json_int_t ttl_s = ttl == NULL ? (json_int_t)INVITE_TTL_DEFAULT_S : json_integer_value(ttl);
     if (ttl_s <= 0 || ttl_s > (json_int_t)INVITE_TTL_MAX_S) {
         wan_admin_reply(r, ERR_INVALID,
-                        "cannot invite: a token lives between one second and 30 days");
+                        "cannot invite: a token lives between one second and a year");
         return;
     }
     int rc = wan_invite_make(w, (uint64_t)ttl_s, arg_text(r, "address"), token, &expires_s, &d);

@@ -471,7 +471,8 @@ static void boot_dial(struct wan_boot *b)
     b->rc = 0;
     b->detail.text[0] = '\0';
     b->generation = ++b->wan->generation;
-    b->conn = h2_dial(&b->wan->net, b->from.wan, b->from.cert_sha256, &boot_conn_events, b);
+    b->conn =
+        h2_dial(&b->wan->net, b->from.wan, H2_ASKS, b->from.cert_sha256, &boot_conn_events, b);
 }
 
 void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx)

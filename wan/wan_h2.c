@@ -270,7 +270,10 @@ static void handshake_failed(struct h2_conn *c)
 
 static void handshake_done(struct h2_conn *c)
 {
-    int rc = wan_tls_peer(c->ssl, c->fingerprint);
+    bool reverse;
+    int rc = wan_tls_peer(c->ssl, c->fingerprint, &reverse);
+    if (rc == 0)
+        c->purpose = c->dialled == reverse ? H2_SERVES : H2_ASKS;
     if (rc == 0)
         rc = h2_session_make(c);
     if (rc != 0) {
@@ -380,8 +383,10 @@ static void conn_start(struct h2_conn *c)
     (void)uv_tcp_nodelay(&c->tcp, 1); /* slower without, not wrong */
     conn_source(c);
     c->io.out = &c->out;
-    int rc =
-        wan_tls_new(c->net->tls, c->is_server, &c->io, c->is_server ? NULL : c->expected, &c->ssl);
+    enum wan_tls_role role = !c->dialled               ? TLS_ACCEPTS
+                             : c->purpose == H2_SERVES ? TLS_DIALS_TO_SERVE
+                                                       : TLS_DIALS;
+    int rc = wan_tls_new(c->net->tls, role, &c->io, c->dialled ? c->expected : NULL, &c->ssl);
     if (rc == 0 && uv_read_start((uv_stream_t *)&c->tcp, conn_alloc, conn_read) != 0)
         rc = ERR_IO;
     if (rc != 0)
@@ -455,11 +460,12 @@ static void conn_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *r
 }
 
 static struct h2_conn *
-conn_new(struct h2_net *net, bool is_server, const struct h2_conn_events *events, void *user)
+conn_new(struct h2_net *net, bool dialled, const struct h2_conn_events *events, void *user)
 {
     struct h2_conn *c = mem_calloc(1, sizeof *c);
     c->net = net;
-    c->is_server = is_server;
+    c->dialled = dialled;
+    c->purpose = dialled ? H2_ASKS : H2_SERVES;
     c->events = events;
     c->user = user;
     c->began_ns = c->heard_ns = c->ticked_ns = now_ns(c);
@@ -474,14 +480,16 @@ conn_new(struct h2_net *net, bool is_server, const struct h2_conn_events *events
 
 struct h2_conn *h2_dial(struct h2_net *net,
                         const char *address,
+                        enum h2_purpose purpose,
                         const uint8_t *expected,
                         const struct h2_conn_events *events,
                         void *user)
 {
     ASSERT(expected != NULL); /* who dials knows whom */
-    struct h2_conn *c = conn_new(net, false, events, user);
+    struct h2_conn *c = conn_new(net, true, events, user);
     char host[128], port[8];
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    c->purpose = purpose;
     memcpy(c->expected, expected, sizeof c->expected);
     if (wan_address_split(address, host, port) != 0) {
         h2_close(c, ERR_INVALID, "the address is not HOST:PORT");
@@ -500,7 +508,7 @@ struct h2_conn *h2_accept(struct h2_net *net,
                           const struct h2_conn_events *events,
                           void *user)
 {
-    struct h2_conn *c = conn_new(net, true, events, user);
+    struct h2_conn *c = conn_new(net, false, events, user);
     int rc = uv_accept(listener, (uv_stream_t *)&c->tcp);
     if (rc != 0)
         h2_close_uv(c, ERR_IO, "cannot accept a connection", rc);
@@ -582,6 +590,12 @@ void h2_set_user(struct h2_conn *c, void *user)
     c->user = user;
 }
 
+void h2_set_events(struct h2_conn *c, const struct h2_conn_events *events, void *user)
+{
+    c->events = events;
+    c->user = user;
+}
+
 const uint8_t *h2_fingerprint(const struct h2_conn *c)
 {
     return c->fingerprint;
@@ -612,9 +626,14 @@ uint64_t h2_age_ns(const struct h2_conn *c)
     return now_ns(c) - c->began_ns;
 }
 
-bool h2_is_accepted(const struct h2_conn *c)
+enum h2_purpose h2_purpose(const struct h2_conn *c)
 {
-    return c->is_server;
+    return c->purpose;
+}
+
+bool h2_was_dialled(const struct h2_conn *c)
+{
+    return c->dialled;
 }
 
 uint32_t h2_stream_count(const struct h2_conn *c)

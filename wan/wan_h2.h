@@ -61,10 +61,15 @@ void h2_net_init(struct h2_net *net, uv_loop_t *loop, SSL_CTX *tls, const struct
 void h2_net_deinit(struct h2_net *net);
 void h2_net_tick(struct h2_net *net); /* a few times a second: pings, silence, handshakes */
 
-/* Connects to HOST:PORT; expected is the fingerprint that must answer (copied), NULL: any. Never
- * NULL; failures come through closed(). */
+/* Connects to HOST:PORT; expected is the fingerprint that must answer (copied). Never NULL;
+ * failures come through closed(). A connection of H2_SERVES is for the other side's requests. */
+enum h2_purpose {
+    H2_ASKS,
+    H2_SERVES
+};
 struct h2_conn *h2_dial(struct h2_net *net,
                         const char *address,
+                        enum h2_purpose purpose,
                         const uint8_t *expected,
                         const struct h2_conn_events *events,
                         void *user);
@@ -80,13 +85,15 @@ void h2_close_soon(struct h2_conn *c, int rc, const char *why);
 struct h2_conn *h2_next(const struct h2_conn *c); /* of all connections of the net */
 void *h2_user(const struct h2_conn *c);
 void h2_set_user(struct h2_conn *c, void *user);
+void h2_set_events(struct h2_conn *c, const struct h2_conn_events *events, void *user);
 const uint8_t *h2_fingerprint(const struct h2_conn *c); /* of the other side, once ready */
 int h2_exporter(struct h2_conn *c, uint8_t *out, size_t len) MUST_CHECK;
 uint64_t h2_rtt_ns(const struct h2_conn *c); /* of the last ping; 0: not known yet */
 uint64_t h2_source(const struct h2_conn *c); /* a hash of the other side's address */
 bool h2_is_ready(const struct h2_conn *c);
 uint64_t h2_age_ns(const struct h2_conn *c);
-bool h2_is_accepted(const struct h2_conn *c); /* not dialled */
+enum h2_purpose h2_purpose(const struct h2_conn *c); /* of an accepted one: once ready */
+bool h2_was_dialled(const struct h2_conn *c);
 uint32_t h2_stream_count(const struct h2_conn *c);
 
 /* A request; the body follows by h2_write and h2_end. NULL: the connection is not ready. */

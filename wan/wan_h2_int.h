@@ -35,7 +35,8 @@ struct h2_conn {
     bool is_dirty; /* in the net's queue */
     const struct h2_conn_events *events;
     void *user;
-    bool is_server;
+    bool dialled;
+    enum h2_purpose purpose;
     enum h2_state state;
     uint32_t handles; /* uv operations whose callback is to come before it may be freed */
     uv_tcp_t tcp;

@@ -94,7 +94,7 @@ static ssize_t body_read(nghttp2_session *session,
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *f, void *user)
 {
     struct h2_conn *c = user;
-    if (!c->is_server || f->headers.cat != NGHTTP2_HCAT_REQUEST)
+    if (c->purpose != H2_SERVES || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     struct h2_stream *s = stream_new(c);
     s->id = f->hd.stream_id;
@@ -214,8 +214,8 @@ int h2_session_make(struct h2_conn *c)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
     nghttp2_option_set_no_auto_window_update(opt, 1);
-    rc = c->is_server ? nghttp2_session_server_new2(&c->session, cb, c, opt)
-                      : nghttp2_session_client_new2(&c->session, cb, c, opt);
+    rc = c->purpose == H2_SERVES ? nghttp2_session_server_new2(&c->session, cb, c, opt)
+                                 : nghttp2_session_client_new2(&c->session, cb, c, opt);
     nghttp2_option_del(opt);
     nghttp2_session_callbacks_del(cb);
     if (rc != 0)
@@ -316,7 +316,7 @@ void h2_follow(struct h2_stream *s, const struct h2_stream_events *events, void 
 
 void h2_respond(struct h2_stream *s, int status)
 {
-    ASSERT(!s->answered && s->conn->is_server);
+    ASSERT(!s->answered && s->conn->purpose == H2_SERVES);
     s->answered = true;
     if (s->conn->state != H2_READY)
         return;

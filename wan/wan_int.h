@@ -131,8 +131,11 @@ struct wan_peer {
     struct member member; /* cert is empty */
     bool gone;            /* removed from the federation */
     bool paused;
-    struct h2_conn *conn; /* that we dialled */
-    uint32_t accepted;    /* connections that it dialled and are open */
+    struct h2_conn *conn;    /* for our requests; dialled, or lent by the peer */
+    struct h2_conn *reverse; /* for its requests, dialled by us because it cannot */
+    struct backoff reverse_backoff;
+    uint64_t reverse_next_ns; /* mono: not before */
+    uint32_t accepted;        /* connections that it dialled and are open */
     struct backoff backoff;
     uv_timer_t redial;
     bool redial_open;

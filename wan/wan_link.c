@@ -1,7 +1,9 @@
 /* Links: dialling peers, accepting theirs, and who may ask for what.
  *
  * Each site dials every peer that has an address, and asks it for its stream, chunks and snapshots;
- * so between two sites there are two connections, each with one direction's requests. When a peer
+ * so between two sites there are two connections, each with one direction's requests. A site that
+ * cannot be dialled (it has no address, or nobody comes although it reaches the peer) dials a
+ * second connection for the peer's requests: in HTTP/2 the peer is the client there. When a peer
  * dials in, it is reachable, and our own attempt need not wait out its back-off.
  *
  * An accepted connection whose certificate belongs to no member is a stranger: it may only pair. */
@@ -13,6 +15,7 @@
 #include "wan/wan_int.h"
 
 #define STRANGER_NS (30 * NS_PER_SEC)
+#define REVERSE_AFTER_NS (3 * NS_PER_SEC) /* nobody dialled us for so long */
 enum {
     BACKLOG = 64,
     STRANGERS_MAX = 32
@@ -52,6 +55,8 @@ void wan_rolled_back(struct wan *w, const char *by_whom, const char *how)
 
 /* --- dialling --- */
 
+static void dial_reverse(struct wan_peer *p);
+
 static bool dial_ready(struct h2_conn *c)
 {
     struct wan_peer *p = h2_user(c);
@@ -70,6 +75,8 @@ static void dial_closed(struct h2_conn *c, int rc, const char *why)
 {
     struct wan_peer *p = h2_user(c);
     struct wan *w = p->wan;
+    if (p->conn != c)
+        return; /* another one took its place */
     p->conn = NULL;
     wan_recv_stop(p);
     p->dials_failed++;
@@ -90,32 +97,56 @@ bool wan_peer_wanted(const struct wan_peer *p)
 {
     const struct wan *w = p->wan;
     return !w->stopping && !w->removed && !w->rolled_back && w->boot == NULL && !p->gone &&
-           !p->paused && p->member.wan[0] != '\0';
+           !p->paused;
 }
 
-void wan_peer_dial(struct wan_peer *p)
+static void dial_direct(struct wan_peer *p)
 {
-    if (p->conn != NULL || !wan_peer_wanted(p))
+    if (p->conn != NULL)
         return;
     (void)uv_timer_stop(&p->redial); /* never fails */
     p->dialled_ns = wan_now_ns(p->wan);
     p->dials++;
     if (p->dials > 1)
         metric_add(&p->metrics.reconnects, 1);
-    p->conn = h2_dial(&p->wan->net, p->member.wan, p->member.cert_sha256, &dial_events, p);
+    p->conn = h2_dial(&p->wan->net, p->member.wan, H2_ASKS, p->member.cert_sha256, &dial_events, p);
+}
+
+/* Does the peer need us to dial for its requests? */
+static bool reverse_needed(const struct wan_peer *p, uint64_t now_ns)
+{
+    if (p->reverse != NULL || now_ns < p->reverse_next_ns)
+        return false;
+    if (p->wan->address[0] == '\0')
+        return true;
+    return p->conn != NULL && h2_is_ready(p->conn) && h2_was_dialled(p->conn) && p->accepted == 0 &&
+           h2_age_ns(p->conn) > REVERSE_AFTER_NS;
+}
+
+void wan_peer_dial(struct wan_peer *p)
+{
+    if (!wan_peer_wanted(p) || p->member.wan[0] == '\0')
+        return;
+    dial_direct(p);
+    if (reverse_needed(p, wan_now_ns(p->wan)))
+        dial_reverse(p);
 }
 
 void wan_peer_kick(struct wan_peer *p)
 {
     backoff_reset(&p->backoff);
+    backoff_reset(&p->reverse_backoff);
+    p->reverse_next_ns = 0;
     wan_peer_dial(p);
 }
 
 /* --- accepting --- */
 
+/* Behind each connection of H2_SERVES. */
 struct accepted {
     struct wan *wan;
     struct wan_peer *peer; /* NULL: a stranger */
+    bool counted;          /* in peer->accepted */
 };
 
 struct wan_peer *wan_conn_peer(const struct h2_conn *c)
@@ -139,8 +170,26 @@ void wan_peer_cut(struct wan_peer *p, int rc, const char *why)
     if (p->conn != NULL)
         h2_close(p->conn, rc, why);
     for (struct h2_conn *c = p->wan->net.conns; c != NULL; c = h2_next(c))
-        if (h2_is_accepted(c) && wan_conn_peer(c) == p)
+        if (h2_purpose(c) == H2_SERVES && wan_conn_peer(c) == p)
             h2_close(c, rc, why);
+}
+
+/* A peer that cannot be dialled lends us a connection for our requests. */
+static bool accept_lent(struct h2_conn *c, struct accepted *a)
+{
+    struct wan_peer *p = a->peer;
+    bool wanted = p != NULL && wan_peer_wanted(p) && (p->conn == NULL || !h2_is_ready(p->conn));
+    if (!wanted)
+        return false;
+    struct h2_conn *old = p->conn;
+    mem_free(a);
+    h2_set_events(c, &dial_events, p);
+    p->conn = c;
+    p->dialled_ns = wan_now_ns(p->wan);
+    if (old != NULL)
+        h2_close(old, ERR_CLOSED, "the peer came first");
+    (void)uv_timer_stop(&p->redial); /* never fails */
+    return dial_ready(c);
 }
 
 static bool accept_ready(struct h2_conn *c)
@@ -149,13 +198,16 @@ static bool accept_ready(struct h2_conn *c)
     struct wan *w = a->wan;
     uint32_t strangers = 0;
     a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
+    if (h2_purpose(c) == H2_ASKS)
+        return accept_lent(c, a);
     if (a->peer == NULL) {
         for (struct h2_conn *o = w->net.conns; o != NULL; o = h2_next(o))
-            strangers += h2_is_accepted(o) && h2_is_ready(o) && is_stranger(o);
+            strangers += h2_purpose(o) == H2_SERVES && h2_is_ready(o) && is_stranger(o);
         return strangers <= STRANGERS_MAX;
     }
     struct wan_peer *p = a->peer;
     p->accepted++;
+    a->counted = true;
     uint64_t now = wan_now_ns(w);
     bool network = p->trouble == TROUBLE_LINK || p->trouble == TROUBLE_PAUSED;
     /* Others' refusals are not to be answered by knocking faster. */
@@ -167,13 +219,14 @@ static bool accept_ready(struct h2_conn *c)
 static void accept_closed(struct h2_conn *c, int rc, const char *why)
 {
     struct accepted *a = h2_user(c);
-    if (a->peer != NULL)
+    struct wan *w = a->wan;
+    if (a->counted)
         a->peer->accepted--;
-    else if (!a->wan->stopping && rc != ERR_CLOSED)
+    else if (a->peer == NULL && !w->stopping && rc != ERR_CLOSED)
         log_info(LOG_WAN, "stranger_gone", "code=%s why=\"%s\"", err_name(rc), why);
-    if (!a->wan->stopping)
-        wan_wait_check(a->wan);
     mem_free(a);
+    if (!w->stopping)
+        wan_wait_check(w);
 }
 
 static void sink_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
@@ -240,8 +293,10 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
     }
     if (a->peer == NULL) { /* it may have become a member by pairing a moment ago */
         a->peer = wan_peer_by_fingerprint(a->wan, h2_fingerprint(c));
-        if (a->peer != NULL)
+        if (a->peer != NULL) {
             a->peer->accepted++;
+            a->counted = true;
+        }
     }
     if (a->peer == NULL) {
         wan_respond_error(s, 403, ERR_AUTH, "the certificate belongs to no member: pair first");
@@ -260,15 +315,57 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
 }
 
+static const struct h2_conn_events accept_events = {
+    .ready = accept_ready, .request = accept_request, .closed = accept_closed};
+
+/* --- lending a connection --- */
+
+static bool reverse_ready(struct h2_conn *c)
+{
+    (void)c; /* the peer asks when it wants something */
+    return true;
+}
+
+static void reverse_closed(struct h2_conn *c, int rc, const char *why)
+{
+    struct accepted *a = h2_user(c);
+    struct wan_peer *p = a->peer;
+    log_debug(LOG_WAN, "lent_link_down", "peer=%s code=%s why=\"%s\"", p->member.name, err_name(rc),
+              why);
+    p->reverse = NULL;
+    if (h2_age_ns(c) > REVERSE_AFTER_NS)
+        backoff_reset(&p->reverse_backoff);
+    p->reverse_next_ns = wan_now_ns(p->wan) + backoff_next_ns(&p->reverse_backoff, &p->wan->rng);
+    mem_free(a);
+    if (!p->wan->stopping)
+        wan_wait_check(p->wan);
+}
+
+static const struct h2_conn_events reverse_events = {
+    .ready = reverse_ready, .request = accept_request, .closed = reverse_closed};
+
+static void dial_reverse(struct wan_peer *p)
+{
+    struct accepted *a = mem_calloc(1, sizeof *a);
+    a->wan = p->wan;
+    a->peer = p;
+    p->reverse =
+        h2_dial(&p->wan->net, p->member.wan, H2_SERVES, p->member.cert_sha256, &reverse_events, a);
+}
+
 void wan_link_tick(struct wan *w)
 {
     for (struct h2_conn *c = w->net.conns; c != NULL; c = h2_next(c))
-        if (h2_is_accepted(c) && h2_is_ready(c) && is_stranger(c) && h2_age_ns(c) > STRANGER_NS)
+        if (h2_purpose(c) == H2_SERVES && h2_is_ready(c) && is_stranger(c) &&
+            h2_age_ns(c) > STRANGER_NS)
             h2_close(c, ERR_TIMEOUT, "a stranger did not pair in time");
+    uint64_t now_ns = wan_now_ns(w);
+    for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
+        if (wan_peer_wanted(p) && p->member.wan[0] != '\0' && reverse_needed(p, now_ns))
+            dial_reverse(p);
 }
 
-static const struct h2_conn_events accept_events = {
-    .ready = accept_ready, .request = accept_request, .closed = accept_closed};
+/* --- listening --- */
 
 static void accept_run(uv_stream_t *listener, int status)
 {

@@ -576,7 +576,7 @@ static void empty_known(struct wan_call *call)
                     "create`");
         return;
     }
-    g->conn = h2_dial(&w->net, g->token.address, g->token.fingerprint, &join_events, g);
+    g->conn = h2_dial(&w->net, g->token.address, H2_ASKS, g->token.fingerprint, &join_events, g);
 }
 
 /* What can be said without asking anybody; 0 when the token may be tried. */

@@ -233,6 +233,11 @@ static int cert_verify(X509_STORE_CTX *store, void *arg)
     return 0;
 }
 
+static const unsigned char alpn_both[] = "\x02h2\x0b"
+                                         "cfs-reverse";
+#define ALPN_H2_BYTES 3u
+#define ALPN_BOTH_BYTES (sizeof alpn_both - 1)
+
 static int alpn_select(SSL *ssl,
                        const unsigned char **out,
                        unsigned char *out_len,
@@ -240,11 +245,11 @@ static int alpn_select(SSL *ssl,
                        unsigned in_len,
                        void *arg)
 {
-    static const unsigned char h2[] = {2, 'h', '2'};
     (void)ssl;
     (void)arg;
     unsigned char *found;
-    if (SSL_select_next_proto(&found, out_len, h2, sizeof h2, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&found, out_len, alpn_both, ALPN_BOTH_BYTES, in, in_len) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = found;
     return SSL_TLSEXT_ERR_OK;
@@ -322,12 +327,14 @@ static const BIO_METHOD *io_method(void)
 }
 
 int wan_tls_new(
-    SSL_CTX *ctx, bool is_server, struct wan_tls_io *io, const uint8_t *expected, SSL **ret)
+    SSL_CTX *ctx, enum wan_tls_role role, struct wan_tls_io *io, const uint8_t *expected, SSL **ret)
 {
-    static const unsigned char h2[] = {2, 'h', '2'};
     SSL *ssl = SSL_new(ctx);
     BIO *bio = BIO_new(io_method());
-    if (ssl == NULL || bio == NULL || SSL_set_alpn_protos(ssl, h2, sizeof h2) != 0) {
+    bool reverse = role == TLS_DIALS_TO_SERVE;
+    const unsigned char *alpn = alpn_both + (reverse ? ALPN_H2_BYTES : 0);
+    unsigned alpn_len = reverse ? (unsigned)ALPN_BOTH_BYTES - ALPN_H2_BYTES : ALPN_H2_BYTES;
+    if (ssl == NULL || bio == NULL || SSL_set_alpn_protos(ssl, alpn, alpn_len) != 0) {
         SSL_free(ssl);
         (void)BIO_free(bio); /* memory only */
         ERR_clear_error();
@@ -338,7 +345,7 @@ int wan_tls_new(
     SSL_set_bio(ssl, bio, bio);
     /* The callback gets it as a plain pointer and only reads. */
     (void)SSL_set_app_data(ssl, (void *)(uintptr_t)expected);
-    if (is_server)
+    if (role == TLS_ACCEPTS)
         SSL_set_accept_state(ssl);
     else
         SSL_set_connect_state(ssl);
@@ -346,7 +353,7 @@ int wan_tls_new(
     return 0;
 }
 
-int wan_tls_peer(SSL *ssl, uint8_t ret_fingerprint[FINGERPRINT_BYTES])
+int wan_tls_peer(SSL *ssl, uint8_t ret_fingerprint[FINGERPRINT_BYTES], bool *ret_reverse)
 {
     X509 *cert = SSL_get1_peer_certificate(ssl);
     if (cert == NULL)
@@ -358,7 +365,8 @@ int wan_tls_peer(SSL *ssl, uint8_t ret_fingerprint[FINGERPRINT_BYTES])
     const unsigned char *proto = NULL;
     unsigned len = 0;
     SSL_get0_alpn_selected(ssl, &proto, &len);
-    return len == 2 && memcmp(proto, "h2", 2) == 0 ? 0 : ERR_VERSION;
+    *ret_reverse = len > 2;
+    return len > 0 ? 0 : ERR_VERSION; /* it is one of those offered */
 }
 
 int wan_tls_error(SSL *ssl, struct err_detail *d)

@@ -38,15 +38,24 @@ struct wan_tls_io {
     struct slice in; /* received, not read yet; borrowed for the time of a call */
     struct buf *out; /* to send */
 };
+/* Who is the client in HTTP/2 is agreed on by ALPN: "h2", the one that dialled; "cfs-reverse", the
+ * other one, for sites that cannot be dialled. */
+enum wan_tls_role {
+    TLS_ACCEPTS,       /* either */
+    TLS_DIALS,         /* offers h2 */
+    TLS_DIALS_TO_SERVE /* offers cfs-reverse */
+};
 /* expected NULL: any certificate (the caller looks at it afterwards). Both io and expected must
  * outlive the SSL. */
 int wan_tls_new(SSL_CTX *ctx,
-                bool is_server,
+                enum wan_tls_role role,
                 struct wan_tls_io *io,
                 const uint8_t *expected,
                 SSL **ret) MUST_CHECK;
 /* After the handshake. ERR_AUTH: no certificate; ERR_VERSION: the other side does not speak h2. */
-int wan_tls_peer(SSL *ssl, uint8_t ret_fingerprint[FINGERPRINT_BYTES]) MUST_CHECK;
+int wan_tls_peer(SSL *ssl,
+                 uint8_t ret_fingerprint[FINGERPRINT_BYTES],
+                 bool *ret_reverse) MUST_CHECK;
 /* Why the last operation failed; clears OpenSSL's queue. ERR_AUTH for certificates, else ERR_PEER.
  */
 int wan_tls_error(SSL *ssl, struct err_detail *d);

@@ -15,7 +15,8 @@
 #include "wan/wan_int.h"
 
 #define ROUNDS_MAX 3u
-#define UNREACHABLE_NS (7 * NS_PER_SEC) /* a dead link is noticed after 5 s */
+#define UNREACHABLE_NS (7 * NS_PER_SEC)            /* a dead link is noticed after 5 s */
+#define COMES_NS (BACKOFF_MAX_NS + 2 * NS_PER_SEC) /* a peer that only dials out may be waiting */
 
 enum wait_peer_state {
     WAIT_LINK, /* no stream yet */
@@ -166,9 +167,11 @@ static bool has_links(const struct wan_peer *p)
 static bool is_unreachable(const struct wan_waiter *v, const struct wait_peer *q, uint64_t now_ns)
 {
     const struct wan_peer *p = q->peer;
-    if (now_ns - v->began_ns > UNREACHABLE_NS)
+    uint64_t patience_ns = p->member.wan[0] != '\0' ? UNREACHABLE_NS : COMES_NS;
+    if (now_ns - v->began_ns > patience_ns)
         return true;
-    return p->dials_failed > q->failures_before && p->conn == NULL && p->send == NULL;
+    return p->member.wan[0] != '\0' && p->dials_failed > q->failures_before && p->conn == NULL &&
+           p->send == NULL;
 }
 
 static void peer_look(struct wan_waiter *v, struct wait_peer *q, uint64_t now_ns)
