@@ -1,8 +1,8 @@
 /* Waiting for locks: the queue of each file, who may go on, who would wait for ever.
  *
- * Why fairness makes no deadlock: only patient waiters wait for other waiters, always for earlier
- * ones of the same file. Their owners hold nothing, so no lock that is held leads to them; any
- * cycle therefore runs through held locks alone, and those lock_would_deadlock() looks at. */
+ * Why fairness makes no deadlock (S12): only patient waiters wait for other waiters, always for
+ * earlier ones of the same file. Their owners hold nothing, so no lock that is held leads to them;
+ * any cycle therefore runs through held locks alone, and those lock_would_deadlock() looks at. */
 #include "base/assert.h"
 #include "base/limits.h"
 #include "site/lock_int.h"

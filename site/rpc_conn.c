@@ -3,7 +3,8 @@
  * Reading goes into a small buffer; a unit that does not fit gets one of its own that is read to
  * its exact end, so that the request can be handed over without a copy and idle connections stay
  * small. Reading stops while too much is outstanding and resumes from a deferred call. Every
- * failure ends in rpc_conn_kill; closed() follows when the kernel has let go of the buffers. */
+ * failure ends in rpc_conn_kill; closed() follows when the kernel has let go of the buffers (S11).
+ */
 #include "site/rpc_server_int.h"
 
 #include <arpa/inet.h>
@@ -16,7 +17,7 @@
 #include "base/log.h"
 
 enum {
-    RX_HANDSHAKE_BYTES = 128 /* before the proof nobody gets more memory than this */
+    RX_HANDSHAKE_BYTES = 128 /* before the proof nobody gets more memory (S9) */
 };
 _Static_assert(RPC_HELLO_BYTES <= RX_HANDSHAKE_BYTES, "fits");
 _Static_assert(RPC_PROVE_BYTES <= RX_HANDSHAKE_BYTES, "fits");
@@ -138,7 +139,7 @@ static void patience_over(struct loop_timer *t)
         rpc_conn_kill(c, ERR_TIMEOUT, "no proof in time");
 }
 
-/* --- back-pressure --- */
+/* --- back-pressure (S10) --- */
 
 static bool is_throttled(const struct rpc_conn *c)
 {

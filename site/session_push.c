@@ -1,4 +1,5 @@
-/* Invalidations on their way to the sessions: kept until acknowledged, and what waits for that. */
+/* Invalidations on their way to the sessions: kept until acknowledged, and what waits for that
+ * (S13). */
 #include <string.h>
 
 #include "base/assert.h"
