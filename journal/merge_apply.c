@@ -328,12 +328,14 @@ static void seen_put(struct merge *m, shard_id_t home)
 /* Every shard an effect names must exist here, or its part would be lost. */
 static bool shards_known(const struct merge *m, const struct op *op)
 {
-    struct shard_set set;
-    op_shards(op, &set);
-    for (unsigned s = m->config.shard_count; s < SHARD_COUNT_MAX; s++)
-        if (shard_set_has(&set, (shard_id_t)s))
-            return false;
-    return true;
+    unsigned count = m->config.shard_count;
+    bool known = op->dot.shard < count;
+    for (uint32_t i = 0; i < op->effect_count; i++) {
+        const struct effect *e = &op->effects[i];
+        const struct oid *parent = e->kind == EFFECT_BIRTH ? &e->birth.parent : &e->parent;
+        known = known && oid_shard(e->oid) < count && oid_shard(*parent) < count;
+    }
+    return known;
 }
 
 /* ret_step: what the sum of all seen grows by; 0: applied before. */

@@ -17,35 +17,43 @@ enum {
 struct fold_move {
     struct stamp stamp;
     struct dot dot;
-    struct dot saw; /* the move whose position the issuer saw; none: none */
-    uint32_t node, parent;
+    struct dot saw;    /* the move whose position the issuer saw; none: none */
     struct slice name; /* owned */
     int64_t ns;
-    bool applied; /* not skipped */
-    bool fresh;   /* inserted by this call */
+    uint32_t node, parent;
+    bool fresh; /* inserted by this call */
+};
+struct fold_step { /* one move in the order of the fold: what undo and redo touch */
+    uint32_t node, parent;
     uint32_t prev_parent;
+    bool applied; /* not skipped */
+    struct fold_move *move;
     struct fold_move *prev; /* applied: what it replaced; NULL: base or birth */
+};
+struct fold_place { /* where a node is now; the other part that undo and redo touch */
+    uint32_t parent;
+    uint32_t epoch;        /* of the last call that touched it */
+    struct fold_move *at;  /* the move in effect; NULL: base or birth */
+    struct fold_move *was; /* before the call of `epoch` */
 };
 struct fold_node {
     struct oid oid;
     bool has_birth;
-    uint32_t birth_parent;
-    struct slice birth_name; /* owned */
     bool has_base;
+    bool is_target; /* some birth or move has it as parent: others may be below it */
+    uint32_t birth_parent;
     uint32_t base_parent;
-    struct position base;  /* its name is owned */
-    struct fold_move *at;  /* the move in effect; NULL: base or birth */
-    struct fold_move *was; /* before this call; see epoch */
-    uint32_t epoch;
+    struct slice birth_name; /* owned */
+    struct position base;    /* its name is owned */
 };
 struct fold {
     struct fold_node *nodes;
-    uint32_t *parents; /* by node: where it is now */
+    struct fold_place *places; /* by node */
     uint32_t count, cap;
     uint32_t *table; /* oid -> node + 1, open addressing */
     uint32_t mask;
-    struct fold_move **moves;
-    uint32_t move_count, move_cap;
+    struct fold_step *steps; /* by (stamp, dot, oid) */
+    uint32_t step_count, step_cap;
     uint32_t *touched; /* nodes whose position may have changed in this call */
     uint32_t touched_count, touched_cap;
     uint32_t epoch;
@@ -94,11 +102,11 @@ static uint32_t node_new(struct fold *f, struct oid oid)
     if (f->count == f->cap) {
         f->cap = f->cap == 0 ? 256 : f->cap * 2;
         f->nodes = mem_realloc(f->nodes, f->cap * sizeof *f->nodes);
-        f->parents = mem_realloc(f->parents, f->cap * sizeof *f->parents);
+        f->places = mem_realloc(f->places, f->cap * sizeof *f->places);
     }
     uint32_t n = f->count++;
     f->nodes[n] = (struct fold_node){.oid = oid};
-    f->parents[n] = FOLD_ROOT;
+    f->places[n] = (struct fold_place){.parent = FOLD_ROOT};
     *table_find(f, oid) = n + 1;
     return n;
 }
@@ -145,8 +153,9 @@ static void node_set_birth(struct merge *m, uint32_t n, const struct birth *b)
     node->has_birth = true;
     node->birth_parent = parent;
     node->birth_name = name;
-    if (node->at == NULL)
-        m->fold->parents[n] = node_home(node);
+    m->fold->nodes[parent].is_target = true;
+    if (m->fold->places[n].at == NULL)
+        m->fold->places[n].parent = node_home(node);
 }
 
 static void node_load(struct merge *m, uint32_t n)
@@ -173,7 +182,8 @@ static void node_load(struct merge *m, uint32_t n)
             node->base = base;
             node->base.name = own(base.name);
             node->base_parent = parent;
-            m->fold->parents[n] = parent;
+            m->fold->nodes[parent].is_target = true;
+            m->fold->places[n].parent = parent;
         }
         disown(&copy);
     }
@@ -196,11 +206,11 @@ static uint32_t node_of(struct merge *m, struct oid oid)
 
 static void touch(struct fold *f, uint32_t n)
 {
-    struct fold_node *node = &f->nodes[n];
-    if (node->epoch == f->epoch)
+    struct fold_place *place = &f->places[n];
+    if (place->epoch == f->epoch)
         return;
-    node->epoch = f->epoch;
-    node->was = node->at;
+    place->epoch = f->epoch;
+    place->was = place->at;
     if (f->touched_count == f->touched_cap) {
         f->touched_cap = f->touched_cap == 0 ? 64 : f->touched_cap * 2;
         f->touched = mem_realloc(f->touched, f->touched_cap * sizeof *f->touched);
@@ -222,41 +232,42 @@ static int move_cmp(const struct fold *f,
     return order != 0 ? order : oid_cmp(f->nodes[a->node].oid, oid);
 }
 
-static void move_undo(struct fold *f, struct fold_move *mv)
+static void step_undo(struct fold *f, const struct fold_step *s)
 {
-    if (!mv->applied)
+    if (!s->applied)
         return;
-    touch(f, mv->node);
-    f->nodes[mv->node].at = mv->prev;
-    f->parents[mv->node] = mv->prev_parent;
+    touch(f, s->node);
+    f->places[s->node].at = s->prev;
+    f->places[s->node].parent = s->prev_parent;
 }
 
-static void move_redo(struct fold *f, struct fold_move *mv)
+static void step_redo(struct fold *f, struct fold_step *s)
 {
-    const uint32_t *parents = f->parents;
-    uint32_t x = mv->parent;
-    while (x != FOLD_ROOT && x != mv->node)
-        x = parents[x];
-    mv->applied = x != mv->node;
-    if (!mv->applied)
+    const struct fold_place *places = f->places;
+    uint32_t x = s->parent;
+    while (x != FOLD_ROOT && x != s->node)
+        x = places[x].parent;
+    s->applied = x != s->node;
+    if (!s->applied)
         return;
-    struct fold_node *node = &f->nodes[mv->node];
-    touch(f, mv->node);
-    mv->prev = node->at;
-    mv->prev_parent = f->parents[mv->node];
-    node->at = mv;
-    f->parents[mv->node] = mv->parent;
+    touch(f, s->node);
+    struct fold_place *place = &f->places[s->node];
+    s->prev = place->at;
+    s->prev_parent = place->parent;
+    place->at = s->move;
+    place->parent = s->parent;
 }
 
-static void moves_insert(struct fold *f, uint32_t at, struct fold_move *mv)
+static struct fold_step *steps_insert(struct fold *f, uint32_t at, struct fold_move *mv)
 {
-    if (f->move_count == f->move_cap) {
-        f->move_cap = f->move_cap == 0 ? 256 : f->move_cap * 2;
-        f->moves = mem_realloc(f->moves, f->move_cap * sizeof *f->moves);
+    if (f->step_count == f->step_cap) {
+        f->step_cap = f->step_cap == 0 ? 256 : f->step_cap * 2;
+        f->steps = mem_realloc(f->steps, f->step_cap * sizeof *f->steps);
     }
-    memmove(&f->moves[at + 1], &f->moves[at], (f->move_count - at) * sizeof *f->moves);
-    f->moves[at] = mv;
-    f->move_count++;
+    memmove(&f->steps[at + 1], &f->steps[at], (f->step_count - at) * sizeof *f->steps);
+    f->steps[at] = (struct fold_step){.node = mv->node, .parent = mv->parent, .move = mv};
+    f->step_count++;
+    return &f->steps[at];
 }
 
 static void move_free(struct fold_move *mv)
@@ -266,15 +277,15 @@ static void move_free(struct fold_move *mv)
 }
 
 /* The index of the first move not below (stamp, dot, oid). */
-static uint32_t moves_find(const struct fold *f, struct stamp stamp, struct dot dot, struct oid oid)
+static uint32_t steps_find(const struct fold *f, struct stamp stamp, struct dot dot, struct oid oid)
 {
     uint32_t low = 0;
-    uint32_t high = f->move_count;
-    if (high > 0 && move_cmp(f, f->moves[high - 1], stamp, dot, oid) < 0)
+    uint32_t high = f->step_count;
+    if (high > 0 && move_cmp(f, f->steps[high - 1].move, stamp, dot, oid) < 0)
         return high; /* in order: the usual case */
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (move_cmp(f, f->moves[mid], stamp, dot, oid) < 0)
+        if (move_cmp(f, f->steps[mid].move, stamp, dot, oid) < 0)
             low = mid + 1;
         else
             high = mid;
@@ -284,8 +295,8 @@ static uint32_t moves_find(const struct fold *f, struct stamp stamp, struct dot 
 
 static void undo_from(struct fold *f, uint32_t first)
 {
-    for (uint32_t i = f->move_count; i-- > first;)
-        move_undo(f, f->moves[i]);
+    for (uint32_t i = f->step_count; i-- > first;)
+        step_undo(f, &f->steps[i]);
 }
 
 /* ---- conflict records ---- */
@@ -325,22 +336,25 @@ conflict_report(struct merge *m, const struct fold_move *winner, const struct fo
     conflict_add(m, &c);
 }
 
-/* Redoes one move and reports what rule 5 decided anew: a move that is skipped now, or two moves of
- * one directory that did not know of each other. */
-static void redo_report(struct merge *m, struct fold_move *mv)
+/* Reports two moves of one directory in a row that did not know of each other. */
+static void report_rivals(struct merge *m, const struct fold_step *s)
 {
-    struct fold *f = m->fold;
-    bool was_applied = mv->applied || mv->fresh;
-    move_redo(f, mv);
-    if (!mv->applied) {
-        if (was_applied)
-            conflict_report(m, NULL, mv);
-        return;
-    }
-    struct fold_move *prev = mv->prev;
+    const struct fold_move *mv = s->move;
+    const struct fold_move *prev = s->prev;
     if (prev != NULL && (mv->fresh || prev->fresh) && !dot_equal(mv->saw, prev->dot) &&
         mv->dot.site != prev->dot.site)
         conflict_report(m, mv, prev);
+}
+
+/* Redoes one move and reports what rule 5 decided anew. */
+static void redo_report(struct merge *m, struct fold_step *s)
+{
+    bool was_applied = s->applied || s->move->fresh;
+    step_redo(m->fold, s);
+    if (s->applied)
+        report_rivals(m, s);
+    else if (was_applied)
+        conflict_report(m, NULL, s->move);
 }
 
 /* ---- an operation's moves ---- */
@@ -356,7 +370,7 @@ static void births_learn(struct merge *m, const struct effect *e)
         birth_encode(b, &m->value);
         work_put(m, key_oid(m, KEY_BIRTH, b->oid), buf_slice(&m->value));
         /* A directory that moves walked over without knowing where it is. */
-        m->fold->stale |= m->fold->move_count > 0;
+        m->fold->stale |= m->fold->step_count > 0;
         node_set_birth(m, n, b);
     }
 }
@@ -417,20 +431,51 @@ static struct fold_move *move_new(struct merge *m, const struct op *op, const st
     return mv;
 }
 
-/* Inserts one move, with the moves behind it undone. One operation may name a directory twice; the
- * later effect counts. */
+/* Puts one move in its place, with the moves from `first` undone. One operation may name a
+ * directory twice; the later effect counts. */
 static void move_insert(struct merge *m, uint32_t first, struct fold_move *mv)
 {
     struct fold *f = m->fold;
     struct oid oid = f->nodes[mv->node].oid;
-    uint32_t at = moves_find(f, mv->stamp, mv->dot, oid);
+    uint32_t at = steps_find(f, mv->stamp, mv->dot, oid);
     ASSERT(at >= first);
-    if (at < f->move_count && move_cmp(f, f->moves[at], mv->stamp, mv->dot, oid) == 0) {
-        move_free(f->moves[at]);
-        f->moves[at] = mv;
+    f->nodes[mv->parent].is_target = true;
+    if (at < f->step_count && move_cmp(f, f->steps[at].move, mv->stamp, mv->dot, oid) == 0) {
+        move_free(f->steps[at].move);
+        f->steps[at] = (struct fold_step){.node = mv->node, .parent = mv->parent, .move = mv};
     } else {
-        moves_insert(f, at, mv);
+        (void)steps_insert(f, at, mv);
     }
+    move_put(m, mv);
+}
+
+/* A late move of a directory that nothing was ever below: no other move's walk can meet it, so only
+ * its own moves are looked at. */
+static void leaf_insert(struct merge *m, uint32_t first, struct fold_move *mv)
+{
+    struct fold *f = m->fold;
+    uint32_t later = first;
+    f->nodes[mv->parent].is_target = true;
+    while (later < f->step_count && !(f->steps[later].node == mv->node && f->steps[later].applied))
+        later++;
+    struct fold_step *s = steps_insert(f, first, mv);
+    struct fold_place *place = &f->places[mv->node];
+    s->applied = true;
+    if (later + 1 < f->step_count) {
+        struct fold_step *next = &f->steps[later + 1];
+        s->prev = next->prev;
+        s->prev_parent = next->prev_parent;
+        next->prev = mv;
+        next->prev_parent = mv->parent;
+        report_rivals(m, next);
+    } else {
+        touch(f, mv->node);
+        s->prev = place->at;
+        s->prev_parent = place->parent;
+        place->at = mv;
+        place->parent = mv->parent;
+    }
+    report_rivals(m, s);
     move_put(m, mv);
 }
 
@@ -438,16 +483,17 @@ static void send_position(struct merge *m, uint32_t n)
 {
     const struct fold *f = m->fold;
     const struct fold_node *node = &f->nodes[n];
+    const struct fold_move *at = f->places[n].at;
     struct derived *d = op_alloc(&m->work.arena, sizeof *d);
     d->kind = DERIVED_POS;
     d->oid = node->oid;
     d->to = oid_shard(node->oid);
     d->version = m->applied;
-    if (node->at != NULL) {
-        d->pos.parent = f->nodes[node->at->parent].oid;
-        d->pos.name = op_dup(&m->work.arena, node->at->name);
-        d->pos.stamp = node->at->stamp;
-        d->pos.ns = node->at->ns;
+    if (at != NULL) {
+        d->pos.parent = f->nodes[at->parent].oid;
+        d->pos.name = op_dup(&m->work.arena, at->name);
+        d->pos.stamp = at->stamp;
+        d->pos.ns = at->ns;
     } else if (node->has_base) {
         d->pos = node->base;
         d->pos.name = op_dup(&m->work.arena, node->base.name);
@@ -463,43 +509,60 @@ static void touched_send(struct merge *m)
     struct fold *f = m->fold;
     for (uint32_t i = 0; i < f->touched_count; i++) {
         uint32_t n = f->touched[i];
-        if (f->nodes[n].at != f->nodes[n].was)
+        if (f->places[n].at != f->places[n].was)
             send_position(m, n);
     }
     f->touched_count = 0;
     f->epoch++;
 }
 
+/* All moves of one operation, with the suffix of the fold behind them undone and redone. */
+static void fold_replay(struct merge *m, const struct op *op, uint32_t first)
+{
+    struct fold *f = m->fold;
+    uint32_t end = first;
+    undo_from(f, first);
+    for (uint32_t n = 0; f->stale && n < f->count; n++)
+        f->places[n].parent = node_home(&f->nodes[n]);
+    f->stale = false;
+    for (uint32_t i = 0; i < op->effect_count; i++)
+        if (op->effects[i].kind == EFFECT_MOVE)
+            move_insert(m, first, move_new(m, op, &op->effects[i]));
+    for (uint32_t i = first; i < f->step_count; i++) {
+        redo_report(m, &f->steps[i]);
+        if (f->steps[i].move->fresh)
+            end = i + 1;
+    }
+    for (uint32_t i = first; i < end; i++)
+        f->steps[i].move->fresh = false;
+}
+
 void fold_apply(struct merge *m, const struct op *op)
 {
     struct fold *f = m->fold;
-    struct oid lowest = {.b = {0}};
+    const struct effect *lowest = NULL;
     uint32_t moves = 0;
     for (uint32_t i = 0; i < op->effect_count; i++) {
         const struct effect *e = &op->effects[i];
         if (e->kind != EFFECT_MOVE)
             continue;
         births_learn(m, e);
-        if (moves++ == 0 || oid_cmp(e->oid, lowest) < 0)
-            lowest = e->oid;
+        if (moves++ == 0 || oid_cmp(e->oid, lowest->oid) < 0)
+            lowest = e;
     }
     if (moves == 0)
         return;
-    uint32_t first = moves_find(f, op->stamp, op->dot, lowest);
-    if (f->stale)
-        first = 0;
-    undo_from(f, first);
-    for (uint32_t n = 0; f->stale && n < f->count; n++)
-        f->parents[n] = node_home(&f->nodes[n]);
-    for (uint32_t i = 0; i < op->effect_count; i++)
-        if (op->effects[i].kind == EFFECT_MOVE)
-            move_insert(m, first, move_new(m, op, &op->effects[i]));
-    f->stale = false;
-    for (uint32_t i = first; i < f->move_count; i++)
-        redo_report(m, f->moves[i]);
-    uint32_t end = moves_find(f, op->stamp, op->dot, lowest) + moves;
-    for (uint32_t i = first; i < MIN(end, f->move_count); i++)
-        f->moves[i]->fresh = false;
+    uint32_t first = f->stale ? 0 : steps_find(f, op->stamp, op->dot, lowest->oid);
+    uint32_t node = node_of(m, lowest->oid);
+    bool leaf = moves == 1 && !f->stale && !f->nodes[node].is_target &&
+                !oid_equal(lowest->oid, lowest->parent);
+    if (leaf && first < f->step_count) {
+        struct fold_move *mv = move_new(m, op, lowest);
+        leaf_insert(m, first, mv);
+        mv->fresh = false;
+    } else {
+        fold_replay(m, op, first);
+    }
     touched_send(m);
 }
 
@@ -530,7 +593,8 @@ static int move_load(struct merge *m, struct slice key, struct slice value)
     mv->ns = p.ns;
     mv->node = node_of(m, oid);
     mv->parent = node_of(m, p.parent);
-    moves_insert(f, f->move_count, mv);
+    f->nodes[mv->parent].is_target = true;
+    (void)steps_insert(f, f->step_count, mv);
     return 0;
 }
 
@@ -557,8 +621,8 @@ int fold_open(struct merge *m)
     buf_deinit(&value);
     if (rc == 0)
         rc = work_health(m);
-    for (uint32_t i = 0; rc == 0 && i < f->move_count; i++)
-        move_redo(f, f->moves[i]);
+    for (uint32_t i = 0; rc == 0 && i < f->step_count; i++)
+        step_redo(f, &f->steps[i]);
     f->touched_count = 0;
     f->epoch++;
     return rc;
@@ -569,17 +633,17 @@ void fold_free(struct merge *m)
     struct fold *f = m->fold;
     if (f == NULL)
         return;
-    for (uint32_t i = 0; i < f->move_count; i++)
-        move_free(f->moves[i]);
+    for (uint32_t i = 0; i < f->step_count; i++)
+        move_free(f->steps[i].move);
     for (uint32_t n = 0; n < f->count; n++) {
         disown(&f->nodes[n].birth_name);
         if (f->nodes[n].has_base)
             disown(&f->nodes[n].base.name);
     }
     mem_free(f->nodes);
-    mem_free(f->parents);
+    mem_free(f->places);
     mem_free(f->table);
-    mem_free(f->moves);
+    mem_free(f->steps);
     mem_free(f->touched);
     mem_free(f);
     m->fold = NULL;
@@ -592,10 +656,10 @@ bool fold_seen_move(struct merge *m, struct oid oid, struct dot *ret)
     if (m->fold == NULL)
         return false;
     uint32_t n = node_of(m, oid);
-    const struct fold_node *node = &m->fold->nodes[n];
-    if (node->at == NULL)
+    const struct fold_move *at = m->fold->places[n].at;
+    if (at == NULL)
         return false;
-    *ret = node->at->dot;
+    *ret = at->dot;
     return true;
 }
 
@@ -608,10 +672,11 @@ int merge_position(struct merge *m, struct oid dir, struct oid *ret_parent, stru
     const struct fold *f = m->fold;
     uint32_t n = node_of(m, dir);
     const struct fold_node *node = &f->nodes[n];
-    if (node->at == NULL && !node->has_base)
+    const struct fold_move *at = f->places[n].at;
+    if (at == NULL && !node->has_base)
         return ERR_NOT_FOUND;
-    struct slice name = node->at != NULL ? node->at->name : node->base.name;
-    *ret_parent = f->nodes[f->parents[n]].oid;
+    struct slice name = at != NULL ? at->name : node->base.name;
+    *ret_parent = f->nodes[f->places[n].parent].oid;
     buf_clear(ret_name);
     buf_append(ret_name, name.ptr, name.len);
     return work_health(m);
@@ -619,48 +684,54 @@ int merge_position(struct merge *m, struct oid dir, struct oid *ret_parent, stru
 
 /* ---- the stable prefix ---- */
 
+/* Makes an applied move, redone with nothing of its node before it, the base of its node. */
+static void move_to_base(struct merge *m, const struct fold_move *mv)
+{
+    struct fold *f = m->fold;
+    struct fold_node *node = &f->nodes[mv->node];
+    if (node->has_base)
+        disown(&node->base.name);
+    node->has_base = true;
+    node->base_parent = mv->parent;
+    node->base = (struct position){.parent = f->nodes[mv->parent].oid,
+                                   .name = own(mv->name),
+                                   .stamp = mv->stamp,
+                                   .ns = mv->ns};
+    f->places[mv->node].at = NULL;
+    buf_clear(&m->value);
+    position_encode(&node->base, &m->value);
+    work_put(m, key_oid(m, KEY_BASE, node->oid), buf_slice(&m->value));
+}
+
 /* Makes the moves at or below the stable point the base: none can arrive below it any more. */
 uint32_t fold_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget)
 {
     struct fold *f = m->fold;
     uint32_t count = 0;
-    while (count < f->move_count && count < budget && f->moves[count]->stamp.hlc <= stable_hlc)
+    while (count < f->step_count && count < budget && f->steps[count].move->stamp.hlc <= stable_hlc)
         count++;
     if (count == 0)
         return 0;
     undo_from(f, 0);
     for (uint32_t i = 0; i < count; i++) {
-        struct fold_move *mv = f->moves[i];
-        struct fold_node *node = &f->nodes[mv->node];
-        move_redo(f, mv);
-        work_del(m, move_key(m, mv->stamp, mv->dot, node->oid));
-        if (!mv->applied)
-            continue;
-        if (node->has_base)
-            disown(&node->base.name);
-        node->has_base = true;
-        node->base_parent = mv->parent;
-        node->base = (struct position){.parent = f->nodes[mv->parent].oid,
-                                       .name = own(mv->name),
-                                       .stamp = mv->stamp,
-                                       .ns = mv->ns};
-        node->at = NULL;
-        buf_clear(&m->value);
-        position_encode(&node->base, &m->value);
-        work_put(m, key_oid(m, KEY_BASE, node->oid), buf_slice(&m->value));
+        struct fold_move *mv = f->steps[i].move;
+        step_redo(f, &f->steps[i]);
+        work_del(m, move_key(m, mv->stamp, mv->dot, f->nodes[mv->node].oid));
+        if (f->steps[i].applied)
+            move_to_base(m, mv);
     }
     for (uint32_t i = 0; i < count; i++)
-        move_free(f->moves[i]);
-    f->move_count -= count;
-    memmove(f->moves, f->moves + count, f->move_count * sizeof *f->moves);
-    for (uint32_t i = 0; i < f->move_count; i++)
-        move_redo(f, f->moves[i]);
+        move_free(f->steps[i].move);
+    f->step_count -= count;
+    memmove(f->steps, f->steps + count, f->step_count * sizeof *f->steps);
+    for (uint32_t i = 0; i < f->step_count; i++)
+        step_redo(f, &f->steps[i]);
     f->touched_count = 0; /* positions are what they were */
     f->epoch++;
     return count;
 }
 
-/* P6: no cycle; positions are what a fold from scratch gives. */
+/* P6: no cycle; the fold from scratch gives the positions that are told. */
 void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx)
 {
     struct fold *f = m->fold;
@@ -669,20 +740,23 @@ void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *
     for (uint32_t n = 0; n < f->count; n++) {
         uint32_t x = n;
         uint32_t hops = 0;
-        while (x != FOLD_ROOT && hops <= f->count) {
-            x = f->parents[x];
-            hops++;
-        }
-        if (hops > f->count)
+        for (; x != FOLD_ROOT && hops <= f->count; hops++)
+            x = f->places[x].parent;
+        if (hops > f->count) {
             fn(ctx, "P6: the fold of directory moves has a cycle");
-        f->nodes[n].was = f->nodes[n].at;
+            return;
+        }
     }
+    f->epoch++;
     undo_from(f, 0);
     for (uint32_t n = 0; n < f->count; n++)
-        if (f->nodes[n].at != NULL || f->parents[n] != node_home(&f->nodes[n]))
+        if (f->places[n].at != NULL || f->places[n].parent != node_home(&f->nodes[n]))
             fn(ctx, "undoing all directory moves does not lead back to the births");
-    for (uint32_t i = 0; i < f->move_count; i++)
-        move_redo(f, f->moves[i]);
+    for (uint32_t i = 0; i < f->step_count; i++)
+        step_redo(f, &f->steps[i]);
+    for (uint32_t i = 0; i < f->touched_count; i++)
+        if (f->places[f->touched[i]].at != f->places[f->touched[i]].was)
+            fn(ctx, "the fold of directory moves gives another position than the one in use");
     f->touched_count = 0;
     f->epoch++;
 }

@@ -191,7 +191,7 @@ struct derived {
 
 /* ---- the working set ---- */
 enum {
-    WORK_BUCKETS = 64
+    WORK_BUCKETS = 16 /* operations are small; long ones walk a little */
 };
 struct work_put {
     struct work_put *next;

@@ -124,7 +124,7 @@ static bool name_set_has(struct name_set *set, struct slice name)
 
 void derived_forget(struct merge *m, struct oid parent)
 {
-    for (uint32_t i = 0; i < DERIVED_CACHE; i++)
+    for (uint32_t i = 0; i < DERIVED_CACHE && m->contested_any; i++)
         if (m->derived[i].valid && oid_equal(m->derived[i].parent, parent))
             m->derived[i].valid = false;
 }

@@ -25,6 +25,82 @@ enum {
     LWW_PRESENT = 1
 };
 
+/* Writers into a buffer that has room already: each encoder reserves what it may need, once. */
+static inline void put_u8(struct buf *b, uint8_t v)
+{
+    b->ptr[b->len++] = v;
+}
+
+static inline void put_raw(struct buf *b, const void *ptr, size_t len)
+{
+    if (len > 0)
+        memcpy(b->ptr + b->len, ptr, len);
+    b->len += len;
+}
+
+static inline void put_le(struct buf *b, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++, v >>= 8)
+        b->ptr[b->len++] = (uint8_t)v;
+}
+
+static inline void put_u16(struct buf *b, uint16_t v)
+{
+    put_le(b, v, 2);
+}
+
+static inline void put_u32(struct buf *b, uint32_t v)
+{
+    put_le(b, v, 4);
+}
+
+static inline void put_u64(struct buf *b, uint64_t v)
+{
+    put_le(b, v, 8);
+}
+
+static inline void put_varint(struct buf *b, uint64_t v)
+{
+    while (v >= 0x80) {
+        b->ptr[b->len++] = (uint8_t)(v | 0x80);
+        v >>= 7;
+    }
+    b->ptr[b->len++] = (uint8_t)v;
+}
+
+static inline void put_bytes(struct buf *b, struct slice s)
+{
+    put_varint(b, s.len);
+    put_raw(b, s.ptr, s.len);
+}
+
+static inline void put_oid(struct buf *b, struct oid o)
+{
+    put_raw(b, o.b, sizeof o.b);
+}
+
+static inline void put_dot(struct buf *b, struct dot d)
+{
+    put_varint(b, d.shard);
+    put_varint(b, d.site);
+    put_varint(b, d.seq);
+}
+
+static inline void put_stamp(struct buf *b, struct stamp s)
+{
+    put_u64(b, s.hlc);
+    put_u32(b, s.site);
+}
+
+enum {
+    /* More than any field or small group of fields takes, without names and values. */
+    ROOM_FIELDS = 512,
+    ROOM_NAME = LIMIT_NAME_BYTES + 2,
+    ROOM_DOT = 24,
+    ROOM_VERSION = ROOM_DOT + 12 + 8 + 80,
+    ROOM_ENTRY = ROOM_DOT + 16 + 12
+};
+
 static int finish(const struct dec *d)
 {
     return dec_end(d) == 0 ? 0 : ERR_CORRUPT;
@@ -40,10 +116,10 @@ static uint32_t dec_count(struct dec *d, size_t min_bytes)
     return 0;
 }
 
-static void enc_when(struct buf *b, const struct when *w)
+static void put_when(struct buf *b, const struct when *w)
 {
-    enc_stamp(b, w->stamp);
-    enc_u64(b, (uint64_t)w->ns);
+    put_stamp(b, w->stamp);
+    put_u64(b, (uint64_t)w->ns);
 }
 
 static struct when dec_when(struct dec *d)
@@ -53,11 +129,11 @@ static struct when dec_when(struct dec *d)
     return w;
 }
 
-static void enc_dots(struct buf *b, const struct dots *s)
+static void put_dots(struct buf *b, const struct dots *s)
 {
-    enc_varint(b, s->count);
+    put_varint(b, s->count);
     for (uint32_t i = 0; i < s->count; i++)
-        enc_dot(b, s->at[i]);
+        put_dot(b, s->at[i]);
 }
 
 static struct dots dec_dots(struct dec *d, struct op_arena *a)
@@ -72,16 +148,16 @@ static struct dots dec_dots(struct dec *d, struct op_arena *a)
     return s;
 }
 
-static void enc_content(struct buf *b, const struct content *c)
+static void put_content(struct buf *b, const struct content *c)
 {
-    enc_u8(b, (uint8_t)c->kind);
-    enc_varint(b, c->size);
+    put_u8(b, (uint8_t)c->kind);
+    put_varint(b, c->size);
     if (c->kind == CONTENT_INLINE) {
-        enc_bytes(b, c->bytes);
+        put_bytes(b, c->bytes);
         return;
     }
-    enc_u32(b, c->block_bytes);
-    enc_raw(b, c->root, sizeof c->root);
+    put_u32(b, c->block_bytes);
+    put_raw(b, c->root, sizeof c->root);
 }
 
 static struct content dec_content(struct dec *d)
@@ -101,11 +177,11 @@ static struct content dec_content(struct dec *d)
     return c;
 }
 
-static void enc_lww(struct buf *b, const struct lww *r)
+static void put_lww(struct buf *b, const struct lww *r)
 {
-    enc_stamp(b, r->stamp);
-    enc_u8(b, r->present ? LWW_PRESENT : 0);
-    enc_bytes(b, r->value);
+    put_stamp(b, r->stamp);
+    put_u8(b, r->present ? LWW_PRESENT : 0);
+    put_bytes(b, r->value);
 }
 
 static struct lww dec_lww(struct dec *d)
@@ -135,39 +211,52 @@ static uint8_t file_flags(const struct file_rec *f)
     return (uint8_t)flags;
 }
 
+static size_t file_room(const struct file_rec *f)
+{
+    size_t room = ROOM_FIELDS + 2 * ROOM_NAME + f->perm.value.len;
+    room += (size_t)(f->seen.count + f->early.count) * ROOM_DOT;
+    room += (size_t)f->ver_count * ROOM_VERSION;
+    for (uint32_t i = 0; i < f->ver_count; i++)
+        room += f->vers[i].content.bytes.len;
+    for (uint32_t i = 0; i < f->ref_count; i++)
+        room += ROOM_DOT + 16 + 4 + f->refs[i].name.len;
+    return room;
+}
+
 void file_encode(const struct file_rec *f, struct buf *out)
 {
     uint8_t flags = file_flags(f);
-    enc_u8(out, flags);
-    enc_when(out, &f->ctime);
-    enc_when(out, &f->btime);
-    enc_varint(out, f->ver_count);
+    buf_reserve(out, file_room(f));
+    put_u8(out, flags);
+    put_when(out, &f->ctime);
+    put_when(out, &f->btime);
+    put_varint(out, f->ver_count);
     for (uint32_t i = 0; i < f->ver_count; i++) {
-        enc_dot(out, f->vers[i].dot);
-        enc_stamp(out, f->vers[i].stamp);
-        enc_u64(out, (uint64_t)f->vers[i].mtime_ns);
-        enc_content(out, &f->vers[i].content);
+        put_dot(out, f->vers[i].dot);
+        put_stamp(out, f->vers[i].stamp);
+        put_u64(out, (uint64_t)f->vers[i].mtime_ns);
+        put_content(out, &f->vers[i].content);
     }
-    enc_dots(out, &f->seen);
-    enc_varint(out, f->ref_count);
+    put_dots(out, &f->seen);
+    put_varint(out, f->ref_count);
     for (uint32_t i = 0; i < f->ref_count; i++) {
-        enc_dot(out, f->refs[i].dot);
-        enc_oid(out, f->refs[i].parent);
-        enc_bytes(out, f->refs[i].name);
+        put_dot(out, f->refs[i].dot);
+        put_oid(out, f->refs[i].parent);
+        put_bytes(out, f->refs[i].name);
     }
     if (flags & FILE_LAST) {
-        enc_stamp(out, f->last_stamp);
-        enc_oid(out, f->last_parent);
-        enc_bytes(out, f->last_name);
+        put_stamp(out, f->last_stamp);
+        put_oid(out, f->last_parent);
+        put_bytes(out, f->last_name);
     }
     if (flags & FILE_PERM)
-        enc_lww(out, &f->perm);
+        put_lww(out, &f->perm);
     if (flags & FILE_ATIME)
-        enc_when(out, &f->atime);
+        put_when(out, &f->atime);
     if (flags & FILE_MTIME)
-        enc_when(out, &f->mtime);
+        put_when(out, &f->mtime);
     if (flags & FILE_EARLY)
-        enc_dots(out, &f->early);
+        put_dots(out, &f->early);
 }
 
 static void file_decode_arrays(struct dec *d, struct op_arena *a, struct file_rec *f)
@@ -222,14 +311,20 @@ int file_decode(struct slice s, struct op_arena *a, struct file_rec *ret)
 
 /* ---- directories ---- */
 
+static void put_birth(struct buf *out, const struct birth *b)
+{
+    put_oid(out, b->parent);
+    put_bytes(out, b->name);
+    put_varint(out, b->gen);
+    put_varint(out, b->uid);
+    put_varint(out, b->gid);
+    put_u16(out, b->mode);
+}
+
 void birth_encode(const struct birth *b, struct buf *out)
 {
-    enc_oid(out, b->parent);
-    enc_bytes(out, b->name);
-    enc_varint(out, b->gen);
-    enc_varint(out, b->uid);
-    enc_varint(out, b->gid);
-    enc_u16(out, b->mode);
+    buf_reserve(out, ROOM_FIELDS + ROOM_NAME);
+    put_birth(out, b);
 }
 
 static struct birth dec_birth(struct dec *d, struct oid oid)
@@ -253,12 +348,12 @@ int birth_decode(struct slice s, struct birth *ret)
     return rc;
 }
 
-static void enc_position(struct buf *b, const struct position *p)
+static void put_position(struct buf *b, const struct position *p)
 {
-    enc_oid(b, p->parent);
-    enc_bytes(b, p->name);
-    enc_stamp(b, p->stamp);
-    enc_u64(b, (uint64_t)p->ns);
+    put_oid(b, p->parent);
+    put_bytes(b, p->name);
+    put_stamp(b, p->stamp);
+    put_u64(b, (uint64_t)p->ns);
 }
 
 static struct position dec_position(struct dec *d)
@@ -272,7 +367,8 @@ static struct position dec_position(struct dec *d)
 
 void position_encode(const struct position *p, struct buf *out)
 {
-    enc_position(out, p);
+    buf_reserve(out, ROOM_FIELDS + ROOM_NAME);
+    put_position(out, p);
 }
 
 int position_decode(struct slice s, struct position *ret)
@@ -301,28 +397,30 @@ static uint8_t dir_flags(const struct dir_rec *d)
 void dir_encode(const struct dir_rec *d, struct buf *out)
 {
     uint8_t flags = dir_flags(d);
-    enc_u8(out, flags);
-    enc_varint(out, d->entries);
-    enc_varint(out, d->subdirs);
-    enc_varint(out, d->contested);
-    enc_varint(out, d->pos_version);
-    enc_varint(out, d->place_version);
-    enc_varint(out, d->index_hlc);
-    enc_when(out, &d->mtime);
-    enc_when(out, &d->ctime);
-    enc_dots(out, &d->life);
+    size_t room = ROOM_FIELDS + 2 * ROOM_NAME + d->perm.value.len + d->life.count * ROOM_DOT;
+    buf_reserve(out, room);
+    put_u8(out, flags);
+    put_varint(out, d->entries);
+    put_varint(out, d->subdirs);
+    put_varint(out, d->contested);
+    put_varint(out, d->pos_version);
+    put_varint(out, d->place_version);
+    put_varint(out, d->index_hlc);
+    put_when(out, &d->mtime);
+    put_when(out, &d->ctime);
+    put_dots(out, &d->life);
     if (flags & DIR_BIRTH) {
-        birth_encode(&d->birth, out);
-        enc_when(out, &d->born);
+        put_birth(out, &d->birth);
+        put_when(out, &d->born);
     }
     if (flags & DIR_MOVED)
-        enc_position(out, &d->moved);
+        put_position(out, &d->moved);
     if (flags & DIR_PERM)
-        enc_lww(out, &d->perm);
+        put_lww(out, &d->perm);
     if (flags & DIR_ATIME)
-        enc_when(out, &d->atime);
+        put_when(out, &d->atime);
     if (flags & DIR_DEATH)
-        enc_stamp(out, d->death);
+        put_stamp(out, d->death);
 }
 
 int dir_decode(struct slice s, struct op_arena *a, struct dir_rec *ret)
@@ -367,20 +465,24 @@ int dir_decode(struct slice s, struct op_arena *a, struct dir_rec *ret)
 
 void slot_encode(const struct slot *s, struct buf *out)
 {
-    enc_varint(out, s->entry_count);
+    size_t room = ROOM_FIELDS + (size_t)(s->entry_count + s->dir_count) * ROOM_ENTRY;
+    for (uint32_t i = 0; i < s->dir_count; i++)
+        room += s->dirs[i].site_count * 5u;
+    buf_reserve(out, room);
+    put_varint(out, s->entry_count);
     for (uint32_t i = 0; i < s->entry_count; i++) {
-        enc_dot(out, s->entries[i].dot);
-        enc_oid(out, s->entries[i].oid);
-        enc_stamp(out, s->entries[i].stamp);
+        put_dot(out, s->entries[i].dot);
+        put_oid(out, s->entries[i].oid);
+        put_stamp(out, s->entries[i].stamp);
     }
-    enc_varint(out, s->dir_count);
+    put_varint(out, s->dir_count);
     for (uint32_t i = 0; i < s->dir_count; i++) {
         const struct indexed *d = &s->dirs[i];
-        enc_oid(out, d->oid);
-        enc_stamp(out, d->stamp);
-        enc_varint(out, d->site_count);
+        put_oid(out, d->oid);
+        put_stamp(out, d->stamp);
+        put_varint(out, d->site_count);
         for (uint32_t k = 0; k < d->site_count; k++)
-            enc_varint(out, d->sites[k]);
+            put_varint(out, d->sites[k]);
     }
 }
 
@@ -420,11 +522,12 @@ int slot_decode(struct slice bytes, struct op_arena *a, struct slot *ret)
 
 void placed_encode(const struct placed *p, struct buf *out)
 {
-    enc_u8(out, p->here ? PLACED_HERE : 0);
-    enc_varint(out, p->version);
+    buf_reserve(out, ROOM_FIELDS + ROOM_NAME);
+    put_u8(out, p->here ? PLACED_HERE : 0);
+    put_varint(out, p->version);
     if (p->here) {
-        enc_oid(out, p->parent);
-        enc_bytes(out, p->name);
+        put_oid(out, p->parent);
+        put_bytes(out, p->name);
     }
 }
 
@@ -449,7 +552,8 @@ int placed_decode(struct slice s, struct placed *ret)
 
 void lww_encode(const struct lww *r, struct buf *out)
 {
-    enc_lww(out, r);
+    buf_reserve(out, ROOM_FIELDS + r->value.len);
+    put_lww(out, r);
 }
 
 int lww_decode(struct slice s, struct lww *ret)
@@ -473,17 +577,18 @@ enum {
 void derived_encode(const struct derived *m, struct buf *out)
 {
     unsigned flags = (m->at_birth ? DERIVED_AT_BIRTH : 0u) | (m->has_old ? DERIVED_HAS_OLD : 0u);
-    enc_u8(out, (uint8_t)m->kind);
-    enc_u8(out, (uint8_t)flags);
-    enc_oid(out, m->oid);
-    enc_varint(out, m->version);
-    enc_position(out, &m->pos);
-    enc_varint(out, m->site_count);
+    buf_reserve(out, ROOM_FIELDS + 2 * ROOM_NAME + m->site_count * 5u);
+    put_u8(out, (uint8_t)m->kind);
+    put_u8(out, (uint8_t)flags);
+    put_oid(out, m->oid);
+    put_varint(out, m->version);
+    put_position(out, &m->pos);
+    put_varint(out, m->site_count);
     for (uint32_t i = 0; i < m->site_count; i++)
-        enc_varint(out, m->sites[i]);
+        put_varint(out, m->sites[i]);
     if (m->has_old) {
-        enc_oid(out, m->old_parent);
-        enc_bytes(out, m->old_name);
+        put_oid(out, m->old_parent);
+        put_bytes(out, m->old_name);
     }
 }
 
@@ -517,21 +622,22 @@ int derived_decode(struct slice s, struct op_arena *a, struct derived *ret)
 
 void conflict_encode(const struct conflict *c, struct buf *out)
 {
-    enc_u8(out, c->rule);
-    enc_u8(out, c->resolved);
-    enc_raw(out, c->id, sizeof c->id);
-    enc_stamp(out, c->stamp);
-    enc_oid(out, c->oid);
-    enc_oid(out, c->other);
-    enc_oid(out, c->parent);
-    enc_bytes(out, c->name);
-    enc_bytes(out, c->other_name);
-    enc_u32(out, c->winner);
-    enc_u32(out, c->loser);
-    enc_stamp(out, c->winner_stamp);
-    enc_stamp(out, c->loser_stamp);
-    enc_dot(out, c->winner_dot);
-    enc_dot(out, c->loser_dot);
+    buf_reserve(out, ROOM_FIELDS + 2 * ROOM_NAME);
+    put_u8(out, c->rule);
+    put_u8(out, c->resolved);
+    put_raw(out, c->id, sizeof c->id);
+    put_stamp(out, c->stamp);
+    put_oid(out, c->oid);
+    put_oid(out, c->other);
+    put_oid(out, c->parent);
+    put_bytes(out, c->name);
+    put_bytes(out, c->other_name);
+    put_u32(out, c->winner);
+    put_u32(out, c->loser);
+    put_stamp(out, c->winner_stamp);
+    put_stamp(out, c->loser_stamp);
+    put_dot(out, c->winner_dot);
+    put_dot(out, c->loser_dot);
 }
 
 int conflict_decode(struct slice s, struct conflict *ret)
