@@ -15,45 +15,45 @@
 #include "journal/op.h"
 
 enum rpc_type {
-    RPC_HELLO = 1,      /* session (0: open a new one); flags HELLO_PUSH for the push connection.
-                           reply: session, site_id, site name, root, shard_count, fs keys (bulk:
-                           32 bytes), flags */
-    RPC_LOOKUP,         /* oid = parent, name -> attr (name "." = attr of oid; ".." = parent) */
-    RPC_GETATTR,        /* oid -> attr */
-    RPC_RESOLVE_INO,    /* size = 64-bit inode number -> attr (for file handles) */
-    RPC_SETATTR,        /* oid, set mask + values -> attr */
-    RPC_CREATE,         /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
-                           text = symlink target, rdev -> attr; also mknod, symlink */
-    RPC_MKDIR,          /* oid = parent, name, mode, umask, uid, gid -> attr */
-    RPC_LINK,           /* oid = file, oid2 = new parent, name -> attr */
-    RPC_UNLINK,         /* oid = parent, name */
+    RPC_HELLO = 1,   /* session (0: open a new one); flags HELLO_PUSH for the push connection.
+                        reply: session, site_id, site name, root, shard_count, fs keys (bulk:
+                        32 bytes), flags */
+    RPC_LOOKUP,      /* oid = parent, name -> attr (name "." = attr of oid; ".." = parent) */
+    RPC_GETATTR,     /* oid -> attr */
+    RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
+    RPC_SETATTR,     /* oid, set mask + values -> attr */
+    RPC_CREATE,      /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
+                        text = symlink target, rdev -> attr; also mknod, symlink */
+    RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr */
+    RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr */
+    RPC_UNLINK,      /* oid = parent, name */
     RPC_RMDIR,
-    RPC_RENAME,         /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux) */
-    RPC_READDIR,        /* oid, name = after, count -> entries (with attr: readdirplus) */
-    RPC_OPEN,           /* oid, flags -> attr, content; the session holds the file from now on */
-    RPC_CLOSE,          /* oid: one RPC_OPEN (or CREATE) less. Never fails. */
-    RPC_CONTENT,        /* oid -> attr + content: the current version */
-    RPC_COMMIT,         /* oid, base = version dot it is based on, content, mtime_ns, flags
-                           COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
-                           of what is there now */
-    RPC_SETXATTR,       /* oid, name, data, flags XATTR_CREATE/REPLACE */
-    RPC_GETXATTR,       /* oid, name -> data */
-    RPC_LISTXATTR,      /* oid -> data: names, each with its NUL */
+    RPC_RENAME,    /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux) */
+    RPC_READDIR,   /* oid, name = after, count -> entries (with attr: readdirplus) */
+    RPC_OPEN,      /* oid, flags -> attr, content; the session holds the file from now on */
+    RPC_CLOSE,     /* oid: one RPC_OPEN (or CREATE) less. Never fails. */
+    RPC_CONTENT,   /* oid -> attr + content: the current version */
+    RPC_COMMIT,    /* oid, base = version dot it is based on, content, mtime_ns, flags
+                      COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
+                      of what is there now */
+    RPC_SETXATTR,  /* oid, name, data, flags XATTR_CREATE/REPLACE */
+    RPC_GETXATTR,  /* oid, name -> data */
+    RPC_LISTXATTR, /* oid -> data: names, each with its NUL */
     RPC_REMOVEXATTR,
-    RPC_READLINK,       /* oid -> data */
-    RPC_LOCK,           /* oid, lock -> rc (ERR_WOULD_BLOCK), or with LOCK_WAIT: flags REPLY_QUEUED,
-                           and a PUSH_LOCK_GRANTED with this number later */
-    RPC_LOCK_TEST,      /* oid, lock -> lock */
-    RPC_LOCK_CANCEL,    /* number2 = the waiting request's number */
-    RPC_STATFS,         /* -> statfs */
-    RPC_SYNC,           /* oid or none: everything acknowledged before is durable when it returns */
-    RPC_FORGET,         /* oids: the mount dropped them from its caches */
-    RPC_CHUNK_PUT,      /* chunk = id, bulk = sealed bytes; reply when durable */
-    RPC_CHUNK_GET,      /* chunk = id -> bulk; the node fetches from peers what it has not */
-    RPC_CHUNK_HAS,      /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
-    RPC_INVAL_ACK,      /* push connection: number2 = the push's id */
+    RPC_READLINK,    /* oid -> data */
+    RPC_LOCK,        /* oid, lock -> rc (ERR_WOULD_BLOCK), or with LOCK_WAIT: flags REPLY_QUEUED,
+                        and a PUSH_LOCK_GRANTED with this number later */
+    RPC_LOCK_TEST,   /* oid, lock -> lock */
+    RPC_LOCK_CANCEL, /* number2 = the waiting request's number */
+    RPC_STATFS,      /* -> statfs */
+    RPC_SYNC,        /* oid or none: everything acknowledged before is durable when it returns */
+    RPC_FORGET,      /* oids: the mount dropped them from its caches */
+    RPC_CHUNK_PUT,   /* chunk = id, bulk = sealed bytes; reply when durable */
+    RPC_CHUNK_GET,   /* chunk = id -> bulk; the node fetches from peers what it has not */
+    RPC_CHUNK_HAS,   /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
+    RPC_INVAL_ACK,   /* push connection: number2 = the push's id */
     RPC_PING,
-    RPC_ADMIN,          /* data = JSON request -> data = JSON reply (command line, status) */
+    RPC_ADMIN, /* data = JSON request -> data = JSON reply (command line, status) */
     RPC_TYPE_END,
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
@@ -61,55 +61,56 @@ enum rpc_type {
 };
 
 #define HELLO_PUSH 1u
-#define HELLO_ADMIN 2u         /* command line: no session */
-#define COMMIT_KILL_SETID 1u   /* clear set-id bits and capabilities (writer without privilege) */
+#define HELLO_ADMIN 2u       /* command line: no session */
+#define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
-#define COMMIT_APPEND 4u       /* informational */
+#define COMMIT_APPEND 4u /* informational */
 #define REPLY_QUEUED 1u
 #define LOCK_WAIT 1u
-#define LOCK_FLOCK 2u          /* whole-file flock; otherwise POSIX record lock */
-#define LOCK_RECLAIM 4u        /* held before the node started again; see site/lock.h */
+#define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
+#define LOCK_RECLAIM 4u /* held before the node started again; see site/lock.h */
 
 /* Bits of fs_request.set: which of the values apply (SETATTR). */
 #define SET_MODE 1u
 #define SET_UID 2u
 #define SET_GID 4u
-#define SET_SIZE 8u            /* truncate or extend; the server makes inline and manifest cuts that
-                                  need no data; otherwise ERR_NOT_SUPPORTED and the client commits */
+#define SET_SIZE                                                                                   \
+    8u /* truncate or extend; the server makes inline and manifest cuts that                       \
+          need no data; otherwise ERR_NOT_SUPPORTED and the client commits */
 #define SET_ATIME 16u
 #define SET_MTIME 32u
 #define SET_ATIME_NOW 64u
 #define SET_MTIME_NOW 128u
-#define SET_KILL_SETID 256u    /* with SET_UID/SET_GID/SET_SIZE by an unprivileged caller */
-#define SET_CTIME 512u         /* nothing but ctime */
+#define SET_KILL_SETID 256u /* with SET_UID/SET_GID/SET_SIZE by an unprivileged caller */
+#define SET_CTIME 512u      /* nothing but ctime */
 
 struct fs_lock {
-    uint64_t owner;            /* of the kernel, unique within the session */
-    uint64_t start, end;       /* inclusive; end = UINT64_MAX: to the end */
+    uint64_t owner;      /* of the kernel, unique within the session */
+    uint64_t start, end; /* inclusive; end = UINT64_MAX: to the end */
     uint32_t pid;
-    uint8_t type;              /* 0 read, 1 write, 2 unlock */
+    uint8_t type; /* 0 read, 1 write, 2 unlock */
 };
 
 struct fs_attr {
     struct oid oid;
-    uint64_t ino;              /* 64-bit inode number, stable, derived from the oid */
-    uint32_t mode;             /* with S_IFMT */
+    uint64_t ino;  /* 64-bit inode number, stable, derived from the oid */
+    uint32_t mode; /* with S_IFMT */
     uint32_t nlink, uid, gid;
     uint64_t rdev, size, blocks; /* blocks of 512 */
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-    struct dot version;        /* of files: the base for RPC_COMMIT */
-    uint64_t change;           /* differs whenever anything of the object changed */
+    struct dot version; /* of files: the base for RPC_COMMIT */
+    uint64_t change;    /* differs whenever anything of the object changed */
     bool has_acl, has_xattr;
 };
 
-struct fs_entry {              /* of a directory; also of an invalidation */
+struct fs_entry { /* of a directory; also of an invalidation */
     struct slice name;
     struct fs_attr attr;
-    bool has_attr;             /* false: only oid and ino are set */
+    bool has_attr; /* false: only oid and ino are set */
 };
 struct fs_inval {
-    struct oid oid;            /* object whose attributes (and contents) changed; or parent */
-    struct slice name;         /* not empty: this name in directory `oid`; "*": all names */
+    struct oid oid;    /* object whose attributes (and contents) changed; or parent */
+    struct slice name; /* not empty: this name in directory `oid`; "*": all names */
     bool content;
 };
 struct fs_statfs {
@@ -123,7 +124,7 @@ struct fs_request {
     uint32_t flags, set;
     uint32_t mode, umask, uid, gid, pid;
     uint32_t count;
-    uint8_t kind;              /* enum oid_kind, for CREATE */
+    uint8_t kind; /* enum oid_kind, for CREATE */
     uint64_t rdev, size, number2;
     int64_t atime_ns, mtime_ns;
     struct slice data;
@@ -133,16 +134,16 @@ struct fs_request {
     struct fs_lock lock;
     uint8_t chunk[32];
     bool has_chunk;
-    const struct oid *oids;    /* FORGET, in the arena */
+    const struct oid *oids; /* FORGET, in the arena */
     uint32_t oid_count;
 };
 struct fs_reply {
-    int32_t rc;                /* 0 or a code of base/err.h */
-    struct slice detail;       /* a sentence, may be empty */
+    int32_t rc;          /* 0 or a code of base/err.h */
+    struct slice detail; /* a sentence, may be empty */
     uint64_t session, number2;
     uint32_t flags, shard_count;
     site_id_t site;
-    struct slice name;         /* site name */
+    struct slice name; /* site name */
     bool has_attr;
     struct fs_attr attr;
     bool has_content;
@@ -154,7 +155,7 @@ struct fs_reply {
     struct fs_statfs statfs;
     const struct fs_entry *entries; /* in the arena */
     uint32_t entry_count;
-    bool more;                 /* READDIR: there is more after the last entry */
+    bool more;                     /* READDIR: there is more after the last entry */
     const struct fs_inval *invals; /* PUSH_INVALIDATE */
     uint32_t inval_count;
 };
@@ -167,12 +168,13 @@ int fs_request_decode(struct slice s, struct op_arena *arena, struct fs_request 
 void fs_reply_encode(const struct fs_reply *r, struct buf *out);
 int fs_reply_decode(struct slice s, struct op_arena *arena, struct fs_reply *ret) MUST_CHECK;
 
-/* 64-bit inode numbers, reversible up to a short scan: bit 63 zero; files: shard (8 bits), low 8 bits
- * of a hash of the site id, 44 bits of counter, kind; directories: a bit, shard, 54 bits of hash.
- * The root is 1. */
+/* 64-bit inode numbers, reversible up to a short scan: bit 63 zero; files: shard (8 bits), low 8
+ * bits of a hash of the site id, 44 bits of counter, kind; directories: a bit, shard, 54 bits of
+ * hash. The root is 1. */
 uint64_t oid_ino(struct oid o);
 /* The other way, for RPC_RESOLVE_INO. Directories: all oids from *ret_first to *ret_last (in the
- * order of oid_cmp) that oid_ino() maps to `ino` are candidates; false when ino is no directory's. */
+ * order of oid_cmp) that oid_ino() maps to `ino` are candidates; false when ino is no directory's.
+ */
 bool ino_dir_range(uint64_t ino, struct oid *ret_first, struct oid *ret_last);
 /* Others: the candidates that `site` may have made, one per kind; 0 when none. */
 #define INO_OIDS_MAX 4u

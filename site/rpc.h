@@ -6,10 +6,10 @@
  * sealed with libsodium's secretstream (one message per frame) unless both ends were told that the
  * network is trusted; on a Unix socket they are not.
  *
- * Handshake: both sides send 32 bytes of ephemeral X25519 key and a random nonce, derive the session
- * from the exchange and the site key, and prove knowledge of it with a MAC over the transcript; a
- * wrong key is ERR_AUTH on both sides, before anything else is parsed. Then the client's first
- * request is RPC_HELLO (proto.h) which joins the connection to its session.
+ * Handshake: both sides send 32 bytes of ephemeral X25519 key and a random nonce, derive the
+ * session from the exchange and the site key, and prove knowledge of it with a MAC over the
+ * transcript; a wrong key is ERR_AUTH on both sides, before anything else is parsed. Then the
+ * client's first request is RPC_HELLO (proto.h) which joins the connection to its session.
  *
  * Server side: one loop thread, io_uring (multishot where the kernel has it), replies written in
  * one send per turn, reading from a connection stops while it has more than a bounded number of
@@ -24,7 +24,7 @@
 
 #define RPC_HEADER_BYTES 32u
 #define RPC_FLAG_REPLY 1u
-#define RPC_FLAG_PUSH 2u   /* from server to client, no reply expected */
+#define RPC_FLAG_PUSH 2u /* from server to client, no reply expected */
 
 struct rpc_frame {
     uint16_t type, flags;
@@ -33,8 +33,10 @@ struct rpc_frame {
     struct slice body, bulk; /* borrowed */
 };
 /* ERR_MALFORMED for a bad magic, ERR_TOO_BIG beyond LIMIT_FRAME_BYTES; checks the header only. */
-int rpc_header_decode(const uint8_t in[RPC_HEADER_BYTES], struct rpc_frame *ret,
-                      uint32_t *ret_body_len, uint32_t *ret_bulk_len) MUST_CHECK;
+int rpc_header_decode(const uint8_t in[RPC_HEADER_BYTES],
+                      struct rpc_frame *ret,
+                      uint32_t *ret_body_len,
+                      uint32_t *ret_bulk_len) MUST_CHECK;
 void rpc_header_encode(const struct rpc_frame *f, uint8_t out[RPC_HEADER_BYTES]);
 
 struct rpc_auth {
@@ -44,23 +46,28 @@ struct rpc_auth {
 
 /* ---- server ---- */
 struct rpc_server;
-struct rpc_conn;            /* one accepted connection; owned by the server */
+struct rpc_conn; /* one accepted connection; owned by the server */
 struct rpc_server_events {
-    void (*opened)(void *ctx, struct rpc_conn *c);  /* after the handshake */
+    void (*opened)(void *ctx, struct rpc_conn *c); /* after the handshake */
     void (*request)(void *ctx, struct rpc_conn *c, const struct rpc_frame *f);
-    /* Once for each opened(): the last use of c but for unref. rc 0: rpc_conn_close; ERR_CLOSED: the
-     * peer went away; otherwise what was wrong with it (already logged). */
+    /* Once for each opened(): the last use of c but for unref. rc 0: rpc_conn_close; ERR_CLOSED:
+     * the peer went away; otherwise what was wrong with it (already logged). */
     void (*closed)(void *ctx, struct rpc_conn *c, int rc);
-    uint64_t (*hlc)(void *ctx);                     /* to stamp outgoing frames */
+    uint64_t (*hlc)(void *ctx); /* to stamp outgoing frames */
     void (*hlc_seen)(void *ctx, uint64_t hlc);
     void *ctx;
 };
-int rpc_server_new(struct rpc_server **ret, struct loop *loop, const struct rpc_auth *auth,
+int rpc_server_new(struct rpc_server **ret,
+                   struct loop *loop,
+                   const struct rpc_auth *auth,
                    const struct rpc_server_events *events) MUST_CHECK;
 /* Removes a stale socket file. *ret_port (may be NULL) = the port taken when port was 0. */
 int rpc_server_listen_unix(struct rpc_server *s, const char *path, struct err_detail *d) MUST_CHECK;
-int rpc_server_listen_tcp(struct rpc_server *s, const char *host, uint16_t port,
-                          uint16_t *ret_port, struct err_detail *d) MUST_CHECK;
+int rpc_server_listen_tcp(struct rpc_server *s,
+                          const char *host,
+                          uint16_t port,
+                          uint16_t *ret_port,
+                          struct err_detail *d) MUST_CHECK;
 /* Bounds the handshake and, when closing, the writing of what is queued; 5000 unless told. */
 void rpc_server_set_patience_ms(struct rpc_server *s, uint32_t ms);
 /* Stops accepting, closes every connection as rpc_conn_close does; stopped() runs on the loop after
@@ -75,14 +82,20 @@ void rpc_server_free(struct rpc_server *s);
 int rpc_reply(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body, struct slice bulk);
 /* As rpc_reply, for bulk that need not be copied: takes `storage` over (it is empty afterwards,
  * whatever the result); bulk lies within it. */
-int rpc_reply_move(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body,
-                   struct buf *storage, struct slice bulk);
+int rpc_reply_move(struct rpc_conn *c,
+                   uint16_t type,
+                   uint64_t id,
+                   struct slice body,
+                   struct buf *storage,
+                   struct slice bulk);
 /* A peer that lets pushes pile up beyond a bound is closed. */
 int rpc_push(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body);
-/* Inside request() only: makes the frame outlive the call. *storage (empty or reused) owns the bytes
- * afterwards, *ret_frame points into it; a large frame is handed over without a copy. f stays valid
- * until request() returns. */
-void rpc_request_take(struct rpc_conn *c, const struct rpc_frame *f, struct buf *storage,
+/* Inside request() only: makes the frame outlive the call. *storage (empty or reused) owns the
+ * bytes afterwards, *ret_frame points into it; a large frame is handed over without a copy. f stays
+ * valid until request() returns. */
+void rpc_request_take(struct rpc_conn *c,
+                      const struct rpc_frame *f,
+                      struct buf *storage,
                       struct rpc_frame *ret_frame);
 /* What is queued still goes out; nothing more is read. closed() follows, never from inside. */
 void rpc_conn_close(struct rpc_conn *c);
@@ -95,37 +108,44 @@ void rpc_conn_ref(struct rpc_conn *c);
 void rpc_conn_unref(struct rpc_conn *c);
 bool rpc_conn_is_open(const struct rpc_conn *c);
 bool rpc_conn_is_unix(const struct rpc_conn *c);
-const char *rpc_conn_text(const struct rpc_conn *c);   /* "unix pid 123" / "tcp 127.0.0.1:4711" */
+const char *rpc_conn_text(const struct rpc_conn *c); /* "unix pid 123" / "tcp 127.0.0.1:4711" */
 
 /* ---- client: blocking; one thread at a time per connection ---- */
 struct rpc_client;
 struct rpc_target {
-    const char *unix_path;  /* or NULL */
-    const char *host;       /* TCP */
+    const char *unix_path; /* or NULL */
+    const char *host;      /* TCP */
     uint16_t port;
 };
 struct rpc_reply {
-    struct rpc_frame frame;  /* slices into `storage` */
-    struct buf storage;      /* owned by the caller, reused between calls; buf_deinit at the end */
+    struct rpc_frame frame; /* slices into `storage` */
+    struct buf storage;     /* owned by the caller, reused between calls; buf_deinit at the end */
 };
-int rpc_client_connect(struct rpc_client **ret, const struct rpc_target *target,
-                       const struct rpc_auth *auth, uint32_t timeout_ms, struct err_detail *d)
-    MUST_CHECK;
-void rpc_client_close(struct rpc_client *c);            /* accepts NULL */
+int rpc_client_connect(struct rpc_client **ret,
+                       const struct rpc_target *target,
+                       const struct rpc_auth *auth,
+                       uint32_t timeout_ms,
+                       struct err_detail *d) MUST_CHECK;
+void rpc_client_close(struct rpc_client *c); /* accepts NULL */
 /* Sends and waits for the reply with this id. timeout_ms 0 = for ever. ERR_TOO_BIG: nothing was
  * sent. ERR_PEER: it sent something impossible; unusable afterwards. ERR_UNREACHABLE when the
  * connection broke (whether the request was carried out is then unknown: retry with the same
  * number, see proto.h), ERR_TIMEOUT (connection unusable afterwards). */
-int rpc_client_call(struct rpc_client *c, uint16_t type, uint64_t id, uint64_t hlc,
-                    struct slice body, struct slice bulk, uint32_t timeout_ms,
+int rpc_client_call(struct rpc_client *c,
+                    uint16_t type,
+                    uint64_t id,
+                    uint64_t hlc,
+                    struct slice body,
+                    struct slice bulk,
+                    uint32_t timeout_ms,
                     struct rpc_reply *reply) MUST_CHECK;
-/* For the push connection: waits for the next frame. ERR_TIMEOUT leaves the connection usable unless
- * part of a large frame had arrived. A push that comes in during a call is kept for this. */
+/* For the push connection: waits for the next frame. ERR_TIMEOUT leaves the connection usable
+ * unless part of a large frame had arrived. A push that comes in during a call is kept for this. */
 int rpc_client_recv(struct rpc_client *c, uint32_t timeout_ms, struct rpc_reply *reply) MUST_CHECK;
-/* Sends and does not wait: for requests that have no reply (one that comes nevertheless is dropped by
- * the next call). */
-int rpc_client_send(struct rpc_client *c, uint16_t type, uint64_t id, uint64_t hlc,
-                    struct slice body) MUST_CHECK;
-int rpc_client_fd(const struct rpc_client *c);          /* for poll and shutdown(2) from elsewhere */
+/* Sends and does not wait: for requests that have no reply (one that comes nevertheless is dropped
+ * by the next call). */
+int rpc_client_send(
+    struct rpc_client *c, uint16_t type, uint64_t id, uint64_t hlc, struct slice body) MUST_CHECK;
+int rpc_client_fd(const struct rpc_client *c); /* for poll and shutdown(2) from elsewhere */
 
 #endif
