@@ -32,6 +32,12 @@ bool dots_has(const struct dots *s, struct dot d)
     return i < s->count && dot_equal(s->at[i], d);
 }
 
+static void dots_copy(struct dot *to, const struct dot *from, uint32_t count)
+{
+    if (count > 0)
+        memcpy(to, from, count * sizeof *to);
+}
+
 /* Copies on write: dir_rec.told keeps the array it was given. */
 void dots_add(struct dots *s, struct op_arena *a, struct dot d)
 {
@@ -39,9 +45,9 @@ void dots_add(struct dots *s, struct op_arena *a, struct dot d)
     if (i < s->count && dot_equal(s->at[i], d))
         return;
     struct dot *at = op_alloc(a, (s->count + 1) * sizeof *at);
-    memcpy(at, s->at, i * sizeof *at);
+    dots_copy(at, s->at, i);
     at[i] = d;
-    memcpy(at + i + 1, s->at + i, (s->count - i) * sizeof *at);
+    dots_copy(at + i + 1, s->at + i, s->count - i);
     s->at = at;
     s->count++;
 }
@@ -52,8 +58,8 @@ void dots_drop(struct dots *s, struct op_arena *a, struct dot d)
     if (i == s->count || !dot_equal(s->at[i], d))
         return;
     struct dot *at = op_alloc(a, s->count * sizeof *at);
-    memcpy(at, s->at, i * sizeof *at);
-    memcpy(at + i, s->at + i + 1, (s->count - i - 1) * sizeof *at);
+    dots_copy(at, s->at, i);
+    dots_copy(at + i, s->at + i + 1, s->count - i - 1);
     s->at = at;
     s->count--;
 }

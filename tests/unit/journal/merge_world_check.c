@@ -223,6 +223,12 @@ static bool list_has(const struct dot_list *l, struct dot d)
     return l->count > 0 && bsearch(&d, l->at, l->count, sizeof d, dot_order) != NULL;
 }
 
+static void list_sort(struct dot_list *l)
+{
+    if (l->count > 0)
+        qsort(l->at, l->count, sizeof *l->at, dot_order);
+}
+
 static void shown_versions(struct world_site *s, struct oid dir, struct dot_list *ret)
 {
     uint32_t count;
@@ -268,8 +274,8 @@ static void check_no_lost_update(struct world *w, struct world_site *s)
     for (uint32_t i = 0; i < s->stream_count; i++)
         known_versions(&s->stream[i]->op, &made, &known);
     shown_versions(s, OID_ROOT, &shown);
-    qsort(known.at, known.count, sizeof *known.at, dot_order);
-    qsort(shown.at, shown.count, sizeof *shown.at, dot_order);
+    list_sort(&known);
+    list_sort(&shown);
     for (uint32_t i = 0; i < made.count; i++)
         WORLD_CHECK(w, list_has(&known, made.at[i]) || list_has(&shown, made.at[i]));
     mem_free(made.at);
