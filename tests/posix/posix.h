@@ -48,8 +48,8 @@ void check_octal(struct where at, const char *what, unsigned want, unsigned got)
 void check_text(struct where at, const char *what, const char *want, const char *got);
 bool check_holds(struct where at, const char *what, bool got);
 
-#define OK(expr) check_ok(HERE, #expr, (errno = 0, (long)(expr)))
-#define OK_AS(what, expr) check_ok(HERE, what, (errno = 0, (long)(expr)))
+#define OK(expr) check_ok(HERE, #expr, (long)(expr))
+#define OK_AS(what, expr) check_ok(HERE, what, (long)(expr))
 #define FAILS(want, expr) check_fails(HERE, #expr, (errno = 0, (long)(expr)), want, 0)
 #define FAILS2(want, also, expr) check_fails(HERE, #expr, (errno = 0, (long)(expr)), want, also)
 #define FAILS_AS(what, want, expr) check_fails(HERE, what, (errno = 0, (long)(expr)), want, 0)
@@ -67,7 +67,7 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* For calls a file system may leave out: false, and skipped, if `got` is -1 with EOPNOTSUPP. */
 bool offered(const char *what, long got);
-#define OFFERED(expr) offered(#expr, (errno = 0, (long)(expr)))
+#define OFFERED(expr) offered(#expr, (long)(expr))
 bool is_root(void);
 
 /* AS(U1) { ... }  runs the block in a child process that is that user for good; the parent waits.

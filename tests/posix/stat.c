@@ -71,12 +71,12 @@ static void test_statx(void)
     EQ(st.st_ctim.tv_sec, a.stx_ctime.tv_sec);
     EQ(major(st.st_dev), a.stx_dev_major);
     EQ(minor(st.st_dev), a.stx_dev_minor);
+    OK(truncate("f", 0));
     if ((a.stx_mask & STATX_BTIME) == 0) {
         skip("the file system tells no time of birth");
     } else {
         tick();
         OK(chmod("f", 0600));
-        OK(truncate("f", 0));
         OK(utimensat(AT_FDCWD, "f", NULL, 0));
         OK(rename("f", "g"));
         OK(rename("g", "f"));
