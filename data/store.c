@@ -87,6 +87,10 @@ static int make_dirs(struct store *s, struct err_detail *detail)
         rc = make_dir(segments, detail);
     if (rc == 0)
         rc = dir_sync(s->dir);
+    char *parent = mem_printf("%s/..", s->dir);
+    if (rc == 0)
+        rc = dir_sync(parent);
+    mem_free(parent);
     mem_free(segments);
     return rc;
 }

@@ -63,7 +63,7 @@ static void options_new(struct index *x, size_t cache_bytes)
     rocksdb_options_set_paranoid_checks(x->options, 1);
     rocksdb_options_set_compression(x->options, rocksdb_no_compression); /* ids are random */
     rocksdb_options_set_write_buffer_size(x->options, 16 * MIB);
-    rocksdb_options_set_max_open_files(x->options, 512);
+    rocksdb_options_set_max_open_files(x->options, 256);
     rocksdb_options_set_keep_log_file_num(x->options, 2);
     rocksdb_options_set_info_log_level(x->options, 2);
     rocksdb_readoptions_set_verify_checksums(x->read, 1);
