@@ -59,7 +59,7 @@ int segment_header_decode(struct slice block, struct segment_header *ret)
     return 0;
 }
 
-void record_encode(struct record *r, const uint8_t *data, uint8_t *out)
+void segment_record_encode(struct record *r, const uint8_t *data, uint8_t *out)
 {
     ASSERT(r->len > 0 && r->len <= LIMIT_CHUNK_SEALED_BYTES);
     r->crc = crc32c(data, r->len);
@@ -80,7 +80,7 @@ void record_encode(struct record *r, const uint8_t *data, uint8_t *out)
     memset(out + used, 0, record_bytes(r->len) - used);
 }
 
-int record_decode(struct slice at, struct record *ret)
+int segment_record_decode(struct slice at, struct record *ret)
 {
     if (at.len < STORE_RECORD_HEADER_BYTES)
         return ERR_TRUNCATED;
@@ -125,7 +125,7 @@ enum scan_kind record_scan_next(struct record_scan *s)
     while (s->at + STORE_RECORD_HEADER_BYTES <= end) {
         struct slice here = slice_of(s->bytes.ptr + (s->at - s->base), (size_t)(end - s->at));
         s->offset = s->at;
-        int rc = record_decode(here, &s->record);
+        int rc = segment_record_decode(here, &s->record);
         if (rc == 0 && s->record.segment_low == (uint32_t)s->number) {
             s->data = here.ptr + STORE_RECORD_HEADER_BYTES;
             if (STORE_RECORD_HEADER_BYTES + (uint64_t)s->record.len > here.len)

@@ -44,9 +44,9 @@ static inline uint64_t record_bytes(uint32_t len)
     return align_up(STORE_RECORD_HEADER_BYTES + (uint64_t)len, STORE_RECORD_ALIGN);
 }
 /* Header and data at `out`, zero padding up to record_bytes(); sets r->crc. */
-void record_encode(struct record *r, const uint8_t *data, uint8_t *out);
+void segment_record_encode(struct record *r, const uint8_t *data, uint8_t *out);
 /* The header only. ERR_TRUNCATED, ERR_MALFORMED (no record here), ERR_CORRUPT. */
-int record_decode(struct slice at, struct record *ret) MUST_CHECK;
+int segment_record_decode(struct slice at, struct record *ret) MUST_CHECK;
 bool record_data_good(const struct record *r, const uint8_t *data);
 
 /* Finds the records of segment `number` in its bytes [at, end), where `bytes` starts at file offset

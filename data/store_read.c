@@ -50,8 +50,9 @@ static bool read_good(struct store_get *get)
     if (get->got < at + STORE_RECORD_HEADER_BYTES + e->len)
         return false;
     const uint8_t *ptr = (const uint8_t *)get->buf.mem + at;
-    if (record_decode(slice_of(ptr, get->got - at), &r) != 0 || !chunk_id_equal(&r.id, &get->id) ||
-        r.len != e->len || !record_data_good(&r, ptr + STORE_RECORD_HEADER_BYTES))
+    if (segment_record_decode(slice_of(ptr, get->got - at), &r) != 0 ||
+        !chunk_id_equal(&r.id, &get->id) || r.len != e->len ||
+        !record_data_good(&r, ptr + STORE_RECORD_HEADER_BYTES))
         return false;
     get->buf.data = slice_of(ptr + STORE_RECORD_HEADER_BYTES, e->len);
     return true;

@@ -179,7 +179,7 @@ static bool put_add(struct store_put *put)
                        .len = (uint32_t)put->data.len,
                        .segment_low = (uint32_t)s->active->number,
                        .group = s->group_number};
-    record_encode(&r, put->data.ptr, g->buf + g->len);
+    segment_record_encode(&r, put->data.ptr, g->buf + g->len);
     put->offset = g->len;
     g->len += (uint32_t)bytes;
     put->next = NULL;

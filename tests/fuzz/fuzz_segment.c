@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct record r;
     int rc = segment_header_decode(slice_of(data, size), &h);
     ASSERT(rc <= 0);
-    rc = record_decode(slice_of(data, size), &r);
+    rc = segment_record_decode(slice_of(data, size), &r);
     ASSERT(rc <= 0);
     (void)scan(slice_of(data, size));
     if (size == 0)
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (uint8_t i = 1; i <= 3; i++) {
         struct record part = {.id = {{i}}, .len = (uint32_t)size, .segment_low = 1, .group = i};
         buf_reserve(&file, record_bytes(part.len));
-        record_encode(&part, data, file.ptr + file.len);
+        segment_record_encode(&part, data, file.ptr + file.len);
         file.len += record_bytes(part.len);
     }
     ASSERT_EQ(scan(buf_slice(&file)), 3);

@@ -34,7 +34,7 @@ static void put(struct buf *file, uint8_t id, uint32_t len, uint32_t group)
     uint8_t data[5000];
     memset(data, id, sizeof data);
     buf_reserve(file, record_bytes(len));
-    record_encode(&r, data, file->ptr + file->len);
+    segment_record_encode(&r, data, file->ptr + file->len);
     file->len += record_bytes(len);
 }
 
@@ -51,7 +51,7 @@ static void test_record(void **state)
     struct record r;
     put(&b, 7, 100, 2);
     assert_int_equal(b.len, 192);
-    assert_int_equal(record_decode(buf_slice(&b), &r), 0);
+    assert_int_equal(segment_record_decode(buf_slice(&b), &r), 0);
     assert_int_equal(r.id.b[0], 7);
     assert_int_equal(r.len, 100);
     assert_int_equal(r.epoch, 9);
@@ -60,11 +60,11 @@ static void test_record(void **state)
     assert_true(record_data_good(&r, b.ptr + 64));
     for (size_t i = 0; i < 164 * 8; i++) {
         b.ptr[i / 8] ^= (uint8_t)(1u << (i % 8));
-        int rc = record_decode(buf_slice(&b), &r);
+        int rc = segment_record_decode(buf_slice(&b), &r);
         assert_true(rc != 0 || !record_data_good(&r, b.ptr + 64));
         b.ptr[i / 8] ^= (uint8_t)(1u << (i % 8));
     }
-    assert_int_equal(record_decode(slice_of(b.ptr, 63), &r), ERR_TRUNCATED);
+    assert_int_equal(segment_record_decode(slice_of(b.ptr, 63), &r), ERR_TRUNCATED);
     buf_deinit(&b);
 }
 
