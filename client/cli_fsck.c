@@ -44,7 +44,8 @@ static int check_offline(const char *dir, bool repair, bool json)
     if (rc == ERR_CORRUPT && o.count > 0)
         rc = 0; /* the problems say it all */
     if (rc != 0) {
-        code = cli_error(cli_exit_of(rc), "fsck: %s", d.text[0] ? d.text : err_text(rc));
+        code = cli_error(rc == ERR_NOT_FOUND ? CLI_DIR : cli_exit_of(rc), "fsck: %s",
+                         d.text[0] ? d.text : err_text(rc));
     } else {
         if (json) {
             json_t *out = json_pack("{s:b,s:b,s:O}", "clean", o.count == 0, "online", 0, "problems",

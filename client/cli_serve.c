@@ -45,7 +45,7 @@ static void notify(const char *state)
         return;
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
     if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, size) < 0)
-        log_warn(LOG_CLIENT, "notify", "error=%s", strerror(errno));
+        log_debug(LOG_CLIENT, "notify", "error=%s", strerror(errno)); /* it may have gone */
     (void)close(fd); /* nothing is buffered in it */
 }
 
@@ -71,6 +71,13 @@ static void catch_signals(struct node *n)
     (void)sigaction(SIGHUP, &ignore, NULL);
 }
 
+/* What the directory lacks is no negative answer here: there is no site. */
+static int open_error(int rc, const struct err_detail *d)
+{
+    return cli_error(rc == ERR_NOT_FOUND ? CLI_DIR : cli_exit_of(rc), "serve: %s",
+                     d->text[0] ? d->text : err_text(rc));
+}
+
 static int run(const char *dir)
 {
     struct node *n = NULL;
@@ -79,7 +86,7 @@ static int run(const char *dir)
     int code = CLI_OK;
     int rc = node_open(&n, &(struct node_config){.dir = dir, .clock = &clock_os}, &d);
     if (rc != 0)
-        return cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
+        return open_error(rc, &d);
     catch_signals(n);
     rc = wan_start(&w, n, &d);
     if (rc == 0)
@@ -87,7 +94,7 @@ static int run(const char *dir)
     if (rc != 0) {
         wan_stop(w);
         wan_free(w);
-        code = cli_error(cli_exit_of(rc), "serve: %s", d.text[0] ? d.text : err_text(rc));
+        code = open_error(rc, &d);
         node_free(n);
         return code;
     }

@@ -171,17 +171,24 @@ int site_settings_load(const char *dir, struct site_settings *ret, struct err_de
     struct site_settings s = {0};
     struct parse p = {.s = &s};
     char *path = mem_printf("%s/site.conf", dir);
+    errno = 0;
     int line = ini_parse(path, on_value, &p), rc = 0;
-    if (line == -1) {
+    if (line == -1 && errno != ENOENT && errno != ENOTDIR) {
+        rc = err_from_errno(errno != 0 ? errno : EIO);
+        err_detail_set(d, "%s cannot be read: %s", path, strerror(errno));
+    } else if (line == -1) {
         rc = ERR_NOT_FOUND;
-        err_detail_set(d, "%s cannot be read: is %s a site? Make one with: claudefs site create",
+        err_detail_set(d, "%s is not there: is %s a site? Make one with: claudefs site create",
                        path, dir);
     } else if (line != 0) {
         rc = ERR_CONFIG;
         err_detail_set(d, "%s, line %d: %s: not understood", path, line, p.what);
     } else {
-        rc = site_settings_check(&s, d);
-        if (rc == 0 && s.site == 0) {
+        struct err_detail why;
+        rc = site_settings_check(&s, &why);
+        if (rc != 0) {
+            err_detail_set(d, "%s: %s", path, why.text);
+        } else if (s.site == 0) {
             rc = ERR_CONFIG;
             err_detail_set(d, "%s: id is missing", path);
         }

@@ -33,7 +33,7 @@ def test_help_of_every_command(world, command):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_unknown_option_is_an_error(world, command):
-    assert "--nonsense" in refused(*command, "word", "--nonsense")
+    assert "--nonsense" in refused(*command, "--nonsense", "word")
 
 
 def test_words_that_are_no_commands(world):
