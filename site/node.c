@@ -349,7 +349,7 @@ int node_start(struct node *n, struct err_detail *d)
     node_sessions_start(n);
     node_retention(n);
     node_repairs_later(n);
-    node_feed_moved(n);
+    node_feed_publish(n);
     loop_timer_start(n->loop, &n->tick, loop_now_ns(n->loop) + TICK_NS);
     return listen_all(n, d);
 }
@@ -469,6 +469,14 @@ static void drain_posts(struct node *n)
     loop_run(n->loop);
 }
 
+static bool all_idle(const struct node *n)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        if (n->shards[i] != NULL && !n->broken && !shard_idle(n->shards[i]))
+            return false;
+    return true;
+}
+
 void node_free(struct node *n)
 {
     if (n == NULL)
@@ -486,6 +494,8 @@ void node_free(struct node *n)
         }
         rpc_server_free(n->server);
     }
+    while (n->loop != NULL && !all_idle(n))
+        drain_posts(n); /* what was appended becomes durable, and is delivered */
     for (unsigned i = 0; i < n->settings.shard_count && i < SHARD_COUNT_MAX; i++)
         if (n->shards[i] != NULL)
             shard_stop(n->shards[i]);

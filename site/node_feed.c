@@ -10,9 +10,8 @@
 #include "base/log.h"
 #include "site/node_int.h"
 
-static void feed_publish(struct loop_defer *d)
+void node_feed_publish(struct node *n)
 {
-    struct node *n = CONTAINER_OF(d, struct node, feed_defer);
     node_members_fresh(n);
     struct feed_state f = {.shard_count = n->settings.shard_count, .safe_hlc = UINT64_MAX};
     for (unsigned i = 0; i < f.shard_count; i++) {
@@ -33,6 +32,11 @@ static void feed_publish(struct loop_defer *d)
         changed(ctx);
 }
 
+static void feed_defer_run(struct loop_defer *d)
+{
+    node_feed_publish(CONTAINER_OF(d, struct node, feed_defer));
+}
+
 void node_feed_moved(struct node *n)
 {
     loop_defer(n->loop, &n->feed_defer);
@@ -41,7 +45,7 @@ void node_feed_moved(struct node *n)
 void node_feed_init(struct node *n)
 {
     pthread_mutex_init(&n->feed_mutex, NULL);
-    n->feed_defer.run = feed_publish;
+    n->feed_defer.run = feed_defer_run;
 }
 
 void node_feed_deinit(struct node *n)

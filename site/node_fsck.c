@@ -134,9 +134,14 @@ static void add_problem(void *ctx, const char *what)
 
 void admin_fsck(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
 {
+    (void)in;
+    node_fsck_online(n, cb, ctx);
+}
+
+void node_fsck_online(struct node *n, admin_reply_cb cb, void *ctx)
+{
     json_t *list = json_array();
     struct fsck f = {.n = n, .fn = add_problem, .ctx = list};
-    (void)in;
     run(&f);
     admin_reply_json(cb, ctx, json_pack("{s:b,s:I,s:o}", "clean", f.problems == 0, "names",
                                         (json_int_t)f.names, "problems", list));

@@ -126,7 +126,8 @@ void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
 
 /* node_feed.c */
-void node_feed_moved(struct node *n);
+void node_feed_moved(struct node *n);   /* at the end of the turn */
+void node_feed_publish(struct node *n); /* now */
 void node_feed_init(struct node *n);
 void node_feed_deinit(struct node *n);
 
@@ -162,6 +163,7 @@ int node_resolve_path(struct node *n, const char *path, struct oid *ret, struct 
 void node_issue(struct node *n, enum rpc_type type, const struct fs_request *req,
                 void (*finished)(struct call *c, int rc), void *user);
 unsigned node_session_count(const struct node *n);
+void node_fsck_online(struct node *n, admin_reply_cb cb, void *ctx); /* node_fsck.c; answers inside */
 
 /* node_admin.c */
 int call_admin(struct call *c);

@@ -2,14 +2,10 @@
 #include "base/log.h"
 #include "site/node_int.h"
 
-struct grant_push {
-    uint64_t session, number;
-};
-
-static void on_granted(void *ctx, uint64_t session, uint64_t number)
+static void on_granted(void *ctx, uint64_t session, uint64_t number, int rc)
 {
     struct node *n = ctx;
-    struct fs_reply r = {.number2 = number};
+    struct fs_reply r = {.number2 = number, .rc = rc};
     struct rpc_conn *push = node_push_conn(n, session);
     struct buf body = {0};
     if (push == NULL)

@@ -96,9 +96,12 @@ void node_members_fresh(struct node *n)
     if (!n->members_stale)
         return;
     int rc = node_members_load(n);
-    if (rc != 0)
+    if (rc != 0) {
         node_fail(n, rc, "the list of members cannot be read");
-    else if (n->members_changed != NULL)
+        return;
+    }
+    node_retention(n); /* at once: a new member needs what nobody needed before */
+    if (n->members_changed != NULL)
         n->members_changed(n->members_ctx);
 }
 
@@ -182,9 +185,8 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
 /* How far back the journals must reach: what the slowest member has not acknowledged. */
 void node_retention(struct node *n)
 {
-    node_members_fresh(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        uint64_t keep = UINT64_MAX;
+        uint64_t keep = n->needs_snapshot ? 1 : UINT64_MAX;
         for (uint32_t k = 0; k < n->member_count; k++) {
             const struct member *m = &n->members[k].m;
             if (m->site != n->settings.site && m->status != MEMBER_REMOVED)

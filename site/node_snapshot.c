@@ -232,10 +232,11 @@ int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail 
     }
     mem_free(path);
     n->needs_snapshot = rc != 0;
+    node_retention(n);
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
         shard_resend(n->shards[i]);
     node_repairs_later(n);
-    node_feed_moved(n);
+    node_feed_publish(n);
     return rc;
 }
 
@@ -327,7 +328,9 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
         rc = node_open_shards(n, d);
     if (rc == 0)
         rc = node_upkeep_open(n);
-    if (rc != 0)
+    if (rc == 0)
+        node_feed_publish(n);
+    else
         node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
     return rc;
 }

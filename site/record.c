@@ -50,6 +50,14 @@ void record_local(struct buf *b, enum record_type type, uint64_t hlc, uint32_t c
     enc_raw(b, pairs.ptr, pairs.len);
 }
 
+static uint32_t dec_count(struct dec *d)
+{
+    uint64_t v = dec_varint(d);
+    if (v > UINT32_MAX)
+        dec_fail(d, ERR_MALFORMED);
+    return (uint32_t)v;
+}
+
 int record_decode(struct slice s, struct record *ret)
 {
     struct dec d = dec_of(s);
@@ -73,7 +81,7 @@ int record_decode(struct slice s, struct record *ret)
     case RECORD_REMOTE:
         r.peer = dec_u32(&d);
         r.cursor = dec_varint(&d);
-        r.count = (uint32_t)MIN(dec_varint(&d), UINT32_MAX);
+        r.count = dec_count(&d);
         break;
     case RECORD_DELIVER:
     case RECORD_DERIVED:
@@ -82,7 +90,7 @@ int record_decode(struct slice s, struct record *ret)
         break;
     case RECORD_LOCAL:
     case RECORD_SNAPSHOT:
-        r.count = (uint32_t)MIN(dec_varint(&d), UINT32_MAX);
+        r.count = dec_count(&d);
         break;
     }
     if (d.rc != 0)

@@ -416,6 +416,10 @@ uint64_t shard_outbox_count(struct shard *s)
 {
     return s->outbox_count;
 }
+bool shard_idle(const struct shard *s)
+{
+    return s->failed || s->pending_head == NULL;
+}
 uint64_t shard_waiting_count(struct shard *s)
 {
     return s->waiting_count;
@@ -695,7 +699,7 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     struct shard *s = mem_calloc(1, sizeof *s);
     s->cfg = *config;
     s->pending_tail = &s->pending_head;
-    s->keep_from = UINT64_MAX;
+    s->keep_from = 1; /* everything, until the node knows what members have */
     char *dir = mem_printf("%s/shard-%u", config->dir, config->id);
     int rc = open_parts(s, dir, d);
     mem_free(dir);

@@ -167,5 +167,6 @@ int shard_reload(struct shard *s) MUST_CHECK; /* after the last page */
 
 uint64_t shard_outbox_count(struct shard *s);
 uint64_t shard_waiting_count(struct shard *s);
+bool shard_idle(const struct shard *s); /* nothing waits for the disk, or the shard has failed */
 
 #endif

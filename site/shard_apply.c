@@ -105,16 +105,38 @@ static void keep_waiting(struct shard *s, struct slice encoded)
     buf_deinit(&key);
 }
 
+/* Operations of one origin in one home are applied in order: what waits holds back what follows. */
+struct origins {
+    struct {
+        shard_id_t home;
+        site_id_t site;
+    } at[256];
+    uint32_t count;
+};
+
+static bool origins_has(const struct origins *o, const struct op *op)
+{
+    for (uint32_t i = 0; i < o->count; i++)
+        if (o->at[i].home == op->dot.shard && o->at[i].site == op->dot.site)
+            return true;
+    return o->count == ARRAY_COUNT(o->at); /* too many to tell: all of them */
+}
+
+static void origins_add(struct origins *o, const struct op *op)
+{
+    if (origins_has(o, op))
+        return;
+    o->at[o->count].home = op->dot.shard;
+    o->at[o->count++].site = op->dot.site;
+}
+
 /* 1 when it has to wait. */
-static int apply_op(struct shard *s, const struct op *op, struct slice encoded, bool may_wait)
+static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
 {
     if (merge_seen(s->merge, op->dot.shard, op->dot.site) >= op->dot.seq)
         return 0;
-    if (!merge_ready(s->merge, op, NULL)) {
-        if (may_wait)
-            keep_waiting(s, encoded);
+    if (!merge_ready(s->merge, op, NULL))
         return 1;
-    }
     int rc = merge_apply(s->merge, op);
     if (rc != 0)
         return rc;
@@ -144,38 +166,69 @@ static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, stru
     return found;
 }
 
-/* Something was applied: does anything that waited fit now? */
-static int retry_waiting(struct shard *s)
+/* One pass over what waits, oldest first. `apply`: try them; otherwise only gather their origins. */
+static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bool *ret_applied)
 {
-    bool again = s->waiting_count > 0;
     struct buf bytes = {0}, key = {0};
+    uint64_t no = 0;
     int rc = 0;
-    while (again && rc == 0) {
-        uint64_t no = 0;
-        again = false;
-        while (rc == 0 && waiting_next(s, no, &no, &bytes)) {
-            struct op_arena arena = {0};
-            struct op op;
-            rc = op_decode(buf_slice(&bytes), &arena, &op);
-            if (rc == 0)
-                rc = apply_op(s, &op, buf_slice(&bytes), false);
-            op_arena_deinit(&arena);
-            if (rc == 1) {
-                rc = 0;
-                continue;
-            }
-            if (rc != 0)
-                break;
-            key_begin(&key, SHARD_KEY_WAITING);
-            key_be(&key, no, 8);
-            state_del(s->state, buf_slice(&key));
-            s->waiting_count--;
-            again = s->waiting_count > 0;
-        }
+    blocked->count = 0;
+    *ret_applied = false;
+    while (rc == 0 && waiting_next(s, no, &no, &bytes)) {
+        struct op_arena arena = {0};
+        struct op op;
+        rc = op_decode(buf_slice(&bytes), &arena, &op);
+        int got = 1;
+        if (rc == 0 && apply && !origins_has(blocked, &op))
+            got = apply_op(s, &op, buf_slice(&bytes));
+        if (rc == 0 && got == 1)
+            origins_add(blocked, &op);
+        op_arena_deinit(&arena);
+        if (rc == 0 && got < 0)
+            rc = got;
+        if (rc != 0 || got == 1)
+            continue;
+        key_begin(&key, SHARD_KEY_WAITING);
+        key_be(&key, no, 8);
+        state_del(s->state, buf_slice(&key));
+        s->waiting_count--;
+        *ret_applied = true;
     }
     buf_deinit(&bytes);
     buf_deinit(&key);
     return rc;
+}
+
+/* Something was applied: does anything that waited fit now? */
+static int retry_waiting(struct shard *s)
+{
+    struct origins blocked = {.count = 0};
+    bool applied = s->waiting_count > 0;
+    int rc = 0;
+    while (applied && rc == 0 && s->waiting_count > 0)
+        rc = waiting_pass(s, true, &blocked, &applied);
+    return rc;
+}
+
+/* Applies an operation, or keeps it until its time has come. */
+static int apply_or_keep(struct shard *s, const struct op *op, struct slice encoded)
+{
+    if (s->waiting_count > 0) {
+        struct origins blocked = {.count = 0};
+        bool none;
+        int rc = waiting_pass(s, false, &blocked, &none);
+        if (rc != 0)
+            return rc;
+        if (origins_has(&blocked, op)) {
+            if (merge_seen(s->merge, op->dot.shard, op->dot.site) < op->dot.seq)
+                keep_waiting(s, encoded);
+            return 0;
+        }
+    }
+    int rc = apply_op(s, op, encoded);
+    if (rc == 1)
+        keep_waiting(s, encoded);
+    return rc == 1 ? 0 : rc;
 }
 
 static int apply_encoded(struct shard *s, struct slice encoded, struct pending *p)
@@ -189,9 +242,7 @@ static int apply_encoded(struct shard *s, struct slice encoded, struct pending *
             p->seqs[p->seq_count].site = op.dot.site;
             p->seqs[p->seq_count++].seq = op.dot.seq;
         }
-        rc = apply_op(s, &op, encoded, true);
-        if (rc == 1)
-            rc = 0;
+        rc = apply_or_keep(s, &op, encoded);
     }
     op_arena_deinit(&arena);
     return rc;

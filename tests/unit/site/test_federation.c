@@ -1,0 +1,393 @@
+/* Two and three sites without a network: nodes in this process whose feeds are handed over by the
+ * test. A second site starts from a snapshot; random calls on all sides, random partial pulls;
+ * after everything was exchanged all sites show the same tree, and fsck is clean everywhere. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "node_test.h"
+
+#define SITES_MAX 3
+
+struct world {
+    struct node_test sites[SITES_MAX];
+    unsigned count, shards;
+    struct rng rng;
+};
+
+/* ---- snapshot ---- */
+
+struct snap {
+    struct node *n;
+    struct node_snapshot *s;
+    int rc;
+};
+
+static void snap_ready(void *ctx, int rc, struct node_snapshot *s)
+{
+    struct snap *w = ctx;
+    w->rc = rc;
+    w->s = s;
+    node_stop(w->n);
+}
+
+static void bootstrap(struct node_test *from, struct node_test *to)
+{
+    struct snap w = {.n = from->n};
+    struct buf page = {0};
+    struct err_detail d = {{0}};
+    bool done = false;
+    node_snapshot_begin(from->n, snap_ready, &w);
+    assert_int_equal(node_run(from->n), 0);
+    from->n->stopping = false;
+    assert_int_equal(w.rc, 0);
+    while (!done) {
+        buf_clear(&page);
+        assert_int_equal(node_snapshot_next_page(w.s, 4096, &page, &done), 0);
+        if (page.len > 0)
+            assert_int_equal(node_snapshot_load(to->n, buf_slice(&page), &d), 0);
+    }
+    node_snapshot_free(w.s);
+    buf_deinit(&page);
+    assert_int_equal(node_snapshot_commit(to->n, node_site(from->n), &d), 0);
+}
+
+static void member_done(void *ctx, int rc)
+{
+    struct node_test *t = ctx;
+    assert_int_equal(rc, 0);
+    node_stop(t->n);
+}
+
+/* Enters a site as a member at the first one, as pairing does. */
+static void add_member(struct node_test *t, site_id_t site, unsigned number)
+{
+    struct member m = {.site = site, .cert = slice_str("cert")};
+    snprintf(m.name, sizeof m.name, "s%u", number);
+    node_member_set(t->n, &m, member_done, t);
+    assert_int_equal(node_run(t->n), 0);
+    t->n->stopping = false;
+}
+
+static void world_init(struct world *w, unsigned count, unsigned shards, uint64_t seed)
+{
+    memset(w, 0, sizeof *w);
+    rng_seed(&w->rng, seed);
+    w->count = count;
+    w->shards = shards;
+    node_test_init(&w->sites[0], shards);
+    add_member(&w->sites[0], node_site(w->sites[0].n), 0);
+    for (unsigned i = 1; i < count; i++) {
+        struct err_detail d = {{0}};
+        node_test_init(&w->sites[i], 3);
+        add_member(&w->sites[0], node_site(w->sites[i].n), i);
+        assert_int_equal(node_adopt(w->sites[i].n, node_fs_key(w->sites[0].n), shards, &d), 0);
+        bootstrap(&w->sites[0], &w->sites[i]);
+    }
+}
+
+static void world_deinit(struct world *w)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        node_test_deinit(&w->sites[i]);
+}
+
+/* ---- shipping ---- */
+
+struct pull {
+    struct node_test *to;
+    struct op_arena arena;
+    struct apply_batch b;
+    struct apply_item items[64];
+    uint64_t hlcs[64];
+    uint32_t max;
+};
+
+static bool take(void *ctx, const struct feed_item *item)
+{
+    struct pull *p = ctx;
+    if (p->b.item_count == p->max)
+        return false;
+    p->hlcs[p->b.item_count] = item->commit_hlc;
+    p->items[p->b.item_count].shard = item->shard;
+    p->items[p->b.item_count++].op = op_dup(&p->arena, item->op);
+    return true;
+}
+
+static void applied(struct apply_batch *b, int rc, const struct err_detail *d)
+{
+    struct pull *p = CONTAINER_OF(b, struct pull, b);
+    if (rc != 0)
+        print_error("apply: %s\n", d->text);
+    assert_int_equal(rc, 0);
+    node_stop(p->to->n);
+}
+
+/* Takes the record with the lowest commit stamp among all shards, again and again, as the gateway
+ * would; one record a batch. Returns false when there was nothing. */
+static bool pull_one(struct world *w, unsigned to, unsigned from)
+{
+    struct node *src = w->sites[from].n, *dst = w->sites[to].n;
+    uint64_t cursors[SHARD_COUNT_MAX] = {0}, best_hlc = UINT64_MAX;
+    struct feed_state f;
+    struct pull *best = NULL;
+    node_feed_state(src, &f);
+    node_cursors(dst, node_site(src), cursors);
+    for (unsigned i = 0; i < w->shards; i++) {
+        struct pull *p = mem_calloc(1, sizeof *p);
+        uint64_t next = MAX(cursors[i], f.first[i]), start = next;
+        p->to = &w->sites[to];
+        p->max = 1;
+        p->b.peer = node_site(src);
+        p->b.items = p->items;
+        p->b.done = applied;
+        while (next <= f.durable[i] && p->b.item_count == 0) {
+            start = next;
+            assert_int_equal(node_feed_read(src, (shard_id_t)i, next, 1, take, p, &next), 0);
+        }
+        if (p->b.item_count > 0 && next == start) {
+            /* A record with several operations: all of them in one batch. */
+            p->b.item_count = 0;
+            p->max = 64;
+            assert_int_equal(node_feed_read(src, (shard_id_t)i, start, 1, take, p, &next), 0);
+        }
+        if (p->b.item_count > 0 && p->hlcs[0] < best_hlc) {
+            best_hlc = p->hlcs[0];
+            memset(p->b.cursor, 0, sizeof p->b.cursor);
+            p->b.cursor[i] = next;
+            struct pull *t = best;
+            best = p;
+            p = t;
+        }
+        if (p != NULL)
+            op_arena_deinit(&p->arena);
+        mem_free(p);
+    }
+    if (best == NULL)
+        return false;
+    node_apply(dst, &best->b);
+    assert_int_equal(node_run(dst), 0);
+    dst->stopping = false;
+    op_arena_deinit(&best->arena);
+    mem_free(best);
+    return true;
+}
+
+/* Lets repairs and writes settle: a request that waits for durability turns the loop. */
+static void settle(struct world *w, unsigned site)
+{
+    struct fs_request q = {0};
+    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
+    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
+}
+
+static void drain(struct world *w)
+{
+    bool moved = true;
+    for (unsigned rounds = 0; moved; rounds++) {
+        assert_true(rounds < 1000);
+        moved = false;
+        for (unsigned i = 0; i < w->count; i++)
+            for (unsigned k = 0; k < w->count; k++) {
+                settle(w, k);
+                while (i != k && pull_one(w, i, k))
+                    moved = true;
+                settle(w, i);
+            }
+    }
+}
+
+/* ---- users ---- */
+
+static void random_path(struct world *w, char out[64])
+{
+    unsigned depth = 1 + (unsigned)rng_below(&w->rng, 3);
+    size_t len = 0;
+    for (unsigned i = 0; i < depth; i++) {
+        out[len++] = '/';
+        out[len++] = (char)('a' + rng_below(&w->rng, 3));
+    }
+    out[len] = '\0';
+}
+
+static void user_write(struct node_test *t, struct oid oid, uint64_t tag)
+{
+    struct fs_request q = {.oid = oid};
+    if (oid_kind(oid) != OID_FILE || node_test_call(t, RPC_GETATTR, &q) != 0)
+        return;
+    char text[32];
+    snprintf(text, sizeof text, "%llx", (unsigned long long)tag);
+    q.base = t->attr.version;
+    q.has_content = true;
+    q.content.kind = CONTENT_INLINE;
+    q.content.bytes = slice_str(text);
+    q.content.size = q.content.bytes.len;
+    int rc = node_test_call(t, RPC_COMMIT, &q);
+    assert_true(rc == 0 || rc == ERR_STALE);
+}
+
+static void user_step(struct world *w, unsigned site)
+{
+    struct node_test *t = &w->sites[site];
+    char a[64], b[64];
+    struct oid parent, to, oid;
+    struct slice name, to_name;
+    struct fs_request q = {.mode = 0755, .kind = OID_FILE, .flags = O_CREAT | O_EXCL};
+    random_path(w, a);
+    random_path(w, b);
+    unsigned what = (unsigned)rng_below(&w->rng, 9);
+    if (node_test_parent(t, a, &parent, &name) != 0)
+        return;
+    q.oid = parent;
+    q.name = name;
+    if (what <= 1) {
+        (void)node_test_call(t, RPC_CREATE, &q); /* any answer: the trees are compared at the end */
+    } else if (what == 2) {
+        (void)node_test_call(t, RPC_MKDIR, &q);
+    } else if (what == 3) {
+        (void)node_test_call(t, RPC_UNLINK, &q);
+    } else if (what == 4) {
+        (void)node_test_call(t, RPC_RMDIR, &q);
+    } else if (what == 5 && node_test_walk(t, a, &oid) == 0) {
+        user_write(t, oid, rng_next(&w->rng));
+    } else if (what == 6 && node_test_walk(t, a, &oid) == 0 &&
+               node_test_parent(t, b, &to, &to_name) == 0) {
+        q = (struct fs_request){.oid = oid, .oid2 = to, .name = to_name};
+        (void)node_test_call(t, RPC_LINK, &q);
+    } else if (node_test_parent(t, b, &to, &to_name) == 0) {
+        q = (struct fs_request){.oid = parent, .name = name, .oid2 = to, .name2 = to_name};
+        q.flags = rng_below(&w->rng, 4) == 0 ? 2 : 0;
+        (void)node_test_call(t, RPC_RENAME, &q);
+    }
+}
+
+/* ---- comparing ---- */
+
+static void tree_text(struct node_test *t, struct oid dir, unsigned depth, struct buf *out)
+{
+    struct fs_request q = {.oid = dir, .count = 4000};
+    struct buf names = {0};
+    assert_true(depth < 64);
+    assert_int_equal(node_test_call(t, RPC_READDIR, &q), 0);
+    buf_append(&names, t->data.ptr, t->data.len);
+    for (size_t at = 0; at < names.len;) {
+        const char *name = (const char *)names.ptr + at;
+        char line[700];
+        q = (struct fs_request){.oid = dir, .name = slice_str(name)};
+        assert_int_equal(node_test_call(t, RPC_LOOKUP, &q), 0);
+        struct fs_attr attr = t->attr;
+        snprintf(line, sizeof line, "%*s%.300s mode %o nlink %u size %llu\n", (int)depth, "", name,
+                 attr.mode, attr.nlink, (unsigned long long)attr.size);
+        buf_append(out, line, strlen(line));
+        if (oid_is_dir(attr.oid)) {
+            tree_text(t, attr.oid, depth + 1, out);
+        } else {
+            q = (struct fs_request){.oid = attr.oid};
+            assert_int_equal(node_test_call(t, RPC_CONTENT, &q), 0);
+            buf_append(out, t->data.ptr, t->data.len);
+            buf_append(out, "\n", 1);
+        }
+        at += strlen(name) + 1;
+    }
+    buf_deinit(&names);
+}
+
+static void fsck_reply(void *ctx, int rc, const char *text)
+{
+    (void)ctx;
+    assert_int_equal(rc, 0);
+    if (strstr(text, "\"clean\":true") == NULL)
+        print_error("fsck: %s\n", text);
+    assert_non_null(strstr(text, "\"clean\":true"));
+}
+
+static void check_equal(struct world *w, uint64_t seed)
+{
+    struct buf first = {0}, other = {0};
+    tree_text(&w->sites[0], OID_ROOT, 0, &first);
+    for (unsigned i = 1; i < w->count; i++) {
+        buf_clear(&other);
+        tree_text(&w->sites[i], OID_ROOT, 0, &other);
+        if (!slice_equal(buf_slice(&first), buf_slice(&other)))
+            print_error("seed %llu: site 0 shows\n%.*s\nsite %u shows\n%.*s\n",
+                        (unsigned long long)seed, (int)first.len, (const char *)first.ptr, i,
+                        (int)other.len, (const char *)other.ptr);
+        assert_true(slice_equal(buf_slice(&first), buf_slice(&other)));
+    }
+    for (unsigned i = 0; i < w->count; i++)
+        node_fsck_online(w->sites[i].n, fsck_reply, NULL);
+    buf_deinit(&first);
+    buf_deinit(&other);
+}
+
+static void run_world(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
+{
+    struct world w;
+    world_init(&w, count, shards, seed);
+    for (unsigned i = 0; i < steps; i++) {
+        unsigned site = (unsigned)rng_below(&w.rng, count);
+        user_step(&w, site);
+        if (rng_below(&w.rng, 8) == 0) {
+            unsigned from = (unsigned)rng_below(&w.rng, count);
+            for (uint64_t k = rng_below(&w.rng, 20); k > 0 && from != site; k--)
+                if (!pull_one(&w, site, from))
+                    break;
+        }
+        if (rng_below(&w.rng, 60) == 0) {
+            node_test_close(&w.sites[site]);
+            node_test_open(&w.sites[site]);
+        }
+    }
+    drain(&w);
+    check_equal(&w, seed);
+    for (unsigned i = 0; i < count; i++) {
+        node_test_close(&w.sites[i]);
+        node_test_open(&w.sites[i]);
+    }
+    check_equal(&w, seed);
+    world_deinit(&w);
+}
+
+static void test_two_sites_one_shard_converge(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++)
+        run_world(2, 1, seed, 300);
+}
+
+static void test_two_sites_four_shards_converge(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++)
+        run_world(2, 4, seed, 300);
+}
+
+static void test_three_sites_eight_shards_converge(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++)
+        run_world(3, 8, seed, 300);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_sites_one_shard_converge),
+        cmocka_unit_test(test_two_sites_four_shards_converge),
+        cmocka_unit_test(test_three_sites_eight_shards_converge),
+    };
+    if (argc > 4) { /* sites shards seed steps: to replay one */
+        run_world((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]), strtoull(argv[3], NULL, 10),
+                  (unsigned)atoi(argv[4]));
+        return 0;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
