@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "manifest_disk.h"
+#include "tests/unit/data/manifest_disk.h"
 
 void disk_init(struct manifest_disk *d)
 {

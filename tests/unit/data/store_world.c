@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "store_world.h"
+#include "tests/unit/data/store_world.h"
 
 /* The thread sanitizer knows nothing of the fences inside RocksDB, which is not built with it. */
 const char *__tsan_default_suppressions(void);

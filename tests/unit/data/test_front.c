@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "data/front.h"
-#include "store_world.h"
+#include "tests/unit/data/store_world.h"
 
 #define TARGETS 3u
 

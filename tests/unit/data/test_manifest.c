@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "manifest_disk.h"
+#include "tests/unit/data/manifest_disk.h"
 
 #define BB (64u * 1024u)
 #define BLOCKS_MAX 70000u /* three levels */

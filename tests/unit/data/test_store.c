@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
-#include "store_world.h"
+#include "tests/unit/data/store_world.h"
 
 static void test_put_get_has(void **state)
 {

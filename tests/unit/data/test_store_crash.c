@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "store_world.h"
+#include "tests/unit/data/store_world.h"
 
 #define NUMBERS 4000u
 
@@ -167,7 +167,7 @@ static void test_kills_lose_nothing_acknowledged(void **state)
     w.segment_bytes = 256 * KIB;
     bool acked[NUMBERS] = {false};
     uint64_t learned = 0;
-    for (uint64_t seed = 1; seed <= 25; seed++) {
+    for (uint64_t seed = 1; seed <= 16; seed++) {
         run_child(w.dir, seed, acked);
         if (seed % 3 == 0)
             continue; /* the next child recovers, and is killed again */
@@ -386,6 +386,47 @@ static void test_lost_segment_is_damage_not_wrong_data(void **state)
     world_deinit(&w);
 }
 
+/* Puts /dev/full in the place of the active segment's descriptor. */
+static void break_segment(const struct world *w)
+{
+    char *first = world_segment(w, 0);
+    for (int fd = 0; fd < 256; fd++) {
+        char link[64];
+        char target[256] = {0};
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        if (readlink(link, target, sizeof target - 1) < 0 || strcmp(target, first) != 0)
+            continue;
+        int full = open("/dev/full", O_RDWR);
+        assert_true(full >= 0);
+        assert_int_equal(dup2(full, fd), fd);
+        (void)close(full);
+    }
+    mem_free(first);
+}
+
+/* A write that fails is reported to all who wait for it, and ends the segment; the next put goes to
+ * a new one, and nothing that was acknowledged before is lost. */
+static void test_failed_write(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w, NULL);
+    assert_int_equal(world_open(&w), 0);
+    world_put_many(&w, 0, 20, 3000);
+    break_segment(&w);
+    assert_int_equal(world_put(&w, 20, 3000), ERR_NO_SPACE);
+    assert_false(world_has(&w, 20, false));
+    world_put_many(&w, 20, 40, 3000);
+    for (uint64_t n = 20; n < 40; n++)
+        assert_int_equal(world_get(&w, n, 3000), 0);
+    world_close(&w);
+    assert_int_equal(world_open(&w), 0);
+    assert_int_equal(w.recovery.damaged, 0);
+    for (uint64_t n = 0; n < 40; n++)
+        assert_int_equal(world_get(&w, n, 3000), 0);
+    world_deinit(&w);
+}
+
 /* A small file system of its own: puts fail cleanly, reads go on, and garbage collection makes room
  * out of the reserve. */
 static void test_full_disk(void **state)
@@ -448,6 +489,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_scrub_finds_flipped_bits_and_puts_repair),
         cmocka_unit_test(test_compaction_keeps_damaged_segments),
         cmocka_unit_test(test_lost_segment_is_damage_not_wrong_data),
+        cmocka_unit_test(test_failed_write),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
