@@ -13,7 +13,7 @@
 #include "tests/unit/data/store_world.h"
 
 /* The thread sanitizer knows nothing of the fences inside RocksDB, which is not built with it. */
-const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "called_from_lib:librocksdb.so\nrace:librocksdb.so\n";
