@@ -133,8 +133,13 @@ static void origins_add(struct origins *o, const struct op *op)
 /* 1 when it has to wait. */
 static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
 {
-    if (merge_seen(s->merge, op->dot.shard, op->dot.site) >= op->dot.seq)
+    uint64_t seen = merge_seen(s->merge, op->dot.shard, op->dot.site);
+    if (seen >= op->dot.seq)
         return 0;
+    /* A gap: the peer got what is in between from a snapshot, so its journal has it not; it comes
+     * from another peer. */
+    if (op->dot.shard == s->cfg.id && op->dot.seq != seen + 1)
+        return 1;
     if (!merge_ready(s->merge, op, NULL))
         return 1;
     int rc = merge_apply(s->merge, op);

@@ -144,6 +144,8 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
     for (unsigned i = 0; i < w->shards; i++) {
         struct pull *p = mem_calloc(1, sizeof *p);
         uint64_t next = MAX(cursors[i], f.first[i]), start = next;
+        /* Retention: nothing goes that a member has not acknowledged. */
+        assert_true(f.first[i] <= 1);
         p->to = &w->sites[to];
         p->max = 1;
         p->b.peer = node_site(src);
