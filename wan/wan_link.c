@@ -49,8 +49,9 @@ void wan_rolled_back(struct wan *w, const char *by_whom, const char *how)
                    "site and pair it again as a new one",
                    by_whom, how); /* cut if need be */
     log_error(LOG_WAN, "rolled_back", "why=\"%s\"", w->rolled_back_text);
-    for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
-        wan_peer_cut(p, ERR_ROLLBACK, w->rolled_back_text);
+    /* Softly: last frames may say why. */
+    for (struct h2_conn *c = w->net.conns; c != NULL; c = h2_next(c))
+        h2_close_soon(c, ERR_ROLLBACK, w->rolled_back_text);
 }
 
 /* --- dialling --- */
@@ -271,6 +272,7 @@ static const char *refusal(const struct wan *w, const struct wan_peer *p, int *r
     *ret_rc = ERR_BUSY;
     if (p->paused)
         return "replication is paused there by its operator";
+    *ret_rc = ERR_AGAIN;
     if (w->boot != NULL || w->stopping)
         return "the site is not ready yet";
     *ret_rc = ERR_ROLLBACK;
@@ -298,13 +300,18 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
             a->counted = true;
         }
     }
+    if (a->peer == NULL && (a->wan->boot != NULL || a->wan->pairing != NULL)) {
+        wan_respond_error(s, 503, ERR_AGAIN,
+                          "the site is not ready yet"); /* nor knows whom it may trust */
+        return;
+    }
     if (a->peer == NULL) {
         wan_respond_error(s, 403, ERR_AUTH, "the certificate belongs to no member: pair first");
         return;
     }
     const char *no = refusal(a->wan, a->peer, &rc);
     if (no != NULL)
-        wan_respond_error(s, rc == ERR_BUSY ? 503 : 403, rc, no);
+        wan_respond_error(s, rc == ERR_BUSY || rc == ERR_AGAIN ? 503 : 403, rc, no);
     else if (post && strcmp(path, "/v1/stream") == 0)
         wan_send_accept(a->peer, s);
     else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)

@@ -222,6 +222,27 @@ static void recv_apply_next(struct wan_peer *p)
 
 /* --- frames --- */
 
+static void frame_write(struct wan_peer *p, enum frame_type type, const struct buf *payload)
+{
+    struct buf frame = {0};
+    frame_encode(&frame, type, buf_slice(payload));
+    h2_write(p->recv.stream, frame.ptr, frame.len);
+    buf_deinit(&frame);
+}
+
+/* The peer learns why this site falls silent, as far as a last frame reaches it. */
+static void rollback_confess(struct wan_peer *p)
+{
+    struct buf b = {0};
+    if (p->recv.stream == NULL)
+        return;
+    msg_error_encode(ERR_ROLLBACK, "the other site was rolled back to an older state", &b);
+    frame_write(p, FRAME_ERROR, &b);
+    h2_end(p->recv.stream);
+    h2_close_soon(p->conn, ERR_ROLLBACK, "this site was rolled back");
+    buf_deinit(&b);
+}
+
 static void checked(struct wan_call *call)
 {
     struct where_call *c = CONTAINER_OF(call, struct where_call, call);
@@ -237,6 +258,7 @@ static void checked(struct wan_call *call)
         (void)snprintf(how, sizeof how, "%llu operations of shard %u, of which %llu are here",
                        (unsigned long long)there, s, (unsigned long long)mine); /* fits */
         wan_peer_trouble(p, TROUBLE_ROLLBACK, ERR_ROLLBACK, "this site was rolled back");
+        rollback_confess(p);
         wan_rolled_back(w, p->member.name, how);
         return;
     }
@@ -407,14 +429,6 @@ static const struct h2_stream_events stream_events = {
     .ended = stream_ended,
     .closed = stream_closed,
 };
-
-static void frame_write(struct wan_peer *p, enum frame_type type, const struct buf *payload)
-{
-    struct buf frame = {0};
-    frame_encode(&frame, type, buf_slice(payload));
-    h2_write(p->recv.stream, frame.ptr, frame.len);
-    buf_deinit(&frame);
-}
 
 static void hello_send(struct wan_peer *p, const struct where_call *c)
 {

@@ -399,6 +399,15 @@ static int on_hello(struct wan_send *s, struct slice payload)
 
 static int on_frame(struct wan_send *s, const struct frame *f)
 {
+    if (f->type == FRAME_ERROR) {
+        struct err_detail d;
+        int rc = msg_error_decode(f->payload, &d);
+        if (rc == ERR_ROLLBACK)
+            wan_peer_trouble(s->peer, TROUBLE_ROLLBACK, rc, d.text);
+        s->failed = true;
+        h2_end(s->stream);
+        return 0;
+    }
     if (f->type == FRAME_HELLO)
         return on_hello(s, f->payload);
     if (s->state == SEND_RUNNING && f->type == FRAME_ACK)

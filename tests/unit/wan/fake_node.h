@@ -1,0 +1,59 @@
+/* A node without disks for the tests of wan/: it keeps operations in memory, checks that each
+ * arrives once and in order, and implements the whole seam of site/node.h. It runs its own loop
+ * thread. Test threads use the functions here; they lock. */
+#ifndef TESTS_UNIT_WAN_FAKE_NODE_H
+#define TESTS_UNIT_WAN_FAKE_NODE_H
+
+#include "site/node.h"
+#include "wan/wan.h"
+
+#define FAKE_SHARDS 4u
+
+struct fake_options {
+    const char *name;
+    const char *wan;       /* "127.0.0.1:0", or NULL: does not listen */
+    const char *advertise; /* or NULL */
+    site_id_t site;
+};
+/* Makes the directory, the node and its thread, and starts the WAN part. */
+struct node *fake_new(const struct fake_options *o);
+void fake_free(struct node *n);      /* stops everything, removes the directory */
+void fake_wan_stop(struct node *n);  /* as if the daemon ended ... */
+void fake_wan_start(struct node *n); /* ... and started again */
+uint16_t fake_port(struct node *n);
+
+/* Makes `count` operations in a shard with bodies of len bytes. */
+void fake_write(struct node *n, shard_id_t shard, unsigned count, size_t len);
+/* An operation with a stamp of its own. */
+void fake_write_at(struct node *n, shard_id_t shard, uint64_t hlc);
+uint64_t fake_ops(struct node *n);              /* in all shards, of all sites */
+bool fake_same(struct node *a, struct node *b); /* the same operations of every site and shard? */
+uint64_t fake_duplicates(struct node *n); /* operations that came again, and were passed over */
+const char *fake_broken(struct node *n);  /* what contract was violated, or NULL */
+void fake_clock_shift(struct node *n, int64_t wall_ns);
+void fake_stall(struct node *n, bool on);        /* batches are not finished meanwhile */
+void fake_forget(struct node *n, uint64_t keep); /* rolls the journals back to so many records */
+void fake_trim(struct node *n); /* drops all that is in the journals from the feed */
+uint64_t fake_acked(struct node *n, site_id_t peer); /* sum of acknowledged indexes */
+void fake_chunk_add(struct node *n, const uint8_t id[32], struct slice bytes);
+
+/* A verb, as the command line would ask for it; waits for the answer. text: mem_free. */
+int fake_admin(struct node *n, const char *verb, const char *json, char **ret_text);
+/* Asks the fetcher, waits for the answer. */
+int fake_fetch(struct node *n, const uint8_t id[32], struct buf *out);
+
+/* Waits until fn says so; fails the test after a minute. Woken whenever a fake node changes. */
+void wait_until(bool (*fn)(void *ctx), void *ctx, const char *what);
+
+/* A TCP proxy on a free port of 127.0.0.1. */
+struct proxy;
+struct proxy *proxy_new(uint16_t target);
+void proxy_free(struct proxy *p);
+uint16_t proxy_port(const struct proxy *p);
+void proxy_aim(struct proxy *p, uint16_t target);
+void proxy_cut(struct proxy *p);            /* ends all connections */
+void proxy_block(struct proxy *p, bool on); /* and refuses new ones */
+/* Ends the connections after so many more bytes. */
+void proxy_cut_after(struct proxy *p, uint64_t bytes);
+
+#endif

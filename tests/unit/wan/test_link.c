@@ -1,0 +1,322 @@
+/* Two or three sites over real TLS and HTTP/2 on loopback: the stream in both directions, cuts,
+ * pauses, removal, relay, roll-back, back-pressure. */
+#include "tests/unit/wan/link_test.h"
+
+static void test_stream_both_ways(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    fake_write(a, 0, 100, 50); /* travels in the snapshot */
+    pair_sites(a, b);
+    wait_same(a, b);
+    for (int i = 0; i < 10; i++) {
+        fake_write(a, (shard_id_t)(i % 4), 200, 60);
+        fake_write(b, (shard_id_t)(i % 3), 150, 3000);
+    }
+    wait_same(a, b);
+    assert_int_equal(fake_duplicates(a) + fake_duplicates(b), 0);
+    wait_state(a, "beta", "connected");
+    wait_state(b, "alpha", "connected");
+    fake_free(a);
+    fake_free(b);
+}
+
+/* A site that listens nowhere lends its peer a connection. */
+static void test_stream_site_that_only_dials_works_both_ways(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    pair_sites(a, b);
+    fake_write(a, 1, 500, 100);
+    fake_write(b, 2, 500, 100);
+    wait_same(a, b);
+    wait_state(a, "beta", "connected");
+    wait_state(b, "alpha", "connected");
+    uint8_t id[32] = {9};
+    struct buf got = {0};
+    fake_chunk_add(b, id, slice_str("only here"));
+    assert_int_equal(fake_fetch(a, id, &got), 0);
+    assert_true(slice_equal(buf_slice(&got), slice_str("only here")));
+    buf_deinit(&got);
+    fake_free(a);
+    fake_free(b);
+}
+
+/* Nothing is lost or applied twice when links break anywhere. */
+static void test_stream_cuts_at_random_moments_lose_nothing(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_seed(&rng, 42);
+    struct proxy *pa = proxy_new(0);
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
+    struct fake_options o = {
+        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *a = fake_new(&o);
+    proxy_aim(pa, fake_port(a));
+    struct node *b = site_new("beta", 22, false);
+    pair_sites(a, b);
+    for (int i = 0; i < 30; i++) {
+        fake_write(a, (shard_id_t)rng_below(&rng, 4), 1 + (unsigned)rng_below(&rng, 300), 300);
+        fake_write(b, (shard_id_t)rng_below(&rng, 4), 1 + (unsigned)rng_below(&rng, 300), 300);
+        proxy_cut_after(pa, 1 + rng_below(&rng, 200000));
+        if (i % 5 == 4)
+            wait_same(a, b);
+        if (i % 7 == 3)
+            proxy_cut(pa);
+    }
+    proxy_cut_after(pa, 0);
+    wait_same(a, b);
+    fake_free(b);
+    proxy_free(pa);
+    fake_free(a);
+}
+
+static bool is_acked(void *ctx)
+{
+    struct node **n = ctx;
+    uint64_t before = fake_acked(n[0], 22);
+    return before >= 1000;
+}
+
+/* What the peer has made durable is told to the node, which may trim its journal. */
+static void test_stream_acknowledgements_reach_the_node(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    fake_write(a, 0, 1000, 10);
+    wait_until(is_acked, &a, "acknowledgements of a thousand operations");
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_wait_says_in_step(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    for (int i = 0; i < 5; i++) {
+        char *text;
+        fake_write(a, 1, 300, 100);
+        fake_write(b, 3, 300, 100);
+        assert_int_equal(fake_admin(a, "wait", "{\"timeout_s\":30}", &text), 0);
+        assert_non_null(strstr(text, "\"in_step\":true"));
+        assert_non_null(strstr(text, "\"state\":\"in_step\""));
+        assert_true(fake_same(a, b));
+        mem_free(text);
+    }
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_wait_times_out_and_says_what_is_missing(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    char *text;
+    pair_sites(a, b);
+    assert_int_equal(fake_admin(a, "wait", "{}", NULL), 0);
+    fake_stall(b, true);
+    fake_write(a, 0, 7, 10);
+    assert_int_equal(fake_admin(a, "wait", "{\"timeout_s\":0.3}", &text), ERR_TIMEOUT);
+    assert_non_null(strstr(text, "beta misses 7 operations"));
+    mem_free(text);
+    fake_stall(b, false);
+    assert_int_equal(fake_admin(a, "wait", "{\"timeout_s\":30}", NULL), 0);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_pause_lasts_over_a_restart(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    char *text;
+    pair_sites(a, b);
+    assert_int_equal(fake_admin(a, "wait", "{}", NULL), 0);
+    assert_int_equal(fake_admin(a, "peer.pause", "{\"name\":\"beta\"}", &text), 0);
+    assert_non_null(strstr(text, "paused"));
+    mem_free(text);
+    fake_wan_stop(a);
+    fake_wan_start(a);
+    wait_state(a, "beta", "paused");
+    fake_write(a, 0, 10, 10);
+    /* A paused peer is not reachable, and not waited for. */
+    assert_int_equal(fake_admin(a, "wait", "{}", &text), 0);
+    assert_non_null(strstr(text, "\"state\":\"paused\""));
+    mem_free(text);
+    assert_false(fake_same(a, b));
+    assert_int_equal(fake_admin(a, "peer.resume", "{\"name\":\"beta\"}", NULL), 0);
+    wait_same(a, b);
+    assert_int_equal(fake_admin(a, "peer.pause", "{\"name\":\"gamma\"}", &text), ERR_NOT_FOUND);
+    assert_non_null(strstr(text, "there are: beta"));
+    mem_free(text);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_remove_ends_replication(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    assert_int_equal(fake_admin(a, "wait", "{}", NULL), 0);
+    assert_int_equal(fake_admin(a, "peer.remove", "{\"name\":\"beta\"}", NULL), 0);
+    wait_state(a, "beta", "removed");
+    wait_state(b, "alpha", "refused");
+    fake_write(b, 0, 5, 5);
+    assert_int_equal(fake_admin(a, "wait", "{}", NULL), 0);
+    assert_false(fake_same(a, b));
+    fake_free(a);
+    fake_free(b);
+}
+
+/* Three sites, of which two cannot reach each other: the third relays, both ways. */
+static void test_relay_through_the_middle(void **state)
+{
+    (void)state;
+    struct node *b = site_new("beta", 22, true);
+    struct node *a = site_new("alpha", 11, false), *c = site_new("gamma", 33, false);
+    pair_sites(b, a);
+    pair_sites(b, c);
+    fake_write(a, 0, 400, 80);
+    fake_write(c, 0, 400, 80);
+    fake_write(b, 0, 400, 80);
+    wait_same(a, c);
+    wait_same(a, b);
+    json_t *state_of_c = peer_field(a, "gamma", "state");
+    assert_string_equal(json_string_value(state_of_c), "unreachable");
+    json_decref(state_of_c);
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+/* Pairing with one joins all: the members travel in the stream, and dial each other. */
+static void test_members_travel(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    struct node *c = site_new("gamma", 33, true);
+    pair_sites(a, b);
+    pair_sites(b, c);
+    wait_state(a, "gamma", "connected");
+    wait_state(c, "alpha", "connected");
+    fake_write(a, 2, 100, 10);
+    fake_write(b, 2, 100, 10);
+    fake_write(c, 2, 100, 10);
+    wait_same(a, c);
+    wait_same(b, c);
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+static void test_rollback_is_noticed_and_said(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    char *text;
+    pair_sites(a, b);
+    fake_write(b, 0, 50, 10);
+    wait_same(a, b);
+    fake_wan_stop(b);
+    fake_forget(b, 20);
+    fake_wan_start(b);
+    wait_state(b, "alpha", "rolled_back");
+    wait_state(a, "beta", "rolled_back_there");
+    assert_int_equal(fake_admin(b, "wait", "{}", &text), ERR_ROLLBACK);
+    assert_non_null(strstr(text, "rolled back"));
+    mem_free(text);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_journal_gone_is_said(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    fake_write(a, 0, 50, 10);
+    wait_same(a, b);
+    assert_int_equal(fake_admin(b, "wait", "{}", NULL), 0);
+    fake_wan_stop(b);
+    fake_write(a, 0, 50, 10);
+    fake_trim(a);
+    fake_wan_start(b);
+    wait_state(b, "alpha", "needs_snapshot");
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_stamps_from_the_future_are_held(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    uint64_t ahead_ms = clock_wall_ns(&clock_os) / NS_PER_MS + 3600 * 1000;
+    fake_write_at(a, 1, test_hlc(ahead_ms, 0));
+    wait_state(b, "alpha", "held");
+    assert_false(fake_same(a, b));
+    fake_clock_shift(b, (int64_t)(3600 * NS_PER_SEC));
+    wait_same(a, b);
+    fake_free(a);
+    fake_free(b);
+}
+
+static bool is_stuck(void *ctx)
+{
+    json_t **last = ctx;
+    struct node *n = (struct node *)(void *)last[1];
+    json_t *now = peer_field(n, "beta", "out");
+    json_t *wire = json_incref(json_object_get(now, "wire_bytes"));
+    bool same = last[0] != NULL && json_equal(last[0], wire) && json_integer_value(wire) > 0;
+    json_decref(last[0]);
+    last[0] = wire;
+    json_decref(now);
+    return same;
+}
+
+/* A receiver that does not get on stops the sender: what is under way stays bounded (W5). */
+static void test_stream_slow_receiver_bounds_the_sender(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    assert_int_equal(fake_admin(a, "wait", "{}", NULL), 0);
+    fake_stall(b, true);
+    for (int i = 0; i < 40; i++)
+        fake_write(a, (shard_id_t)(i % 4), 100, 10000); /* 40 MB of noise */
+    json_t *ctx[2] = {NULL, (json_t *)(void *)a};
+    /* Twice the same number of bytes, with a tick's worth of waiting between. */
+    wait_until(is_stuck, ctx, "a sender that has stopped");
+    assert_true(json_integer_value(ctx[0]) < 16 * 1024 * 1024);
+    json_decref(ctx[0]);
+    fake_stall(b, false);
+    wait_same(a, b);
+    fake_free(a);
+    fake_free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stream_both_ways),
+        cmocka_unit_test(test_stream_site_that_only_dials_works_both_ways),
+        cmocka_unit_test(test_stream_cuts_at_random_moments_lose_nothing),
+        cmocka_unit_test(test_stream_acknowledgements_reach_the_node),
+        cmocka_unit_test(test_wait_says_in_step),
+        cmocka_unit_test(test_wait_times_out_and_says_what_is_missing),
+        cmocka_unit_test(test_pause_lasts_over_a_restart),
+        cmocka_unit_test(test_remove_ends_replication),
+        cmocka_unit_test(test_relay_through_the_middle),
+        cmocka_unit_test(test_members_travel),
+        cmocka_unit_test(test_rollback_is_noticed_and_said),
+        cmocka_unit_test(test_journal_gone_is_said),
+        cmocka_unit_test(test_stamps_from_the_future_are_held),
+        cmocka_unit_test(test_stream_slow_receiver_bounds_the_sender),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
