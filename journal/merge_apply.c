@@ -80,7 +80,7 @@ static void apply_leave(struct merge *m, const struct op *op, const struct effec
     if (here(m, e->parent)) {
         struct slot *s = work_slot(m, e->parent, e->name);
         for (uint32_t i = 0; i < e->dot_count; i++)
-            slot_drop_entry(s, e->dots[i]);
+            slot_drop_entry(s, e->oid, e->dots[i]);
         parent_touch(m, op, e->parent);
     }
     if (here(m, e->oid))
@@ -114,19 +114,24 @@ static void apply_version(struct merge *m, const struct op *op, const struct eff
     file_touch(f, op);
 }
 
-static void set_file(struct merge *m, struct file_rec *f, const struct reg *r)
+static int64_t reg_time(const struct reg *r)
 {
     struct dec d = dec_of(r->value);
+    return (int64_t)dec_u64(&d);
+}
+
+static void set_file(struct merge *m, struct file_rec *f, const struct reg *r)
+{
     f->known = f->dirty = true;
     switch (r->key.ptr[0]) {
     case REG_PERM:
         f->rights_changed |= lww_set(&f->perm, r, &m->work.arena);
         return;
     case REG_ATIME:
-        when_raise(&f->atime, r->stamp, (int64_t)dec_u64(&d));
+        when_raise(&f->atime, r->stamp, reg_time(r));
         return;
     case REG_MTIME:
-        when_raise(&f->mtime, r->stamp, (int64_t)dec_u64(&d));
+        when_raise(&f->mtime, r->stamp, reg_time(r));
         return;
     default: {
         struct xattr_rec *x = work_xattr(m, f->oid, r->key);
@@ -137,17 +142,16 @@ static void set_file(struct merge *m, struct file_rec *f, const struct reg *r)
 
 static void set_dir(struct merge *m, struct dir_rec *d, const struct reg *r)
 {
-    struct dec dec = dec_of(r->value);
     d->known = d->dirty = true;
     switch (r->key.ptr[0]) {
     case REG_PERM:
         (void)lww_set(&d->perm, r, &m->work.arena); /* written back either way */
         return;
     case REG_ATIME:
-        when_raise(&d->atime, r->stamp, (int64_t)dec_u64(&dec));
+        when_raise(&d->atime, r->stamp, reg_time(r));
         return;
     case REG_MTIME:
-        when_raise(&d->mtime, r->stamp, (int64_t)dec_u64(&dec));
+        when_raise(&d->mtime, r->stamp, reg_time(r));
         return;
     default: {
         struct xattr_rec *x = work_xattr(m, d->oid, r->key);

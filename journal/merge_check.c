@@ -90,7 +90,7 @@ static void check_dir(struct check *c, struct slice key, struct slice value)
             (unsigned)d.entries, (unsigned)d.subdirs, (unsigned)d.contested, (unsigned)entries,
             (unsigned)subdirs, (unsigned)contested);
     if (d.owed != dir_owes_revive(&d) || d.owed != state_has(m, key_oid(m, KEY_REPAIR, d.oid)))
-        bad(c, d.oid, "the queue of repairs disagrees with the directory");
+        bad(c, d.oid, "M4: the queue of repairs disagrees with the directory");
 }
 
 static bool has_ref(const struct file_rec *f, struct oid parent, struct slice name, struct dot dot)
@@ -155,7 +155,7 @@ static void check_file(struct check *c, struct slice key, struct slice value)
     }
     bool owes = file_owes_relink(&f) || file_owes_fork(&f);
     if (f.owed != owes || f.owed != state_has(m, key_oid(m, KEY_REPAIR, f.oid)))
-        bad(c, f.oid, "the queue of repairs disagrees with the file");
+        bad(c, f.oid, "M4: the queue of repairs disagrees with the file");
 }
 
 int merge_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx)

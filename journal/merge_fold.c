@@ -743,7 +743,7 @@ void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *
         for (; x != FOLD_ROOT && hops <= f->count; hops++)
             x = f->places[x].parent;
         if (hops > f->count) {
-            fn(ctx, "P6: the fold of directory moves has a cycle");
+            fn(ctx, "M5: the fold of directory moves has a cycle");
             return;
         }
     }
@@ -751,12 +751,12 @@ void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *
     undo_from(f, 0);
     for (uint32_t n = 0; n < f->count; n++)
         if (f->places[n].at != NULL || f->places[n].parent != node_home(&f->nodes[n]))
-            fn(ctx, "undoing all directory moves does not lead back to the births");
+            fn(ctx, "M5: undoing all directory moves does not lead back to the births");
     for (uint32_t i = 0; i < f->step_count; i++)
         step_redo(f, &f->steps[i]);
     for (uint32_t i = 0; i < f->touched_count; i++)
         if (f->places[f->touched[i]].at != f->places[f->touched[i]].was)
-            fn(ctx, "the fold of directory moves gives another position than the one in use");
+            fn(ctx, "M5: the fold of directory moves gives another position than the one in use");
     f->touched_count = 0;
     f->epoch++;
 }

@@ -309,7 +309,7 @@ static inline bool stamp_is_none(struct stamp s)
 }
 /* Slots: entries are kept by (dot, oid), directories by oid. */
 void slot_add_entry(struct slot *s, struct op_arena *a, const struct entry *e);
-void slot_drop_entry(struct slot *s, struct dot dot);
+void slot_drop_entry(struct slot *s, struct oid oid, struct dot dot);
 void slot_put_dir(struct slot *s, struct op_arena *a, const struct indexed *d);
 void slot_drop_dir(struct slot *s, struct oid oid);
 void file_add_ref(struct file_rec *f, struct op_arena *a, const struct ref *r);

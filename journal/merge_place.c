@@ -178,11 +178,13 @@ static void birth_in_parent(struct merge *m, const struct op *op, const struct b
 
     struct slice highest;
     struct slice key = key_name(m, KEY_GENERATION, b->parent, b->name);
-    struct dec dec = dec_of(slice_of(NULL, 0));
+    uint64_t gen = 0;
     bool known = state_get(m->state, key, &highest);
-    if (known)
-        dec = dec_of(highest);
-    if (!known || dec_varint(&dec) < b->gen) {
+    if (known) {
+        struct dec dec = dec_of(highest);
+        gen = dec_varint(&dec);
+    }
+    if (!known || gen < b->gen) {
         buf_clear(&m->value);
         enc_varint(&m->value, b->gen);
         work_put(m, key, buf_slice(&m->value));

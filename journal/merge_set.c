@@ -32,10 +32,10 @@ bool dots_has(const struct dots *s, struct dot d)
     return i < s->count && dot_equal(s->at[i], d);
 }
 
-static void dots_copy(struct dot *to, const struct dot *from, uint32_t count)
+static void dots_copy(struct dot *to, const struct dots *from, uint32_t first, uint32_t count)
 {
     if (count > 0)
-        memcpy(to, from, count * sizeof *to);
+        memcpy(to, from->at + first, count * sizeof *to);
 }
 
 /* Copies on write: dir_rec.told keeps the array it was given. */
@@ -45,9 +45,9 @@ void dots_add(struct dots *s, struct op_arena *a, struct dot d)
     if (i < s->count && dot_equal(s->at[i], d))
         return;
     struct dot *at = op_alloc(a, (s->count + 1) * sizeof *at);
-    dots_copy(at, s->at, i);
+    dots_copy(at, s, 0, i);
     at[i] = d;
-    dots_copy(at + i + 1, s->at + i, s->count - i);
+    dots_copy(at + i + 1, s, i, s->count - i);
     s->at = at;
     s->count++;
 }
@@ -58,8 +58,8 @@ void dots_drop(struct dots *s, struct op_arena *a, struct dot d)
     if (i == s->count || !dot_equal(s->at[i], d))
         return;
     struct dot *at = op_alloc(a, s->count * sizeof *at);
-    dots_copy(at, s->at, i);
-    dots_copy(at + i, s->at + i + 1, s->count - i - 1);
+    dots_copy(at, s, 0, i);
+    dots_copy(at + i, s, i + 1, s->count - i - 1);
     s->at = at;
     s->count--;
 }
@@ -223,11 +223,11 @@ void slot_add_entry(struct slot *s, struct op_arena *a, const struct entry *e)
     s->dirty = true;
 }
 
-void slot_drop_entry(struct slot *s, struct dot dot)
+void slot_drop_entry(struct slot *s, struct oid oid, struct dot dot)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < s->entry_count; i++)
-        if (!dot_equal(s->entries[i].dot, dot))
+        if (!dot_equal(s->entries[i].dot, dot) || !oid_equal(s->entries[i].oid, oid))
             s->entries[kept++] = s->entries[i];
     if (kept == s->entry_count)
         return;
