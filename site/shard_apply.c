@@ -105,7 +105,8 @@ static void keep_waiting(struct shard *s, struct slice encoded)
     buf_deinit(&key);
 }
 
-/* Operations of one origin in one home are applied in order: what waits holds back what follows. */
+/* Delivered operations of one origin in one home are applied in order: what waits holds back what
+ * follows. (Those of this home have no gaps in seq: apply_op() sees to their order.) */
 struct origins {
     struct {
         shard_id_t home;
@@ -184,9 +185,10 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
         struct op op;
         rc = op_decode(buf_slice(&bytes), &arena, &op);
         int got = 1;
-        if (rc == 0 && apply && !origins_has(blocked, &op))
+        bool held = op.dot.shard != s->cfg.id && origins_has(blocked, &op);
+        if (rc == 0 && apply && !held)
             got = apply_op(s, &op, buf_slice(&bytes));
-        if (rc == 0 && got == 1)
+        if (rc == 0 && got == 1 && op.dot.shard != s->cfg.id)
             origins_add(blocked, &op);
         op_arena_deinit(&arena);
         if (rc == 0 && got < 0)
@@ -218,7 +220,7 @@ static int retry_waiting(struct shard *s)
 /* Applies an operation, or keeps it until its time has come. */
 static int apply_or_keep(struct shard *s, const struct op *op, struct slice encoded)
 {
-    if (s->waiting_count > 0) {
+    if (s->waiting_count > 0 && op->dot.shard != s->cfg.id) {
         struct origins blocked = {.count = 0};
         bool none;
         int rc = waiting_pass(s, false, &blocked, &none);
