@@ -37,6 +37,7 @@ struct store_segment {
     uint32_t refs;                       /* reads under way, or being written */
     int fd;                              /* -1: closed */
     bool dirty;
+    bool known;   /* recovery: the index has its stat */
     bool removed; /* out of the table; freed at the last unref */
     bool stuck;   /* compaction could not empty it: not tried again in this run */
 };

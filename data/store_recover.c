@@ -215,7 +215,7 @@ static int header_judge(struct recovery *r, const struct store_segment *seg, int
     return 0;
 }
 
-static int load_segment(struct recovery *r, struct store_segment *seg, bool has_stat, bool last)
+static int load_segment(struct recovery *r, struct store_segment *seg, bool last)
 {
     struct store *s = r->s;
     uint64_t size = 0;
@@ -227,13 +227,13 @@ static int load_segment(struct recovery *r, struct store_segment *seg, bool has_
     if (size > STORE_SEGMENT_BYTES_MAX)
         return file_failed(r, seg->number, "too large", ERR_CORRUPT);
     seg->file_bytes = size;
-    if (has_stat && r->known && seg->number < r->meta.segment)
+    if (seg->known && r->known && seg->number < r->meta.segment)
         return 0; /* all in it is covered */
     segment_dirty(s, seg);
     rc = header_judge(r, seg, seg->fd);
     /* What the index has of this segment counts only up to the position. */
     uint64_t from = STORE_BLOCK_BYTES;
-    if (r->known && has_stat && seg->number == r->meta.segment)
+    if (r->known && seg->known && seg->number == r->meta.segment)
         from = MAX(r->meta.offset, STORE_BLOCK_BYTES);
     bool always = !r->known || seg->number >= r->meta.segment;
     if (rc == 0 && from < size)
@@ -287,26 +287,20 @@ static int list_segments(struct store *s, uint64_t **ret, size_t *ret_count)
     return 0;
 }
 
-struct stats {
-    struct store *s;
-    struct recovery *r;
-    bool *has; /* per segment in the table */
-};
 static void stat_loaded(void *ctx, uint64_t number, const struct segment_stat *stat)
 {
-    struct stats *st = ctx;
-    struct store *s = st->s;
-    for (size_t i = 0; i < s->segment_count; i++) {
-        if (s->segments[i]->number == number) {
-            s->segments[i]->stat = *stat;
-            st->has[i] = true;
-            s->chunks += stat->live_count;
-            s->live_bytes += stat->live_bytes;
-            return;
-        }
+    struct recovery *r = ctx;
+    struct store *s = r->s;
+    struct store_segment *seg = segment_find(s, number);
+    if (seg != NULL) {
+        seg->stat = *stat;
+        seg->known = true;
+        s->chunks += stat->live_count;
+        s->live_bytes += stat->live_bytes;
+        return;
     }
     /* The file is gone. With nothing in it that is the end of a compaction; else it is lost. */
-    st->r->info->damaged += stat->live_count;
+    r->info->damaged += stat->live_count;
     if (s->gone_count == s->gone_cap) {
         s->gone_cap = s->gone_cap == 0 ? 16 : s->gone_cap * 2;
         s->gone = mem_realloc(s->gone, s->gone_cap * sizeof *s->gone);
@@ -323,13 +317,12 @@ static int load_segments(struct recovery *r)
     for (size_t i = 0; i < count; i++)
         segment_insert(s, segment_new(numbers[i]));
     mem_free(numbers);
-    struct stats stats = {.s = s, .r = r, .has = mem_calloc(count + 1, sizeof(bool))};
     if (rc == 0)
-        rc = index_stats(s->index, stat_loaded, &stats);
+        rc = index_stats(s->index, stat_loaded, r);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         struct store_segment *seg = s->segments[i];
         bool last = i + 1 == count;
-        rc = load_segment(r, seg, stats.has[i], last);
+        rc = load_segment(r, seg, last);
         if (seg->fd >= 0)
             (void)close(seg->fd); /* nothing was written through it */
         seg->fd = -1;
@@ -337,7 +330,6 @@ static int load_segments(struct recovery *r)
             rc = index_write_now(s, false);
         s->next_segment = MAX(s->next_segment, seg->number + 1);
     }
-    mem_free(stats.has);
     r->info->segments = count;
     return rc;
 }
