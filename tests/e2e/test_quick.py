@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 
 import lib
@@ -88,17 +89,30 @@ def test_background_mount_returns_when_usable(world):
     assert os.listdir(point) == []
 
 
+# Holds a file open over a restart. In a process of its own: a test that starts a daemon while it
+# holds a file of a mount closes its copy of the file in the child, and so waits for itself.
+HOLDER = """
+import os, sys
+with open(sys.argv[1], "wb", buffering=0) as f:
+    f.write(b"a")
+    print("open", flush=True)
+    sys.stdin.readline()
+    f.write(b"b")
+    os.fsync(f.fileno())
+"""
+
+
 def test_mount_survives_a_restart_of_the_daemon(world):
     alpha = world.site("alpha")
     a = alpha.mount()
     a.write("before", "1")
-    with open(a / "open", "wb") as f:
-        f.write(b"a")
-        f.flush()
+    with subprocess.Popen([sys.executable, "-c", HOLDER, a / "open"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"open\n"
         alpha.restart()
-        f.write(b"b")
-        f.flush()
-        os.fsync(f.fileno())
+        holder.stdin.write(b"go on\n")
+        holder.stdin.close()
+        assert holder.wait(60) == 0
     assert a.text("before") == "1"
     assert a.text("open") == "ab"
     alpha.kill()
