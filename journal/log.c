@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -27,10 +28,30 @@ static void log_free(struct log *log)
     log_segment_free(log->spare);
     if (log->dir_fd >= 0)
         (void)close(log->dir_fd);
+    if (log->lock_fd >= 0)
+        (void)close(log->lock_fd);
     (void)pthread_mutex_destroy(log->lock);
     mem_free(log->lock);
     mem_free(log->dir);
     mem_free(log);
+}
+
+static int dir_open(struct log *log, struct err_detail *detail)
+{
+    log->lock_fd = -1;
+    log->dir_fd = open(log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->dir_fd >= 0)
+        log->lock_fd = openat(log->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->lock_fd < 0) {
+        int rc = err_from_errno(errno);
+        err_detail_set(detail, "%s: cannot open the directory: %s", log->dir, strerror(errno));
+        return rc;
+    }
+    if (flock(log->lock_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        err_detail_set(detail, "%s: the journal is in use by another process", log->dir);
+        return ERR_BUSY;
+    }
+    return 0;
 }
 
 int log_open(struct log **ret,
@@ -63,12 +84,7 @@ int log_open(struct log **ret,
     log->lock = mem_alloc(sizeof *log->lock);
     (void)pthread_mutex_init(log->lock, NULL);
 
-    int rc = 0;
-    log->dir_fd = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (log->dir_fd < 0) {
-        err_detail_set(detail, "%s: cannot open the directory: %s", config->dir, strerror(errno));
-        rc = err_from_errno(errno);
-    }
+    int rc = dir_open(log, detail);
     if (rc == 0)
         rc = log_recover(log, ret_info, detail);
     if (rc != 0) {

@@ -70,6 +70,7 @@ struct log {
     void (*on_failed)(void *ctx, int rc, const struct err_detail *detail);
     char *dir;
     int dir_fd;
+    int lock_fd; /* the directory once more, locked: one log at a time */
     bool no_sync;
     bool direct;    /* O_DIRECT works here; set once, by log_open */
     bool dir_dirty; /* a name went away and the directory was not synced since */
@@ -119,7 +120,11 @@ void log_segment_add(struct log *log, struct log_segment *segment);
 void log_segment_mark(struct log_segment *segment, uint64_t index, uint64_t offset);
 /* Finds out whether O_DIRECT works in the directory, and whether it can be written to. */
 int log_direct_probe(struct log *log) MUST_CHECK;
+/* One for writing is locked as long as anything refers to it, which includes writes that the kernel
+ * still has after the process died: log_open waits for those. log_file_close gives the lock back at
+ * once, with no write in flight; the ring may go on referring to the file for seconds. */
 int log_file_open(const struct log *log, const char *name, int flags, int *ret_fd) MUST_CHECK;
+void log_file_close(int fd);
 int log_file_write(const struct log *log, int fd, const void *data, size_t len, uint64_t offset)
     MUST_CHECK; /* durable on return; 0 or an errno */
 int log_file_zero(const struct log *log, int fd, uint64_t from, uint64_t to) MUST_CHECK;

@@ -18,6 +18,14 @@
 
 static void prepare_done(struct loop_req *req, int res, uint32_t cqe_flags);
 
+static void sync_prepare(const struct log *log, struct io_uring_sqe *sqe, int fd)
+{
+    if (log->no_sync)
+        io_uring_prep_nop(sqe);
+    else
+        io_uring_prep_fsync(sqe, fd, 0);
+}
+
 static void step_submit(struct log *log, enum log_prepare_step step)
 {
     struct log_prepare *p = &log->prepare;
@@ -34,13 +42,13 @@ static void step_submit(struct log *log, enum log_prepare_step step)
                             p->zeroed);
         break;
     case LOG_PREPARE_SYNC:
-        io_uring_prep_fsync(sqe, p->segment->fd, 0);
+        sync_prepare(log, sqe, p->segment->fd);
         break;
     case LOG_PREPARE_RENAME:
         io_uring_prep_renameat(sqe, log->dir_fd, p->from, log->dir_fd, p->to, 0);
         break;
     case LOG_PREPARE_SYNC_DIR:
-        io_uring_prep_fsync(sqe, log->dir_fd, 0);
+        sync_prepare(log, sqe, log->dir_fd);
         break;
     case LOG_PREPARE_IDLE:
         UNREACHABLE();

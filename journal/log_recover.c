@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -128,6 +129,23 @@ static int file_size(const struct recovery *r, const char *name, uint64_t *ret)
     return 0;
 }
 
+/* A process that was killed may have left writes in the kernel. They hold the lock of the file they
+ * go to: whoever gets it knows that they are done. */
+static void await_writes(int fd)
+{
+    while (flock(fd, LOCK_EX) != 0 && errno == EINTR)
+        ;
+}
+
+static void await_free_writes(const struct recovery *r, const char *name)
+{
+    int fd = -1;
+    if (log_file_open(r->log, name, O_RDONLY, &fd) != 0)
+        return; /* the next use tells why */
+    await_writes(fd);
+    (void)close(fd);
+}
+
 /* Keeps free files of the right size up to the stock's bound. */
 static int take_stock(struct recovery *r, const struct numbers *frees)
 {
@@ -135,6 +153,7 @@ static int take_stock(struct recovery *r, const struct numbers *frees)
         char name[LOG_NAME_LEN];
         uint64_t size;
         log_free_name(frees->at[i], name);
+        await_free_writes(r, name);
         int rc = file_size(r, name, &size);
         if (rc != 0)
             return rc;
@@ -155,6 +174,7 @@ static int file_load(struct recovery *r, uint64_t number, uint64_t len, size_t *
     int rc = log_file_open(r->log, name, O_RDONLY, &fd);
     if (rc != 0)
         return log_os_error(r->log, name, "open", rc, r->detail);
+    await_writes(fd);
     len = log_block_up(len);
     if (r->data_cap < len) {
         mem_free(r->data);
@@ -338,7 +358,7 @@ static int file_zero(struct recovery *r, uint64_t number, uint64_t from, uint64_
     /* Even with nothing to cut: what was read may have been in a cache only. */
     rc = log_file_zero(r->log, fd, from, to);
     if (rc != 0) {
-        (void)close(fd);
+        log_file_close(fd);
         return log_os_error(r->log, name, "clear the torn end", rc, r->detail);
     }
     *ret_fd = fd;

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -52,7 +53,7 @@ void log_segment_free(struct log_segment *segment)
     if (segment == NULL)
         return;
     if (segment->fd >= 0)
-        (void)close(segment->fd); /* all writes were synced by themselves */
+        log_file_close(segment->fd);
     mem_free(segment->marks);
     mem_free(segment);
 }
@@ -91,8 +92,16 @@ int log_file_open(const struct log *log, const char *name, int flags, int *ret_f
     int fd = openat(log->dir_fd, name, flags | O_CLOEXEC | (log->direct ? O_DIRECT : 0), 0600);
     if (fd < 0)
         return errno;
+    if ((flags & O_ACCMODE) == O_RDWR)
+        (void)flock(fd, LOCK_EX | LOCK_NB); /* a file system without locks has to do without */
     *ret_fd = fd;
     return 0;
+}
+
+void log_file_close(int fd)
+{
+    (void)flock(fd, LOCK_UN);
+    (void)close(fd); /* nothing is left to fail: every write was synced by itself */
 }
 
 static int write_all(int fd, const uint8_t *data, size_t len, uint64_t offset, int rw_flags)
@@ -128,7 +137,7 @@ int log_direct_probe(struct log *log)
     if (rc == 0 && log->direct)
         rc = write_all(fd, log_zeros, LOG_BLOCK, 0, 0);
     if (fd >= 0)
-        (void)close(fd);
+        log_file_close(fd);
     if (rc == EINVAL && log->direct) {
         log->direct = false; /* some file systems: through the page cache, with a sync */
         return log_direct_probe(log);

@@ -263,7 +263,7 @@ static void batch_done(struct log *log, struct log_batch *batch, int res)
                     : segment == log_segment_current(log) ||
                           (log->filling != NULL && log->filling->segment == segment);
     if (!more) {
-        (void)close(segment->fd); /* every write was synced by itself */
+        log_file_close(segment->fd);
         segment->fd = -1;
     }
     log->on_durable(log->ctx, last);

@@ -46,9 +46,9 @@ static inline void fixture_failed(void *ctx, int rc, const struct err_detail *de
     loop_stop(f->loop);
 }
 
-static inline void fixture_init(struct log_fixture *f, uint64_t segment_bytes)
+static inline void fixture_init_in(struct log_fixture *f, char *dir, uint64_t segment_bytes)
 {
-    *f = (struct log_fixture){.dir = scratch_new()};
+    *f = (struct log_fixture){.dir = dir};
     assert_int_equal(loop_new(&f->loop, 64, &clock_os, &f->detail), 0);
     f->config = (struct log_config){.dir = f->dir,
                                     .segment_bytes = segment_bytes,
@@ -57,6 +57,11 @@ static inline void fixture_init(struct log_fixture *f, uint64_t segment_bytes)
                                     .ctx = f,
                                     .on_durable = fixture_durable,
                                     .on_failed = fixture_failed};
+}
+
+static inline void fixture_init(struct log_fixture *f, uint64_t segment_bytes)
+{
+    fixture_init_in(f, scratch_new(), segment_bytes);
 }
 
 static inline int fixture_open(struct log_fixture *f)

@@ -105,7 +105,7 @@ static void world_init(struct world *w, uint64_t seed)
 {
     *w = (struct world){.count = 0};
     rng_seed(&w->rng, seed);
-    fixture_init(&w->f, SEGMENT);
+    fixture_init_in(&w->f, scratch_new_fast(), SEGMENT);
     w->f.config.no_sync = true; /* thousands of opens: the order of writes is what is tested */
     assert_int_equal(fixture_open(&w->f), 0);
 }

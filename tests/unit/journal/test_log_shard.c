@@ -368,6 +368,13 @@ static void test_open_bad_places(void **state)
     f.config.dir = f.dir;
     f.config.segment_bytes = GIB;
     assert_int_equal(fixture_open(&f), ERR_INVALID);
+    /* Two at a time would destroy each other's records. */
+    f.config.segment_bytes = SMALL;
+    assert_int_equal(fixture_open(&f), 0);
+    struct log *other;
+    assert_int_equal(log_open(&other, &f.config, &f.info, &f.detail), ERR_BUSY);
+    assert_non_null(strstr(f.detail.text, f.dir));
+    fixture_reopen(&f);
     fixture_deinit(&f);
 }
 
