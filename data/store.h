@@ -178,6 +178,9 @@ int store_scrub(struct store *s, struct store_scrub *scrub) MUST_CHECK; /* ERR_B
  * meanwhile. */
 struct store_compact {
     unsigned live_percent; /* in: 50 is a good value; 0 = 50 */
+    /* ERR_AGAIN: something in it was just being put, try again. ERR_CORRUPT: something that lives
+     * in it cannot be read; it stays, and is passed over until the next open. ERR_NO_SPACE, ERR_IO.
+     */
     void (*done)(struct store_compact *compact, int rc);
     uint64_t moved_bytes, freed_bytes; /* out */
     bool nothing;                      /* out: no segment qualified */
