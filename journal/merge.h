@@ -211,15 +211,26 @@ struct repair_due {
 bool merge_repair(struct merge *m, const struct repair_due *due, struct op_builder *b,
                   uint64_t *ret_next_hlc);
 
+/* Is any repair owed here, by whomever? */
+bool merge_owes(struct merge *m);
+
 /* ---- conflict log ---- */
 int merge_conflicts(struct merge *m, bool (*fn)(void *ctx, const struct conflict *c), void *ctx)
     MUST_CHECK;                                  /* newest first */
 int merge_conflict_resolved(struct merge *m, const uint8_t id[8], bool resolved) MUST_CHECK;
 
 /* ---- causal stability ---- */
-/* Drops buried directories, dead files and seen versions, and folds the move log, at or below the
- * stable point, unless something unrepaired refers to them. `pinned` tells what must stay (open
- * files, retained versions). Does at most `budget` objects; returns how many were dropped. */
+/* Drops buried directories and dead files with their versions, and folds the move log, at or below
+ * the stable point, unless something unrepaired refers to them. `pinned` tells what must stay (open
+ * files, retained versions). Does at most `budget` objects; returns how many were done with.
+ *
+ * stable_hlc must be such that (1) every operation with a stamp at or below it has been applied at
+ * every member, and (2) every operation that has not been applied here yet was issued by a site
+ * that had applied all those. The clock of a member's last vector alone is not enough: what counts
+ * is min over members M of min over members O of the clock of O up to which M had O's stream when
+ * M sent the last vector that has arrived here, in M's stream. (3) No shard of this site owes a
+ * repair (merge_owes), nor is a part or derived message under way between its shards: a repair may
+ * put something into a directory that looks dead and empty. */
 uint32_t merge_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget,
                        bool (*pinned)(void *ctx, struct oid oid), void *ctx);
 

@@ -42,16 +42,9 @@ static void drop_xattrs(struct merge *m, struct oid oid)
     state_scan_end(&it);
 }
 
-/* Versions that a deleter knew, of a file that lives on by another one. */
-static void drop_seen_versions(struct file_rec *f)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < f->ver_count; i++)
-        if (file_unseen(f, i))
-            f->vers[kept++] = f->vers[i];
-    f->ver_count = kept;
-}
-
+/* Versions that a deleter knew stay while their file lives on by another one: should that one be
+ * deleted, too, at the same time as somebody links the file, all of them count again (rule 3), and
+ * a site that had dropped them would differ. They go with the file. */
 static bool collect_file(const struct collect *c, struct oid oid)
 {
     struct file_rec *f = work_file(c->m, oid);
@@ -59,13 +52,11 @@ static bool collect_file(const struct collect *c, struct oid oid)
         return true;
     if (f->owed || f->ctime.stamp.hlc > c->stable_hlc || is_pinned(c, oid))
         return false;
-    if (f->ref_count == 0 && file_has_garbage(f)) {
+    if (file_is_dead(f)) {
         work_del(c->m, key_oid(c->m, KEY_FILE, oid));
         drop_xattrs(c->m, oid);
         return true;
     }
-    if (file_has_garbage(f))
-        drop_seen_versions(f);
     f->queued = false;
     f->dirty = true;
     return true;
@@ -85,7 +76,7 @@ static bool collect_dir(const struct collect *c, struct oid oid)
     /* The last move out of it must be stable as well: were it undone, its directory would be here
      * again. */
     uint64_t last_hlc = MAX(d->ctime.stamp.hlc, d->index_hlc);
-    if (d->owed || last_hlc > c->stable_hlc || is_pinned(c, oid))
+    if (merge_owes(m) || last_hlc > c->stable_hlc || is_pinned(c, oid))
         return false;
     if (d->has_birth && !dir_alive(d) && d->entries == 0) {
         work_del(m, key_oid(m, KEY_DIR, oid));

@@ -326,7 +326,7 @@ uint32_t file_names(const struct file_rec *f);
 void file_prune_seen(struct file_rec *f, struct op_arena *a);
 bool file_owes_relink(const struct file_rec *f);
 bool file_owes_fork(const struct file_rec *f);
-bool file_has_garbage(const struct file_rec *f); /* once all that touched it is stable */
+bool file_is_dead(const struct file_rec *f); /* goes once all that touched it is stable */
 bool dir_alive(const struct dir_rec *d);
 bool dir_owes_revive(const struct dir_rec *d);
 struct position dir_position(const struct dir_rec *d);

@@ -158,6 +158,7 @@ static void put_content(struct buf *b, const struct content *c)
     }
     put_u32(b, c->block_bytes);
     put_raw(b, c->root, sizeof c->root);
+    put_varint(b, c->data_blocks);
 }
 
 static struct content dec_content(struct dec *d)
@@ -174,6 +175,7 @@ static struct content dec_content(struct dec *d)
     c.kind = CONTENT_MANIFEST;
     c.block_bytes = dec_u32(d);
     dec_raw(d, c.root, sizeof c.root);
+    c.data_blocks = dec_varint(d);
     return c;
 }
 

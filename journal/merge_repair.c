@@ -253,6 +253,11 @@ static bool build_repair(struct merge *m, struct op_builder *b, struct oid oid, 
     return true;
 }
 
+bool merge_owes(struct merge *m)
+{
+    return m->owed.count > 0;
+}
+
 bool merge_repair(struct merge *m,
                   const struct repair_due *due,
                   struct op_builder *b,

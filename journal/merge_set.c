@@ -175,14 +175,9 @@ bool file_owes_fork(const struct file_rec *f)
     return unseen != 1;
 }
 
-/* No name any more, or versions that only deleters of other names knew beside the one that shows.
- */
-bool file_has_garbage(const struct file_rec *f)
+bool file_is_dead(const struct file_rec *f)
 {
-    if (f->ref_count == 0)
-        return !stamp_is_none(f->last_stamp) && f->early.count == 0;
-    const struct ver *shown = file_shown(f);
-    return f->seen.count > 0 && shown != NULL && !dots_has(&f->seen, shown->dot);
+    return f->ref_count == 0 && !stamp_is_none(f->last_stamp) && f->early.count == 0;
 }
 
 bool dir_alive(const struct dir_rec *d)

@@ -271,7 +271,7 @@ static void files_finish(struct merge *m)
         owed_update(m, f->oid, relink || file_owes_fork(f), &f->owed);
         if (relink)
             conflict_of_relink(m, f);
-        if (!f->owed && !f->queued && file_has_garbage(f)) {
+        if (!f->owed && !f->queued && file_is_dead(f)) {
             f->queued = true;
             collect_queue(m, f->oid, m->hlc_max);
         }

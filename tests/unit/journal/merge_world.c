@@ -338,7 +338,7 @@ uint32_t site_pull(struct world_site *s, struct world_site *peer, uint32_t limit
         if (merge_seen(s->shards[home], home, op->op.dot.site) >= op->op.dot.seq)
             continue;
         /* A directory move is a barrier in the stream (P7). */
-        bool barrier = is_barrier(op);
+        bool barrier = !s->world->rough && is_barrier(op);
         if (barrier)
             site_settle(s);
         push(s, &s->home[home][op->op.dot.site - 'A'], op, slice_of(NULL, 0));
@@ -386,4 +386,73 @@ void world_drain(struct world *w, bool take_over)
         if (!moved)
             return;
     }
+}
+
+static bool applied_by(struct world_site *s, const struct op *op)
+{
+    struct shard_set set;
+    op_shards(op, &set);
+    for (unsigned k = 0; k < s->world->shard_count; k++)
+        if (shard_set_has(&set, (shard_id_t)k) &&
+            merge_seen(s->shards[k], op->dot.shard, op->dot.site) < op->dot.seq)
+            return false;
+    return true;
+}
+
+/* An operation that went down with its site. */
+static bool is_gone(const struct world *w, const struct op *op)
+{
+    for (unsigned i = 0; i < w->site_count; i++)
+        if (!w->sites[i]->lost && applied_by(w->sites[i], op))
+            return false;
+    return w->sites[op->dot.site - 'A']->lost;
+}
+
+/* Where in the issuer's own stream the last operation at or below a clock is. */
+static uint32_t last_below(const struct world_site *s, uint64_t hlc)
+{
+    for (uint32_t i = s->stream_count; i > 0; i--)
+        if (s->stream[i - 1]->op.stamp.hlc <= hlc)
+            return i;
+    return 0;
+}
+
+/* Was it issued by a site that had applied all at or below a clock? */
+static bool issued_after(const struct world *w, const struct world_op *op, uint64_t hlc)
+{
+    const struct world_site *s = w->sites[op->op.dot.site - 'A'];
+    for (uint32_t i = last_below(s, hlc); i > 0; i--)
+        if (s->stream[i - 1] == op)
+            return false;
+    return true;
+}
+
+uint64_t site_stable(struct world_site *s)
+{
+    const struct world *w = s->world;
+    uint64_t stable = UINT64_MAX;
+    for (unsigned i = 0; i < w->site_count; i++)
+        if (!w->sites[i]->lost)
+            stable = MIN(stable, w->sites[i]->waiting > 0 ? 0 : w->sites[i]->hlc);
+    for (uint32_t n = 0; n < w->op_count; n++) {
+        const struct op *op = &w->ops[n]->op;
+        for (unsigned i = 0; op->stamp.hlc <= stable && i < w->site_count; i++)
+            if (!w->sites[i]->lost && !applied_by(w->sites[i], op) && !is_gone(w, op))
+                stable = op->stamp.hlc - 1;
+    }
+    for (uint32_t n = 0; n < w->op_count; n++)
+        if (!applied_by(s, &w->ops[n]->op) && !is_gone(w, &w->ops[n]->op) &&
+            !issued_after(w, w->ops[n], stable))
+            return 0;
+    return stable;
+}
+
+void site_collect(struct world_site *s, uint64_t stable_hlc, uint32_t budget)
+{
+    for (unsigned k = 0; k < s->world->shard_count; k++)
+        if (merge_owes(s->shards[k]))
+            return;
+    for (unsigned k = 0; k < s->world->shard_count; k++)
+        while (merge_collect(s->shards[k], stable_hlc, budget, NULL, NULL) > 0)
+            continue;
 }

@@ -53,6 +53,7 @@ struct world {
     uint32_t op_count, op_cap;
     uint64_t rng;
     uint64_t seed;
+    bool rough; /* no barriers, no word on names that stay: needless repairs, but one tree */
 };
 
 struct world *world_new(unsigned site_count, unsigned shard_count, uint64_t seed);
@@ -76,6 +77,10 @@ void site_settle(struct world_site *s);                  /* all; fails when they
 uint32_t site_pull(struct world_site *s, struct world_site *peer, uint32_t limit);
 bool site_repair(struct world_site *s, bool take_over); /* all that is due; true: some were */
 void world_drain(struct world *w, bool take_over);
+/* A stable point for one site, as merge_collect wants it. */
+uint64_t site_stable(struct world_site *s);
+/* One site drops what it may. */
+void site_collect(struct world_site *s, uint64_t stable_hlc, uint32_t budget);
 struct merge *site_shard(struct world_site *s, struct oid oid);
 
 /* ---- users; every one waits until the site's queues are empty ---- */
@@ -112,7 +117,7 @@ const char *site_names(struct world_site *s, struct oid parent, char out[1024]);
 
 /* ---- checkers: fail through world_fail ---- */
 void site_tree(struct world_site *s, struct buf *ret); /* path, kind, rights, content, times */
-void state_dump(struct state *st, struct buf *ret); /* without local keys */
+void state_dump(struct state *st, struct buf *ret);    /* without local keys */
 void world_check(struct world *w); /* P4, P5, P6 and the engine's invariants, after a drain */
 
 #endif

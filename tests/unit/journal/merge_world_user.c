@@ -103,7 +103,7 @@ static void add_leave(struct world_site *s,
         WORLD_CHECK(s->world,
                     merge_ref_stays(site_shard(s, oid), oid, parent, slice_str(stored), &stays));
     build_leave(site_shard(s, parent), b, parent, slice_str(stored), oid, seen);
-    b->effects[b->count - 1].stays = stays;
+    b->effects[b->count - 1].stays = s->world->rough ? (struct dot){.seq = 0} : stays;
 }
 
 static uint32_t

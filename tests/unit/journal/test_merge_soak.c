@@ -33,6 +33,7 @@ static void soak(unsigned sites, unsigned shards, uint32_t steps, uint64_t seed)
     bool ring = world_below(w, 10) < 3;
     bool eager = world_below(w, 2) == 0;
     bool fresh_data = world_below(w, 10) < 7;
+    w->rough = world_below(w, 4) == 0;
     struct links links = draw_links(w, ring);
     for (unsigned i = 0; i < sites; i++)
         w->sites[i]->skew = world_below(w, 3) == 0 ? 500 : 0;
@@ -47,6 +48,8 @@ static void soak(unsigned sites, unsigned shards, uint32_t steps, uint64_t seed)
         else if (r < 92 && i != k && links.up[i][k])
             (void)site_pull(w->sites[i], w->sites[k], 1 + world_below(w, 19));
         site_deliver(w->sites[i], world_below(w, 60));
+        if (world_below(w, 40) == 0)
+            site_collect(w->sites[k], site_stable(w->sites[k]), 1 + world_below(w, 30));
         if (eager || r >= 92)
             (void)site_repair(w->sites[i], world_below(w, 10) == 0);
     }
@@ -56,6 +59,8 @@ static void soak(unsigned sites, unsigned shards, uint32_t steps, uint64_t seed)
         world_drain(w, true);
     }
     world_drain(w, false);
+    for (unsigned i = 0; i < sites; i++)
+        site_collect(w->sites[i], site_stable(w->sites[i]), 100);
     world_check(w);
     world_free(w);
 }
