@@ -114,11 +114,21 @@ static void verb_accept(struct wan *w, struct wan_admin_req *r)
 
 /* --- list, pause, resume, remove --- */
 
-static void verb_status(struct wan *w, struct wan_admin_req *r)
+static void reply_status(struct wan *w, struct wan_admin_req *r, enum wan_detail detail)
 {
-    char *text = wan_status_json(w);
+    char *text = wan_status_json(w, detail);
     wan_admin_reply(r, 0, text);
     mem_free(text);
+}
+
+static void verb_list(struct wan *w, struct wan_admin_req *r)
+{
+    reply_status(w, r, WAN_BRIEF);
+}
+
+static void verb_status(struct wan *w, struct wan_admin_req *r)
+{
+    reply_status(w, r, WAN_FULL);
 }
 
 /* The peer that is named, or NULL after the refusal. */
@@ -266,7 +276,7 @@ static void verb_wait(struct wan *w, struct wan_admin_req *r)
 /* --- in and out --- */
 
 static const struct verb verbs[] = {
-    {"peer.invite", verb_invite}, {"peer.accept", verb_accept}, {"peer.list", verb_status},
+    {"peer.invite", verb_invite}, {"peer.accept", verb_accept}, {"peer.list", verb_list},
     {"peer.pause", verb_pause},   {"peer.resume", verb_resume}, {"peer.remove", verb_remove},
     {"wan.status", verb_status},  {"wait", verb_wait},
 };

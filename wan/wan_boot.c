@@ -73,7 +73,7 @@ static void cut_pump(struct cut *v)
             rc = ERR_TOO_BIG;
         if (rc != 0) {
             cut_fail(v, rc);
-        } else {
+        } else if (page.len > 0) { /* the last may bring nothing but the end */
             zpack_add(v->pack, buf_slice(&page), &packed);
             cut_frame(v, FRAME_PAGE, buf_slice(&packed));
         }
@@ -487,6 +487,11 @@ void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx)
     int rc = uv_timer_init(&w->uv, &b->timer);
     ASSERT(rc == 0);
     boot_dial(b);
+}
+
+const struct member *wan_boot_from(const struct wan *w)
+{
+    return w->boot != NULL ? &w->boot->from : NULL;
 }
 
 void wan_boot_cancel(struct wan *w)

@@ -284,7 +284,8 @@ void wan_snapshot_serve(struct wan *w, struct h2_stream *s);
 int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_boot.json, if any */
 /* Remembers where to get the snapshot from; then wan_boot_begin. */
 int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;
-void wan_boot_cancel(struct wan *w); /* undoes wan_boot_save */
+void wan_boot_cancel(struct wan *w);                     /* undoes wan_boot_save */
+const struct member *wan_boot_from(const struct wan *w); /* NULL: no snapshot is being loaded */
 typedef void (*wan_boot_done)(void *ctx, int rc, const char *text);
 /* Gets the snapshot, again and again until it is there. done: once, after the first attempt. */
 void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx);
@@ -316,7 +317,11 @@ void wan_wait_probe_reply(struct wan_peer *p, uint64_t id, const struct vv *vvs)
 void wan_wait_free(struct wan *w);
 
 /* wan_status.c */
-char *wan_status_json(struct wan *w); /* mem_free */
+enum wan_detail {
+    WAN_BRIEF, /* what `peer list` shows */
+    WAN_FULL
+};
+char *wan_status_json(struct wan *w, enum wan_detail detail); /* mem_free */
 const char *wan_peer_state(const struct wan_peer *p);
 void wan_metrics_begin(struct wan_peer *p);
 void wan_metrics_end(struct wan_peer *p);

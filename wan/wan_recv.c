@@ -20,6 +20,7 @@
 
 static void recv_frames(struct wan_peer *p);
 static void recv_apply_next(struct wan_peer *p);
+static void ack_send(struct wan_peer *p);
 
 /* --- what the loop knows --- */
 
@@ -310,6 +311,8 @@ static int on_heartbeat(struct wan_peer *p, struct slice payload)
         return rc;
     uint64_t wall_ns = wan_wall_ns(p->wan);
     receiver_heartbeat(&p->recv.core, &h, wan_now_ns(p->wan), wall_ns);
+    if (p->recv.acked_ns == 0)
+        ack_send(p); /* the peer measures its lag by these: it need not wait for the first */
     if (hlc_ms(h.hlc) <= wall_ns / NS_PER_MS + AHEAD_HLC_MS)
         node_hlc_see(p->wan->node, h.hlc);
     return 0;
@@ -463,6 +466,7 @@ static void begin(struct wan_call *call)
     }
     r->status = 0;
     r->state = RECV_OPENING;
+    r->acked_ns = 0;
     r->unpack = zunpack_new();
     receiver_begin(&r->core, c->next, c->vvs);
     hello_send(p, c);

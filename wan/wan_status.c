@@ -15,6 +15,8 @@ const char *wan_peer_state(const struct wan_peer *p)
         return "paused";
     if (p->wan->rolled_back)
         return "rolled_back";
+    if (p->wan->removed)
+        return "refused"; /* by the whole federation */
     if (p->recv.state == RECV_RUNNING && p->recv.core.held_ahead_ns != 0)
         return "held";
     bool in = p->recv.state == RECV_RUNNING, out = p->send != NULL;
@@ -78,47 +80,90 @@ static double milliseconds(uint64_t ns)
     return (double)(ns / 1000) / 1e3;
 }
 
-static json_t *in_json(const struct wan_peer *p, uint64_t now_ns)
+static void add(json_t *o, json_t *more /* taken */)
+{
+    ASSERT(more != NULL);
+    int rc = json_object_update(o, more);
+    ASSERT(rc == 0);
+    json_decref(more);
+}
+
+/* The row of `peer list`. */
+static json_t *peer_row(const struct wan_peer *p, uint64_t now_ns)
+{
+    char site[9];
+    (void)snprintf(site, sizeof site, "%08x", p->member.site); /* fits */
+    const char *error = p->wan->rolled_back ? p->wan->rolled_back_text : p->trouble_text;
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:f, s:s}", "name", p->member.name,
+                          "site_id", site, "address", p->member.wan, "state", wan_peer_state(p),
+                          "paused", p->paused, "lag_in_s", seconds(wan_lag_in_ns(p, now_ns)),
+                          "lag_out_s", seconds(wan_lag_out_ns(p, now_ns)), "error", error);
+    ASSERT(o != NULL);
+    return o;
+}
+
+static void add_in(json_t *o, const struct wan_peer *p)
 {
     const struct receiver *r = &p->recv.core;
     const struct metric *v = &p->metrics.visible;
-    return json_pack(
-        "{s:b, s:f, s:I, s:I, s:I, s:f, s:f, s:f}", "connected", p->recv.state == RECV_RUNNING,
-        "lag_s", seconds(wan_lag_in_ns(p, now_ns)), "ops_to_go", (json_int_t)lag_ops(&r->lag),
-        "bytes_to_go", (json_int_t)lag_bytes(&r->lag), "ops_applied", (json_int_t)r->ops_applied,
-        "visible_p50_ms", milliseconds(metric_quantile_ns(v, 0.5)), "visible_p99_ms",
-        milliseconds(metric_quantile_ns(v, 0.99)), "held_ahead_s", seconds(r->held_ahead_ns));
+    add(o, json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "in_connected",
+                     p->recv.state == RECV_RUNNING, "in_ops_to_go", (json_int_t)lag_ops(&r->lag),
+                     "in_bytes_to_go", (json_int_t)lag_bytes(&r->lag), "in_ops",
+                     (json_int_t)r->ops_applied, "in_wire_bytes",
+                     (json_int_t)metric_get(&p->metrics.bytes_in), "visible_p50_ms",
+                     milliseconds(metric_quantile_ns(v, 0.5)), "visible_p99_ms",
+                     milliseconds(metric_quantile_ns(v, 0.99)), "held_ahead_s",
+                     seconds(r->held_ahead_ns)));
 }
 
-static json_t *out_json(const struct wan_peer *p, uint64_t now_ns)
+static void add_out(json_t *o, const struct wan_peer *p)
 {
     uint64_t ops, bytes;
     out_to_go(p, &ops, &bytes);
-    return json_pack("{s:b, s:f, s:I, s:I, s:I, s:I}", "connected", p->send != NULL, "lag_s",
-                     seconds(wan_lag_out_ns(p, now_ns)), "ops_to_go", (json_int_t)ops,
-                     "bytes_to_go", (json_int_t)bytes, "ops_sent", (json_int_t)p->ops_out,
-                     "wire_bytes", (json_int_t)metric_get(&p->metrics.wire_out));
+    add(o, json_pack("{s:b, s:I, s:I, s:I, s:I}", "out_connected", p->send != NULL, "out_ops_to_go",
+                     (json_int_t)ops, "out_bytes_to_go", (json_int_t)bytes, "out_ops",
+                     (json_int_t)p->ops_out, "out_wire_bytes",
+                     (json_int_t)metric_get(&p->metrics.wire_out)));
 }
 
-static json_t *peer_json(const struct wan_peer *p, uint64_t now_ns)
+static void add_link(json_t *o, const struct wan_peer *p)
 {
-    char site[9], fp[2 * FINGERPRINT_BYTES + 1];
+    char fp[2 * FINGERPRINT_BYTES + 1];
     int64_t ahead_ns = 0;
     uint64_t rtt_ns = 0;
     bool known = skew_get(&p->recv.core.skew, &ahead_ns, &rtt_ns);
     if (p->conn != NULL && h2_is_ready(p->conn) && h2_rtt_ns(p->conn) != 0)
         rtt_ns = h2_rtt_ns(p->conn);
-    (void)snprintf(site, sizeof site, "%08x", p->member.site); /* fits */
     wan_fingerprint_text(p->member.cert_sha256, fp);
-    const char *error = p->wan->rolled_back ? p->wan->rolled_back_text : p->trouble_text;
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:o, s:f, s:o, s:b, s:I}", "name", p->member.name,
-        "site_id", site, "wan", p->member.wan, "certificate", fp, "state", wan_peer_state(p),
-        "paused", p->paused, "error", error, "in", in_json(p, now_ns), "out", out_json(p, now_ns),
-        "rtt_ms", milliseconds(rtt_ns), "clock_ahead_ms",
-        known ? json_real((double)(ahead_ns / 1000) / 1e3) : json_null(), "clock_alarm",
-        known && (ahead_ns > SKEW_ALARM_NS || ahead_ns < -SKEW_ALARM_NS), "reconnects",
-        (json_int_t)metric_get(&p->metrics.reconnects));
+    add(o,
+        json_pack("{s:f, s:o, s:b, s:I, s:s}", "rtt_ms", milliseconds(rtt_ns), "clock_ahead_ms",
+                  known ? json_real((double)(ahead_ns / 1000) / 1e3) : json_null(), "clock_alarm",
+                  known && (ahead_ns > SKEW_ALARM_NS || ahead_ns < -SKEW_ALARM_NS), "reconnects",
+                  (json_int_t)metric_get(&p->metrics.reconnects), "certificate", fp));
+}
+
+static json_t *peers_json(struct wan *w, enum wan_detail detail)
+{
+    uint64_t now_ns = wan_now_ns(w);
+    json_t *list = json_array();
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
+        json_t *o = peer_row(p, now_ns);
+        if (detail == WAN_FULL) {
+            add_in(o, p);
+            add_out(o, p);
+            add_link(o, p);
+        }
+        int rc = json_array_append_new(list, o);
+        ASSERT(rc == 0);
+    }
+    const struct member *from = wan_boot_from(w);
+    if (from != NULL) { /* the members come with the snapshot */
+        json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "name", from->name, "address", from->wan,
+                              "state", "loading_snapshot", "paused", 0);
+        int rc = json_array_append_new(list, o);
+        ASSERT(rc == 0);
+    }
+    return list;
 }
 
 static const char *site_state(const struct wan *w)
@@ -132,24 +177,18 @@ static const char *site_state(const struct wan *w)
     return w->pairing != NULL ? "pairing" : "ok";
 }
 
-char *wan_status_json(struct wan *w)
+char *wan_status_json(struct wan *w, enum wan_detail detail)
 {
-    uint64_t now_ns = wan_now_ns(w);
     char site[9], fp[2 * FINGERPRINT_BYTES + 1];
-    json_t *list = json_array();
-    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
-        json_t *o = peer_json(p, now_ns);
-        ASSERT(o != NULL);
-        int rc = json_array_append_new(list, o);
-        ASSERT(rc == 0);
-    }
+    json_t *root = json_pack("{s:o}", "peers", peers_json(w, detail));
+    ASSERT(root != NULL);
     (void)snprintf(site, sizeof site, "%08x", w->me.site); /* fits */
     wan_fingerprint_text(w->identity.fingerprint, fp);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "site", w->me.name, "site_id",
-                             site, "address", w->address, "certificate", fp, "state", site_state(w),
-                             "error", w->rolled_back ? w->rolled_back_text : "", "peers", list);
-    ASSERT(root != NULL);
-    char *dump = json_dumps(root, JSON_COMPACT);
+    if (detail == WAN_FULL)
+        add(root, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "wan_site", w->me.name, "wan_site_id",
+                            site, "wan_address", w->address, "wan_certificate", fp, "wan_state",
+                            site_state(w), "wan_error", w->rolled_back ? w->rolled_back_text : ""));
+    char *dump = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     ASSERT(dump != NULL);
     char *text = mem_strdup(dump);
     free(dump);

@@ -45,23 +45,16 @@ static inline void pair_sites(struct node *inviter, struct node *joiner)
     mem_free(token);
 }
 
-/* A field of one peer in the status; `in` and `out` are reached as "in.lag_s". New reference. */
+/* A field of one peer in the status. New reference. */
 static inline json_t *peer_field(struct node *n, const char *peer, const char *field)
 {
     char *text;
     assert_int_equal(fake_admin(n, "wan.status", "{}", &text), 0);
     json_t *o = json_loads(text, 0, NULL), *list = json_object_get(o, "peers"), *found = NULL;
-    char part[32];
     for (size_t i = 0; i < json_array_size(list); i++) {
         json_t *at = json_array_get(list, i);
-        if (strcmp(json_string_value(json_object_get(at, "name")), peer) != 0)
-            continue;
-        const char *dot = strchr(field, '.');
-        if (dot != NULL) {
-            snprintf(part, sizeof part, "%.*s", (int)(dot - field), field);
-            at = json_object_get(at, part);
-        }
-        found = json_incref(json_object_get(at, dot != NULL ? dot + 1 : field));
+        if (strcmp(json_string_value(json_object_get(at, "name")), peer) == 0)
+            found = json_incref(json_object_get(at, field));
     }
     json_decref(o);
     mem_free(text);

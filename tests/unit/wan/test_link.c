@@ -270,12 +270,10 @@ static bool is_stuck(void *ctx)
 {
     json_t **last = ctx;
     struct node *n = (struct node *)(void *)last[1];
-    json_t *now = peer_field(n, "beta", "out");
-    json_t *wire = json_incref(json_object_get(now, "wire_bytes"));
+    json_t *wire = peer_field(n, "beta", "out_wire_bytes");
     bool same = last[0] != NULL && json_equal(last[0], wire) && json_integer_value(wire) > 0;
     json_decref(last[0]);
     last[0] = wire;
-    json_decref(now);
     return same;
 }
 
