@@ -112,13 +112,15 @@ struct file_view {
     struct stamp version_stamp;
     struct content content;          /* inline bytes borrowed until the next call */
     int64_t mtime_ns, atime_ns, ctime_ns, btime_ns;
-    struct perm perm;                /* borrowed; set-id bits already cleared if not valid (rule 9) */
+    /* borrowed; set-id bits already cleared if not valid (rule 9) */
+    struct perm perm;
     uint32_t names;                  /* distinct (parent, name) that point here = st_nlink */
     uint32_t version_count;          /* > 1: a fork is owed */
     struct oid ref_parent;           /* lowest of its names, for paths; none without */
     struct slice ref_name;
 };
-int merge_file(struct merge *m, struct oid oid, struct file_view *ret) MUST_CHECK; /* ERR_NOT_FOUND */
+/* ERR_NOT_FOUND */
+int merge_file(struct merge *m, struct oid oid, struct file_view *ret) MUST_CHECK;
 struct dir_view {
     bool alive;
     struct oid parent;               /* current position; the root's is the root */
@@ -193,8 +195,8 @@ void build_move(struct merge *m, struct op_builder *b, struct oid dir, struct oi
                 struct slice name, const struct birth *lineage, uint32_t lineage_count);
 /* The same for a move effect made by hand: fills e->dots. */
 void build_saw(struct merge *m, struct op_builder *b, struct effect *e);
-/* A set of REG_MTIME. A directory's mtime follows enter, leave and birth by itself; whoever moves or
- * buries a directory adds this for the parents, which those effects do not touch. */
+/* A set of REG_MTIME. A directory's mtime follows enter, leave and birth by itself; whoever moves
+ * or buries a directory adds this for the parents, which those effects do not touch. */
 void build_touch(struct op_builder *b, struct oid oid, int64_t mtime_ns);
 /* The generation a mkdir of this name must use now (rule 7): one above the highest whose directory
  * is known here. */

@@ -48,6 +48,8 @@ struct content {
     uint64_t size;          /* of the file */
     uint32_t block_bytes;   /* manifest: 64 KiB to 4 MiB, a power of two */
     uint8_t root[32];       /* manifest: chunk id of the root; all zero = one hole of `size` */
+    uint64_t data_blocks;   /* manifest: blocks that are not holes, for st_blocks; 0: not counted.
+                               Follows from the root: not part of equality */
     struct slice bytes;     /* inline; len <= size: the rest reads as zeros */
 };
 bool content_equal(const struct content *a, const struct content *b);
@@ -65,7 +67,7 @@ struct reg {
     struct slice value;
 };
 
-/* Owner, group, mode (with set-id bits), POSIX ACLs and file capabilities: one register (rule 9). */
+/* Owner, group, mode (with set-id bits), POSIX ACLs, file capabilities: one register (rule 9). */
 struct perm {
     uint32_t uid, gid;
     uint16_t mode;              /* 07777 */

@@ -95,7 +95,7 @@ static struct slice get_name(struct reader *r)
 static struct content get_content(struct reader *r)
 {
     struct content c = {.kind = CONTENT_INLINE};
-    uint32_t count = mp_get_array(&r->mp, 4);
+    uint32_t count = mp_get_array(&r->mp, 5);
     uint64_t kind = mp_get_uint(&r->mp, CONTENT_MANIFEST);
     c.size = mp_get_uint(&r->mp, LIMIT_FILE_BYTES);
     if (kind == CONTENT_INLINE) {
@@ -104,13 +104,15 @@ static struct content get_content(struct reader *r)
         expect(r, c.bytes.len <= c.size);
         return c;
     }
-    expect(r, count == 4 && kind == CONTENT_MANIFEST);
+    expect(r, (count == 4 || count == 5) && kind == CONTENT_MANIFEST);
     c.kind = CONTENT_MANIFEST;
     c.block_bytes = (uint32_t)mp_get_uint(&r->mp, LIMIT_CHUNK_BYTES);
     expect(r, c.block_bytes >= 65536 && (c.block_bytes & (c.block_bytes - 1)) == 0);
     struct slice root = mp_get_bin_exact(&r->mp, sizeof c.root);
     if (r->mp.rc == 0)
         memcpy(c.root, root.ptr, sizeof c.root);
+    if (count == 5)
+        c.data_blocks = mp_get_uint(&r->mp, LIMIT_FILE_BYTES);
     return c;
 }
 

@@ -35,11 +35,13 @@ static void put_content(struct buf *out, const struct content *c)
         mp_bin(out, c->bytes);
         return;
     case CONTENT_MANIFEST:
-        mp_array(out, 4);
+        mp_array(out, c->data_blocks != 0 ? 5 : 4);
         mp_uint(out, CONTENT_MANIFEST);
         mp_uint(out, c->size);
         mp_uint(out, c->block_bytes);
         mp_bin(out, slice_of(c->root, sizeof c->root));
+        if (c->data_blocks != 0)
+            mp_uint(out, c->data_blocks);
         return;
     }
     UNREACHABLE();

@@ -483,62 +483,6 @@ static void test_regs_by_class(void **state)
 
 /* ---- names ---- */
 
-static void expect_name(const char *name, const char *site, uint32_t k, const char *want)
-{
-    struct buf b = {.ptr = NULL};
-    struct oid oid = oid_file(0, OID_FILE, 1, 0x89abcdef);
-    conflict_name(slice_str(name), site, oid, k, &b);
-    assert_true(b.len <= LIMIT_NAME_BYTES);
-    buf_append(&b, "", 1);
-    assert_string_equal((char *)b.ptr, want);
-    assert_true(name_is_derived_form(slice_str((char *)b.ptr)));
-    buf_deinit(&b);
-}
-
-static void test_conflict_name_forms(void **state)
-{
-    (void)state;
-    expect_name("a.txt", "A", 0, "a.conflict-A-89abcdef.txt");
-    expect_name("a.txt", "A", 2, "a.conflict-A-89abcdef-2.txt");
-    expect_name("a", "A", 0, "a.conflict-A-89abcdef");
-    expect_name(".profile", "A", 0, ".profile.conflict-A-89abcdef");
-    expect_name("a.tar.gz", "A", 0, "a.tar.conflict-A-89abcdef.gz");
-    expect_name("a.", "A", 0, "a.conflict-A-89abcdef.");
-    /* Never a conflict name of a conflict name. */
-    expect_name("a.conflict-B-01234567.txt", "A", 0, "a.conflict-A-89abcdef.txt");
-    expect_name("a.conflict-B-01234567-3.txt", "A", 0, "a.conflict-A-89abcdef.txt");
-    expect_name("a.conflict-b-c-01234567", "A", 0, "a.conflict-A-89abcdef");
-    expect_name(".conflict-B-01234567", "A", 0, ".conflict-A-89abcdef");
-    /* What only looks like one stays. */
-    expect_name("a.conflict-B-0123456.txt", "A", 0, "a.conflict-B-0123456.conflict-A-89abcdef.txt");
-    expect_name("a.conflict-B-0123456X", "A", 0, "a.conflict-A-89abcdef.conflict-B-0123456X");
-    assert_false(name_is_derived_form(slice_str("a.conflict-B-0123456")));
-    assert_false(name_is_derived_form(slice_str("")));
-}
-
-static void test_conflict_name_is_cut_between_characters(void **state)
-{
-    (void)state;
-    char name[LIMIT_NAME_BYTES + 1] = "";
-    struct buf b = {.ptr = NULL};
-    for (int i = 0; i < 126; i++)
-        strcat(name, "\xc3\xa4");
-    strcat(name, ".x");
-    conflict_name(slice_str(name), "site", file(0, 1), 0, &b);
-    assert_true(b.len <= LIMIT_NAME_BYTES && b.len > LIMIT_NAME_BYTES - 3);
-    assert_true(b.ptr[b.len - 1] == 'x');
-    size_t stem = 0;
-    while (b.ptr[stem] == 0xc3 && b.ptr[stem + 1] == 0xa4)
-        stem += 2;
-    assert_true(b.ptr[stem] == '.');
-    /* An extension that leaves no room for anything is none. */
-    memset(name, 'y', LIMIT_NAME_BYTES);
-    name[1] = '.';
-    conflict_name(slice_of(name, LIMIT_NAME_BYTES), "site", file(0, 1), 7, &b);
-    assert_int_equal(b.len, LIMIT_NAME_BYTES);
-    buf_deinit(&b);
-}
-
 struct listed {
     char names[512];
     uint32_t stop_after;
@@ -841,8 +785,6 @@ int main(void)
         cmocka_unit_test(test_file_times_follow_the_highest_stamp),
         cmocka_unit_test(test_file_set_id_bits_hold_for_the_version_seen),
         cmocka_unit_test(test_regs_by_class),
-        cmocka_unit_test(test_conflict_name_forms),
-        cmocka_unit_test(test_conflict_name_is_cut_between_characters),
         cmocka_unit_test(test_list_resumes_after_any_name),
         cmocka_unit_test(test_events_tell_what_may_show_differently),
         cmocka_unit_test(test_conflicts_are_stored_once_and_resolved),
