@@ -176,10 +176,30 @@ void node_site_name(struct node *n, site_id_t site, char *out)
     out[8] = '\0';
 }
 
+struct peer_acked {
+    struct loop_msg msg;
+    struct node *n;
+    site_id_t peer;
+    uint64_t index[SHARD_COUNT_MAX];
+};
+
+static void peer_acked_run(struct loop_msg *msg)
+{
+    struct peer_acked *a = CONTAINER_OF(msg, struct peer_acked, msg);
+    for (unsigned i = 0; i < a->n->settings.shard_count; i++)
+        shard_peer_acked(a->n->shards[i], a->peer, a->index[i]);
+    mem_free(a);
+}
+
+/* Any thread: the state it is kept in belongs to the loop. */
 void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard)
 {
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        shard_peer_acked(n->shards[i], peer, index_by_shard[i]);
+    struct peer_acked *a = mem_calloc(1, sizeof *a);
+    a->msg.run = peer_acked_run;
+    a->n = n;
+    a->peer = peer;
+    memcpy(a->index, index_by_shard, n->settings.shard_count * sizeof a->index[0]);
+    loop_post(n->loop, &a->msg);
 }
 
 /* How far back the journals must reach: what the slowest member has not acknowledged. */
