@@ -210,11 +210,26 @@ static struct manifest_extent *extents_of(const struct build *b, size_t *ret_cou
     return e;
 }
 
-static void content_of(const struct manifest *m, struct content *ret)
+/* With the number of blocks that are not holes, which stat tells. */
+static int content_of(struct fileio *io, unsigned stripe, const struct manifest *m,
+                      struct content *ret)
 {
+    struct chunk_ids missing = {0};
+    int rc;
     *ret =
         (struct content){.kind = CONTENT_MANIFEST, .size = m->size, .block_bytes = m->block_bytes};
     memcpy(ret->root, m->root.b, sizeof ret->root);
+    do {
+        node_lock(io, stripe);
+        rc = manifest_data_blocks(io->stripes[stripe].nodes, m, &ret->data_blocks, &missing);
+        node_unlock(io, stripe);
+        if (rc == ERR_AGAIN) {
+            rc = nodes_load(io, stripe, &missing);
+            rc = rc == 0 ? ERR_AGAIN : rc;
+        }
+    } while (rc == ERR_AGAIN);
+    chunk_ids_deinit(&missing);
+    return rc;
 }
 
 static int build_manifest(struct build *b, struct content *ret)
@@ -233,7 +248,7 @@ static int build_manifest(struct build *b, struct content *ret)
         mem_free(extents);
     }
     if (rc == 0)
-        content_of(&m, ret);
+        rc = content_of(b->io, b->base->stripe, &m, ret);
     spans_deinit(&b->changed);
     spans_deinit(&b->holes);
     mem_free(b->ids);
@@ -273,7 +288,5 @@ int content_splice(struct fileio *io, const struct content_splice *s, struct con
                        .stripe = s->target->stripe};
     struct manifest m;
     int rc = update_run(io, &u, &m);
-    if (rc == 0)
-        content_of(&m, ret);
-    return rc;
+    return rc != 0 ? rc : content_of(io, s->target->stripe, &m, ret);
 }

@@ -1,5 +1,5 @@
 /* POSIX ACLs in the form of the Linux system.posix_acl_* attributes: a 32-bit version (2), then
- * entries of tag (16), permissions (16), id (32), little endian, sorted by tag and id. The rules
+ * entries of tag (16), permissions (16), id (32), little endian, sorted by tag. The rules
  * are those of POSIX.1e draft 17 as acl(5) tells them. */
 #include "base/codec.h"
 #include "site/call.h"
@@ -49,7 +49,6 @@ bool acl_valid(struct slice acl)
     struct dec d = dec_of(acl);
     unsigned seen = 0, last = 0;
     bool named = false;
-    uint32_t last_id = 0;
     if (acl.len < 4 || (acl.len - 4) % ACL_ENTRY_BYTES != 0 || dec_u32(&d) != ACL_VERSION)
         return false;
     if (entry_count(acl) > ACL_ENTRIES_MAX)
@@ -64,12 +63,9 @@ bool acl_valid(struct slice acl)
             return false;
         if (is_named && e.id == ACL_UNDEFINED)
             return false;
-        if (is_named && e.tag == last && e.id <= last_id && i > 0)
-            return false;
         named = named || is_named;
         seen |= e.tag;
         last = e.tag;
-        last_id = e.id;
     }
     unsigned base = TAG_USER_OBJ | TAG_GROUP_OBJ | TAG_OTHER;
     return (seen & base) == base && (!named || (seen & TAG_MASK) != 0);

@@ -27,6 +27,7 @@ bool orphan_get(struct node *n, struct oid oid, struct content *ret, struct dot 
     ret->size = dec_u64(&d);
     ret->block_bytes = dec_u32(&d);
     dec_raw(&d, ret->root, sizeof ret->root);
+    ret->data_blocks = dec_varint(&d);
     ret->bytes = dec_bytes(&d, LIMIT_INLINE_BYTES);
     return dec_end(&d) == 0;
 }
@@ -53,7 +54,8 @@ static uint64_t content_blocks(const struct content *c)
         return (c->bytes.len + 511) / 512;
     if (memcmp(c->root, hole, sizeof hole) == 0)
         return 0;
-    return (c->size + 511) / 512;
+    uint64_t whole = (c->size + 511) / 512;
+    return c->data_blocks == 0 ? whole : MIN(whole, c->data_blocks * (c->block_bytes / 512));
 }
 
 static void attr_dir(const struct dir_view *v, struct fs_attr *a)

@@ -164,6 +164,7 @@ static void committed(void *ctx, int rc)
 {
     struct call *c = ctx;
     c->committed_rc = rc;
+    node_inval_flush(c->n, c); /* what the deliveries changed */
     unlatch_all(c);
     call_release(c);
 }
@@ -174,6 +175,8 @@ int call_propose(struct call *c, struct shard *home, struct oid result, struct o
                          .number = c->req.number,
                          .result = result,
                          .committed = committed,
+                         .is_call = true,
+                         .time_ns = c->now_ns,
                          .ctx = c};
     int rc = call_latch_effects(c, home);
     if (rc != 0)

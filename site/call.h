@@ -53,6 +53,7 @@ struct call {
         struct slice name;
     } twin_refs[SHOWN_TWINS_MAX];
     uint32_t twin_count;
+    int64_t now_ns;              /* one time for all that the request stamps */
     struct oid attr_oid;          /* not none: its attributes are read when the reply goes out */
     struct call *next;            /* run queue */
     void (*finished)(struct call *c, int rc); /* calls made by the node itself */

@@ -100,6 +100,12 @@ static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t num
         shard_delivered(n->shards[from], to, number);
 }
 
+static void on_behalf(void *ctx, void *call)
+{
+    struct node *n = ctx;
+    n->inval_call = call;
+}
+
 static void on_name(void *ctx, struct oid parent, struct slice name)
 {
     node_inval_name(ctx, parent, name);
@@ -235,6 +241,7 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                   .checkpoint_bytes = CHECKPOINT_BYTES,
                                   .events = {.deliver = on_deliver,
                                              .delivered = on_delivered,
+                                             .on_behalf = on_behalf,
                                              .name_changed = on_name,
                                              .object_changed = on_object,
                                              .conflict = on_conflict,

@@ -145,6 +145,7 @@ static void call_reset(struct call *c)
 static void call_run(struct call *c)
 {
     int rc;
+    c->now_ns = node_wall_ns(c->n);
     call_hold(c); /* so that nothing finishes it under our feet */
     if (handlers[c->type].changes && c->req.number != 0 && answer_again(c))
         rc = CALL_DONE;

@@ -49,8 +49,12 @@ struct node {
     struct loop_defer run_defer;
     uint64_t calls_open;
     /* invalidations of the current step */
-    struct fs_inval *invals;
+    struct node_inval {
+        struct fs_inval inval;
+        uint64_t except;         /* the session that asked for it and knows; 0: news to all */
+    } *invals;
     uint32_t inval_count, inval_cap;
+    struct call *inval_call;     /* on whose behalf changes happen now; or NULL */
     struct op_arena inval_arena;
     struct loop_defer inval_defer;
     /* feed */

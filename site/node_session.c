@@ -31,6 +31,10 @@ static void on_push(void *ctx, uint64_t session, uint64_t push_id, const struct 
     struct session_state *s = session_user(n->sessions, session);
     struct fs_reply r = {.number2 = push_id, .invals = invals, .inval_count = count};
     struct buf body = {0};
+    if (count > 0)
+        log_debug(LOG_SITE, "push", "session=%016llx id=%llu entries=%u first=\"%.*s\" content=%d",
+                  (unsigned long long)session, (unsigned long long)push_id, count,
+                  (int)invals[0].name.len, (const char *)invals[0].name.ptr, invals[0].content);
     if (s == NULL || s->push == NULL)
         return; /* sent again when the push connection is back */
     fs_reply_encode(&r, &body);
@@ -233,10 +237,18 @@ int call_hello(struct call *c)
     return 0;
 }
 
+static void log_expired(void *ctx, const struct session_info *info)
+{
+    const uint64_t *id = ctx;
+    if (info->id == *id)
+        log_info(LOG_SITE, "session_expired", "session=%016llx connections=%u unacknowledged=%u",
+                 (unsigned long long)info->id, info->connections, info->pushes);
+}
+
 static void expire(struct node *n, uint64_t id)
 {
     struct session_state *s = session_user(n->sessions, id);
-    log_info(LOG_SITE, "session_expired", "session=%016llx", (unsigned long long)id);
+    session_each(n->sessions, log_expired, &id);
     if (s->push != NULL)
         rpc_conn_close(s->push);
     lock_release_session(n->locks, id);
@@ -313,6 +325,8 @@ int call_forget(struct call *c)
 
 int call_inval_ack(struct call *c)
 {
+    log_debug(LOG_SITE, "push_acked", "session=%016llx id=%llu",
+              (unsigned long long)c->req.session, (unsigned long long)c->req.number2);
     (void)session_acked(c->n->sessions, c->req.session, c->req.number2); /* old acks do no harm */
     return 0;
 }
@@ -355,22 +369,26 @@ void node_orphans_sweep(struct node *n)
 
 /* ---- invalidations ---- */
 
-static struct fs_inval *inval_add(struct node *n)
+static struct fs_inval *inval_add(struct node *n, uint64_t except)
 {
     if (n->inval_count == n->inval_cap) {
         n->inval_cap = MAX(n->inval_cap * 2, 64u);
         n->invals = mem_realloc(n->invals, n->inval_cap * sizeof n->invals[0]);
     }
-    struct fs_inval *i = &n->invals[n->inval_count++];
+    struct node_inval *i = &n->invals[n->inval_count++];
     memset(i, 0, sizeof *i);
-    return i;
+    i->except = except;
+    return &i->inval;
 }
 
 void node_inval_name(struct node *n, struct oid parent, struct slice name)
 {
+    const struct call *c = n->inval_call;
     if (session_count(n->sessions) == 0)
         return;
-    struct fs_inval *i = inval_add(n);
+    /* The mount that asked knows its own names; others (a contested one that became final) not. */
+    bool own = c != NULL && (slice_equal(name, c->req.name) || slice_equal(name, c->req.name2));
+    struct fs_inval *i = inval_add(n, own ? c->req.session : 0);
     i->oid = parent;
     i->name = name.len > 0 ? op_dup(&n->inval_arena, name) : slice_str("*");
 }
@@ -384,58 +402,41 @@ void node_inval_object(struct node *n, struct oid oid, bool content)
     }
     if (session_count(n->sessions) == 0)
         return;
-    struct fs_inval *i = inval_add(n);
+    struct fs_inval *i = inval_add(n, n->inval_call != NULL ? n->inval_call->req.session : 0);
     i->oid = oid;
     i->content = content;
 }
 
-/* Does the mount that asked know this from its own request? */
-static bool own_doing(const struct call *c, const struct fs_inval *i)
-{
-    if (i->name.len == 0)
-        return true;
-    return slice_equal(i->name, c->req.name) || slice_equal(i->name, c->req.name2);
-}
-
-static void push_list(struct node *n, struct call *c, uint64_t except, struct fs_inval *list,
-                      uint32_t count)
-{
-    if (count > 0 && session_invalidate(n->sessions, except, list, count, loop_now_ns(n->loop), c) &&
-        c != NULL)
-        call_hold(c);
-}
-
+/* The reply of `c` waits until all who were told have dropped it. */
 void node_inval_flush(struct node *n, struct call *c)
 {
-    struct fs_inval *list = n->invals;
-    uint32_t count = n->inval_count, own = 0;
+    struct fs_inval *list;
+    uint32_t count = n->inval_count;
     if (count == 0)
         return;
-    uint64_t session = c != NULL ? c->req.session : 0;
-    if (session == 0) {
-        push_list(n, c, 0, list, count);
-    } else {
-        /* First what is news to its own mount as well, then the rest for the others. */
-        for (uint32_t i = 0; i < count; i++)
-            if (own_doing(c, &list[i])) {
-                struct fs_inval t = list[own];
-                list[own++] = list[i];
-                list[i] = t;
-            }
-        push_list(n, c, session, list, own);
-        push_list(n, c, 0, list + own, count - own);
-    }
+    list = mem_calloc(count, sizeof *list);
     n->inval_count = 0;
+    for (uint32_t from = 0; from < count;) {
+        uint64_t except = n->invals[from].except;
+        uint32_t many = 0;
+        while (from < count && n->invals[from].except == except)
+            list[many++] = n->invals[from++].inval;
+        if (session_invalidate(n->sessions, except, list, many, loop_now_ns(n->loop), c) &&
+            c != NULL)
+            call_hold(c);
+    }
+    mem_free(list);
     op_arena_reset(&n->inval_arena);
 }
 
 void node_effects_begin(struct node *n, struct call *c)
 {
-    (void)c;
     node_inval_flush(n, NULL); /* somebody else's */
+    n->inval_call = c;
 }
 
 void node_effects_end(struct node *n, struct call *c)
 {
+    n->inval_call = NULL;
     node_inval_flush(n, c);
 }

@@ -130,13 +130,17 @@ int posix_touch(struct call *c, struct oid oid)
 
 /* ---- setattr ---- */
 
-static int64_t i64_value(struct call *c, uint8_t class, struct oid oid, int64_t ns)
+static void i64_value(struct call *c, uint8_t class, struct oid oid, int64_t ns)
 {
     struct buf b = {0};
     enc_u64(&b, (uint64_t)ns);
     posix_set(c, oid, class, slice_of(NULL, 0), true, buf_slice(&b));
     buf_deinit(&b);
-    return ns;
+}
+
+void posix_mtime(struct call *c, struct oid dir)
+{
+    i64_value(c, REG_MTIME, dir, c->now_ns);
 }
 
 static int set_perm_bits(struct call *c)
@@ -154,7 +158,7 @@ static int set_perm_bits(struct call *c)
     if ((r->set & SET_GID) != 0)
         p.gid = r->gid;
     if ((owner || (r->set & SET_KILL_SETID) != 0) && !oid_is_dir(r->oid)) {
-        if ((p.mode & S_IXGRP) != 0 || (r->set & SET_KILL_SETID) != 0)
+        if ((p.mode & S_IXGRP) != 0)
             p.mode &= (uint16_t)~S_ISGID;
         p.mode &= (uint16_t)~S_ISUID;
         p.caps = slice_of(NULL, 0);
@@ -193,7 +197,7 @@ static int set_size(struct call *c)
     cut.bytes = r->size == 0 ? slice_of(NULL, 0)
                              : call_keep(c, slice_of(content.bytes.ptr,
                                                      MIN(content.bytes.len, (size_t)r->size)));
-    return posix_new_version(c, r->oid, &cut, node_wall_ns(c->n), version);
+    return posix_new_version(c, r->oid, &cut, c->now_ns, version);
 }
 
 int call_setattr(struct call *c)
@@ -218,10 +222,10 @@ int call_setattr(struct call *c)
         return rc;
     if ((r->set & (SET_ATIME | SET_ATIME_NOW)) != 0)
         i64_value(c, REG_ATIME, r->oid,
-                  (r->set & SET_ATIME_NOW) != 0 ? node_wall_ns(c->n) : r->atime_ns);
+                  (r->set & SET_ATIME_NOW) != 0 ? c->now_ns : r->atime_ns);
     if ((r->set & (SET_MTIME | SET_MTIME_NOW)) != 0)
         i64_value(c, REG_MTIME, r->oid,
-                  (r->set & SET_MTIME_NOW) != 0 ? node_wall_ns(c->n) : r->mtime_ns);
+                  (r->set & SET_MTIME_NOW) != 0 ? c->now_ns : r->mtime_ns);
     if (c->b.count == 0 && !orphan_only && (r->set & SET_CTIME) != 0 && (r->set & SET_SIZE) == 0) {
         struct perm p; /* nothing but the change time: the register says what it said */
         struct dot version;

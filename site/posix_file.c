@@ -8,6 +8,8 @@
 #include "site/node_int.h"
 #include "site/posix_int.h"
 
+#define WRITER_CLOCK_NS (60 * (int64_t)NS_PER_SEC)
+
 static int reply_content(struct call *c)
 {
     struct dot version;
@@ -64,6 +66,7 @@ static int orphan_write(struct call *c, struct oid oid, const struct content *co
     enc_u64(&value, content->size);
     enc_u32(&value, content->block_bytes);
     enc_raw(&value, content->root, sizeof content->root);
+    enc_varint(&value, content->data_blocks);
     enc_bytes(&value, content->bytes);
     struct local_pair pair = {slice_of(key, sizeof key), buf_slice(&value)};
     int rc = shard_local(shard_of(c->n, oid), &pair, 1, NULL, NULL);
@@ -136,6 +139,10 @@ int call_commit(struct call *c)
         c->reply.rc = rc == 0 ? ERR_STALE_BASE : rc;
         return 0;
     }
+    /* What write(2) stamped stays: the change time is the writer's, if its clock is near ours. */
+    int64_t ahead = r->mtime_ns - c->now_ns;
+    if (r->mtime_ns != 0 && ahead > -WRITER_CLOCK_NS && ahead < WRITER_CLOCK_NS)
+        c->now_ns = r->mtime_ns;
     struct perm perm;
     struct dot seen;
     rc = posix_touch(c, r->oid);
@@ -143,7 +150,7 @@ int call_commit(struct call *c)
         rc = posix_perm(c, r->oid, &perm, &seen);
     if (rc == 0)
         rc = posix_new_version(c, r->oid, &r->content,
-                               r->mtime_ns != 0 ? r->mtime_ns : node_wall_ns(c->n), version);
+                               r->mtime_ns != 0 ? r->mtime_ns : c->now_ns, version);
     if (rc == 0 && c->b.count > 0) {
         /* Set-id bits hold for the version their setter saw; a writer with the privilege says that
          * they hold for this one, too. */

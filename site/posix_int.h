@@ -10,6 +10,8 @@ int posix_perm(struct call *c, struct oid oid, struct perm *ret, struct dot *ret
 void posix_set(struct call *c, struct oid oid, uint8_t class, struct slice suffix, bool present,
                struct slice value);
 void posix_set_perm(struct call *c, struct oid oid, struct perm *p, struct dot version);
+/* The directory's modification time becomes the operation's. */
+void posix_mtime(struct call *c, struct oid dir);
 /* Finds the object's twins and settles its contested names (rule 6): before any change by oid. */
 int posix_touch(struct call *c, struct oid oid);
 /* A new version on top of `base`; twins leave (rule 6). Files without a name get it as an orphan,

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "site/call.h"
 #include "site/node_int.h"
+#include "site/posix_int.h"
 
 static bool is_dot(struct slice n)
 {
@@ -154,7 +155,7 @@ int call_create(struct call *c)
                               shard_next_seq(home));
     struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
     e->content.kind = CONTENT_INLINE;
-    e->mtime_ns = node_wall_ns(c->n);
+    e->mtime_ns = c->now_ns;
     if (r->kind == OID_SYMLINK)
         e->content.bytes = r->data;
     if (r->kind == OID_CHAR || r->kind == OID_BLOCK) {
@@ -369,6 +370,7 @@ int call_rmdir(struct call *c)
         return ERR_NOT_EMPTY;
     struct effect *e = op_builder_add(&c->b, EFFECT_BURY, s.oid);
     e->dots = build_life_dots(shard_merge(own), &c->b, s.oid, &e->dot_count);
+    posix_mtime(c, r->oid);
     rc = call_settle(c, home, r->oid, s.stored, r->name, NULL, 0);
     if (rc != 0)
         return rc;

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "site/call.h"
 #include "site/node_int.h"
+#include "site/posix_int.h"
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1u
@@ -149,6 +150,11 @@ static int build(struct call *c, const struct renaming *r)
         !(oid_equal(r->from, r->to) && slice_equal(r->src.stored, r->dst.stored)))
         rc = call_settle(c, r->home, r->to, r->dst.stored, r->new_name, skip, skips);
     if (rc == 0) {
+        if (src_dir || (r->exchange && oid_is_dir(r->dst.oid))) {
+            posix_mtime(c, r->from); /* their index follows by itself, but it knows no times */
+            if (!oid_equal(r->from, r->to))
+                posix_mtime(c, r->to);
+        }
         if (src_dir)
             rc = add_move(c, r->src.oid, r->to, r->new_name);
         else

@@ -30,7 +30,7 @@ static int check_name(struct slice name)
 {
     if (name.len == 0 || name.len > LIMIT_XATTR_NAME_BYTES)
         return ERR_OUT_OF_RANGE;
-    if (memchr(name.ptr, 0, name.len) != NULL)
+    if (memchr(name.ptr, 0, name.len) != NULL || name.ptr[name.len - 1] == '.')
         return ERR_INVALID;
     if (begins(name, "user.") || begins(name, "trusted.") || begins(name, "security.") ||
         is(name, ACL_ACCESS) || is(name, ACL_DEFAULT))

@@ -79,6 +79,7 @@ static const struct field content_fields[] = {
     [3] = FIELD(F_U32, content, block_bytes),
     [4] = FIELD(F_RAW32, content, root),
     [5] = FIELD_BYTES(content, bytes, LIMIT_INLINE_BYTES),
+    [6] = FIELD(F_U64, content, data_blocks),
 };
 
 static int content_check(const void *object)

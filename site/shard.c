@@ -105,11 +105,13 @@ static void pending_settle(struct shard *s, struct pending *p)
             c->next = MAX(c->next, p->cursor);
     }
     struct message *m;
+    s->cfg.events.on_behalf(s->cfg.events.ctx, p->is_call ? p->ctx : NULL);
     while ((m = message_pop(&p->out)) != NULL) {
         s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
                               buf_slice(&m->bytes));
         message_free(m);
     }
+    s->cfg.events.on_behalf(s->cfg.events.ctx, NULL);
     if (p->is_message)
         s->cfg.events.delivered(s->cfg.events.ctx, p->from, s->cfg.id, p->number);
 }
@@ -210,11 +212,11 @@ int shard_propose(struct shard *s, const struct op_builder *b, const struct prop
                   struct op *ret_op)
 {
     ASSERT(!s->in_apply);
-    uint64_t hlc = p->fixed_hlc != 0 ? p->fixed_hlc
-                                     : hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock));
+    int64_t now = (int64_t)clock_wall_ns(s->cfg.clock);
+    uint64_t hlc = hlc_next(s->cfg.hlc, (uint64_t)now);
     struct op op = {.dot = {.shard = s->cfg.id, .site = s->cfg.site, .seq = shard_next_seq(s)},
                     .stamp = {.hlc = hlc, .site = s->cfg.site},
-                    .time_ns = (int64_t)clock_wall_ns(s->cfg.clock),
+                    .time_ns = p->time_ns != 0 ? p->time_ns : now,
                     .effects = b->effects,
                     .effect_count = b->count};
     ASSERT(op.effect_count > 0);
@@ -222,6 +224,7 @@ int shard_propose(struct shard *s, const struct op_builder *b, const struct prop
     struct pending *q = mem_calloc(1, sizeof *q);
     q->committed = p->committed;
     q->ctx = p->ctx;
+    q->is_call = p->is_call;
     int rc = commit_record(s, q);
     if (rc != 0 && rc != ERR_FATAL)
         pending_free(q);
@@ -545,6 +548,7 @@ struct replay {
     struct shard *s;
     int rc;
     uint64_t index;
+    bool loaded; /* pages of a snapshot, which the engine has not read yet */
 };
 
 static bool replay_record(void *ctx, const struct log_record *lr)
@@ -553,6 +557,9 @@ static bool replay_record(void *ctx, const struct log_record *lr)
     struct record r;
     rp->index = lr->index;
     rp->rc = record_decode(lr->payload, &r);
+    if (rp->rc == 0 && rp->loaded && r.type != RECORD_SNAPSHOT)
+        rp->rc = shard_reload(rp->s);
+    rp->loaded = rp->rc == 0 && r.type == RECORD_SNAPSHOT;
     if (rp->rc == 0)
         rp->rc = shard_apply_record(rp->s, &r, lr->payload, lr->index, NULL);
     return rp->rc == 0;
@@ -561,8 +568,8 @@ static bool replay_record(void *ctx, const struct log_record *lr)
 static int replay(struct shard *s, struct err_detail *d)
 {
     uint64_t next = state_stored_index(s->state) + 1;
+    struct replay rp = {.s = s};
     while (next <= log_durable(s->log)) {
-        struct replay rp = {.s = s};
         int rc = log_read(s->log, next, 8 * MIB, replay_record, &rp, &next);
         if (rc != 0 || rp.rc != 0) {
             err_detail_set(d, "shard %u: journal record %llu cannot be replayed: %s", s->cfg.id,
@@ -578,7 +585,7 @@ static int replay(struct shard *s, struct err_detail *d)
             state_thaw(s->state);
         }
     }
-    return 0;
+    return rp.loaded ? shard_reload(s) : 0;
 }
 
 static void load_positions(struct shard *s)

@@ -52,6 +52,9 @@ struct shard_events {
                     enum record_type type, struct slice bytes);
     /* The receiver has message `number` of `from` durably. */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
+    /* What the next events are about: the proposal whose messages are delivered now (its ctx), or
+     * NULL: nobody's. */
+    void (*on_behalf)(void *ctx, void *proposal_ctx);
     void (*name_changed)(void *ctx, struct oid parent, struct slice name);
     void (*object_changed)(void *ctx, struct oid oid, bool content);
     void (*conflict)(void *ctx, const struct conflict *c);
@@ -97,7 +100,8 @@ struct proposal {
     struct oid result;        /* what to store */
     void (*committed)(void *ctx, int rc); /* durable, and delivered to the other shards; or NULL */
     void *ctx;
-    uint64_t fixed_hlc;       /* 0: now */
+    bool is_call;             /* on_behalf(ctx) while its messages are delivered */
+    int64_t time_ns;          /* the operation's wall time; 0: now */
 };
 /* Journals and applies the builder's effects as one operation of this site. On error nothing
  * happened (ERR_NO_SPACE, ERR_FATAL) and `committed` never runs. */

@@ -38,6 +38,7 @@ struct pending {
     } *seqs;
     void (*committed)(void *ctx, int rc);
     void *ctx;
+    bool is_call;             /* ctx is what on_behalf() is told */
     struct pending *next;
 };
 
