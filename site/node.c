@@ -100,6 +100,13 @@ static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t num
         shard_delivered(n->shards[from], to, number);
 }
 
+static bool on_applied(void *ctx, struct dot d)
+{
+    struct node *n = ctx;
+    return d.shard >= n->settings.shard_count || n->shards[d.shard] == NULL ||
+           merge_seen(shard_merge(n->shards[d.shard]), d.shard, d.site) >= d.seq;
+}
+
 static void on_behalf(void *ctx, void *call)
 {
     struct node *n = ctx;
@@ -241,6 +248,7 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                   .checkpoint_bytes = CHECKPOINT_BYTES,
                                   .events = {.deliver = on_deliver,
                                              .delivered = on_delivered,
+                                             .applied = on_applied,
                                              .on_behalf = on_behalf,
                                              .name_changed = on_name,
                                              .object_changed = on_object,

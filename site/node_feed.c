@@ -243,6 +243,17 @@ static int apply_item(struct applying *a, const struct apply_item *item)
     return rc;
 }
 
+/* What was applied in one shard may be what another's operations waited for. */
+static void retry_waiting(struct node *n)
+{
+    bool again = true;
+    while (again && !n->broken) {
+        again = false;
+        for (unsigned i = 0; i < n->settings.shard_count; i++)
+            again = shard_retry(n->shards[i]) || again;
+    }
+}
+
 static void apply_run(struct loop_msg *msg)
 {
     struct apply_batch *b = CONTAINER_OF(msg, struct apply_batch, msg);
@@ -266,6 +277,7 @@ static void apply_run(struct loop_msg *msg)
         mem_free(a->runs[i].ops);
     }
     mem_free(a);
+    retry_waiting(n);
     node_members_fresh(n);
     node_inval_flush(n, NULL);
     node_repairs_later(n);

@@ -94,6 +94,7 @@ int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct sl
     struct effect *e = op_builder_add(&own->b, EFFECT_MOVE, dir);
     e->parent = parent;
     e->name = op_dup(&own->b.arena, name);
+    build_saw(shard_merge(zero), &own->b, e);
     int rc = call_need_name(c, zero, OID_ROOT, slice_str("*rename"));
     if (rc == 0)
         rc = call_lineage(own, dir, parent, e);

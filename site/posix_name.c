@@ -288,6 +288,9 @@ int call_leave(struct call *c, struct shard *home, struct oid parent, const stru
         if (f.names == 1 && !(lives_on && i == 0))
             seen = f.version;
         build_leave(m, &c->b, parent, s->stored, oid, seen);
+        if (f.names > 1 && !(lives_on && i == 0))
+            (void)merge_ref_stays(merge_of(c->n, oid), oid, parent, s->stored,
+                                  &c->b.effects[c->b.count - 1].stays);
     }
     return 0;
 }
@@ -317,6 +320,7 @@ int call_settle(struct call *c, struct shard *home, struct oid parent, struct sl
         struct effect *e = op_builder_add(&c->b, EFFECT_MOVE, dirs.at[i].oid);
         e->parent = parent;
         e->name = dirs.at[i].name;
+        build_saw(shard_merge(home), &c->b, e);
         int rc = call_lineage(c, e->oid, parent, e);
         if (rc != 0)
             return rc;

@@ -51,6 +51,10 @@ int call_lineage(struct call *c, struct oid dir, struct oid target, struct effec
     for (struct oid at = dir; rc == 0 && !oid_is_root(at);) {
         struct dir_view v;
         rc = merge_dir(merge_of(c->n, at), at, &v);
+        if (rc == ERR_NOT_FOUND && count > 0) {
+            rc = 0; /* a birth parent that was collected: nobody is where it was born */
+            break;
+        }
         if (rc != 0)
             break;
         list = mem_realloc(list, (count + 1) * sizeof *list);
@@ -76,6 +80,7 @@ static int add_move(struct call *c, struct oid dir, struct oid parent, struct sl
     struct effect *e = op_builder_add(&c->b, EFFECT_MOVE, dir);
     e->parent = parent;
     e->name = name;
+    build_saw(shard_merge(node_shard(c->n, 0)), &c->b, e);
     return call_lineage(c, dir, parent, e);
 }
 

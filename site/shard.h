@@ -52,6 +52,8 @@ struct shard_events {
                     enum record_type type, struct slice bytes);
     /* The receiver has message `number` of `from` durably. */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
+    /* Has the home shard of this dot, anywhere in the site, applied it? */
+    bool (*applied)(void *ctx, struct dot d);
     /* What the next events are about: the proposal whose messages are delivered now (its ctx), or
      * NULL: nobody's. */
     void (*on_behalf)(void *ctx, void *proposal_ctx);
@@ -117,6 +119,8 @@ int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
  * shard after them, 0 when it does not move yet. Already known operations are skipped. */
 int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count,
                  uint64_t cursor) MUST_CHECK;
+/* Tries again what waits for operations of other shards; true when something was applied. */
+bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. */
 int shard_receive(struct shard *s, shard_id_t from, uint64_t number, enum record_type type,
                   struct slice bytes) MUST_CHECK;

@@ -143,6 +143,11 @@ static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
         return 1;
     if (!merge_ready(s->merge, op, NULL))
         return 1;
+    /* At its home an operation of a peer waits for all it names, in whatever shard: otherwise our
+     * stream to a third site would not be causal. In replay all that was journaled may go. */
+    if (s->live && op->dot.shard == s->cfg.id && op->dot.site != s->cfg.site &&
+        !op_dots_applied(op, s->cfg.events.applied, s->cfg.events.ctx, NULL))
+        return 1;
     int rc = merge_apply(s->merge, op);
     if (rc != 0)
         return rc;
@@ -215,6 +220,23 @@ static int retry_waiting(struct shard *s)
     while (applied && rc == 0 && s->waiting_count > 0)
         rc = waiting_pass(s, true, &blocked, &applied);
     return rc;
+}
+
+bool shard_retry(struct shard *s)
+{
+    struct origins blocked = {.count = 0};
+    bool applied = false;
+    if (s->waiting_count == 0 || s->failed || s->in_apply)
+        return false;
+    s->in_apply = true;
+    s->apply_index = log_last(s->log);
+    int rc = waiting_pass(s, true, &blocked, &applied);
+    s->in_apply = false;
+    if (rc != 0)
+        shard_fail(s, rc, "an operation that had waited could not be applied");
+    else
+        shard_drain(s);
+    return applied && rc == 0;
 }
 
 /* Applies an operation, or keeps it until its time has come. */
