@@ -17,10 +17,10 @@ static struct open_file *handle(const struct fuse_file_info *fi)
     return (struct open_file *)(uintptr_t)fi->fh;
 }
 
-int op_kill_priv(struct mount *m, struct inode *i)
+int op_kill_priv(struct mount *m, struct inode *i, bool kill)
 {
     struct fs_attr a;
-    if (!session_kill_priv())
+    if (!kill)
         return 0;
     int rc = op_attr(m, i, &a);
     bool group_exec = (a.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
@@ -48,7 +48,7 @@ void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
         return;
     int rc = file_open(m->io, i, fi->flags, &h, &keep);
     if (rc == 0 && (fi->flags & O_TRUNC) != 0) {
-        rc = op_kill_priv(m, i);
+        rc = op_kill_priv(m, i, session_kill_priv());
         if (rc == 0)
             rc = file_truncate(m->io, i, 0, session_kill_priv() ? FILE_WRITE_KILL : 0);
         keep = false;
@@ -98,7 +98,7 @@ void op_write(fuse_req_t req,
     /* A page of a mapping has its place, whatever the flags of the file it came by. */
     if ((fi->flags & O_APPEND) != 0 && !fi->writepage)
         flags |= FILE_WRITE_APPEND;
-    int rc = op_kill_priv(m, i);
+    int rc = op_kill_priv(m, i, session_kill_priv());
     if (rc == 0)
         rc = file_write(m->io, i, (uint64_t)offset, slice_of(data, size), flags);
     if (rc == 0) {
@@ -130,6 +130,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     (void)id;
     if (fi->flock_release)
         locks_release(m, h->inode, fi->lock_owner, true);
+    locks_release_handle(m, h->inode, fi->fh);
     file_close(m->io, h);
     op_reply(req, 0);
 }
@@ -157,7 +158,12 @@ void op_fallocate(
     (void)id;
     bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
     uint64_t from = (uint64_t)offset, to = from + (uint64_t)length;
-    int rc;
+    /* The kernel does not say whether the caller has the privilege, as it does for writes. */
+    int rc = op_kill_priv(m, i, fuse_req_ctx(req)->uid != 0);
+    if (rc != 0) {
+        op_reply(req, rc);
+        return;
+    }
     /* Space is not set aside: contents are stored by what they hold. */
     switch (mode & ~FALLOC_FL_KEEP_SIZE) {
     case 0:
@@ -234,7 +240,7 @@ void op_copy_file_range(fuse_req_t req,
     uint64_t done = 0;
     (void)id_in;
     (void)id_out;
-    int rc = flags != 0 ? ERR_INVALID : op_kill_priv(m, c.to);
+    int rc = flags != 0 ? ERR_INVALID : op_kill_priv(m, c.to, fuse_req_ctx(req)->uid != 0);
     if (rc == 0)
         rc = file_clone(m->io, &c, &done);
     if (rc == 0 && done == 0)

@@ -21,6 +21,7 @@
 #define TYPE_READ 0u
 #define TYPE_WRITE 1u
 #define TYPE_UNLOCK 2u
+#define RELEASE_PATIENCE_NS (10u * NS_PER_MS)
 
 struct lock_wait {
     struct mount *m;
@@ -28,6 +29,7 @@ struct lock_wait {
     struct inode *inode; /* referenced */
     struct fs_lock lock;
     bool flock;
+    uint64_t handle; /* of the open file */
     uint64_t number; /* of the request at the site */
     /* Under the table's lock. */
     bool queued;      /* the site said that it waits: an end may be answered */
@@ -69,10 +71,17 @@ static int ask(struct mount *m, struct lock_wait *w, uint32_t flags, uint32_t *r
     return rc;
 }
 
+static void note(struct mount *m, const struct lock_wait *w)
+{
+    const struct held_lock h = {
+        .oid = w->inode->oid, .lock = w->lock, .flock = w->flock, .handle = w->handle};
+    held_locks_set(&m->locks, &h);
+}
+
 /* We hold it now: what others committed before they let go is to be seen. */
 static void granted(struct mount *m, const struct lock_wait *w)
 {
-    held_locks_set(&m->locks, w->inode->oid, &w->lock, w->flock);
+    note(m, w);
     struct fs_attr a;
     inode_attr_drop(w->inode, &m->clock);
     if (op_attr(m, w->inode, &a) != 0)
@@ -126,6 +135,11 @@ static void set_lock(struct lock_wait *w, bool sleep)
     uint32_t flags = 0;
     if (!sleep) {
         int rc = ask(m, w, 0, &flags);
+        /* close(2) does not wait for the kernel to tell us of the last close of an open file: its
+         * lock may go in a moment. */
+        if (rc == ERR_WOULD_BLOCK && held_locks_await(&m->locks, w->inode->oid, w->lock.owner,
+                                                      w->flock, RELEASE_PATIENCE_NS))
+            rc = ask(m, w, 0, &flags);
         if (rc == 0)
             granted(m, w);
         wait_free(w);
@@ -161,8 +175,7 @@ static void unlock(struct lock_wait *w)
     /* Errors of the commit are close's and fsync's to tell. */
     (void)file_flush(m->io, w->inode);
     int rc = ask(m, w, 0, &flags);
-    if (rc == 0)
-        held_locks_set(&m->locks, w->inode->oid, &w->lock, w->flock);
+    note(m, w); /* also when the mount is ending: nobody asks again */
     fuse_req_t req = w->req;
     wait_free(w);
     if (req != NULL)
@@ -183,6 +196,13 @@ void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
     struct lock_wait *w = wait_new(m, NULL, inode_ref(m->inodes, i), flock);
     w->lock = (struct fs_lock){.owner = owner, .end = UINT64_MAX, .type = TYPE_UNLOCK};
     unlock(w);
+}
+
+void locks_release_handle(struct mount *m, struct inode *i, uint64_t handle)
+{
+    uint64_t owner;
+    while (held_locks_of_handle(&m->locks, i->oid, handle, &owner))
+        locks_release(m, i, owner, false);
 }
 
 static void lock_of(const struct flock *l, uint64_t owner, struct fs_lock *ret)
@@ -234,6 +254,7 @@ void op_setlk(
     if (i == NULL)
         return;
     struct lock_wait *w = wait_new(m, req, i, false);
+    w->handle = fi->fh;
     lock_of(lock, fi->lock_owner, &w->lock);
     if (w->lock.type == TYPE_UNLOCK)
         unlock(w);
@@ -282,7 +303,7 @@ void lock_waits_granted(struct lock_waits *t, uint64_t number, int rc)
     if (!mine)
         return;
     if (rc == 0) /* the push thread may not ask the site: no look at the attributes here */
-        held_locks_set(&w->m->locks, w->inode->oid, &w->lock, w->flock);
+        note(w->m, w);
     wait_answer(w, rc);
 }
 
@@ -302,7 +323,7 @@ static void cancel_one(struct lock_waits *t, struct lock_wait *w)
     int result = rc == 0 || err_class(rc) == ERR_CLASS_GONE ? ERR_CANCELLED : w->ended ? w->rc : 0;
     pthread_mutex_unlock(&t->lock);
     if (result == 0)
-        held_locks_set(&t->m->locks, w->inode->oid, &w->lock, w->flock);
+        note(t->m, w);
     wait_answer(w, result);
     pthread_mutex_lock(&t->lock);
 }
@@ -344,7 +365,7 @@ static void reclaim(struct mount *m)
             continue;
         log_warn(LOG_CLIENT, "lock_lost", "rc=%s: %s", err_name(rc), err_text(rc));
         held[k].lock.type = TYPE_UNLOCK;
-        held_locks_set(&m->locks, held[k].oid, &held[k].lock, held[k].flock);
+        held_locks_set(&m->locks, &held[k]);
     }
     mem_free(held);
 }

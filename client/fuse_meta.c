@@ -166,7 +166,7 @@ static int
 set_size(struct mount *m, struct inode *i, const struct stat *st, const struct fuse_file_info *fi)
 {
     unsigned flags = session_kill_priv() ? FILE_WRITE_KILL : 0;
-    int rc = op_kill_priv(m, i);
+    int rc = op_kill_priv(m, i, session_kill_priv());
     if (rc == 0)
         rc = file_truncate(m->io, i, (uint64_t)st->st_size, flags);
     /* Through a handle it is committed like a write; by path it holds when the call returns. */

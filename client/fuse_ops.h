@@ -113,8 +113,8 @@ void op_ioctl(fuse_req_t req,
               const void *in,
               size_t in_len,
               size_t out_len);
-/* Clears set-id bits at the site when the caller may not keep them. */
-int op_kill_priv(struct mount *m, struct inode *i) MUST_CHECK;
+/* Clears set-id bits at the site when `kill` says that the caller may not keep them. */
+int op_kill_priv(struct mount *m, struct inode *i, bool kill) MUST_CHECK;
 /* fuse_lock.c */
 void op_getlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock);
 void op_setlk(
@@ -122,6 +122,8 @@ void op_setlk(
 void op_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op);
 /* Releases what `owner` holds on the file, if anything. */
 void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock);
+/* The last close of an open file: its own record locks. */
+void locks_release_handle(struct mount *m, struct inode *i, uint64_t handle);
 struct lock_waits *lock_waits_new(struct mount *m);
 void lock_waits_free(struct lock_waits *w); /* answers those that wait with EINTR */
 /* fuse_xattr.c */

@@ -35,7 +35,7 @@ static const char usage[] =
     "     timeout=S       how long the kernel may believe what it knows (3600)\n"
     "     threads=N       calls that may wait at a time (64)\n"
     "     allow_other, private   for all users (root's default), or for the caller only\n"
-    "     nosuid, nodev, noexec, log=FILE\n"
+    "     nosuid, nodev, noexec, log=FILE, log_level=error|warn|info|debug\n"
     "Ends with fusermount3 -u, umount or SIGTERM; everything written is committed then.\n";
 
 /* ---- options ---- */
@@ -90,6 +90,8 @@ static bool word_option(struct mount_options *o, const char *word)
     } else if (strncmp(word, "log=", 4) == 0) {
         mem_free(o->log);
         o->log = mem_strdup(word + 4);
+    } else if (strncmp(word, "log_level=", 10) == 0) {
+        return log_levels_parse(word + 10) == 0;
     } else if (is_one_of(word, passed)) {
         fuse_arg(o, word);
     } else if (!is_one_of(word, ignored)) {

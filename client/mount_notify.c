@@ -176,6 +176,7 @@ static void *acker_main(void *arg)
         }
         n->ack_first = j->next_ack;
         pthread_mutex_unlock(&n->lock);
+        log_debug(LOG_CLIENT, "invalidated_early", "push=%llu", (unsigned long long)j->push_id);
         if (n->has_epoch && has_names(j))
             (void)raise_epoch(n); /* fails only when the mount is gone */
         conn_ack(n->m->conn, j->push_id);
@@ -201,8 +202,10 @@ static void job_run(struct notifier *n, struct job *j)
     bool gone = mine || j->acked;
     j->done = true;
     pthread_mutex_unlock(&n->lock);
-    if (mine && j->push_id != 0)
+    if (mine && j->push_id != 0) {
+        log_debug(LOG_CLIENT, "invalidated", "push=%llu", (unsigned long long)j->push_id);
         conn_ack(n->m->conn, j->push_id);
+    }
     if (gone)
         job_free(n, j);
 }

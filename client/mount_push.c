@@ -19,6 +19,8 @@ void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *pu
     struct mount *m = ctx;
     switch (type) {
     case PUSH_INVALIDATE:
+        log_debug(LOG_CLIENT, "invalidate", "push=%llu count=%u", (unsigned long long)id,
+                  push->inval_count);
         for (uint32_t i = 0; i < push->inval_count; i++)
             take_inval(m, &push->invals[i]);
         notifier_push(m->notifier, push->number2 != 0 ? push->number2 : id, push->invals,

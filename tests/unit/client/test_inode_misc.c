@@ -121,6 +121,12 @@ static void picture(struct held_locks *t, uint64_t owner, uint8_t *out, size_t l
     mem_free(all);
 }
 
+static void set(struct held_locks *t, const struct fs_lock *l, bool flock, uint64_t handle)
+{
+    const struct held_lock h = {.oid = file, .lock = *l, .flock = flock, .handle = handle};
+    held_locks_set(t, &h);
+}
+
 static void test_locks_replace_byte_by_byte(void **state)
 {
     struct held_locks t;
@@ -133,7 +139,7 @@ static void test_locks_replace_byte_by_byte(void **state)
         uint64_t a = rng_below(&r, 64), b = a + rng_below(&r, 64 - a);
         uint8_t type = (uint8_t)rng_below(&r, 3);
         struct fs_lock l = lock(1, a, b, type);
-        held_locks_set(&t, file, &l, false);
+        set(&t, &l, false, 7);
         for (uint64_t k = a; k <= b; k++)
             want[k] = type == 2 ? 0 : (uint8_t)(type + 1);
         picture(&t, 1, got, sizeof got);
@@ -148,15 +154,38 @@ static void test_locks_of_owners_and_kinds_are_apart(void **state)
     (void)state;
     held_locks_init(&t);
     struct fs_lock a = lock(1, 0, UINT64_MAX, 0), b = lock(2, 0, UINT64_MAX, 1);
-    held_locks_set(&t, file, &a, false);
-    held_locks_set(&t, file, &b, true);
+    set(&t, &a, false, 7);
+    set(&t, &b, true, 7);
     assert_true(held_locks_has(&t, file, 1, false));
     assert_false(held_locks_has(&t, file, 1, true));
     assert_true(held_locks_has(&t, file, 2, true));
     a.type = 2;
-    held_locks_set(&t, file, &a, false);
+    set(&t, &a, false, 7);
     assert_false(held_locks_has(&t, file, 1, false));
     assert_true(held_locks_has(&t, file, 2, true));
+    held_locks_deinit(&t);
+}
+
+static void test_locks_of_an_open_file(void **state)
+{
+    struct held_locks t;
+    uint64_t owner;
+    (void)state;
+    held_locks_init(&t);
+    struct fs_lock a = lock(1, 0, 9, 0), b = lock(2, 20, 29, 0);
+    set(&t, &a, false, 100);
+    set(&t, &b, false, 200);
+    assert_true(held_locks_of_handle(&t, file, 200, &owner));
+    assert_int_equal(owner, 2);
+    b = lock(2, 22, 23, 2); /* the rest still belongs to the handle */
+    set(&t, &b, false, 300);
+    assert_true(held_locks_of_handle(&t, file, 200, &owner));
+    assert_false(held_locks_of_handle(&t, file, 300, &owner));
+    b = lock(2, 0, UINT64_MAX, 2);
+    set(&t, &b, false, 0);
+    assert_false(held_locks_of_handle(&t, file, 200, &owner));
+    assert_false(held_locks_await(&t, file, 1, false, 0)); /* nobody else is there */
+    assert_true(held_locks_await(&t, file, 2, false, 0));
     held_locks_deinit(&t);
 }
 
@@ -216,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_flight_threads),
         cmocka_unit_test(test_locks_replace_byte_by_byte),
         cmocka_unit_test(test_locks_of_owners_and_kinds_are_apart),
+        cmocka_unit_test(test_locks_of_an_open_file),
         cmocka_unit_test(test_dirpos_finds_the_page_of_a_number),
         cmocka_unit_test(test_seq_acked_is_below_the_oldest_out),
     };
