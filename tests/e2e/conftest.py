@@ -12,6 +12,7 @@ import lib  # noqa: E402
 
 
 def pytest_configure(config):
+    lib.allow_core_files()
     config.addinivalue_line("markers", "limit(seconds): longest time a test may take (300)")
     config.addinivalue_line("markers", "nofuse: needs no mount")
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -56,6 +57,11 @@ def holds(condition, seconds, what="condition"):
     while time.monotonic() < end:
         assert condition(), f"did not hold: {what}"
         time.sleep(0.05)
+
+
+def allow_core_files():
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
 
 class CommandFailed(AssertionError):
@@ -333,7 +339,8 @@ class World:
             log.write(f"--- {' '.join(args)}\n".encode())
             log.flush()
             process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**environment(), **env}, start_new_session=True)
+                                       env={**environment(), **env}, start_new_session=True,
+                                       cwd=self.dir)  # where a core file goes
         with self.lock:
             self.processes.append(process)
         return process
@@ -404,6 +411,8 @@ class World:
         for name in sorted(os.listdir(self.dir)):
             if name.endswith(".log"):
                 found[name] = tail(os.path.join(self.dir, name))
+            elif name == "core" or name.startswith("core."):
+                found[name] = backtrace(os.path.join(self.dir, name))
         return found
 
 
@@ -415,6 +424,15 @@ def tail(path, size=12000):
             return f.read().decode(errors="replace")
     except OSError as e:
         return str(e)
+
+
+def backtrace(core):
+    """Where a crashed program was, if a debugger is at hand."""
+    if not shutil.which("gdb"):
+        return "install gdb to see where"
+    done = subprocess.run(["gdb", "-batch", "-nx", "-ex", "bt", PROGRAM, core], capture_output=True,
+                          text=True, errors="replace", timeout=60, check=False)
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("#"))
 
 
 def thread_waits(pid):
