@@ -23,6 +23,7 @@
 #define LEASE_NS (60u * NS_PER_SEC)
 #define LEASE_RENEW_TICKS 40u
 #define CHECKPOINT_TICKS 60u
+#define COLLECT_TICKS 4u
 
 struct shard *node_shard(struct node *n, shard_id_t id)
 {
@@ -187,6 +188,8 @@ static void tick(struct loop_timer *t)
             shard_checkpoint(n->shards[i], true);
     }
     node_gc_tick(n);
+    if (n->tick_count % COLLECT_TICKS == 0)
+        node_collect(n);
     node_feed_moved(n);
     loop_timer_start(n->loop, &n->tick, loop_now_ns(n->loop) + TICK_NS);
 }

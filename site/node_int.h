@@ -126,6 +126,7 @@ void node_sessions_tick(struct node *n);
 
 /* node_settle.c: repairs and directory losers */
 int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct slice name);
+void node_collect(struct node *n); /* causal stability */
 void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
 

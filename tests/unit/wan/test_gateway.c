@@ -98,7 +98,7 @@ static void sink_take(struct sink *k, const struct journal *j, const struct batc
     for (uint32_t i = 0; i < b->count; i++) {
         struct dot d = b->items[i].dot;
         size_t site = d.site == SELF ? 0 : d.site == PEER ? 1 : 2;
-        uint64_t index, hlc = hlc_of(j, d, &index);
+        uint64_t index = 0, hlc = hlc_of(j, d, &index);
         assert_true(hlc >= k->last_hlc && hlc <= j->safe);
         k->last_hlc = hlc;
         assert_int_not_equal(d.site, PEER);
