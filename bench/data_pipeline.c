@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "bench/common.h"
 #include "data/chunk.h"
 
 #define ROUND_NS (8 * NS_PER_MS)
@@ -156,22 +157,6 @@ bench_data(struct bench *b, const char *kind, const uint8_t *plain, size_t len, 
     print("open", kind, len, best[OPEN], best[SHA] + best[GCM] + best[UNZSTD]);
 }
 
-static void text_fill(uint8_t *out, size_t len, struct rng *rng)
-{
-    static const char *const words[] = {
-        "struct ",  "return ", "if (",   "uint64_t ", "len",     " = ",   ";\n    ", "chunk",
-        "the ",     "store ",  "0",      "static ",   "int ",    "rc",    ")\n",     "{\n    ",
-        "manifest", "->",      "buffer", "/* a ",     " */\n\n", "const", " *",      "offset"};
-    for (size_t at = 0; at < len;) {
-        const char *word = words[rng_below(rng, ARRAY_COUNT(words))];
-        size_t n = MIN(strlen(word), len - at);
-        memcpy(out + at, word, n);
-        at += n;
-        if (rng_below(rng, 6) == 0 && at < len)
-            out[at++] = (uint8_t)('a' + rng_below(rng, 26));
-    }
-}
-
 int main(int argc, char **argv)
 {
     unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 15;
@@ -188,13 +173,10 @@ int main(int argc, char **argv)
     fs_keys_derive((const uint8_t[FS_KEY_BYTES]){1}, &keys);
     int rc = pipeline_new(&b.pipeline, &keys, CHUNK_CIPHER_AUTO);
     ASSERT_EQ(rc, 0);
-    struct rng rng;
-    rng_seed(&rng, 1);
     uint8_t *noise = mem_alloc(BYTES_MAX);
     uint8_t *text = mem_alloc(BYTES_MAX);
-    for (size_t i = 0; i < BYTES_MAX; i++)
-        noise[i] = (uint8_t)rng_next(&rng);
-    text_fill(text, BYTES_MAX, &rng);
+    fill_noise(noise, BYTES_MAX, 1);
+    fill_text(text, BYTES_MAX, 1);
     for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
         bench_data(&b, "random", noise, sizes[i], MAX(rounds, 1));
         bench_data(&b, "text", text, sizes[i], MAX(rounds, 1));
