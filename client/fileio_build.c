@@ -211,8 +211,8 @@ static struct manifest_extent *extents_of(const struct build *b, size_t *ret_cou
 }
 
 /* With the number of blocks that are not holes, which stat tells. */
-static int content_of(struct fileio *io, unsigned stripe, const struct manifest *m,
-                      struct content *ret)
+static int
+content_of(struct fileio *io, unsigned stripe, const struct manifest *m, struct content *ret)
 {
     struct chunk_ids missing = {0};
     int rc;

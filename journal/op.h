@@ -45,42 +45,42 @@ enum content_kind {
 };
 struct content {
     enum content_kind kind;
-    uint64_t size;          /* of the file */
-    uint32_t block_bytes;   /* manifest: 64 KiB to 4 MiB, a power of two */
-    uint8_t root[32];       /* manifest: chunk id of the root; all zero = one hole of `size` */
-    uint64_t data_blocks;   /* manifest: blocks that are not holes, for st_blocks; 0: not counted.
-                               Follows from the root: not part of equality */
-    struct slice bytes;     /* inline; len <= size: the rest reads as zeros */
+    uint64_t size;        /* of the file */
+    uint32_t block_bytes; /* manifest: 64 KiB to 4 MiB, a power of two */
+    uint8_t root[32];     /* manifest: chunk id of the root; all zero = one hole of `size` */
+    uint64_t data_blocks; /* manifest: blocks that are not holes, for st_blocks; 0: not counted.
+                             Follows from the root: not part of equality */
+    struct slice bytes;   /* inline; len <= size: the rest reads as zeros */
 };
 bool content_equal(const struct content *a, const struct content *b);
 
 /* Registers: one-byte class, then for xattrs the name. */
-#define REG_PERM 'p'   /* owner, group, mode, ACL: one register; value is struct perm encoded */
-#define REG_ATIME 'a'  /* value: int64 ns, LE */
-#define REG_MTIME 'm'  /* value: int64 ns, LE; explicit utimens and directories' changes */
-#define REG_XATTR 'x'  /* followed by the attribute's name; value: its bytes */
+#define REG_PERM 'p'  /* owner, group, mode, ACL: one register; value is struct perm encoded */
+#define REG_ATIME 'a' /* value: int64 ns, LE */
+#define REG_MTIME 'm' /* value: int64 ns, LE; explicit utimens and directories' changes */
+#define REG_XATTR 'x' /* followed by the attribute's name; value: its bytes */
 /* Classes 'A' to 'Z' are the engine's owner's; followed by a name of its choice. */
 struct reg {
     struct slice key;
     struct stamp stamp;
-    bool present;          /* false: removed */
+    bool present; /* false: removed */
     struct slice value;
 };
 
 /* Owner, group, mode (with set-id bits), POSIX ACLs, file capabilities: one register (rule 9). */
 struct perm {
     uint32_t uid, gid;
-    uint16_t mode;              /* 07777 */
-    struct dot setid_seen;      /* the version the set-id bits and caps hold for; none: any */
-    struct slice acl_access;    /* Linux xattr form, or empty */
+    uint16_t mode;           /* 07777 */
+    struct dot setid_seen;   /* the version the set-id bits and caps hold for; none: any */
+    struct slice acl_access; /* Linux xattr form, or empty */
     struct slice acl_default;
-    struct slice caps;          /* security.capability, or empty */
+    struct slice caps; /* security.capability, or empty */
 };
 void perm_encode(const struct perm *p, struct buf *out);
-int perm_decode(struct slice s, struct perm *ret) MUST_CHECK; /* slices borrowed from s */
+int perm_decode(struct slice s, struct perm *ret) MUST_CHECK;      /* slices borrowed from s */
 bool perm_same_rights(const struct perm *a, const struct perm *b); /* all but setid_seen */
 
-struct birth {             /* constants of a directory's oid */
+struct birth { /* constants of a directory's oid */
     struct oid oid, parent;
     struct slice name;
     uint32_t gen;
@@ -93,23 +93,23 @@ struct oid birth_oid(const struct birth *b, const uint8_t fs_key[32], unsigned s
 
 struct effect {
     enum effect_kind kind;
-    struct oid oid;              /* the object: all kinds */
-    struct oid parent;           /* enter, leave, move; birth: in .birth */
-    struct slice name;           /* enter, leave, move */
-    const struct dot *dots;      /* leave: entry dots; version: base; bury: life dots; move: the
-                                  * move that gave the position the issuer saw, if any */
+    struct oid oid;         /* the object: all kinds */
+    struct oid parent;      /* enter, leave, move; birth: in .birth */
+    struct slice name;      /* enter, leave, move */
+    const struct dot *dots; /* leave: entry dots; version: base; bury: life dots; move: the
+                             * move that gave the position the issuer saw, if any */
     uint32_t dot_count;
-    const struct dot *seen;      /* leave: version dots the deleter knew */
+    const struct dot *seen; /* leave: version dots the deleter knew */
     uint32_t seen_count;
-    struct dot stays;            /* leave: an entry of another name that the issuer knew stays; the
-                                  * object's shard applies it first. none: no such name, or it
-                                  * enters in this operation */
-    struct content content;      /* version, fork */
-    int64_t mtime_ns;            /* version, fork */
-    struct dot loser;            /* fork */
-    struct stamp loser_stamp;    /* fork */
-    struct oid to;               /* fork; none: the bytes equal the winner's, nothing is kept */
-    const struct reg *regs;      /* fork: registers of the new file, with their stamps */
+    struct dot stays;         /* leave: an entry of another name that the issuer knew stays; the
+                               * object's shard applies it first. none: no such name, or it
+                               * enters in this operation */
+    struct content content;   /* version, fork */
+    int64_t mtime_ns;         /* version, fork */
+    struct dot loser;         /* fork */
+    struct stamp loser_stamp; /* fork */
+    struct oid to;            /* fork; none: the bytes equal the winner's, nothing is kept */
+    const struct reg *regs;   /* fork: registers of the new file, with their stamps */
     uint32_t reg_count;
     struct reg set;              /* set; its stamp is the operation's */
     struct birth birth;          /* birth; birth.oid == oid */
@@ -120,7 +120,7 @@ struct effect {
 struct op {
     struct dot dot;
     struct stamp stamp;
-    int64_t time_ns;             /* wall clock of the issuer: ctime, mtime of directories */
+    int64_t time_ns; /* wall clock of the issuer: ctime, mtime of directories */
     struct effect *effects;
     uint32_t effect_count;
 };
@@ -130,9 +130,9 @@ struct op_arena {
     struct op_arena_block *head;
     size_t used;
 };
-void *op_alloc(struct op_arena *a, size_t len);                 /* zeroed, aligned to 8 */
+void *op_alloc(struct op_arena *a, size_t len); /* zeroed, aligned to 8 */
 struct slice op_dup(struct op_arena *a, struct slice s);
-void op_arena_reset(struct op_arena *a);                        /* keeps one block */
+void op_arena_reset(struct op_arena *a); /* keeps one block */
 void op_arena_deinit(struct op_arena *a);
 
 /* msgpack: [shard, site, seq, hlc, time_ns, [effects]], each effect [kind, fields...]; dots in an
@@ -151,7 +151,9 @@ bool name_valid(struct slice name);
  * of another site at its home only when the homes of all these dots have committed them: otherwise
  * its stream to a third site would not be causal, and an operation could be left half applied there
  * when the link breaks. */
-bool op_dots_applied(const struct op *op, bool (*applied)(void *ctx, struct dot d), void *ctx,
+bool op_dots_applied(const struct op *op,
+                     bool (*applied)(void *ctx, struct dot d),
+                     void *ctx,
                      struct dot *ret_missing);
 
 /* The shards that hold a part of any effect, home included, as a bitmap. */

@@ -6,10 +6,13 @@
 #include "site/call.h"
 
 static const uint32_t kind_mode[OID_KIND_COUNT] = {
-    [OID_FILE] = S_IFREG,  [OID_DIR] = S_IFDIR,  [OID_SYMLINK] = S_IFLNK, [OID_FIFO] = S_IFIFO,
+    [OID_FILE] = S_IFREG,    [OID_DIR] = S_IFDIR,  [OID_SYMLINK] = S_IFLNK, [OID_FIFO] = S_IFIFO,
     [OID_SOCKET] = S_IFSOCK, [OID_CHAR] = S_IFCHR, [OID_BLOCK] = S_IFBLK};
 
-bool orphan_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+bool orphan_get(struct node *n,
+                struct oid oid,
+                struct content *ret,
+                struct dot *ret_version,
                 int64_t *ret_mtime)
 {
     uint8_t key[17] = {SHARD_KEY_ORPHAN};
@@ -32,7 +35,10 @@ bool orphan_get(struct node *n, struct oid oid, struct content *ret, struct dot 
     return dec_end(&d) == 0;
 }
 
-int content_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+int content_get(struct node *n,
+                struct oid oid,
+                struct content *ret,
+                struct dot *ret_version,
                 int64_t *ret_mtime)
 {
     struct file_view v;

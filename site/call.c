@@ -97,8 +97,8 @@ void call_latch(struct call *c, struct shard *s, uint64_t key)
 
 /* One part of an effect: first all are checked (waiting while holding a latch could deadlock), then
  * all are latched, which cannot fail. */
-static int latch_part(struct call *c, struct shard *home, struct oid oid, struct slice name,
-                      bool check)
+static int
+latch_part(struct call *c, struct shard *home, struct oid oid, struct slice name, bool check)
 {
     struct shard *s = shard_of(c->n, oid);
     uint64_t key = touch_key(oid, name);

@@ -25,27 +25,27 @@ enum call_outcome {
 struct node;
 struct call {
     struct node *n;
-    struct rpc_conn *conn;        /* referenced; NULL: made by the node itself */
+    struct rpc_conn *conn; /* referenced; NULL: made by the node itself */
     uint16_t type;
     uint64_t id;
-    struct buf body, bulk;        /* the request's bytes */
+    struct buf body, bulk; /* the request's bytes */
     struct op_arena arena;
-    struct fs_request req;        /* borrows from body and arena */
+    struct fs_request req; /* borrows from body and arena */
     struct op_builder b;
     struct fs_reply reply;
-    struct buf keep[3];           /* bytes that the reply refers to */
+    struct buf keep[3]; /* bytes that the reply refers to */
     struct slice reply_bulk;
-    unsigned holds;               /* the reply waits while > 0 */
-    bool evaluated;               /* the handler has returned CALL_DONE */
+    unsigned holds; /* the reply waits while > 0 */
+    bool evaluated; /* the handler has returned CALL_DONE */
     int committed_rc;
     struct {
         struct shard *shard;
         uint64_t key;
     } latches[CALL_LATCHES_MAX];
     uint32_t latch_count;
-    struct shard_wait wait;       /* parked */
+    struct shard_wait wait;           /* parked */
     struct shard_wait *durable_waits; /* unused entries are freed with the call */
-    struct oid touched[4];        /* what the request itself names: its own mount knows */
+    struct oid touched[4];            /* what the request itself names: its own mount knows */
     uint32_t touched_count;
     struct oid twins[SHOWN_TWINS_MAX]; /* of the object that is changed by oid; posix_touch */
     struct {
@@ -53,9 +53,9 @@ struct call {
         struct slice name;
     } twin_refs[SHOWN_TWINS_MAX];
     uint32_t twin_count;
-    int64_t now_ns;              /* one time for all that the request stamps */
-    struct oid attr_oid;          /* not none: its attributes are read when the reply goes out */
-    struct call *next;            /* run queue */
+    int64_t now_ns;      /* one time for all that the request stamps */
+    struct oid attr_oid; /* not none: its attributes are read when the reply goes out */
+    struct call *next;   /* run queue */
     void (*finished)(struct call *c, int rc); /* calls made by the node itself */
     void *user;
 };
@@ -84,15 +84,22 @@ struct slice call_keep(struct call *c, struct slice s);
 /* ---- attributes (attr.c) ---- */
 int attr_get(struct node *n, struct oid oid, struct fs_attr *ret);
 /* Content as shown: an orphan's own, or the version's. Slices valid until the next engine call. */
-int content_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+int content_get(struct node *n,
+                struct oid oid,
+                struct content *ret,
+                struct dot *ret_version,
                 int64_t *ret_mtime);
-bool orphan_get(struct node *n, struct oid oid, struct content *ret, struct dot *ret_version,
+bool orphan_get(struct node *n,
+                struct oid oid,
+                struct content *ret,
+                struct dot *ret_version,
                 int64_t *ret_mtime);
-int call_reply_attr(struct call *c, struct oid oid);   /* into the reply; holds until durable */
+int call_reply_attr(struct call *c, struct oid oid); /* into the reply; holds until durable */
 
 /* ---- POSIX ACLs in Linux xattr form (acl.c): pure ---- */
 bool acl_valid(struct slice acl);
-/* The child's access ACL and mode from the parent's default ACL. *mode in: requested, out: result. */
+/* The child's access ACL and mode from the parent's default ACL. *mode in: requested, out: result.
+ */
 void acl_inherit(struct slice default_acl, uint16_t *mode, struct buf *ret_access);
 void acl_chmod(struct slice acl, uint16_t mode, struct buf *ret);
 /* Mode bits of an ACL; *ret_minimal: it says no more than a mode can. */
@@ -122,16 +129,25 @@ int call_readlink(struct call *c);
 
 /* Shared between the namespace handlers (posix_name.c). */
 int call_dir_alive(struct call *c, struct oid dir, struct dir_view *ret);
-int call_find(struct call *c, struct shard *home, struct oid parent, struct slice name,
-              struct shown *ret);          /* copies `stored` into the call; ERR_NOT_FOUND */
+int call_find(struct call *c,
+              struct shard *home,
+              struct oid parent,
+              struct slice name,
+              struct shown *ret); /* copies `stored` into the call; ERR_NOT_FOUND */
 /* Effects that take a shown file (and its twins) from its slot. */
-int call_leave(struct call *c, struct shard *home, struct oid parent, const struct shown *s,
-               bool lives_on);
+int call_leave(
+    struct call *c, struct shard *home, struct oid parent, const struct shown *s, bool lives_on);
 /* Settling; directories that must move first are moved by an operation of shard 0 and the call is
  * parked. `skip`: objects the operation itself takes away. */
-int call_settle(struct call *c, struct shard *home, struct oid parent, struct slice stored,
-                struct slice leaving, const struct oid *skip, uint32_t skip_count);
-/* Births of `dir` and of everything above `target`, as a move needs them, in the builder's arena. */
+int call_settle(struct call *c,
+                struct shard *home,
+                struct oid parent,
+                struct slice stored,
+                struct slice leaving,
+                const struct oid *skip,
+                uint32_t skip_count);
+/* Births of `dir` and of everything above `target`, as a move needs them, in the builder's arena.
+ */
 int call_lineage(struct call *c, struct oid dir, struct oid target, struct effect *e);
 
 /* ---- the node's side (node_calls.c) ---- */

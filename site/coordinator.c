@@ -54,7 +54,9 @@ static void file_name(shard_id_t shard, char out[24])
         out[i] = digits[shard % 10];
 }
 
-int coordinator_get(struct coordinator *c, shard_id_t shard, struct shard_record *ret,
+int coordinator_get(struct coordinator *c,
+                    shard_id_t shard,
+                    struct shard_record *ret,
                     struct err_detail *d)
 {
     char name[24];
@@ -82,8 +84,9 @@ int coordinator_get(struct coordinator *c, shard_id_t shard, struct shard_record
         r.in_sync[i] = dec_u64(&in);
     if (magic != RECORD_MAGIC || dec_u64(&in) != checksum(bytes, sizeof bytes - 8) ||
         r.in_sync_count > COORDINATOR_REPLICAS_MAX) {
-        err_detail_set(d, "%s/%s is damaged: remove it while the daemon is stopped; the epoch then "
-                          "starts anew",
+        err_detail_set(d,
+                       "%s/%s is damaged: remove it while the daemon is stopped; the epoch then "
+                       "starts anew",
                        c->dir, name);
         return ERR_CORRUPT;
     }
@@ -91,8 +94,11 @@ int coordinator_get(struct coordinator *c, shard_id_t shard, struct shard_record
     return 0;
 }
 
-int coordinator_swap(struct coordinator *c, shard_id_t shard, uint64_t expected,
-                     const struct shard_record *record, struct err_detail *d)
+int coordinator_swap(struct coordinator *c,
+                     shard_id_t shard,
+                     uint64_t expected,
+                     const struct shard_record *record,
+                     struct err_detail *d)
 {
     struct shard_record now;
     struct buf b = {0};
@@ -118,8 +124,13 @@ int coordinator_swap(struct coordinator *c, shard_id_t shard, uint64_t expected,
     return rc;
 }
 
-int coordinator_lead(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
-                     uint64_t lease_ns, struct shard_record *ret, struct err_detail *d)
+int coordinator_lead(struct coordinator *c,
+                     shard_id_t shard,
+                     uint64_t node,
+                     uint64_t now_ns,
+                     uint64_t lease_ns,
+                     struct shard_record *ret,
+                     struct err_detail *d)
 {
     struct shard_record r;
     int rc = coordinator_get(c, shard, &r, d);
@@ -145,8 +156,12 @@ int coordinator_lead(struct coordinator *c, shard_id_t shard, uint64_t node, uin
     return rc;
 }
 
-int coordinator_renew(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
-                      uint64_t lease_ns, struct err_detail *d)
+int coordinator_renew(struct coordinator *c,
+                      shard_id_t shard,
+                      uint64_t node,
+                      uint64_t now_ns,
+                      uint64_t lease_ns,
+                      struct err_detail *d)
 {
     struct shard_record r;
     int rc = coordinator_get(c, shard, &r, d);

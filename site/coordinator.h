@@ -17,31 +17,46 @@
 #define COORDINATOR_REPLICAS_MAX 7u
 
 struct shard_record {
-    uint64_t version;      /* of the record: what compare-and-swap compares */
+    uint64_t version; /* of the record: what compare-and-swap compares */
     uint64_t epoch;
-    uint64_t primary;      /* node id; 0: nobody */
+    uint64_t primary;        /* node id; 0: nobody */
     uint64_t lease_until_ns; /* wall clock */
     uint32_t in_sync_count;
     uint64_t in_sync[COORDINATOR_REPLICAS_MAX];
 };
 
 struct coordinator;
-int coordinator_open_local(struct coordinator **ret, const char *dir, struct err_detail *d)
-    MUST_CHECK;
+int coordinator_open_local(struct coordinator **ret,
+                           const char *dir,
+                           struct err_detail *d) MUST_CHECK;
 void coordinator_close(struct coordinator *c);
-int coordinator_get(struct coordinator *c, shard_id_t shard, struct shard_record *ret,
+int coordinator_get(struct coordinator *c,
+                    shard_id_t shard,
+                    struct shard_record *ret,
                     struct err_detail *d) MUST_CHECK;
 /* Replaces the record if its version is still `expected`; the new version is expected + 1.
  * ERR_STALE_BASE when it is not. */
-int coordinator_swap(struct coordinator *c, shard_id_t shard, uint64_t expected,
-                     const struct shard_record *record, struct err_detail *d) MUST_CHECK;
+int coordinator_swap(struct coordinator *c,
+                     shard_id_t shard,
+                     uint64_t expected,
+                     const struct shard_record *record,
+                     struct err_detail *d) MUST_CHECK;
 /* Becomes primary of the shard: epoch + 1, lease from now. `exclusive`: the caller knows that no
  * other process can hold it (it has the directory's lock), so a live lease of the same node is its
  * own from before a restart. */
-int coordinator_lead(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
-                     uint64_t lease_ns, struct shard_record *ret, struct err_detail *d) MUST_CHECK;
+int coordinator_lead(struct coordinator *c,
+                     shard_id_t shard,
+                     uint64_t node,
+                     uint64_t now_ns,
+                     uint64_t lease_ns,
+                     struct shard_record *ret,
+                     struct err_detail *d) MUST_CHECK;
 /* Extends the lease. ERR_NOT_PRIMARY when the record is not ours any more. */
-int coordinator_renew(struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t now_ns,
-                      uint64_t lease_ns, struct err_detail *d) MUST_CHECK;
+int coordinator_renew(struct coordinator *c,
+                      shard_id_t shard,
+                      uint64_t node,
+                      uint64_t now_ns,
+                      uint64_t lease_ns,
+                      struct err_detail *d) MUST_CHECK;
 
 #endif

@@ -82,13 +82,16 @@ void node_fail(struct node *n, int rc, const char *what)
 
 /* ---- what the shards tell ---- */
 
-static void on_deliver(void *ctx, shard_id_t from, shard_id_t to, uint64_t number,
-                       enum record_type type, struct slice bytes)
+static void on_deliver(void *ctx,
+                       shard_id_t from,
+                       shard_id_t to,
+                       uint64_t number,
+                       enum record_type type,
+                       struct slice bytes)
 {
     struct node *n = ctx;
-    int rc = to < n->settings.shard_count
-                 ? shard_receive(n->shards[to], from, number, type, bytes)
-                 : ERR_MALFORMED;
+    int rc = to < n->settings.shard_count ? shard_receive(n->shards[to], from, number, type, bytes)
+                                          : ERR_MALFORMED;
     if (rc != 0 && rc != ERR_FATAL) /* it stays in the outbox; the tick sends it again */
         log_warn(LOG_SITE, "message_not_written", "from=%u to=%u why=\"%s\"", from, to,
                  err_text(rc));

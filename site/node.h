@@ -12,38 +12,42 @@
 struct node;
 
 struct node_config {
-    const char *dir;             /* the site's directory, made by node_create_site */
+    const char *dir; /* the site's directory, made by node_create_site */
     const struct clock *clock;
 };
 /* Makes a new site's directory: configuration, keys, empty shards. fs_key NULL: a new file system
  * with a random key and root; otherwise this site will join an existing one (its state arrives as a
  * snapshot; see node_snapshot_load). Any thread, before node_open. */
 struct site_settings {
-    char name[33];               /* [A-Za-z0-9_-]{1,32} */
-    site_id_t site;              /* 0: draw one */
-    unsigned shard_count;        /* fixed for the file system's life */
-    char listen[128];            /* RPC: HOST:PORT, or empty: Unix socket only */
-    char wan[128];               /* HTTP/2 between sites: HOST:PORT, or empty */
-    char advertise[128];         /* what other sites dial, when it is not `wan` (a wildcard, a
-                                    forwarded port): HOST:PORT, or empty */
-    char http[128];              /* metrics and dashboard: HOST:PORT, or empty */
+    char name[33];        /* [A-Za-z0-9_-]{1,32} */
+    site_id_t site;       /* 0: draw one */
+    unsigned shard_count; /* fixed for the file system's life */
+    char listen[128];     /* RPC: HOST:PORT, or empty: Unix socket only */
+    char wan[128];        /* HTTP/2 between sites: HOST:PORT, or empty */
+    char advertise[128];  /* what other sites dial, when it is not `wan` (a wildcard, a
+                             forwarded port): HOST:PORT, or empty */
+    char http[128];       /* metrics and dashboard: HOST:PORT, or empty */
     bool trusted_network;
 };
-int site_create(const char *dir, const struct site_settings *settings, const uint8_t *fs_key,
+int site_create(const char *dir,
+                const struct site_settings *settings,
+                const uint8_t *fs_key,
                 struct err_detail *d) MUST_CHECK;
 int site_settings_load(const char *dir, struct site_settings *ret, struct err_detail *d) MUST_CHECK;
-int site_settings_save(const char *dir, const struct site_settings *s, struct err_detail *d) MUST_CHECK;
+int site_settings_save(const char *dir,
+                       const struct site_settings *s,
+                       struct err_detail *d) MUST_CHECK;
 
 int node_open(struct node **ret, const struct node_config *config, struct err_detail *d) MUST_CHECK;
 /* Listens; from here on requests are served once node_run() turns the loop. */
 int node_start(struct node *n, struct err_detail *d) MUST_CHECK;
 const char *node_exit_detail(const struct node *n); /* why node_run() returned an error */
-int node_run(struct node *n);             /* the loop; returns after node_stop, 0 or why it ended */
-void node_stop(struct node *n);           /* any thread, and signal-safe through an eventfd */
+int node_run(struct node *n);   /* the loop; returns after node_stop, 0 or why it ended */
+void node_stop(struct node *n); /* any thread, and signal-safe through an eventfd */
 void node_free(struct node *n);
 struct loop *node_loop(struct node *n);
 const struct site_settings *node_settings(const struct node *n);
-const uint8_t *node_fs_key(const struct node *n);          /* 32 bytes */
+const uint8_t *node_fs_key(const struct node *n); /* 32 bytes */
 const char *node_dir(const struct node *n);
 
 /* ---- the feed: committed operations, in the order of each shard's journal ---- */
@@ -54,22 +58,26 @@ struct feed_state {
     uint64_t safe_hlc; /* all records with commit_hlc <= this are durable, none will be added: the
                           gateway may emit everything up to here merged by commit_hlc */
 };
-void node_feed_state(struct node *n, struct feed_state *ret);                 /* any */
+void node_feed_state(struct node *n, struct feed_state *ret); /* any */
 /* changed() runs on the loop after the state moved; one watcher. */
-void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx);  /* any */
-struct feed_item {                 /* borrowed */
+void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* any */
+struct feed_item {                                                           /* borrowed */
     shard_id_t shard;
-    uint64_t index;                /* of the record; several items of one record share it */
-    uint64_t commit_hlc;           /* local commit: what streams are merged by; rises with index */
-    struct dot dot;                /* of the operation */
-    bool barrier;                  /* a directory move: applied alone (P7) */
-    struct slice op;               /* encoded, see op_decode */
+    uint64_t index;      /* of the record; several items of one record share it */
+    uint64_t commit_hlc; /* local commit: what streams are merged by; rises with index */
+    struct dot dot;      /* of the operation */
+    bool barrier;        /* a directory move: applied alone (P7) */
+    struct slice op;     /* encoded, see op_decode */
 };
 /* Own and relayed operations from index `from`, up to bytes_max of op bytes; records that are only
  * this site's business are passed over. *ret_next = first index not looked at. Any thread.
  * ERR_NOT_FOUND: trimmed, the peer needs a snapshot. */
-int node_feed_read(struct node *n, shard_id_t shard, uint64_t from, size_t bytes_max,
-                   bool (*fn)(void *ctx, const struct feed_item *item), void *ctx,
+int node_feed_read(struct node *n,
+                   shard_id_t shard,
+                   uint64_t from,
+                   size_t bytes_max,
+                   bool (*fn)(void *ctx, const struct feed_item *item),
+                   void *ctx,
                    uint64_t *ret_next) MUST_CHECK;
 /* What a peer has acknowledged, per shard (index in my journal): bounds retention. Durable. Peers
  * that are members but never acknowledged hold everything back from `first`. Any. */
@@ -78,69 +86,82 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
 /* ---- applying what a peer sent ---- */
 struct apply_item {
     shard_id_t shard;
-    struct slice op;               /* into batch memory */
+    struct slice op; /* into batch memory */
 };
 struct apply_batch {
-    site_id_t peer;                /* whose stream */
-    struct apply_item *items;      /* in stream order */
+    site_id_t peer;           /* whose stream */
+    struct apply_item *items; /* in stream order */
     uint32_t item_count;
     uint64_t cursor[SHARD_COUNT_MAX]; /* the peer's index per shard after this batch (exclusive:
                                          next index to ask for); 0 = this shard not moved */
     /* Loop thread, once: rc 0 = applied in every shard and visible (not yet durable); the batch
      * memory is the caller's again. Errors: ERR_MALFORMED names a bad op in detail. */
     void (*done)(struct apply_batch *b, int rc, const struct err_detail *d);
-    struct loop_msg msg;           /* private */
-    struct node *node;             /* private */
-    int rc;                        /* private */
-    struct err_detail detail;      /* private */
+    struct loop_msg msg;      /* private */
+    struct node *node;        /* private */
+    int rc;                   /* private */
+    struct err_detail detail; /* private */
 };
 /* Any thread. Operations already applied are skipped; an op whose dots are not there yet waits. One
  * batch per peer at a time. */
 void node_apply(struct node *n, struct apply_batch *b);
 /* Durable cursors (next index to ask for, per shard) for a peer's stream, and version vectors. */
-void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard);    /* loop */
-void node_vvs(struct node *n, struct vv *ret_by_shard);                       /* loop; durable part */
+void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
+void node_vvs(struct node *n, struct vv *ret_by_shard);                    /* loop; durable part */
 /* Runs fn on the loop and returns when it has run; from any other thread. */
 void node_call(struct node *n, void (*fn)(void *arg), void *arg);
-void node_hlc_see(struct node *n, uint64_t hlc);                              /* any */
-uint64_t node_hlc_now(struct node *n);                                        /* any */
+void node_hlc_see(struct node *n, uint64_t hlc); /* any */
+uint64_t node_hlc_now(struct node *n);           /* any */
 
 /* ---- members: registers of the root directory, so they travel in the stream ---- */
 struct member {
     site_id_t site;
     char name[33];
-    char wan[128];                 /* HOST:PORT where it listens, or empty: it only dials out */
-    uint8_t cert_sha256[32];       /* pinned fingerprint of its certificate (DER) */
-    struct slice cert;             /* PEM, for the peer's trust store */
-    uint8_t status;                /* 0 member, 1 leaving, 2 removed */
-    struct vv cut;                 /* status 2: per shard would not fit one register: kept by shard
-                                      in `M` registers of that shard's system object */
+    char wan[128];           /* HOST:PORT where it listens, or empty: it only dials out */
+    uint8_t cert_sha256[32]; /* pinned fingerprint of its certificate (DER) */
+    struct slice cert;       /* PEM, for the peer's trust store */
+    uint8_t status;          /* 0 member, 1 leaving, 2 removed */
+    struct vv cut;           /* status 2: per shard would not fit one register: kept by shard
+                                in `M` registers of that shard's system object */
 };
-int node_members(struct node *n, bool (*fn)(void *ctx, const struct member *m), void *ctx); /* loop */
-void node_member_set(struct node *n, const struct member *m,
-                     void (*done)(void *ctx, int rc), void *ctx);             /* loop; durable */
+int node_members(struct node *n,
+                 bool (*fn)(void *ctx, const struct member *m),
+                 void *ctx); /* loop */
+void node_member_set(struct node *n,
+                     const struct member *m,
+                     void (*done)(void *ctx, int rc),
+                     void *ctx);                                                /* loop; durable */
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* loop cb */
 
 /* ---- chunks ---- */
 typedef void (*chunk_got_cb)(void *ctx, int rc, struct buf *sealed /* taken by moving it */);
-void node_chunk_get_local(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx); /* loop */
-void node_chunk_put(struct node *n, const uint8_t id[32], struct slice sealed,
-                    void (*cb)(void *ctx, int rc), void *ctx);                /* loop */
+void node_chunk_get_local(struct node *n,
+                          const uint8_t id[32],
+                          chunk_got_cb cb,
+                          void *ctx); /* loop */
+void node_chunk_put(struct node *n,
+                    const uint8_t id[32],
+                    struct slice sealed,
+                    void (*cb)(void *ctx, int rc),
+                    void *ctx); /* loop */
 /* wan/ registers how to get a chunk from another site; called on the loop, answers by cb on the
  * loop. Several requests for one chunk are joined by the node. */
 void node_set_fetcher(struct node *n,
                       void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx),
-                      void *fctx);                                            /* loop */
+                      void *fctx); /* loop */
 
 /* ---- snapshots for a new site ---- */
 /* Consistent cut of all shards: pages of (shard, key, value). The cut is held in memory-cheap form
  * (a RocksDB snapshot after a flush). Loop; next_page may be called from any one thread. */
 struct node_snapshot;
-void node_snapshot_begin(struct node *n, void (*ready)(void *ctx, int rc, struct node_snapshot *s),
-                         void *ctx);                                          /* loop */
+void node_snapshot_begin(struct node *n,
+                         void (*ready)(void *ctx, int rc, struct node_snapshot *s),
+                         void *ctx); /* loop */
 /* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. The first page
  * starts with the cursors a receiver continues from. */
-int node_snapshot_next_page(struct node_snapshot *s, size_t bytes_max, struct buf *out,
+int node_snapshot_next_page(struct node_snapshot *s,
+                            size_t bytes_max,
+                            struct buf *out,
                             bool *ret_done) MUST_CHECK;
 void node_snapshot_free(struct node_snapshot *s);
 /* Receiving side: a site created with an fs_key loads pages in order, then commits; before commit
@@ -152,17 +173,23 @@ bool node_needs_snapshot(struct node *n);
 bool node_is_empty(struct node *n);
 /* An empty site takes over another file system's key and number of shards, durably; afterwards
  * node_needs_snapshot(). ERR_NOT_EMPTY when it is not empty. Loop. */
-int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count,
-               struct err_detail *d) MUST_CHECK;
+int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, struct err_detail *d)
+    MUST_CHECK;
 
 /* Checks a directory that no daemon has open (it is opened, so its journal is replayed). fn gets a
  * sentence for each problem; ERR_CORRUPT when there were any, other errors when it cannot open. */
-int node_fsck_offline(const char *dir, bool repair, void (*fn)(void *ctx, const char *what),
-                      void *ctx, struct err_detail *d) MUST_CHECK;
+int node_fsck_offline(const char *dir,
+                      bool repair,
+                      void (*fn)(void *ctx, const char *what),
+                      void *ctx,
+                      struct err_detail *d) MUST_CHECK;
 
 /* ---- administration: JSON in, JSON out; wan/ adds its verbs ("peer.*") ---- */
 typedef void (*admin_reply_cb)(void *ctx, int rc, const char *json_or_sentence);
-typedef bool (*admin_handler)(void *hctx, const char *verb, const char *json, admin_reply_cb cb,
+typedef bool (*admin_handler)(void *hctx,
+                              const char *verb,
+                              const char *json,
+                              admin_reply_cb cb,
                               void *ctx); /* loop; false: not my verb; reply on the loop */
 void node_admin_register(struct node *n, admin_handler h, void *hctx);
 

@@ -35,7 +35,7 @@ void admin_reply_json(admin_reply_cb cb, void *ctx, json_t *o)
 {
     char *text = json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII);
     cb(ctx, text != NULL ? 0 : ERR_NO_MEMORY, text);
-    free(text); /* lint-allow(alloc): jansson's */
+    free(text); /* lint-allow(memory): jansson's */
     json_decref(o);
 }
 
@@ -65,18 +65,17 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
         char mid[12];
         snprintf(mid, sizeof mid, "%08x", n->members[i].m.site);
         json_array_append_new(members, json_pack("{s:s,s:s,s:s,s:i}", "site", mid, "name",
-                                                 n->members[i].m.name, "wan",
-                                                 n->members[i].m.wan, "status",
-                                                 (int)n->members[i].m.status));
+                                                 n->members[i].m.name, "wan", n->members[i].m.wan,
+                                                 "status", (int)n->members[i].m.status));
     }
-    json_t *o = json_pack(
-        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
-        n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
-        (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
-        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending, "space",
-        "chunks", (json_int_t)st.chunks, "live_bytes", (json_int_t)st.live_bytes, "file_bytes",
-        (json_int_t)st.file_bytes, "free_bytes", (json_int_t)st.free_bytes, "damaged",
-        (json_int_t)st.damaged);
+    json_t *o =
+        json_pack("{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id,
+                  "name", n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen,
+                  "joining", (int)n->needs_snapshot, "shards", shards, "members", members,
+                  "sessions", (int)node_session_count(n), "repairs_pending",
+                  (json_int_t)n->repairs_pending, "space", "chunks", (json_int_t)st.chunks,
+                  "live_bytes", (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes,
+                  "free_bytes", (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);
     if (o == NULL)
         cb(ctx, ERR_NO_MEMORY, "status could not be written");
     else
@@ -128,7 +127,7 @@ int call_admin(struct call *c)
     bool taken = false;
     for (uint32_t i = 0; i < c->n->admin_count && !taken; i++)
         taken = c->n->admin[i].fn(c->n->admin[i].ctx, verb, text, admin_reply, c);
-    free(text); /* lint-allow(alloc): jansson's */
+    free(text); /* lint-allow(memory): jansson's */
     json_decref(in);
     return taken ? CALL_HELD : ERR_NOT_SUPPORTED;
 }

@@ -13,8 +13,8 @@
 
 static const struct {
     int (*run)(struct call *c);
-    bool changes;                /* carries a number; answered from the stored result if repeated */
-    bool early;                  /* allowed before the site has its first snapshot */
+    bool changes; /* carries a number; answered from the stored result if repeated */
+    bool early;   /* allowed before the site has its first snapshot */
 } handlers[RPC_TYPE_END] = {
     [RPC_HELLO] = {call_hello, false, true},
     [RPC_LOOKUP] = {call_lookup, false, false},
@@ -104,7 +104,8 @@ void node_call_finish(struct call *c)
     } else if (c->conn != NULL && rpc_conn_is_open(c->conn) && c->type != RPC_INVAL_ACK) {
         struct buf body = {0};
         fs_reply_encode(&c->reply, &body);
-        (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body), c->reply_bulk); /* gone: asks again */
+        (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body),
+                        c->reply_bulk); /* gone: asks again */
         buf_deinit(&body);
     }
     call_free(c);
@@ -192,8 +193,11 @@ void node_run_later(struct node *n, struct call *c)
     loop_defer(n->loop, &n->run_defer);
 }
 
-void node_issue(struct node *n, enum rpc_type type, const struct fs_request *req,
-                void (*finished)(struct call *c, int rc), void *user)
+void node_issue(struct node *n,
+                enum rpc_type type,
+                const struct fs_request *req,
+                void (*finished)(struct call *c, int rc),
+                void *user)
 {
     struct call *c = call_new(n, (uint16_t)type);
     c->req = *req;

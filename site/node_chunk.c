@@ -12,7 +12,7 @@
 struct put_job {
     struct store_put put;
     struct call *call;
-    struct buf own;              /* node_chunk_put: a copy of the sealed bytes */
+    struct buf own; /* node_chunk_put: a copy of the sealed bytes */
     void (*cb)(void *ctx, int rc);
     void *ctx;
 };
@@ -45,8 +45,11 @@ int call_chunk_put(struct call *c)
     return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
 }
 
-void node_chunk_put(struct node *n, const uint8_t id[32], struct slice sealed,
-                    void (*cb)(void *ctx, int rc), void *ctx)
+void node_chunk_put(struct node *n,
+                    const uint8_t id[32],
+                    struct slice sealed,
+                    void (*cb)(void *ctx, int rc),
+                    void *ctx)
 {
     struct put_job *j = mem_calloc(1, sizeof *j);
     buf_append(&j->own, sealed.ptr, sealed.len);
@@ -294,8 +297,8 @@ int node_store_open(struct node *n, struct err_detail *d)
 {
     char *dir = mem_printf("%s/chunks", n->dir);
     struct store_recovery info;
-    struct store_config sc = {.dir = dir, .loop = n->loop, .pool = n->pool, .ctx = n,
-                              .on_damaged = node_chunk_damaged};
+    struct store_config sc = {
+        .dir = dir, .loop = n->loop, .pool = n->pool, .ctx = n, .on_damaged = node_chunk_damaged};
     int rc = store_open(&n->store, &sc, &info, d);
     if (rc == 0 && (info.torn_bytes > 0 || info.damaged > 0))
         log_warn(LOG_SITE, "chunk_store_recovered", "torn_bytes=%llu file=%s damaged=%llu",

@@ -7,10 +7,12 @@
 #include "site/admin_int.h"
 
 static const char *const rule_text[10] = {
-    [2] = "both sides edited the file", [3] = "one side deleted it, the other edited it",
+    [2] = "both sides edited the file",
+    [3] = "one side deleted it, the other edited it",
     [4] = "one side removed the directory, the other put something in",
     [5] = "two directory moves could not both hold",
-    [6] = "two objects got one name",   [8] = "both sides renamed the file"};
+    [6] = "two objects got one name",
+    [8] = "both sides renamed the file"};
 
 json_t *json_bytes(struct slice s)
 {
@@ -63,14 +65,13 @@ static json_t *conflict_json(struct node *n, const struct conflict *c)
     (void)node_path(n, c->parent, c->name, &path); /* "?" where the directory is gone */
     if (c->other_name.len > 0)
         (void)node_path(n, c->parent, c->other_name, &other);
-    json_t *o = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:s,s:b}", "id", id, "rule",
-                          (int)c->rule, "what", rule_text[c->rule < 10 ? c->rule : 0] != NULL
-                                                    ? rule_text[c->rule] : "", "time",
-                          time_json(c->stamp.hlc), "path", json_bytes(buf_slice(&path)),
-                          "other_path",
-                          other.len > 0 ? json_bytes(buf_slice(&other)) : json_null(), "winner",
-                          site_json(n, c->winner), "loser", site_json(n, c->loser), "oid", oid,
-                          "resolved", (int)c->resolved);
+    json_t *o =
+        json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:s,s:b}", "id", id, "rule", (int)c->rule,
+                  "what", rule_text[c->rule < 10 ? c->rule : 0] != NULL ? rule_text[c->rule] : "",
+                  "time", time_json(c->stamp.hlc), "path", json_bytes(buf_slice(&path)),
+                  "other_path", other.len > 0 ? json_bytes(buf_slice(&other)) : json_null(),
+                  "winner", site_json(n, c->winner), "loser", site_json(n, c->loser), "oid", oid,
+                  "resolved", (int)c->resolved);
     buf_deinit(&path);
     buf_deinit(&other);
     return o;

@@ -129,8 +129,12 @@ static bool feed_record(void *ctx, const struct log_record *lr)
     return go && fr->rc == 0;
 }
 
-int node_feed_read(struct node *n, shard_id_t shard, uint64_t from, size_t bytes_max,
-                   bool (*fn)(void *ctx, const struct feed_item *item), void *ctx,
+int node_feed_read(struct node *n,
+                   shard_id_t shard,
+                   uint64_t from,
+                   size_t bytes_max,
+                   bool (*fn)(void *ctx, const struct feed_item *item),
+                   void *ctx,
                    uint64_t *ret_next)
 {
     struct feed_reader fr = {.shard = shard, .fn = fn, .ctx = ctx, .next = from};

@@ -64,7 +64,7 @@ struct name_list {
     struct fsck_name {
         struct slice name;
         struct oid oid;
-    } *at;
+    } * at;
     size_t count;
 };
 
@@ -143,12 +143,16 @@ void node_fsck_online(struct node *n, admin_reply_cb cb, void *ctx)
     json_t *list = json_array();
     struct fsck f = {.n = n, .fn = add_problem, .ctx = list};
     run(&f);
-    admin_reply_json(cb, ctx, json_pack("{s:b,s:I,s:o}", "clean", f.problems == 0, "names",
-                                        (json_int_t)f.names, "problems", list));
+    admin_reply_json(cb, ctx,
+                     json_pack("{s:b,s:I,s:o}", "clean", f.problems == 0, "names",
+                               (json_int_t)f.names, "problems", list));
 }
 
-int node_fsck_offline(const char *dir, bool repair, void (*fn)(void *ctx, const char *what),
-                      void *ctx, struct err_detail *d)
+int node_fsck_offline(const char *dir,
+                      bool repair,
+                      void (*fn)(void *ctx, const char *what),
+                      void *ctx,
+                      struct err_detail *d)
 {
     struct node *n;
     struct node_config nc = {.dir = dir, .clock = &clock_os};

@@ -22,7 +22,7 @@
 #define POLICY_HOPS_MAX 64u
 #define POLICY_XATTR "xuser.claudefs.policy"
 
-struct wanted {                   /* a content to bring here */
+struct wanted { /* a content to bring here */
     struct oid oid;
     struct wanted *next;
 };
@@ -31,7 +31,7 @@ struct prefetch_file {
     struct oid oid;
     struct manifest m;
     uint64_t cursor;
-    struct chunk_ids ids;         /* nodes (is_nodes) or blocks to get next */
+    struct chunk_ids ids; /* nodes (is_nodes) or blocks to get next */
     bool is_nodes;
     uint32_t open;
     int rc;
@@ -62,7 +62,7 @@ struct upkeep {
     uint32_t mark_count, mark_at, mark_cap;
     struct gc_cursor mark_cursor;
     struct chunk_ids missing;
-    bool marking;                 /* an answer is awaited */
+    bool marking; /* an answer is awaited */
     struct store_sweep sweep;
     struct store_compact compact;
     struct store_scrub scrub;
@@ -89,7 +89,9 @@ static void fetch_got_local(void *ctx, int rc, struct buf *sealed)
     fetch_got(f, rc, sealed);
 }
 
-static void fetch_one(struct upkeep *u, const struct chunk_id *id, void *owner,
+static void fetch_one(struct upkeep *u,
+                      const struct chunk_id *id,
+                      void *owner,
                       void (*done)(struct fetch_one *f, int rc, struct buf *sealed))
 {
     struct fetch_one *f = mem_calloc(1, sizeof *f);
@@ -143,8 +145,8 @@ static void prefetch_got(struct fetch_one *one, int rc, struct buf *sealed)
     }
 }
 
-static enum manifest_visit prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level,
-                                          uint64_t block)
+static enum manifest_visit
+prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t block)
 {
     struct prefetch_file *f = ctx;
     (void)block;
@@ -160,8 +162,8 @@ static void prefetch_step(struct prefetch_file *f)
 {
     struct chunk_ids missing = {0};
     chunk_ids_clear(&f->ids);
-    int rc = manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_WINDOW, prefetch_visit, f,
-                           &missing);
+    int rc =
+        manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_WINDOW, prefetch_visit, f, &missing);
     f->is_nodes = f->ids.count == 0;
     if (f->is_nodes) {
         chunk_ids_deinit(&f->ids);
@@ -388,10 +390,8 @@ static bool gc_keep(void *ctx, const struct chunk_id *id)
 
 static void sweep_step(struct upkeep *u)
 {
-    u->sweep = (struct store_sweep){.before = gc_sweep_before(u->gc),
-                                    .keep = gc_keep,
-                                    .ctx = u->gc,
-                                    .done = sweep_done};
+    u->sweep = (struct store_sweep){
+        .before = gc_sweep_before(u->gc), .keep = gc_keep, .ctx = u->gc, .done = sweep_done};
     if (u->sweep.before == 0 || store_sweep(u->n->store, &u->sweep) != 0) {
         gc_end(u->gc);
         u->phase = GC_IDLE;
@@ -458,9 +458,8 @@ void node_gc_tick(struct node *n)
         return;
     store_stats(n->store, &st);
     chunks = st.chunks;
-    if (u->phase == GC_IDLE &&
-        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), GC_INTERVAL_NS) ==
-            0) {
+    if (u->phase == GC_IDLE && gc_begin(u->gc, store_epoch(n->store) + 1, chunks,
+                                        loop_now_ns(n->loop), GC_INTERVAL_NS) == 0) {
         (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
         u->phase = GC_MARK;
         u->shard = 0;
@@ -481,8 +480,7 @@ void node_gc_referred(struct node *n, struct oid oid)
     struct content c;
     struct dot version;
     int64_t mtime;
-    if (u != NULL && u->phase == GC_MARK &&
-        content_get(n, oid, &c, &version, &mtime) == 0)
+    if (u != NULL && u->phase == GC_MARK && content_get(n, oid, &c, &version, &mtime) == 0)
         mark_content(u, oid, &c);
 }
 

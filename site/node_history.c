@@ -7,13 +7,13 @@
 #include "site/admin_int.h"
 
 static const char *const effect_name[EFFECT_KIND_END] = {
-    [EFFECT_ENTER] = "enter", [EFFECT_LEAVE] = "leave",   [EFFECT_VERSION] = "write",
-    [EFFECT_FORK] = "fork",   [EFFECT_BIRTH] = "mkdir",   [EFFECT_REVIVE] = "revive",
-    [EFFECT_BURY] = "rmdir",  [EFFECT_MOVE] = "move",     [EFFECT_SET] = "set"};
+    [EFFECT_ENTER] = "enter", [EFFECT_LEAVE] = "leave", [EFFECT_VERSION] = "write",
+    [EFFECT_FORK] = "fork",   [EFFECT_BIRTH] = "mkdir", [EFFECT_REVIVE] = "revive",
+    [EFFECT_BURY] = "rmdir",  [EFFECT_MOVE] = "move",   [EFFECT_SET] = "set"};
 
 struct history {
     struct node *n;
-    struct oid oid;              /* none: everything */
+    struct oid oid; /* none: everything */
     json_t *list;
     size_t max;
 };

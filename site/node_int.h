@@ -18,7 +18,7 @@
 
 struct node_member_cache {
     struct member m;
-    char *cert_text;             /* owns m.cert */
+    char *cert_text; /* owns m.cert */
 };
 
 struct node {
@@ -28,7 +28,7 @@ struct node {
     uint8_t fs_key[32];
     struct fs_keys keys;
     struct rpc_auth auth;
-    int lock_fd;                 /* one daemon per directory */
+    int lock_fd; /* one daemon per directory */
     struct loop *loop;
     struct pool *pool;
     struct hlc hlc;
@@ -38,7 +38,7 @@ struct node {
     struct rpc_server *server;
     struct session_table *sessions;
     struct lock_table *locks;
-    uint32_t sessions_awaited;   /* of the run before, not back yet */
+    uint32_t sessions_awaited; /* of the run before, not back yet */
     uint64_t grace_until_ns;
     bool lock_grace;
     int exit_rc;
@@ -51,14 +51,14 @@ struct node {
     /* invalidations of the current step */
     struct node_inval {
         struct fs_inval inval;
-        uint64_t except;         /* the session that asked for it and knows; 0: news to all */
-    } *invals;
+        uint64_t except; /* the session that asked for it and knows; 0: news to all */
+    } * invals;
     uint32_t inval_count, inval_cap;
-    struct call *inval_call;     /* on whose behalf changes happen now; or NULL */
+    struct call *inval_call; /* on whose behalf changes happen now; or NULL */
     struct op_arena inval_arena;
     struct loop_defer inval_defer;
     /* feed */
-    pthread_mutex_t feed_mutex;  /* feed, watch */
+    pthread_mutex_t feed_mutex; /* feed, watch */
     struct feed_state feed;
     void (*feed_changed)(void *ctx);
     void *feed_ctx;
@@ -82,7 +82,7 @@ struct node {
         void *ctx;
     } admin[ADMIN_HANDLERS_MAX];
     uint32_t admin_count;
-    struct loop_timer tick;      /* repairs, checkpoints, session expiry, retention */
+    struct loop_timer tick; /* repairs, checkpoints, session expiry, retention */
     struct loop_defer repair_defer;
     uint64_t repairs_pending;
     uint64_t tick_count;
@@ -162,13 +162,21 @@ int call_lock_cancel(struct call *c);
 /* node_path.c */
 int node_dir_path(struct node *n, struct oid dir, struct buf *out);
 int node_path(struct node *n, struct oid parent, struct slice name, struct buf *out);
-int node_resolve_path(struct node *n, const char *path, struct oid *ret, struct oid *ret_parent,
+int node_resolve_path(struct node *n,
+                      const char *path,
+                      struct oid *ret,
+                      struct oid *ret_parent,
                       struct slice *ret_name);
 /* A request of the node's own; `finished` runs once, later. */
-void node_issue(struct node *n, enum rpc_type type, const struct fs_request *req,
-                void (*finished)(struct call *c, int rc), void *user);
+void node_issue(struct node *n,
+                enum rpc_type type,
+                const struct fs_request *req,
+                void (*finished)(struct call *c, int rc),
+                void *user);
 unsigned node_session_count(const struct node *n);
-void node_fsck_online(struct node *n, admin_reply_cb cb, void *ctx); /* node_fsck.c; answers inside */
+void node_fsck_online(struct node *n,
+                      admin_reply_cb cb,
+                      void *ctx); /* node_fsck.c; answers inside */
 
 /* node_admin.c */
 int call_admin(struct call *c);
@@ -182,6 +190,5 @@ void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brough
 void node_chunk_damaged(void *ctx, const struct chunk_id *id);
 /* node_session.c: open objects of a shard that have no name left */
 uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);
-
 
 #endif

@@ -126,7 +126,9 @@ static void member_committed(void *ctx, int rc)
     mem_free(s);
 }
 
-void node_member_set(struct node *n, const struct member *m, void (*done)(void *ctx, int rc),
+void node_member_set(struct node *n,
+                     const struct member *m,
+                     void (*done)(void *ctx, int rc),
                      void *ctx)
 {
     struct op_builder b = {0};

@@ -37,7 +37,10 @@ int node_path(struct node *n, struct oid parent, struct slice name, struct buf *
     return rc;
 }
 
-int node_resolve_path(struct node *n, const char *path, struct oid *ret, struct oid *ret_parent,
+int node_resolve_path(struct node *n,
+                      const char *path,
+                      struct oid *ret,
+                      struct oid *ret_parent,
                       struct slice *ret_name)
 {
     struct oid at = OID_ROOT, parent = OID_ROOT;

@@ -20,12 +20,12 @@ struct conn_state {
     uint64_t session;
     bool push, admin;
 };
-struct session_state {           /* user of a session */
-    struct rpc_conn *push;       /* or NULL */
+struct session_state {     /* user of a session */
+    struct rpc_conn *push; /* or NULL */
 };
 
-static void on_push(void *ctx, uint64_t session, uint64_t push_id, const struct fs_inval *invals,
-                    uint32_t count)
+static void on_push(
+    void *ctx, uint64_t session, uint64_t push_id, const struct fs_inval *invals, uint32_t count)
 {
     struct node *n = ctx;
     struct session_state *s = session_user(n->sessions, session);
@@ -160,8 +160,7 @@ static void session_keep(struct node *n, uint64_t id, bool keep)
 {
     uint8_t key[10];
     session_key(id, key);
-    struct local_pair pair = {slice_of(key, sizeof key),
-                              keep ? slice_str("1") : slice_of(NULL, 0)};
+    struct local_pair pair = {slice_of(key, sizeof key), keep ? slice_str("1") : slice_of(NULL, 0)};
     if (shard_local(n->shards[0], &pair, 1, NULL, NULL) != 0)
         log_warn(LOG_SITE, "session_not_kept", "session=%016llx", (unsigned long long)id);
 }
@@ -325,8 +324,8 @@ int call_forget(struct call *c)
 
 int call_inval_ack(struct call *c)
 {
-    log_debug(LOG_SITE, "push_acked", "session=%016llx id=%llu",
-              (unsigned long long)c->req.session, (unsigned long long)c->req.number2);
+    log_debug(LOG_SITE, "push_acked", "session=%016llx id=%llu", (unsigned long long)c->req.session,
+              (unsigned long long)c->req.number2);
     (void)session_acked(c->n->sessions, c->req.session, c->req.number2); /* old acks do no harm */
     return 0;
 }

@@ -72,8 +72,8 @@ static bool pinned(void *ctx, struct oid oid)
     return node_object_open(ctx, oid);
 }
 
-/* Drops what is dead for good. A site alone needs nobody's word: all that is durable is stable. With
- * members the stable point would have to come from their vectors, in their streams. */
+/* Drops what is dead for good. A site alone needs nobody's word: all that is durable is stable.
+ * With members the stable point would have to come from their vectors, in their streams. */
 void node_collect(struct node *n)
 {
     struct feed_state f;

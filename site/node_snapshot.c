@@ -67,7 +67,8 @@ static void try_cut(struct loop_timer *t)
         shard_snapshot(n->shards[i], one_ready, snap);
 }
 
-void node_snapshot_begin(struct node *n, void (*ready)(void *ctx, int rc, struct node_snapshot *s),
+void node_snapshot_begin(struct node *n,
+                         void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx)
 {
     struct node_snapshot *snap = mem_calloc(1, sizeof *snap);
@@ -105,7 +106,9 @@ static void header_page(struct node_snapshot *s, struct buf *out)
     s->header_sent = true;
 }
 
-int node_snapshot_next_page(struct node_snapshot *s, size_t bytes_max, struct buf *out,
+int node_snapshot_next_page(struct node_snapshot *s,
+                            size_t bytes_max,
+                            struct buf *out,
                             bool *ret_done)
 {
     struct buf pairs = {0};

@@ -45,8 +45,12 @@ int posix_perm(struct call *c, struct oid oid, struct perm *ret, struct dot *ret
     return 0;
 }
 
-static void set_effect(struct call *c, struct oid oid, uint8_t class, struct slice suffix,
-                       bool present, struct slice value)
+static void set_effect(struct call *c,
+                       struct oid oid,
+                       uint8_t class,
+                       struct slice suffix,
+                       bool present,
+                       struct slice value)
 {
     struct effect *e = op_builder_add(&c->b, EFFECT_SET, oid);
     uint8_t *key = op_alloc(&c->b.arena, 1 + suffix.len);
@@ -58,7 +62,11 @@ static void set_effect(struct call *c, struct oid oid, uint8_t class, struct sli
     e->set.value = op_dup(&c->b.arena, value);
 }
 
-void posix_set(struct call *c, struct oid oid, uint8_t class, struct slice suffix, bool present,
+void posix_set(struct call *c,
+               struct oid oid,
+               uint8_t class,
+               struct slice suffix,
+               bool present,
                struct slice value)
 {
     set_effect(c, oid, class, suffix, present, value);
@@ -194,9 +202,10 @@ static int set_size(struct call *c)
     if (r->size != 0 && (content.kind != CONTENT_INLINE || r->size > LIMIT_INLINE_BYTES))
         return ERR_NOT_SUPPORTED;
     struct content cut = {.kind = CONTENT_INLINE, .size = r->size};
-    cut.bytes = r->size == 0 ? slice_of(NULL, 0)
-                             : call_keep(c, slice_of(content.bytes.ptr,
-                                                     MIN(content.bytes.len, (size_t)r->size)));
+    cut.bytes =
+        r->size == 0
+            ? slice_of(NULL, 0)
+            : call_keep(c, slice_of(content.bytes.ptr, MIN(content.bytes.len, (size_t)r->size)));
     return posix_new_version(c, r->oid, &cut, c->now_ns, version);
 }
 
@@ -221,11 +230,9 @@ int call_setattr(struct call *c)
     if (rc != 0)
         return rc;
     if ((r->set & (SET_ATIME | SET_ATIME_NOW)) != 0)
-        i64_value(c, REG_ATIME, r->oid,
-                  (r->set & SET_ATIME_NOW) != 0 ? c->now_ns : r->atime_ns);
+        i64_value(c, REG_ATIME, r->oid, (r->set & SET_ATIME_NOW) != 0 ? c->now_ns : r->atime_ns);
     if ((r->set & (SET_MTIME | SET_MTIME_NOW)) != 0)
-        i64_value(c, REG_MTIME, r->oid,
-                  (r->set & SET_MTIME_NOW) != 0 ? c->now_ns : r->mtime_ns);
+        i64_value(c, REG_MTIME, r->oid, (r->set & SET_MTIME_NOW) != 0 ? c->now_ns : r->mtime_ns);
     if (c->b.count == 0 && !orphan_only && (r->set & SET_CTIME) != 0 && (r->set & SET_SIZE) == 0) {
         struct perm p; /* nothing but the change time: the register says what it said */
         struct dot version;

@@ -54,8 +54,11 @@ int call_close(struct call *c)
     return 0;
 }
 
-static int orphan_write(struct call *c, struct oid oid, const struct content *content,
-                        int64_t mtime_ns, struct dot base)
+static int orphan_write(struct call *c,
+                        struct oid oid,
+                        const struct content *content,
+                        int64_t mtime_ns,
+                        struct dot base)
 {
     uint8_t key[17] = {SHARD_KEY_ORPHAN};
     struct buf value = {0};
@@ -74,8 +77,11 @@ static int orphan_write(struct call *c, struct oid oid, const struct content *co
     return rc;
 }
 
-int posix_new_version(struct call *c, struct oid oid, const struct content *content,
-                      int64_t mtime_ns, struct dot base)
+int posix_new_version(struct call *c,
+                      struct oid oid,
+                      const struct content *content,
+                      int64_t mtime_ns,
+                      struct dot base)
 {
     struct file_view v;
     int rc = merge_file(merge_of(c->n, oid), oid, &v);
@@ -149,8 +155,8 @@ int call_commit(struct call *c)
     if (rc == 0)
         rc = posix_perm(c, r->oid, &perm, &seen);
     if (rc == 0)
-        rc = posix_new_version(c, r->oid, &r->content,
-                               r->mtime_ns != 0 ? r->mtime_ns : c->now_ns, version);
+        rc = posix_new_version(c, r->oid, &r->content, r->mtime_ns != 0 ? r->mtime_ns : c->now_ns,
+                               version);
     if (rc == 0 && c->b.count > 0) {
         /* Set-id bits hold for the version their setter saw; a writer with the privilege says that
          * they hold for this one, too. */

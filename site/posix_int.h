@@ -7,7 +7,11 @@
 /* The permission register as it shows now; slices kept by the call. */
 int posix_perm(struct call *c, struct oid oid, struct perm *ret, struct dot *ret_version);
 /* A register of the object and of its twins (posix_touch first). */
-void posix_set(struct call *c, struct oid oid, uint8_t class, struct slice suffix, bool present,
+void posix_set(struct call *c,
+               struct oid oid,
+               uint8_t class,
+               struct slice suffix,
+               bool present,
                struct slice value);
 void posix_set_perm(struct call *c, struct oid oid, struct perm *p, struct dot version);
 /* The directory's modification time becomes the operation's. */
@@ -16,7 +20,10 @@ void posix_mtime(struct call *c, struct oid dir);
 int posix_touch(struct call *c, struct oid oid);
 /* A new version on top of `base`; twins leave (rule 6). Files without a name get it as an orphan,
  * in a local record: nothing is added to the builder then. */
-int posix_new_version(struct call *c, struct oid oid, const struct content *content,
-                      int64_t mtime_ns, struct dot base);
+int posix_new_version(struct call *c,
+                      struct oid oid,
+                      const struct content *content,
+                      int64_t mtime_ns,
+                      struct dot base);
 
 #endif

@@ -36,8 +36,8 @@ int call_dir_alive(struct call *c, struct oid dir, struct dir_view *ret)
     return rc != 0 ? rc : ret->alive ? 0 : ERR_NOT_FOUND;
 }
 
-int call_find(struct call *c, struct shard *home, struct oid parent, struct slice name,
-              struct shown *ret)
+int call_find(
+    struct call *c, struct shard *home, struct oid parent, struct slice name, struct shown *ret)
 {
     int rc = check_name(name);
     if (rc == 0)
@@ -99,7 +99,7 @@ static void new_perm(struct call *c, const struct dir_view *dir, bool is_dir, st
             ret->mode |= S_ISGID;
     }
     if (dflt.len == 0) {
-        ret->mode &= (uint16_t)~(r->umask & 0777u);
+        ret->mode &= (uint16_t) ~(r->umask & 0777u);
         return;
     }
     struct buf acl = {0};
@@ -151,8 +151,8 @@ int call_create(struct call *c)
         return open_existing(c, &s);
     if (rc != ERR_NOT_FOUND)
         return rc;
-    struct oid oid = oid_file(shard_id(home), (enum oid_kind)r->kind, node_site(c->n),
-                              shard_next_seq(home));
+    struct oid oid =
+        oid_file(shard_id(home), (enum oid_kind)r->kind, node_site(c->n), shard_next_seq(home));
     struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
     e->content.kind = CONTENT_INLINE;
     e->mtime_ns = c->now_ns;
@@ -180,8 +180,8 @@ int call_create(struct call *c)
     return call_reply_attr(c, oid);
 }
 
-static void mkdir_attr(struct call *c, const struct birth *b, const struct perm *p,
-                       const struct op *op)
+static void
+mkdir_attr(struct call *c, const struct birth *b, const struct perm *p, const struct op *op)
 {
     struct fs_attr *a = &c->reply.attr;
     memset(a, 0, sizeof *a);
@@ -270,8 +270,8 @@ int call_link(struct call *c)
 
 /* ---- taking away ---- */
 
-int call_leave(struct call *c, struct shard *home, struct oid parent, const struct shown *s,
-               bool lives_on)
+int call_leave(
+    struct call *c, struct shard *home, struct oid parent, const struct shown *s, bool lives_on)
 {
     struct merge *m = merge_of(c->n, parent);
     for (uint32_t i = 0; i <= s->twin_count; i++) {
@@ -295,8 +295,13 @@ int call_leave(struct call *c, struct shard *home, struct oid parent, const stru
     return 0;
 }
 
-int call_settle(struct call *c, struct shard *home, struct oid parent, struct slice stored,
-                struct slice leaving, const struct oid *skip, uint32_t skip_count)
+int call_settle(struct call *c,
+                struct shard *home,
+                struct oid parent,
+                struct slice stored,
+                struct slice leaving,
+                const struct oid *skip,
+                uint32_t skip_count)
 {
     struct settle_dirs dirs = {0};
     uint32_t first = c->b.count, to = first;
@@ -378,7 +383,8 @@ int call_rmdir(struct call *c)
     rc = call_settle(c, home, r->oid, s.stored, r->name, NULL, 0);
     if (rc != 0)
         return rc;
-    /* The index entry goes when the directory's own shard says so: until then the name is latched. */
+    /* The index entry goes when the directory's own shard says so: until then the name is latched.
+     */
     bool elsewhere = own != home;
     uint64_t key = touch_key(r->oid, r->name), key2 = touch_key(r->oid, s.stored);
     rc = call_propose(c, home, s.oid, NULL);

@@ -10,8 +10,13 @@ void record_begin(struct buf *b, enum record_type type, uint64_t commit_hlc)
     enc_u64(b, commit_hlc);
 }
 
-void record_op(struct buf *b, uint64_t hlc, uint64_t session, uint64_t number, int32_t rc,
-               struct oid oid, const struct op *op)
+void record_op(struct buf *b,
+               uint64_t hlc,
+               uint64_t session,
+               uint64_t number,
+               int32_t rc,
+               struct oid oid,
+               const struct op *op)
 {
     record_begin(b, RECORD_OP, hlc);
     enc_varint(b, session);
@@ -23,8 +28,8 @@ void record_op(struct buf *b, uint64_t hlc, uint64_t session, uint64_t number, i
     op_encode(op, b);
 }
 
-void record_remote(struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor, uint32_t count,
-                   struct slice ops)
+void record_remote(
+    struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor, uint32_t count, struct slice ops)
 {
     record_begin(b, RECORD_REMOTE, hlc);
     enc_u32(b, peer);
@@ -33,8 +38,12 @@ void record_remote(struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor,
     enc_raw(b, ops.ptr, ops.len);
 }
 
-void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id_t from,
-                    uint64_t message, struct slice bytes)
+void record_message(struct buf *b,
+                    enum record_type type,
+                    uint64_t hlc,
+                    shard_id_t from,
+                    uint64_t message,
+                    struct slice bytes)
 {
     record_begin(b, type, hlc);
     enc_u16(b, from);
@@ -42,8 +51,8 @@ void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id
     enc_raw(b, bytes.ptr, bytes.len);
 }
 
-void record_local(struct buf *b, enum record_type type, uint64_t hlc, uint32_t count,
-                  struct slice pairs)
+void record_local(
+    struct buf *b, enum record_type type, uint64_t hlc, uint32_t count, struct slice pairs)
 {
     record_begin(b, type, hlc);
     enc_varint(b, count);

@@ -33,22 +33,38 @@ struct record {
     uint64_t session, number; /* OP */
     int32_t rc;
     struct oid oid;
-    site_id_t peer;           /* REMOTE */
+    site_id_t peer; /* REMOTE */
     uint64_t cursor;
-    shard_id_t from;          /* DELIVER, DERIVED */
+    shard_id_t from; /* DELIVER, DERIVED */
     uint64_t message;
-    uint32_t count;           /* REMOTE: operations; LOCAL: pairs */
-    struct slice body;        /* OP, DELIVER: the op; DERIVED: bytes; others: the sequence */
+    uint32_t count;    /* REMOTE: operations; LOCAL: pairs */
+    struct slice body; /* OP, DELIVER: the op; DERIVED: bytes; others: the sequence */
 };
 
 void record_begin(struct buf *b, enum record_type type, uint64_t commit_hlc);
-void record_op(struct buf *b, uint64_t hlc, uint64_t session, uint64_t number, int32_t rc,
-               struct oid oid, const struct op *op);
-void record_remote(struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor, uint32_t count,
+void record_op(struct buf *b,
+               uint64_t hlc,
+               uint64_t session,
+               uint64_t number,
+               int32_t rc,
+               struct oid oid,
+               const struct op *op);
+void record_remote(struct buf *b,
+                   uint64_t hlc,
+                   site_id_t peer,
+                   uint64_t cursor,
+                   uint32_t count,
                    struct slice ops /* each as enc_bytes */);
-void record_message(struct buf *b, enum record_type type, uint64_t hlc, shard_id_t from,
-                    uint64_t message, struct slice bytes);
-void record_local(struct buf *b, enum record_type type, uint64_t hlc, uint32_t count,
+void record_message(struct buf *b,
+                    enum record_type type,
+                    uint64_t hlc,
+                    shard_id_t from,
+                    uint64_t message,
+                    struct slice bytes);
+void record_local(struct buf *b,
+                  enum record_type type,
+                  uint64_t hlc,
+                  uint32_t count,
                   struct slice pairs /* each as key bytes, u8, value bytes */);
 /* Slices borrow from s. ERR_MALFORMED, ERR_TRUNCATED. */
 int record_decode(struct slice s, struct record *ret) MUST_CHECK;

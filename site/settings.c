@@ -55,8 +55,8 @@ int site_settings_check(const struct site_settings *s, struct err_detail *d)
     return 0;
 }
 
-int dir_file_write(const char *dir, const char *name, const void *bytes, size_t len,
-                   struct err_detail *d)
+int dir_file_write(
+    const char *dir, const char *name, const void *bytes, size_t len, struct err_detail *d)
 {
     char *path = mem_printf("%s/%s", dir, name), *tmp = mem_printf("%s/.%s.new", dir, name);
     int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -102,18 +102,19 @@ int site_settings_save(const char *dir, const struct site_settings *s, struct er
     int rc = site_settings_check(s, d);
     if (rc != 0)
         return rc;
-    char *text = mem_printf("; A ClaudeFS site. Change addresses here and restart the daemon;\n"
-                            "; id and shards are fixed for life.\n"
-                            "[site]\nname = %s\nid = %08x\nshards = %u\n"
-                            "; where mounts connect over TCP (empty: Unix socket only)\nlisten = %s\n"
-                            "; where other sites connect\nwan = %s\n"
-                            "; what they are told to dial, when that is another address\n"
-                            "advertise = %s\n"
-                            "; metrics and dashboard\nhttp = %s\n"
-                            "; yes: frames between mounts and this node are not sealed\n"
-                            "trusted_network = %s\n",
-                            s->name, s->site, s->shard_count, s->listen, s->wan,
-                            s->advertise, s->http, s->trusted_network ? "yes" : "no");
+    char *text =
+        mem_printf("; A ClaudeFS site. Change addresses here and restart the daemon;\n"
+                   "; id and shards are fixed for life.\n"
+                   "[site]\nname = %s\nid = %08x\nshards = %u\n"
+                   "; where mounts connect over TCP (empty: Unix socket only)\nlisten = %s\n"
+                   "; where other sites connect\nwan = %s\n"
+                   "; what they are told to dial, when that is another address\n"
+                   "advertise = %s\n"
+                   "; metrics and dashboard\nhttp = %s\n"
+                   "; yes: frames between mounts and this node are not sealed\n"
+                   "trusted_network = %s\n",
+                   s->name, s->site, s->shard_count, s->listen, s->wan, s->advertise, s->http,
+                   s->trusted_network ? "yes" : "no");
     rc = dir_file_write(dir, "site.conf", text, strlen(text), d);
     mem_free(text);
     return rc;
@@ -199,7 +200,9 @@ int site_settings_load(const char *dir, struct site_settings *ret, struct err_de
     return rc;
 }
 
-int site_create(const char *dir, const struct site_settings *settings, const uint8_t *fs_key,
+int site_create(const char *dir,
+                const struct site_settings *settings,
+                const uint8_t *fs_key,
                 struct err_detail *d)
 {
     struct site_settings s = *settings;

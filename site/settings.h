@@ -6,7 +6,10 @@
 
 int site_settings_check(const struct site_settings *s, struct err_detail *d) MUST_CHECK;
 /* Whole files, replaced atomically and durably. */
-int dir_file_write(const char *dir, const char *name, const void *bytes, size_t len,
+int dir_file_write(const char *dir,
+                   const char *name,
+                   const void *bytes,
+                   size_t len,
                    struct err_detail *d) MUST_CHECK;
 int dir_file_read(const char *dir, const char *name, void *out, size_t len, struct err_detail *d)
     MUST_CHECK;

@@ -208,7 +208,9 @@ static int commit_record(struct shard *s, struct pending *p)
     return 0;
 }
 
-int shard_propose(struct shard *s, const struct op_builder *b, const struct proposal *p,
+int shard_propose(struct shard *s,
+                  const struct op_builder *b,
+                  const struct proposal *p,
                   struct op *ret_op)
 {
     ASSERT(!s->in_apply);
@@ -237,8 +239,12 @@ int shard_propose(struct shard *s, const struct op_builder *b, const struct prop
     return rc;
 }
 
-static int put_pairs(struct shard *s, enum record_type type, const struct local_pair *pairs,
-                     uint32_t count, void (*committed)(void *ctx, int rc), void *ctx)
+static int put_pairs(struct shard *s,
+                     enum record_type type,
+                     const struct local_pair *pairs,
+                     uint32_t count,
+                     void (*committed)(void *ctx, int rc),
+                     void *ctx)
 {
     struct buf body = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -260,8 +266,11 @@ static int put_pairs(struct shard *s, enum record_type type, const struct local_
     return rc;
 }
 
-int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
-                void (*committed)(void *ctx, int rc), void *ctx)
+int shard_local(struct shard *s,
+                const struct local_pair *pairs,
+                uint32_t count,
+                void (*committed)(void *ctx, int rc),
+                void *ctx)
 {
     return put_pairs(s, RECORD_LOCAL, pairs, count, committed, ctx);
 }
@@ -271,8 +280,8 @@ int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_
     return put_pairs(s, RECORD_SNAPSHOT, pairs, count, NULL, NULL);
 }
 
-int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count,
-                 uint64_t cursor)
+int shard_remote(
+    struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count, uint64_t cursor)
 {
     struct buf body = {0};
     for (uint32_t i = 0; i < count; i++)
@@ -289,8 +298,8 @@ int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint3
     return rc;
 }
 
-int shard_receive(struct shard *s, shard_id_t from, uint64_t number, enum record_type type,
-                  struct slice bytes)
+int shard_receive(
+    struct shard *s, shard_id_t from, uint64_t number, enum record_type type, struct slice bytes)
 {
     record_message(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), from,
                    number, bytes);

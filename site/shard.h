@@ -35,21 +35,25 @@
 struct shard;
 
 enum shard_key {
-    SHARD_KEY_OUTBOX = 0x81,  /* dst (2), number (8) -> type (1), bytes */
-    SHARD_KEY_OUT_NEXT,       /* dst (2) -> next number (8) */
-    SHARD_KEY_ORPHAN,         /* oid -> content, mtime: open and unlinked, written after */
-    SHARD_KEY_RESULT,         /* session (8), number (8) -> rc, oid */
-    SHARD_KEY_WAITING,        /* number (8) -> an operation whose dots are not here yet */
-    SHARD_KEY_ACKED,          /* peer (4) -> index in our journal that the peer has durably */
-    SHARD_KEY_CURSOR,         /* peer (4) -> next index to ask the peer for */
-    SHARD_KEY_NODE            /* the node's own small things, shard 0 */
+    SHARD_KEY_OUTBOX = 0x81, /* dst (2), number (8) -> type (1), bytes */
+    SHARD_KEY_OUT_NEXT,      /* dst (2) -> next number (8) */
+    SHARD_KEY_ORPHAN,        /* oid -> content, mtime: open and unlinked, written after */
+    SHARD_KEY_RESULT,        /* session (8), number (8) -> rc, oid */
+    SHARD_KEY_WAITING,       /* number (8) -> an operation whose dots are not here yet */
+    SHARD_KEY_ACKED,         /* peer (4) -> index in our journal that the peer has durably */
+    SHARD_KEY_CURSOR,        /* peer (4) -> next index to ask the peer for */
+    SHARD_KEY_NODE           /* the node's own small things, shard 0 */
 };
 
 struct shard_events {
     /* Hand a message to another shard of the site. Synchronous within a node: on return the
      * receiver has applied it in memory (or keeps it until its dots are there). */
-    void (*deliver)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number,
-                    enum record_type type, struct slice bytes);
+    void (*deliver)(void *ctx,
+                    shard_id_t from,
+                    shard_id_t to,
+                    uint64_t number,
+                    enum record_type type,
+                    struct slice bytes);
     /* The receiver has message `number` of `from` durably. */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
     /* Has the home shard of this dot, anywhere in the site, applied it? */
@@ -67,25 +71,26 @@ struct shard_events {
 };
 
 struct shard_config {
-    const char *dir;              /* DIR/shard-N: journal/, state/ */
+    const char *dir; /* DIR/shard-N: journal/, state/ */
     shard_id_t id;
     unsigned shard_count;
     site_id_t site;
-    struct hlc *hlc;              /* the node's; borrowed */
+    struct hlc *hlc; /* the node's; borrowed */
     const struct clock *clock;
     struct loop *loop;
-    struct pool *pool;            /* for writing the state down */
+    struct pool *pool; /* for writing the state down */
     uint64_t epoch;
     size_t cache_bytes;
-    size_t checkpoint_bytes;      /* state in memory beyond which it is written down */
+    size_t checkpoint_bytes; /* state in memory beyond which it is written down */
     struct shard_events events;
     void (*site_name)(void *ctx, site_id_t site, char out[33]);
     void *name_ctx;
 };
 
 /* Opens journal and state and replays. Messages of the outbox are not sent yet. */
-int shard_open(struct shard **ret, const struct shard_config *config, struct err_detail *d)
-    MUST_CHECK;
+int shard_open(struct shard **ret,
+               const struct shard_config *config,
+               struct err_detail *d) MUST_CHECK;
 void shard_stop(struct shard *s);  /* no new checkpoint begins: before the pool goes */
 void shard_close(struct shard *s); /* writes the state down, closes the journal */
 void shard_resend(struct shard *s);
@@ -98,37 +103,48 @@ uint64_t shard_next_seq(struct shard *s); /* of this site: what the next operati
 
 /* ---- proposing ---- */
 struct proposal {
-    uint64_t session, number; /* to store the result under; number 0: none */
-    struct oid result;        /* what to store */
+    uint64_t session, number;             /* to store the result under; number 0: none */
+    struct oid result;                    /* what to store */
     void (*committed)(void *ctx, int rc); /* durable, and delivered to the other shards; or NULL */
     void *ctx;
-    bool is_call;             /* on_behalf(ctx) while its messages are delivered */
-    int64_t time_ns;          /* the operation's wall time; 0: now */
+    bool is_call;    /* on_behalf(ctx) while its messages are delivered */
+    int64_t time_ns; /* the operation's wall time; 0: now */
 };
 /* Journals and applies the builder's effects as one operation of this site. On error nothing
  * happened (ERR_NO_SPACE, ERR_FATAL) and `committed` never runs. */
-int shard_propose(struct shard *s, const struct op_builder *b, const struct proposal *p,
+int shard_propose(struct shard *s,
+                  const struct op_builder *b,
+                  const struct proposal *p,
                   struct op *ret_op /* may be NULL: dot, stamp and time as given */) MUST_CHECK;
 /* A local record: puts (value.ptr != NULL) and deletes in the 0x80 key space. */
 struct local_pair {
     struct slice key, value;
 };
-int shard_local(struct shard *s, const struct local_pair *pairs, uint32_t count,
-                void (*committed)(void *ctx, int rc), void *ctx) MUST_CHECK;
+int shard_local(struct shard *s,
+                const struct local_pair *pairs,
+                uint32_t count,
+                void (*committed)(void *ctx, int rc),
+                void *ctx) MUST_CHECK;
 /* Operations of a peer's stream that all have this home, in stream order; with the cursor of this
  * shard after them, 0 when it does not move yet. Already known operations are skipped. */
-int shard_remote(struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count,
+int shard_remote(struct shard *s,
+                 site_id_t peer,
+                 const struct slice *ops,
+                 uint32_t count,
                  uint64_t cursor) MUST_CHECK;
 /* Tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. */
-int shard_receive(struct shard *s, shard_id_t from, uint64_t number, enum record_type type,
+int shard_receive(struct shard *s,
+                  shard_id_t from,
+                  uint64_t number,
+                  enum record_type type,
                   struct slice bytes) MUST_CHECK;
 void shard_delivered(struct shard *s, shard_id_t to, uint64_t number);
 
 /* The stored result of (session, number): true when there is one. */
-bool shard_result(struct shard *s, uint64_t session, uint64_t number, int32_t *ret_rc,
-                  struct oid *ret_oid);
+bool shard_result(
+    struct shard *s, uint64_t session, uint64_t number, int32_t *ret_rc, struct oid *ret_oid);
 /* Results up to `acked` of a session are not needed any more. */
 void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked);
 
@@ -140,27 +156,27 @@ uint64_t touch_key(struct oid oid, struct slice name);
 uint64_t shard_mark(struct shard *s, uint64_t key);
 struct shard_wait {
     void (*run)(struct shard_wait *w);
-    uint64_t index;           /* private from here */
+    uint64_t index; /* private from here */
     struct shard_wait *next;
 };
 void shard_wait_durable(struct shard *s, uint64_t index, struct shard_wait *w);
 /* run() when any latch of this shard was let go. */
 void shard_wait_latch(struct shard *s, struct shard_wait *w);
 bool shard_latched(struct shard *s, uint64_t key);
-void shard_latch(struct shard *s, uint64_t key);   /* must not be held */
+void shard_latch(struct shard *s, uint64_t key); /* must not be held */
 void shard_unlatch(struct shard *s, uint64_t key);
 
 /* ---- the feed and retention ---- */
 struct shard_durable {
-    uint64_t index;           /* durable */
-    uint64_t floor_hlc;       /* commit_hlc of the oldest record not durable - 1, or UINT64_MAX */
+    uint64_t index;     /* durable */
+    uint64_t floor_hlc; /* commit_hlc of the oldest record not durable - 1, or UINT64_MAX */
 };
 void shard_durable(struct shard *s, struct shard_durable *ret);
 void shard_durable_vv(struct shard *s, struct vv *ret);
-uint64_t shard_cursor(struct shard *s, site_id_t peer);      /* durable */
+uint64_t shard_cursor(struct shard *s, site_id_t peer); /* durable */
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index);
 uint64_t shard_peer_ack(struct shard *s, site_id_t peer);
-void shard_keep_from(struct shard *s, uint64_t index);       /* lowest index a member may need */
+void shard_keep_from(struct shard *s, uint64_t index); /* lowest index a member may need */
 /* Writes the state down when it is due (or `now`), trims the journal. */
 void shard_checkpoint(struct shard *s, bool now);
 /* ---- snapshots for a new site ---- */

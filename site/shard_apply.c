@@ -177,7 +177,8 @@ static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, stru
     return found;
 }
 
-/* One pass over what waits, oldest first. `apply`: try them; otherwise only gather their origins. */
+/* One pass over what waits, oldest first. `apply`: try them; otherwise only gather their origins.
+ */
 static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bool *ret_applied)
 {
     struct buf bytes = {0}, key = {0};
@@ -316,8 +317,8 @@ static int apply_local(struct shard *s, const struct record *r)
     return dec_end(&d);
 }
 
-int shard_apply_record(struct shard *s, const struct record *r, struct slice raw, uint64_t index,
-                       struct pending *p)
+int shard_apply_record(
+    struct shard *s, const struct record *r, struct slice raw, uint64_t index, struct pending *p)
 {
     int rc = 0;
     (void)raw;

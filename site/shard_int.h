@@ -11,7 +11,7 @@
 
 #define MARK_COUNT 8192u
 
-struct message {              /* to another shard, kept until it may leave */
+struct message { /* to another shard, kept until it may leave */
     shard_id_t to;
     enum record_type type;
     uint64_t number;
@@ -25,20 +25,20 @@ struct message_list {
 /* One appended record that is not durable yet. */
 struct pending {
     uint64_t index, commit_hlc;
-    struct message_list out;  /* of a local operation: leave when durable */
-    bool is_message;          /* DELIVER or DERIVED: tell the sender */
+    struct message_list out; /* of a local operation: leave when durable */
+    bool is_message;         /* DELIVER or DERIVED: tell the sender */
     shard_id_t from;
     uint64_t number;
-    site_id_t peer;           /* REMOTE: cursor */
+    site_id_t peer; /* REMOTE: cursor */
     uint64_t cursor;
-    uint32_t seq_count;       /* operations of this home: what becomes durable */
+    uint32_t seq_count; /* operations of this home: what becomes durable */
     struct {
         site_id_t site;
         uint64_t seq;
-    } *seqs;
+    } * seqs;
     void (*committed)(void *ctx, int rc);
     void *ctx;
-    bool is_call;             /* ctx is what on_behalf() is told */
+    bool is_call; /* ctx is what on_behalf() is told */
     struct pending *next;
 };
 
@@ -46,7 +46,7 @@ struct latch {
     uint64_t key;
     UT_hash_handle hh;
 };
-struct result_session {       /* numbers with a stored result, ascending, for pruning */
+struct result_session { /* numbers with a stored result, ascending, for pruning */
     uint64_t session;
     uint64_t *numbers;
     size_t count, cap, first;
@@ -66,12 +66,12 @@ struct shard {
     struct vv durable_vv;
     struct cursor cursors[SITE_COUNT_MAX]; /* durable */
     uint32_t cursor_count;
-    struct message_list out;  /* made while applying, to leave now (not by local operations) */
-    struct pending *collect;  /* messages of the operation being applied go here instead */
-    bool live;                /* replay is over */
+    struct message_list out; /* made while applying, to leave now (not by local operations) */
+    struct pending *collect; /* messages of the operation being applied go here instead */
+    bool live;               /* replay is over */
     bool failed;
-    bool in_apply;            /* S4 */
-    uint64_t apply_index;     /* of the record being applied: for marks */
+    bool in_apply;        /* S4 */
+    uint64_t apply_index; /* of the record being applied: for marks */
     uint64_t waiting_next, waiting_count, outbox_count;
     uint64_t marks[MARK_COUNT];
     struct latch *latches;
@@ -93,13 +93,13 @@ struct shard {
 };
 
 /* shard_apply.c */
-int shard_apply_record(struct shard *s, const struct record *r, struct slice raw, uint64_t index,
-                       struct pending *p);
+int shard_apply_record(
+    struct shard *s, const struct record *r, struct slice raw, uint64_t index, struct pending *p);
 void shard_drain(struct shard *s);
 void shard_events_of(struct shard *s, struct merge_events *ret);
 /* shard_results.c */
-void shard_result_put(struct shard *s, uint64_t session, uint64_t number, int32_t rc,
-                      struct oid oid);
+void shard_result_put(
+    struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
 void shard_results_load(struct shard *s);
 void shard_results_free(struct shard *s);
 /* shard.c */

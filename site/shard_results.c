@@ -46,8 +46,8 @@ static void remember(struct shard *s, uint64_t session, uint64_t number)
     r->numbers[at] = number;
 }
 
-void shard_result_put(struct shard *s, uint64_t session, uint64_t number, int32_t rc,
-                      struct oid oid)
+void shard_result_put(
+    struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid)
 {
     struct buf key = {0}, value = {0};
     result_key(&key, session, number);
@@ -60,8 +60,8 @@ void shard_result_put(struct shard *s, uint64_t session, uint64_t number, int32_
     buf_deinit(&value);
 }
 
-bool shard_result(struct shard *s, uint64_t session, uint64_t number, int32_t *ret_rc,
-                  struct oid *ret_oid)
+bool shard_result(
+    struct shard *s, uint64_t session, uint64_t number, int32_t *ret_rc, struct oid *ret_oid)
 {
     struct result_session *r = session_of(s, session, false);
     size_t at = r == NULL ? 0 : r->count;

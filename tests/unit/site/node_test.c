@@ -1,4 +1,4 @@
-#include "node_test.h"
+#include "tests/unit/site/node_test.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@ void node_test_init(struct node_test *t, unsigned shards)
     struct err_detail d = {{0}};
     struct site_settings s = {.name = "alpha", .shard_count = shards};
     memset(t, 0, sizeof *t);
-    strcpy(t->dir, "/tmp/claudefs-node-XXXXXX"); /* lint-allow(banned): constant into a larger array */
+    snprintf(t->dir, sizeof t->dir, "/tmp/claudefs-node-XXXXXX");
     assert_non_null(mkdtemp(t->dir));
     assert_int_equal(site_create(t->dir, &s, NULL, &d), 0);
     node_test_open(t);

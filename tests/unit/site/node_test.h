@@ -10,7 +10,7 @@ struct node_test {
     /* the last answer */
     int rc;
     struct fs_attr attr;
-    struct buf data;             /* readdir: names, each with NUL; others: data or inline content */
+    struct buf data; /* readdir: names, each with NUL; others: data or inline content */
     bool done;
 };
 void node_test_init(struct node_test *t, unsigned shards);
@@ -20,7 +20,10 @@ void node_test_deinit(struct node_test *t); /* removes it */
 /* Runs one request to its end; the code of the answer. */
 int node_test_call(struct node_test *t, enum rpc_type type, const struct fs_request *req);
 /* "/a/b": resolves all but the last name; ERR_* as a path walk would. */
-int node_test_parent(struct node_test *t, const char *path, struct oid *ret, struct slice *ret_name);
+int node_test_parent(struct node_test *t,
+                     const char *path,
+                     struct oid *ret,
+                     struct slice *ret_name);
 int node_test_walk(struct node_test *t, const char *path, struct oid *ret);
 
 #endif

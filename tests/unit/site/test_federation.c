@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "node_test.h"
+#include "tests/unit/site/node_test.h"
 
 #define SITES_MAX 3
 
@@ -387,8 +387,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_three_sites_eight_shards_converge),
     };
     if (argc > 4) { /* sites shards seed steps: to replay one */
-        run_world((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]), strtoull(argv[3], NULL, 10),
-                  (unsigned)atoi(argv[4]));
+        unsigned long long v[4];
+        for (int i = 0; i < 4; i++)
+            v[i] = strtoull(argv[i + 1], NULL, 10);
+        run_world((unsigned)v[0], (unsigned)v[1], v[2], (unsigned)v[3]);
         return 0;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "node_test.h"
+#include "tests/unit/site/node_test.h"
 
 #define RENAME_NOREPLACE_FLAG 1u
 #define RENAME_EXCHANGE_FLAG 2u
@@ -32,7 +32,7 @@ static int setup_pair(struct pair *p, unsigned shards, uint64_t seed)
 {
     memset(p, 0, sizeof *p);
     node_test_init(&p->t, shards);
-    strcpy(p->oracle, "/tmp/claudefs-oracle-XXXXXX"); /* lint-allow(banned): fits */
+    snprintf(p->oracle, sizeof p->oracle, "/tmp/claudefs-oracle-XXXXXX");
     assert_non_null(mkdtemp(p->oracle));
     rng_seed(&p->rng, seed);
     return 0;
@@ -89,8 +89,8 @@ static int do_node(struct pair *p, unsigned what, const char *a, const char *b, 
     } else if (what == 0) {
         q.flags = O_EXCL | O_CREAT;
     }
-    static const enum rpc_type types[] = {RPC_CREATE, RPC_MKDIR, RPC_UNLINK, RPC_RMDIR, RPC_LINK,
-                                          RPC_RENAME};
+    static const enum rpc_type types[] = {RPC_CREATE, RPC_MKDIR, RPC_UNLINK,
+                                          RPC_RMDIR,  RPC_LINK,  RPC_RENAME};
     return node_test_call(&p->t, types[what], &q);
 }
 
@@ -130,9 +130,10 @@ static int do_oracle(struct pair *p, unsigned what, const char *a, const char *b
 /* Several errors can be right at once (POSIX leaves the order open): these pairs are the same. */
 static bool same_errno(int ours, int theirs)
 {
-    return ours == theirs || (ours != 0 && theirs != 0 &&
-                              (ours == ENOTDIR || ours == ENOENT || ours == EEXIST || ours == EINVAL ||
-                               ours == ENOTEMPTY || ours == EISDIR || ours == EPERM));
+    return ours == theirs ||
+           (ours != 0 && theirs != 0 &&
+            (ours == ENOTDIR || ours == ENOENT || ours == EEXIST || ours == EINVAL ||
+             ours == ENOTEMPTY || ours == EISDIR || ours == EPERM));
 }
 
 static void compare_dir(struct pair *p, const char *path, struct oid dir)
@@ -167,10 +168,10 @@ static void compare_dir(struct pair *p, const char *path, struct oid dir)
             if (S_ISDIR(st.st_mode))
                 compare_dir(p, child, oid);
         }
-        free(list[i]); /* lint-allow(alloc): scandir's */
+        free(list[i]); /* lint-allow(memory): scandir's */
     }
     assert_int_equal(at, names.len);
-    free(list); /* lint-allow(alloc): scandir's */
+    free(list); /* lint-allow(memory): scandir's */
     buf_deinit(&names);
 }
 
