@@ -167,6 +167,8 @@ static bool has_links(const struct wan_peer *p)
 static bool is_unreachable(const struct wan_waiter *v, const struct wait_peer *q, uint64_t now_ns)
 {
     const struct wan_peer *p = q->peer;
+    if (p->member.wan[0] == '\0' && v->wan->address[0] == '\0')
+        return true; /* neither can dial the other: what passes goes through a third site */
     uint64_t patience_ns = p->member.wan[0] != '\0' ? UNREACHABLE_NS : COMES_NS;
     if (now_ns - v->began_ns > patience_ns)
         return true;
