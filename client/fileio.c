@@ -284,6 +284,7 @@ static struct open_file *handle_new(struct fileio *io, struct file *f, int flags
     pthread_mutex_init(&h->lock, NULL);
     f->handles++;
     pthread_mutex_lock(&io->lock);
+    h->id = ++io->handles_made;
     idle_remove(f);
     pthread_mutex_unlock(&io->lock);
     return h;

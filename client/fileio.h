@@ -6,7 +6,7 @@
  *
  * A commit names the version it is based on. If the site has a newer one, the same layer is applied
  * to that instead, so ranges written by others stay (C1). A layer is given up only when the commit
- * succeeded or when its failure was reported (C4).
+ * succeeded or when its failure was reported (C1).
  *
  * Locks, in order: open_lock (held over requests) > file lock (never held over a request or any
  * other wait but its own condition) > fileio lock > inode table, clock, caches.
@@ -43,6 +43,7 @@ void fileio_free(struct fileio *io); /* after the inode table was emptied; accep
 /* ---- open files ---- */
 struct open_file {
     struct inode *inode;   /* referenced */
+    uint64_t id;           /* never used again; also the owner of its flock locks */
     int flags;             /* of open(2) */
     uint64_t error_seen;   /* file errors up to here were reported on this handle */
     uint64_t read_next;    /* a read here goes on with the last one */

@@ -84,6 +84,7 @@ struct fileio {
     struct oid *closes; /* to be told to the site: RPC_CLOSE */
     size_t close_count, close_cap;
     unsigned waiting; /* writers that wait for room */
+    uint64_t handles_made;
 };
 
 /* ---- fileio_pool.c ---- */

@@ -128,8 +128,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     struct mount *m = op_begin(req);
     struct open_file *h = handle(fi);
     (void)id;
-    if (fi->flock_release)
-        locks_release(m, h->inode, fi->lock_owner, true);
+    locks_release(m, h->inode, h->id, true);
     locks_release_handle(m, h->inode, fi->fh);
     file_close(m->io, h);
     op_reply(req, 0);

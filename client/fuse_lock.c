@@ -270,7 +270,9 @@ void op_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op)
         return;
     struct lock_wait *w = wait_new(m, req, i, true);
     int what = op & (LOCK_SH | LOCK_EX | LOCK_UN);
-    w->lock = (struct fs_lock){.owner = fi->lock_owner,
+    /* Not the kernel's lock_owner: it is the address of its open file, which may be used again
+     * before we hear of the release of the one before. */
+    w->lock = (struct fs_lock){.owner = ((const struct open_file *)(uintptr_t)fi->fh)->id,
                                .end = UINT64_MAX,
                                .type = what == LOCK_SH   ? TYPE_READ
                                        : what == LOCK_EX ? TYPE_WRITE

@@ -183,22 +183,57 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *n
 
 /* ---- create ---- */
 
-static void reply_create(struct change *c, struct fuse_file_info *fi)
+/* What of the kernel's check at open(2) can be said here: may this caller open a file of these
+ * rights? False also when only the kernel can tell. */
+static bool may_open(fuse_req_t req, const struct fs_attr *a, int flags)
+{
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    unsigned mode = flags & O_ACCMODE;
+    unsigned need = mode == O_RDONLY ? 4u : mode == O_WRONLY ? 2u : 6u;
+    if (ctx->uid == 0)
+        return true;
+    if (a->has_acl)
+        return false;
+    if (ctx->uid == a->uid)
+        return (a->mode >> 6 & need) == need;
+    return (op_in_group(req, a->gid) ? a->mode >> 3 & need : a->mode & need) == need;
+}
+
+/* The file was there already: somebody of another mount was faster. The kernel takes the answer for
+ * a new file, so rights and truncation are ours to see to. */
+static int open_existing(struct change *c, struct fuse_file_info *fi, struct open_file *h)
+{
+    int rc = 0;
+    if (!may_open(c->req, &c->call.reply.attr, fi->flags))
+        return ERR_STALE; /* the kernel looks the name up again, and decides */
+    if ((fi->flags & O_TRUNC) != 0)
+        rc = op_kill_priv(c->m, h->inode, fuse_req_ctx(c->req)->uid != 0);
+    if (rc == 0 && (fi->flags & O_TRUNC) != 0)
+        rc = file_truncate(c->m->io, h->inode, 0, 0);
+    return rc;
+}
+
+static void reply_create(struct change *c, struct fuse_file_info *fi, bool existed)
 {
     struct fuse_entry_param e;
-    struct op_entry how = {.parent = c->parent, .since = c->since, .changed = true};
+    struct op_entry how = {.parent = c->parent, .since = c->since, .changed = !existed};
     struct inode *i = op_enter(c->m, &c->call.reply.attr, &how, 1, &e);
-    pthread_mutex_lock(&i->lock);
-    i->no_caps_time = c->since; /* a new file has none */
-    pthread_mutex_unlock(&i->lock);
     struct open_file *h = file_created(c->m->io, i, fi->flags, &c->call.reply, c->since);
+    int rc = existed ? open_existing(c, fi, h) : 0;
+    if (!existed) {
+        pthread_mutex_lock(&i->lock);
+        i->no_caps_time = c->since; /* a new file has none */
+        pthread_mutex_unlock(&i->lock);
+    }
     fi->fh = (uint64_t)(uintptr_t)h;
-    fi->keep_cache = 1;
+    fi->keep_cache = !existed;
     conn_thread_interrupt(NULL, NULL);
-    if (fuse_reply_create(c->req, &e, fi) != 0) { /* the kernel did not take it */
+    if (rc != 0 || fuse_reply_create(c->req, &e, fi) != 0) { /* or the kernel did not take it */
         file_close(c->m->io, h);
         inode_table_forget(c->m->inodes, i->id, 1);
     }
+    if (rc != 0)
+        op_reply(c->req, rc);
     op_unref(c->m, i);
 }
 
@@ -210,16 +245,19 @@ void op_create(
         return;
     c.call.req.kind = OID_FILE;
     c.call.req.mode = mode & 07777;
-    /* Always exclusively: if somebody else was faster, the kernel has to look at that file's rights
-     * first. ESTALE has it look the name up again. */
+    /* Exclusively first: what is there already needs more care than what is new. */
     c.call.req.flags = (uint32_t)(O_CREAT | O_EXCL) | (uint32_t)fi->flags;
     int rc = change_run(&c, name);
-    if (rc == ERR_EXISTS && (fi->flags & O_EXCL) == 0)
-        rc = ERR_STALE;
+    bool existed = rc == ERR_EXISTS && (fi->flags & O_EXCL) == 0;
+    if (existed) {
+        c.call.req.flags &= ~(uint32_t)O_EXCL;
+        rc = change_run(&c, name);
+        rc = rc == ERR_EXISTS ? ERR_STALE : rc; /* not a file: for the kernel to see */
+    }
     if (rc == 0 && !c.call.reply.has_attr)
         rc = ERR_PEER;
     if (rc == 0)
-        reply_create(&c, fi);
+        reply_create(&c, fi, existed);
     else
         op_reply(req, rc);
     change_end(&c);

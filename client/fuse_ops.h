@@ -41,6 +41,7 @@ void op_reply_entry(fuse_req_t req, struct mount *m, const struct fs_attr *a, st
 void op_reply_attr(fuse_req_t req, struct mount *m, struct inode *i, const struct fs_attr *a);
 /* Attributes, from the cache or the site. */
 int op_attr(struct mount *m, struct inode *i, struct fs_attr *ret) MUST_CHECK;
+bool op_in_group(fuse_req_t req, gid_t gid); /* is the caller? */
 struct slice op_name(const char *name);
 int op_name_check(const char *name); /* ERR_NAME_TOO_LONG */
 

@@ -7,6 +7,8 @@
 #include "base/limits.h"
 #include "base/log.h"
 
+#define GROUPS_MAX 1024
+
 static bool interrupted(void *arg)
 {
     fuse_req_t req = arg;
@@ -73,6 +75,18 @@ void op_caller(fuse_req_t req, struct fs_request *r)
     r->gid = ctx->gid;
     r->pid = (uint32_t)ctx->pid;
     r->umask = ctx->umask;
+}
+
+bool op_in_group(fuse_req_t req, gid_t gid)
+{
+    gid_t groups[GROUPS_MAX];
+    if (fuse_req_ctx(req)->gid == gid)
+        return true;
+    int n = fuse_req_getgroups(req, GROUPS_MAX, groups);
+    for (int i = 0; i < MIN(n, GROUPS_MAX); i++)
+        if (groups[i] == gid)
+            return true;
+    return false;
 }
 
 struct slice op_name(const char *name)

@@ -9,7 +9,6 @@
 
 #define NAME_CAPS "security.capability"
 #define NAME_ACL "system.posix_acl_access"
-#define GROUPS_MAX 1024
 
 static int name_check(const char *name)
 {
@@ -21,14 +20,8 @@ static int name_check(const char *name)
 static bool must_drop_setgid(fuse_req_t req, const struct fs_attr *a)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    gid_t groups[GROUPS_MAX];
-    if ((a->mode & S_ISGID) == 0 || S_ISDIR(a->mode) || ctx->uid == 0 || ctx->gid == a->gid)
-        return false;
-    int n = fuse_req_getgroups(req, GROUPS_MAX, groups);
-    for (int i = 0; i < MIN(n, GROUPS_MAX); i++)
-        if (groups[i] == a->gid)
-            return false;
-    return true;
+    return (a->mode & S_ISGID) != 0 && !S_ISDIR(a->mode) && ctx->uid != 0 &&
+           !op_in_group(req, a->gid);
 }
 
 static int drop_setgid(fuse_req_t req, struct mount *m, struct inode *i)
