@@ -8,6 +8,9 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+/* <sys/param.h>, which other headers bring, has its own. */
+#undef MIN
+#undef MAX
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

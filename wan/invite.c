@@ -126,7 +126,7 @@ char *invites_to_json(const struct invites *v)
     char *dump = json_dumps(root, JSON_INDENT(1));
     ASSERT(dump != NULL);
     char *text = mem_printf("%s\n", dump);
-    free(dump);
+    free(dump); /* lint-allow(memory): jansson made it */
     json_decref(root);
     return text;
 }

@@ -59,7 +59,7 @@ static void reply_json(struct wan_admin_req *r, json_t *o /* taken */)
     char *text = json_dumps(o, JSON_COMPACT);
     ASSERT(text != NULL);
     wan_admin_reply(r, 0, text);
-    free(text);
+    free(text); /* lint-allow(memory): jansson made it */
     json_decref(o);
 }
 

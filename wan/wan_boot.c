@@ -531,7 +531,7 @@ int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d
     char *text = json_dumps(root, JSON_INDENT(1));
     ASSERT(text != NULL);
     int rc = wan_file_write(w->dir, BOOT_FILE, 0600, slice_str(text), d);
-    free(text);
+    free(text); /* lint-allow(memory): jansson made it */
     json_decref(root);
     if (rc != 0)
         return rc;

@@ -95,7 +95,7 @@ static int paused_save(struct wan *w, struct err_detail *d)
     char *text = json_dumps(root, JSON_INDENT(1));
     ASSERT(text != NULL);
     int rc = wan_file_write(w->dir, STATE_FILE, 0644, slice_str(text), d);
-    free(text);
+    free(text); /* lint-allow(memory): jansson made it */
     json_decref(root);
     return rc;
 }

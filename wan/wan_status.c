@@ -191,7 +191,7 @@ char *wan_status_json(struct wan *w, enum wan_detail detail)
     char *dump = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     ASSERT(dump != NULL);
     char *text = mem_strdup(dump);
-    free(dump);
+    free(dump); /* lint-allow(memory): jansson made it */
     json_decref(root);
     return text;
 }

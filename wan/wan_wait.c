@@ -100,7 +100,7 @@ static void waiter_done(struct wan_waiter *v)
     char *text = json_dumps(o, JSON_COMPACT);
     ASSERT(text != NULL);
     wan_admin_reply(v->req, 0, text);
-    free(text);
+    free(text); /* lint-allow(memory): jansson made it */
     json_decref(o);
     waiter_free(v);
 }
