@@ -361,22 +361,22 @@ static void run_world(unsigned count, unsigned shards, uint64_t seed, unsigned s
 static void test_two_sites_one_shard_converge(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++)
-        run_world(2, 1, seed, 300);
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_world(2, 1, seed, 250);
 }
 
 static void test_two_sites_four_shards_converge(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 5; seed++)
-        run_world(2, 4, seed, 300);
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_world(2, 4, seed, 250);
 }
 
 static void test_three_sites_eight_shards_converge(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++)
-        run_world(3, 8, seed, 300);
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_world(3, 8, seed, 250);
 }
 
 int main(int argc, char **argv)
