@@ -56,6 +56,30 @@ static json_t *time_json(uint64_t hlc)
     return json_string(text);
 }
 
+static bool shows(const struct shown *s, struct oid oid)
+{
+    for (uint32_t i = 0; i < s->twin_count; i++)
+        if (oid_equal(s->twins[i], oid))
+            return true;
+    return oid_equal(s->oid, oid);
+}
+
+/* Two files under one name are no conflict any more when somebody removed the loser, or when what
+ * came later made them equal: twins, one file to everybody. Creating a file and filling it are two
+ * operations, so twins meet as different files first. */
+static bool is_settled(struct node *n, const struct conflict *c)
+{
+    struct shown s;
+    struct file_view f;
+    if ((c->rule != 2 && c->rule != 6) || oid_is_none(c->other) || oid_is_dir(c->other))
+        return false;
+    if (merge_lookup(merge_of(n, c->parent), c->parent, c->name, &s) == 0 && shows(&s, c->oid) &&
+        shows(&s, c->other))
+        return true;
+    int rc = merge_file(merge_of(n, c->other), c->other, &f);
+    return rc == ERR_NOT_FOUND || (rc == 0 && f.names == 0);
+}
+
 static json_t *conflict_json(struct node *n, const struct conflict *c)
 {
     struct buf path = {0}, other = {0};
@@ -71,7 +95,7 @@ static json_t *conflict_json(struct node *n, const struct conflict *c)
                   "time", time_json(c->stamp.hlc), "path", json_bytes(buf_slice(&path)),
                   "other_path", other.len > 0 ? json_bytes(buf_slice(&other)) : json_null(),
                   "winner", site_json(n, c->winner), "loser", site_json(n, c->loser), "oid", oid,
-                  "resolved", (int)c->resolved);
+                  "resolved", c->resolved || is_settled(n, c));
     buf_deinit(&path);
     buf_deinit(&other);
     return o;
@@ -94,6 +118,23 @@ static bool collect(void *ctx, const struct conflict *c)
     return l->count < 100000;
 }
 
+static bool among(const struct shown *s, struct oid oid)
+{
+    bool found = oid_equal(s->oid, oid);
+    for (uint32_t i = 0; i < s->twin_count && !found; i++)
+        found = oid_equal(s->twins[i], oid);
+    return found;
+}
+
+/* Two files that got one name and turned out to be the same, bytes and rights, once all had arrived:
+ * nobody has to care. */
+static bool became_twins(struct node *n, const struct conflict *c)
+{
+    struct shown s;
+    return c->rule == 6 && merge_lookup(merge_of(n, c->parent), c->parent, c->name, &s) == 0 &&
+           among(&s, c->oid) && among(&s, c->other);
+}
+
 static int newer(const void *a, const void *b)
 {
     const struct conflict *x = a, *y = b;
@@ -106,6 +147,11 @@ static int load(struct node *n, struct conflict_list *l)
     memset(l, 0, sizeof *l);
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
         rc = merge_conflicts(shard_merge(n->shards[i]), collect, l);
+    size_t kept = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (!became_twins(n, &l->at[i]))
+            l->at[kept++] = l->at[i];
+    l->count = kept;
     if (l->count > 1)
         qsort(l->at, l->count, sizeof l->at[0], newer);
     return rc;
