@@ -439,13 +439,19 @@ void file_reopen(struct fileio *io, struct inode *i)
 
 /* ---- attributes and errors ---- */
 
+/* File lock held. */
+static bool is_dirty(const struct file *f)
+{
+    return f->frozen_busy || (f->dirty_made && !dirty_is_clean(&f->dirty));
+}
+
 bool file_is_dirty(struct inode *i)
 {
     struct file *f = file_if_any(i);
     if (f == NULL)
         return false;
     pthread_mutex_lock(&f->lock);
-    bool dirty = f->dirty_made || f->frozen_busy;
+    bool dirty = is_dirty(f);
     pthread_mutex_unlock(&f->lock);
     return dirty;
 }
@@ -456,10 +462,10 @@ bool file_overlay(struct inode *i, struct fs_attr *a)
     if (f == NULL)
         return false;
     pthread_mutex_lock(&f->lock);
-    bool dirty = f->dirty_made || f->frozen_busy;
+    bool dirty = is_dirty(f);
     if (dirty) {
         a->size = file_size_locked(f);
-        a->mtime_ns = MAX(f->mtime_ns, a->mtime_ns);
+        a->mtime_ns = f->mtime_ns;
         a->ctime_ns = MAX(f->mtime_ns, a->ctime_ns);
         uint64_t written = spans_bytes(&f->dirty.data) + spans_bytes(&f->frozen.data);
         a->blocks = MAX(a->blocks, (MIN(written, a->size) + 511) / 512);

@@ -295,11 +295,9 @@ static int clone_commit(struct fileio *io, struct inode *i, const struct content
     }
     dirty_init(&f->frozen, base_size(f->base));
     f->frozen_busy = true;
+    int64_t mtime_ns = f->mtime_ns = (int64_t)clock_wall_ns(io->config.clock);
     pthread_mutex_unlock(&f->lock);
-    struct commit c = {.oid = i->oid,
-                       .base = s->target,
-                       .content = &content,
-                       .mtime_ns = (int64_t)clock_wall_ns(io->config.clock)};
+    struct commit c = {.oid = i->oid, .base = s->target, .content = &content, .mtime_ns = mtime_ns};
     rc = content_commit(io, i, &c, &now);
     pthread_mutex_lock(&f->lock);
     if (rc == 0 || rc == ERR_STALE_BASE)

@@ -314,6 +314,8 @@ static void redirect(const struct mount_options *o)
     if (null > 2)
         (void)close(null);
     mem_free(log);
+    if (chdir("/") != 0) /* not to be in the way of other unmounts */
+        log_warn(LOG_CLIENT, "chdir", "errno=%d", errno);
 }
 
 /* Serves until the end; an exit code. `ready_fd`: where to say that the mount is usable, or -1. */
@@ -326,6 +328,14 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     m->ready_fd = ready_fd;
     m->entry_timeout_s = m->attr_timeout_s = (double)o->timeout_s;
     int code = CLI_OK;
+    /* Signals are for the main thread, which waits in the session's loop: all others, which inherit
+     * the mask, leave them alone. */
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &ends, NULL); /* fails only for a wrong argument */
     int rc = parts_start(m, config, &d);
     if (rc == 0)
         rc = session_mount(m, &d);
@@ -335,6 +345,7 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     } else {
         if (!o->foreground)
             redirect(o);
+        (void)pthread_sigmask(SIG_UNBLOCK, &ends, NULL); /* likewise */
         log_info(LOG_CLIENT, "mounted", "site=%s at=%s", conn_site_name(m->conn), o->mountpoint);
         rc = session_loop(m);
         log_info(LOG_CLIENT, "unmounting", "rc=%s", err_name(rc));
