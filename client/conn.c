@@ -171,6 +171,11 @@ uint64_t conn_call_number(struct conn *c, struct conn_call *call)
     return call->number.number;
 }
 
+enum {
+    JOIN_TRIES = 300
+};
+#define JOIN_PAUSE_NS (200u * NS_PER_MS)
+
 /* Waits for a change of state, a slice of time at most. Lock held. */
 static void wait_slice(struct conn *c, uint64_t ns)
 {
@@ -510,6 +515,13 @@ int conn_open(struct conn **ret,
         .unix_path = c->unix_path, .host = c->host, .port = config->target.port};
     bool new_session;
     int rc = push_connect(c, &new_session, d);
+    /* A site that is joining another one serves nothing until its first snapshot is here. */
+    for (unsigned i = 0; rc == ERR_AGAIN && i < JOIN_TRIES; i++) {
+        pthread_mutex_lock(&c->lock);
+        wait_slice(c, JOIN_PAUSE_NS);
+        pthread_mutex_unlock(&c->lock);
+        rc = push_connect(c, &new_session, d);
+    }
     if (rc == 0) {
         state_up(c);
         rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));

@@ -118,23 +118,6 @@ static bool collect(void *ctx, const struct conflict *c)
     return l->count < 100000;
 }
 
-static bool among(const struct shown *s, struct oid oid)
-{
-    bool found = oid_equal(s->oid, oid);
-    for (uint32_t i = 0; i < s->twin_count && !found; i++)
-        found = oid_equal(s->twins[i], oid);
-    return found;
-}
-
-/* Two files that got one name and turned out to be the same, bytes and rights, once all had arrived:
- * nobody has to care. */
-static bool became_twins(struct node *n, const struct conflict *c)
-{
-    struct shown s;
-    return c->rule == 6 && merge_lookup(merge_of(n, c->parent), c->parent, c->name, &s) == 0 &&
-           among(&s, c->oid) && among(&s, c->other);
-}
-
 static int newer(const void *a, const void *b)
 {
     const struct conflict *x = a, *y = b;
@@ -147,11 +130,6 @@ static int load(struct node *n, struct conflict_list *l)
     memset(l, 0, sizeof *l);
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
         rc = merge_conflicts(shard_merge(n->shards[i]), collect, l);
-    size_t kept = 0;
-    for (size_t i = 0; i < l->count; i++)
-        if (!became_twins(n, &l->at[i]))
-            l->at[kept++] = l->at[i];
-    l->count = kept;
     if (l->count > 1)
         qsort(l->at, l->count, sizeof l->at[0], newer);
     return rc;
