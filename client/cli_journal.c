@@ -15,6 +15,26 @@ static void append_text(struct buf *b, const char *lead, const char *key, const 
     mem_free(text);
 }
 
+/* What a register of an object is to people; the first letter says its kind. Owned by the caller.
+ */
+static char *register_text(const char *name)
+{
+    switch (name[0]) {
+    case 'p':
+        return mem_strdup("owner and rights");
+    case 'a':
+        return mem_strdup("access time");
+    case 'm':
+        return mem_strdup("modification time");
+    case 'x':
+        return mem_printf("attribute %s", name + 1);
+    case 'M':
+        return mem_strdup("member");
+    default:
+        return mem_strdup(name);
+    }
+}
+
 /* "write notes.txt, 12 B; set mode": the effects of an operation in one cell. */
 static json_t *effects_text(const json_t *effects)
 {
@@ -23,13 +43,21 @@ static json_t *effects_text(const json_t *effects)
     size_t idx;
     json_array_foreach (effects, idx, e) {
         append_text(&b, idx > 0 ? "; " : "", "effect", json_object_get(e, "effect"));
-        append_text(&b, " ", "register", json_object_get(e, "register"));
-        append_text(&b, " ", "name", json_object_get(e, "name"));
+        const json_t *name = json_object_get(e, "name");
+        const char *set = json_string_value(json_object_get(e, "register"));
+        if (set) {
+            char *text = register_text(set);
+            json_t *value = json_string(text);
+            append_text(&b, " ", "register", value);
+            json_decref(value);
+            mem_free(text);
+        }
+        append_text(&b, set ? " of " : " ", "name", name ? name : json_object_get(e, "oid"));
         append_text(&b, ", ", "bytes", json_object_get(e, "size"));
     }
-    json_t *text = json_stringn((const char *)b.ptr, b.len);
+    json_t *all = json_stringn((const char *)b.ptr, b.len);
     buf_deinit(&b);
-    return text ? text : json_string("");
+    return all ? all : json_string("");
 }
 
 /* Newest last, as in a log. */

@@ -22,6 +22,30 @@ static void add_wan_status(const char *dir, json_t *status)
     cli_answer_deinit(&wan);
 }
 
+/* For people: what one looks for. All of it is in the JSON. */
+static void print_for_people(json_t *status)
+{
+    static const char *const shard_columns[] = {"id",     "role",    "first",         "durable",
+                                                "outbox", "waiting", "journal_bytes", NULL};
+    static const char *const peer_columns[] = {
+        "name",      "state",         "paused",          "lag_in_s", "in_ops_to_go",
+        "lag_out_s", "out_ops_to_go", "out_bytes_to_go", "rtt_ms",   "error",
+        NULL};
+    static const char *const left_out[] = {"wan_site", "wan_site_id", "wan_certificate",
+                                           "members",  "shards",      "peers"};
+    json_t *rest = json_copy(status), *peers = json_object_get(status, "peers");
+    for (size_t i = 0; i < ARRAY_COUNT(left_out); i++)
+        (void)json_object_del(rest, left_out[i]); /* it may not be there */
+    cli_print_object(rest);
+    json_decref(rest);
+    printf("shards\n");
+    cli_print_table(json_object_get(status, "shards"), shard_columns);
+    if (peers) {
+        printf("other sites\n");
+        cli_print_table(peers, peer_columns);
+    }
+}
+
 static int status_print(const char *dir, bool json)
 {
     json_t *answer = NULL;
@@ -33,7 +57,7 @@ static int status_print(const char *dir, bool json)
     if (json)
         cli_print_json(answer);
     else
-        cli_print_object(answer);
+        print_for_people(answer);
     json_decref(answer);
     return code;
 }
