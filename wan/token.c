@@ -72,13 +72,26 @@ static int token_bytes(const char *text, uint8_t *out, size_t *ret_len, struct e
     return 0;
 }
 
+static int bad(struct err_detail *d)
+{
+    err_detail_set(d, "the token is not valid: it is cut short or mistyped: "
+                      "copy exactly what `peer invite` printed");
+    return ERR_INVALID;
+}
+
 int token_from_text(const char *text, struct token *ret, struct err_detail *d)
 {
-    uint8_t bytes[TOKEN_BYTES_MAX], sum[CHECKSUM_BYTES], want[CHECKSUM_BYTES];
+    uint8_t bytes[TOKEN_BYTES_MAX], want[CHECKSUM_BYTES];
     size_t len = 0;
     int rc = token_bytes(text, bytes, &len, d);
     if (rc != 0)
         return rc;
+    if (len < CHECKSUM_BYTES)
+        return bad(d);
+    len -= CHECKSUM_BYTES;
+    checksum(slice_of(bytes, len), want);
+    if (memcmp(bytes + len, want, sizeof want) != 0)
+        return bad(d);
     struct dec dec = dec_of(slice_of(bytes, len));
     uint8_t version = dec_u8(&dec);
     if (dec.rc == 0 && version != TOKEN_VERSION) {
@@ -94,18 +107,8 @@ int token_from_text(const char *text, struct token *ret, struct err_detail *d)
         dec_fail(&dec, ERR_MALFORMED);
     else
         dec_raw(&dec, t.address, address_len);
-    dec_raw(&dec, sum, sizeof sum);
-    rc = dec_end(&dec);
-    if (rc == 0) {
-        checksum(slice_of(bytes, len - CHECKSUM_BYTES), want);
-        rc = memcmp(sum, want, sizeof sum) == 0 && strlen(t.address) == address_len ? 0
-                                                                                    : ERR_INVALID;
-    }
-    if (rc != 0) {
-        err_detail_set(d, "the token is not valid: it is cut short or mistyped: "
-                          "copy exactly what `peer invite` printed");
-        return ERR_INVALID;
-    }
+    if (dec_end(&dec) != 0 || strlen(t.address) != address_len)
+        return bad(d);
     *ret = t;
     return 0;
 }

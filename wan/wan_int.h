@@ -198,6 +198,7 @@ struct wan {
     struct vv *vvs; /* durable here, as last pulled, by shard */
     json_t *paused; /* site ids in hex, from wan.json */
 
+    uint64_t strangers_gone, stranger_logged_ns; /* since the last line about them; mono */
     struct invites invites;
     struct attempts attempts;
     struct {

@@ -15,6 +15,7 @@
 #include "wan/wan_int.h"
 
 #define STRANGER_NS (30 * NS_PER_SEC)
+#define STRANGER_LOG_NS (10 * NS_PER_SEC)
 #define REVERSE_AFTER_NS (3 * NS_PER_SEC) /* nobody dialled us for so long */
 enum {
     BACKLOG = 64,
@@ -217,6 +218,19 @@ static bool accept_ready(struct h2_conn *c)
     return true;
 }
 
+/* Anybody may knock, so this may not fill the log. */
+static void stranger_gone(struct wan *w, int rc, const char *why)
+{
+    uint64_t now_ns = wan_now_ns(w);
+    w->strangers_gone++;
+    if (w->stranger_logged_ns != 0 && now_ns - w->stranger_logged_ns < STRANGER_LOG_NS)
+        return;
+    log_info(LOG_WAN, "stranger_gone", "count=%llu code=%s why=\"%s\"",
+             (unsigned long long)w->strangers_gone, err_name(rc), why);
+    w->stranger_logged_ns = now_ns;
+    w->strangers_gone = 0;
+}
+
 static void accept_closed(struct h2_conn *c, int rc, const char *why)
 {
     struct accepted *a = h2_user(c);
@@ -224,7 +238,7 @@ static void accept_closed(struct h2_conn *c, int rc, const char *why)
     if (a->counted)
         a->peer->accepted--;
     else if (a->peer == NULL && !w->stopping && rc != ERR_CLOSED)
-        log_info(LOG_WAN, "stranger_gone", "code=%s why=\"%s\"", err_name(rc), why);
+        stranger_gone(w, rc, why);
     mem_free(a);
     if (!w->stopping)
         wan_wait_check(w);

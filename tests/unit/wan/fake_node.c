@@ -910,6 +910,24 @@ void fake_wan_stop(struct node *n)
     n->members_changed = NULL;
 }
 
+int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d)
+{
+    assert_int_equal(loop_new(&n->loop, 64, &n->clock, NULL), 0);
+    int rc = wan_start(ret, n, d);
+    if (rc == 0) {
+        wan_stop(*ret);
+        wan_free(*ret);
+    }
+    loop_free(n->loop);
+    n->loop = NULL;
+    return rc;
+}
+
+void fake_needs_snapshot(struct node *n, bool on)
+{
+    n->needs_snapshot = on;
+}
+
 uint16_t fake_port(struct node *n)
 {
     return wan_listen_port(n->wan);

@@ -20,6 +20,9 @@ struct node *fake_new(const struct fake_options *o);
 void fake_free(struct node *n);      /* stops everything, removes the directory */
 void fake_wan_stop(struct node *n);  /* as if the daemon ended ... */
 void fake_wan_start(struct node *n); /* ... and started again */
+/* Starts the WAN part only to see how it fails; the node is stopped before and after. */
+int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d);
+void fake_needs_snapshot(struct node *n, bool on);
 uint16_t fake_port(struct node *n);
 
 /* Makes `count` operations in a shard with bodies of len bytes. */

@@ -1,0 +1,117 @@
+/* Lag: 0 on an idle link, growing on a broken one, measured while behind; clock skew from echoes.
+ */
+#include "base/hlc.h"
+#include "tests/unit/wan/wan_test.h"
+#include "wan/lag.h"
+
+#define WALL (UINT64_C(1750000000) * NS_PER_SEC) /* the source's clock when the test begins */
+#define MONO (UINT64_C(500) * NS_PER_SEC)        /* ours */
+
+/* Hours without any operation: heartbeats alone keep it at 0. */
+static void test_lag_idle_link_stays_at_zero(void **state)
+{
+    (void)state;
+    struct lag l;
+    lag_init(&l, MONO, 0);
+    lag_up(&l);
+    for (uint64_t t = 0; t < 7200; t++) {
+        uint64_t now = MONO + t * NS_PER_SEC / 2, head = hlc_from_wall(WALL + t * NS_PER_SEC / 2);
+        lag_hear(&l, now, head);
+        lag_apply(&l, head, 0, 0);
+        assert_int_equal(lag_ns(&l, now), 0);
+        assert_int_equal(lag_ns(&l, now + NS_PER_SEC / 2), 0);
+    }
+}
+
+static void test_lag_broken_link_grows_with_time(void **state)
+{
+    (void)state;
+    struct lag l;
+    lag_init(&l, MONO, 0);
+    lag_up(&l);
+    lag_hear(&l, MONO, hlc_from_wall(WALL));
+    lag_apply(&l, hlc_from_wall(WALL), 0, 0);
+    /* Nobody has noticed yet: after the tolerance it counts from the last thing heard. */
+    assert_int_equal(lag_ns(&l, MONO + NS_PER_SEC), 0);
+    assert_int_equal(lag_ns(&l, MONO + 2 * NS_PER_SEC), 2 * NS_PER_SEC);
+    lag_down(&l);
+    for (uint64_t s = 0; s < 100000; s += 777)
+        assert_int_equal(lag_ns(&l, MONO + s * NS_PER_SEC), s * NS_PER_SEC);
+}
+
+static void test_lag_behind_is_the_distance_in_the_sources_clock(void **state)
+{
+    (void)state;
+    struct lag l;
+    lag_init(&l, MONO, 0);
+    lag_up(&l);
+    lag_hear(&l, MONO, hlc_from_wall(WALL));
+    lag_hear_totals(&l, 1000, 50000);
+    lag_apply(&l, hlc_from_wall(WALL - 90 * NS_PER_SEC), 400, 20000);
+    assert_int_equal(lag_ns(&l, MONO), 90 * NS_PER_SEC);
+    assert_int_equal(lag_ops(&l), 600);
+    assert_int_equal(lag_bytes(&l), 30000);
+    lag_down(&l); /* in the middle of it: both add up */
+    assert_int_equal(lag_ns(&l, MONO + 10 * NS_PER_SEC), 100 * NS_PER_SEC);
+    lag_up(&l);
+    lag_hear(&l, MONO + 11 * NS_PER_SEC, hlc_from_wall(WALL + 11 * NS_PER_SEC));
+    lag_apply(&l, hlc_from_wall(WALL + 11 * NS_PER_SEC), 600, 30000);
+    assert_int_equal(lag_ns(&l, MONO + 11 * NS_PER_SEC), 0);
+    assert_int_equal(lag_ops(&l), 0);
+}
+
+static void test_lag_before_anything_is_applied_is_the_wait(void **state)
+{
+    (void)state;
+    struct lag l;
+    lag_init(&l, MONO, 0);
+    assert_int_equal(lag_ns(&l, MONO + 5 * NS_PER_SEC), 5 * NS_PER_SEC);
+    lag_up(&l);
+    lag_hear(&l, MONO + 6 * NS_PER_SEC, hlc_from_wall(WALL));
+    assert_int_equal(lag_ns(&l, MONO + 7 * NS_PER_SEC), 7 * NS_PER_SEC);
+}
+
+static void test_skew_best_round_trip_wins(void **state)
+{
+    (void)state;
+    struct skew s = {0};
+    int64_t ahead;
+    uint64_t rtt;
+    assert_false(skew_get(&s, &ahead, &rtt));
+    for (uint64_t delay = 1; delay <= 20; delay++) {
+        /* The peer is 5 s ahead; the way there takes longer than the way back, by up to `delay`. */
+        uint64_t t1 = WALL, there = (20 - delay % 20) * NS_PER_MS, back = NS_PER_MS;
+        uint64_t t2 = t1 + there + 5 * NS_PER_SEC, t3 = t2 + 300 * NS_PER_MS;
+        skew_add(&s, t1, t2, t3, t1 + there + 300 * NS_PER_MS + back);
+    }
+    assert_true(skew_get(&s, &ahead, &rtt));
+    assert_true(ahead >= (int64_t)(5 * NS_PER_SEC) - (int64_t)NS_PER_MS &&
+                ahead <= (int64_t)(5 * NS_PER_SEC) + (int64_t)NS_PER_MS);
+    assert_true(rtt <= 4 * NS_PER_MS);
+}
+
+static void test_skew_add_nonsense_is_ignored(void **state)
+{
+    (void)state;
+    struct skew s = {0};
+    int64_t ahead;
+    uint64_t rtt;
+    skew_add(&s, 10, 5, 4, 20);
+    skew_add(&s, 20, 1, 2, 10);
+    skew_add(&s, 1, UINT64_MAX, UINT64_MAX, 2);
+    skew_add(&s, 10, 100, 200, 20);
+    assert_false(skew_get(&s, &ahead, &rtt));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lag_idle_link_stays_at_zero),
+        cmocka_unit_test(test_lag_broken_link_grows_with_time),
+        cmocka_unit_test(test_lag_behind_is_the_distance_in_the_sources_clock),
+        cmocka_unit_test(test_lag_before_anything_is_applied_is_the_wait),
+        cmocka_unit_test(test_skew_best_round_trip_wins),
+        cmocka_unit_test(test_skew_add_nonsense_is_ignored),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,353 @@
+/* Pairing, chunks and strangers over real TLS and HTTP/2 on loopback. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/wan/link_test.h"
+#include "wan/token.h"
+
+static void assert_refused(struct node *n, const char *token, int rc, const char *word)
+{
+    char *text;
+    int got = token_accept(n, token, &text);
+    if (got != rc || strstr(text, word) == NULL)
+        fail_msg("expected %s and \"%s\": %s: %s", err_name(rc), word, err_name(got), text);
+    mem_free(text);
+}
+
+static void test_accept_used_token_is_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct node *c = site_new("gamma", 33, false);
+    char *token = token_new(a, "{}");
+    assert_int_equal(token_accept(b, token, NULL), 0);
+    assert_refused(c, token, ERR_STALE, "used");
+    mem_free(token);
+    pair_sites(a, c); /* which does not spoil a fresh one */
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+static void test_accept_expired_token_is_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    char *token = token_new(a, "{\"ttl_s\":100}");
+    /* By the joiner's clock, and, when that one is slow, by the inviter's. */
+    fake_clock_shift(b, (int64_t)(200 * NS_PER_SEC));
+    assert_refused(b, token, ERR_TIMEOUT, "expired");
+    fake_clock_shift(b, 0);
+    fake_clock_shift(a, (int64_t)(200 * NS_PER_SEC));
+    assert_refused(b, token, ERR_TIMEOUT, "expired");
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+}
+
+/* Somebody else answers at the address: nothing is said to him. */
+static void test_accept_wrong_certificate_is_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct err_detail d;
+    struct token t;
+    char *token = token_new(a, "{}"), text[TOKEN_TEXT_MAX];
+    assert_int_equal(token_from_text(token, &t, &d), 0);
+    t.fingerprint[5] ^= 1;
+    token_to_text(&t, text);
+    assert_refused(b, text, ERR_AUTH, "certificate");
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_accept_unknown_and_malformed_tokens_are_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct err_detail d;
+    struct token t;
+    char *token = token_new(a, "{}"), text[TOKEN_TEXT_MAX];
+    assert_refused(a, token, ERR_INVALID, "this very site");
+    assert_int_equal(token_from_text(token, &t, &d), 0);
+    t.secret[0] ^= 1; /* well formed, but never given out */
+    token_to_text(&t, text);
+    assert_refused(b, text, ERR_AUTH, "not one of this site's");
+    assert_refused(b, "", ERR_INVALID, "token");
+    assert_refused(b, "cfs1.AAAA", ERR_INVALID, "token");
+    assert_int_equal(fake_admin(b, "peer.accept", "no json at all", NULL), ERR_INVALID);
+    memcpy(t.address, "127.0.0.1:1", sizeof "127.0.0.1:1");
+    token_to_text(&t, text);
+    assert_refused(b, text, ERR_UNREACHABLE, "127.0.0.1:1");
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_accept_attempts_are_limited(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct err_detail d;
+    struct token t;
+    char *token = token_new(a, "{}"), text[TOKEN_TEXT_MAX];
+    assert_int_equal(token_from_text(token, &t, &d), 0);
+    int rc = 0;
+    for (int i = 0; i < 12 && rc != ERR_AGAIN; i++) {
+        t.secret[1] = (uint8_t)(i + 1);
+        token_to_text(&t, text);
+        rc = token_accept(b, text, NULL);
+        assert_int_not_equal(rc, 0);
+    }
+    assert_int_equal(rc, ERR_AGAIN);
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_accept_site_with_data_is_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    char *token = token_new(a, "{}");
+    fake_write(b, 0, 1, 10);
+    assert_refused(b, token, ERR_NOT_EMPTY, "data");
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_accept_second_site_of_a_name_is_refused(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct node *c = site_new("beta", 33, false);
+    pair_sites(a, b);
+    char *token = token_new(a, "{}");
+    assert_refused(c, token, ERR_EXISTS, "name");
+    mem_free(token);
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+static void test_invite_needs_an_address(void **state)
+{
+    (void)state;
+    struct node *b = site_new("beta", 22, false);
+    char *text;
+    assert_int_equal(fake_admin(b, "peer.invite", "{}", &text), ERR_CONFIG);
+    mem_free(text);
+    assert_int_equal(fake_admin(b, "peer.invite", "{\"address\":\"nonsense\"}", &text),
+                     ERR_INVALID);
+    mem_free(text);
+    assert_int_equal(fake_admin(b, "peer.invite", "{\"ttl_s\":-4}", &text), ERR_INVALID);
+    mem_free(text);
+    fake_free(b);
+}
+
+/* A new site with much to load: the snapshot has many pages. */
+static void test_accept_snapshot_of_many_pages(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    for (shard_id_t s = 0; s < FAKE_SHARDS; s++)
+        fake_write(a, s, 400, 4000);
+    pair_sites(a, b);
+    wait_same(a, b);
+    assert_int_equal(fake_duplicates(b), 0);
+    fake_free(a);
+    fake_free(b);
+}
+
+/* The link breaks in the middle of the snapshot, again and again: it starts over, and ends. */
+static void test_accept_snapshot_starts_over_after_cuts(void **state)
+{
+    (void)state;
+    struct proxy *p = proxy_new(0);
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(p));
+    struct fake_options o = {
+        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *a = fake_new(&o), *b = site_new("beta", 22, false);
+    proxy_aim(p, fake_port(a));
+    for (shard_id_t s = 0; s < FAKE_SHARDS; s++)
+        fake_write(a, s, 200, 4000);
+    char *token = token_new(a, "{}");
+    proxy_cut_after(p, 1500000); /* past the pairing, within the pages */
+    int rc = token_accept(b, token, NULL);
+    assert_true(rc == 0 || rc == ERR_CLOSED || rc == ERR_UNREACHABLE);
+    wait_state(b, "alpha", "connected");
+    wait_same(a, b);
+    mem_free(token);
+    fake_free(b);
+    proxy_free(p);
+    fake_free(a);
+}
+
+/* --- chunks --- */
+
+static void test_chunk_fetch(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    uint8_t small[32] = {1}, large[32] = {2}, missing[32] = {3};
+    const size_t large_len = 4u << 20;
+    uint8_t *bytes = mem_calloc(1, large_len);
+    struct rng rng;
+    struct buf got = {0};
+    rng_seed(&rng, 8);
+    test_noise(&rng, bytes, large_len);
+    assert_int_equal(fake_fetch(b, small, &got), ERR_UNREACHABLE); /* no peers at all */
+    pair_sites(a, b);
+    wait_state(b, "alpha", "connected");
+    fake_chunk_add(a, small, slice_str("tiny"));
+    fake_chunk_add(a, large, slice_of(bytes, large_len));
+    assert_int_equal(fake_fetch(b, small, &got), 0);
+    assert_true(slice_equal(buf_slice(&got), slice_str("tiny")));
+    assert_int_equal(fake_fetch(b, large, &got), 0);
+    assert_true(slice_equal(buf_slice(&got), slice_of(bytes, large_len)));
+    assert_int_equal(fake_fetch(b, missing, &got), ERR_NOT_FOUND);
+    buf_deinit(&got);
+    mem_free(bytes);
+    fake_free(a);
+    fake_free(b);
+}
+
+/* Who has it is asked after who has not. */
+static void test_chunk_fetch_asks_the_next_peer(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    struct node *c = site_new("gamma", 33, true);
+    uint8_t only_a[32] = {1}, only_b[32] = {2};
+    struct buf got = {0};
+    pair_sites(a, b);
+    pair_sites(a, c);
+    wait_state(c, "alpha", "connected");
+    wait_state(c, "beta", "connected");
+    fake_chunk_add(a, only_a, slice_str("from a"));
+    fake_chunk_add(b, only_b, slice_str("from b"));
+    assert_int_equal(fake_fetch(c, only_a, &got), 0);
+    assert_true(slice_equal(buf_slice(&got), slice_str("from a")));
+    assert_int_equal(fake_fetch(c, only_b, &got), 0);
+    assert_true(slice_equal(buf_slice(&got), slice_str("from b")));
+    buf_deinit(&got);
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+/* --- strangers --- */
+
+static int tcp_dial(uint16_t port)
+{
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    return fd;
+}
+
+static void test_port_garbage_is_survived(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+    struct rng rng;
+    uint8_t noise[4000];
+    rng_seed(&rng, 21);
+    for (int i = 0; i < 40; i++) {
+        int fd = tcp_dial(fake_port(a));
+        test_noise(&rng, noise, sizeof noise);
+        if (i % 3 == 0)
+            memcpy(noise, "GET / HTTP/1.1\r\n\r\n", 18);
+        if (i % 3 == 1)
+            memcpy(noise, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11); /* a client hello */
+        (void)!send(fd, noise, 1 + rng_below(&rng, sizeof noise), MSG_NOSIGNAL);
+        if (i % 2 == 0) { /* wait for the end; the other half just goes */
+            shutdown(fd, SHUT_WR);
+            while (read(fd, noise, sizeof noise) > 0)
+                continue;
+        }
+        close(fd);
+    }
+    pair_sites(a, b);
+    wait_same(a, b);
+    fake_free(a);
+    fake_free(b);
+}
+
+/* A damaged file of ours is an error that names it, not a new identity. */
+static void test_start_damaged_files_are_said(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"wan.key", "wan.crt", "invites.json", "wan.json",
+                                        "wan_boot.json"};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, false);
+        struct wan *w = NULL;
+        struct err_detail d = {{0}};
+        pair_sites(a, b);
+        assert_int_equal(fake_admin(a, "peer.pause", "{\"name\":\"beta\"}", NULL), 0);
+        fake_needs_snapshot(a, true); /* or the last one would only be left over */
+        fake_wan_stop(a);
+        char *path = mem_printf("%s/%s", node_dir(a), names[i]);
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        assert_int_equal(write(fd, "{damaged", 8), 8);
+        close(fd);
+        int rc = fake_wan_try(a, &w, &d);
+        if (rc != ERR_CORRUPT)
+            fail_msg("%s: %s %s", names[i], err_name(rc), d.text);
+        if (strcmp(names[i], "invites.json") != 0) /* it is told apart by its words */
+            assert_non_null(strstr(d.text, "wan"));
+        mem_free(path);
+        fake_free(a);
+        fake_free(b);
+    }
+}
+
+static void test_start_key_is_private(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true);
+    struct stat st;
+    char *path = mem_printf("%s/wan.key", node_dir(a));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    mem_free(path);
+    mem_free(token_new(a, "{}"));
+    path = mem_printf("%s/invites.json", node_dir(a));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    mem_free(path);
+    fake_free(a);
+}
+
+int main(void)
+{
+    if (sodium_init() < 0)
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_accept_used_token_is_refused),
+        cmocka_unit_test(test_accept_expired_token_is_refused),
+        cmocka_unit_test(test_accept_wrong_certificate_is_refused),
+        cmocka_unit_test(test_accept_unknown_and_malformed_tokens_are_refused),
+        cmocka_unit_test(test_accept_attempts_are_limited),
+        cmocka_unit_test(test_accept_site_with_data_is_refused),
+        cmocka_unit_test(test_accept_second_site_of_a_name_is_refused),
+        cmocka_unit_test(test_invite_needs_an_address),
+        cmocka_unit_test(test_accept_snapshot_of_many_pages),
+        cmocka_unit_test(test_accept_snapshot_starts_over_after_cuts),
+        cmocka_unit_test(test_chunk_fetch),
+        cmocka_unit_test(test_chunk_fetch_asks_the_next_peer),
+        cmocka_unit_test(test_port_garbage_is_survived),
+        cmocka_unit_test(test_start_damaged_files_are_said),
+        cmocka_unit_test(test_start_key_is_private),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
