@@ -28,7 +28,7 @@ static void admin_reply(void *ctx, int rc, const char *text)
         c->reply.data = buf_slice(&c->keep[0]);
     else
         c->reply.detail = buf_slice(&c->keep[0]);
-    node_call_finish(c);
+    call_release(c);
 }
 
 void admin_reply_json(admin_reply_cb cb, void *ctx, json_t *o)
@@ -117,11 +117,12 @@ int call_admin(struct call *c)
         json_decref(in);
         return ERR_INVALID;
     }
+    call_hold(c); /* until admin_reply, which may come at once, and leaves the rest to the caller */
     for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
         if (strcmp(verb, verbs[i].name) == 0) {
             verbs[i].fn(c->n, in, admin_reply, c);
             json_decref(in);
-            return CALL_HELD;
+            return CALL_DONE;
         }
     char *text = json_dumps(in, JSON_COMPACT);
     bool taken = false;
@@ -129,5 +130,8 @@ int call_admin(struct call *c)
         taken = c->n->admin[i].fn(c->n->admin[i].ctx, verb, text, admin_reply, c);
     free(text); /* lint-allow(memory): jansson's */
     json_decref(in);
-    return taken ? CALL_HELD : ERR_NOT_SUPPORTED;
+    if (taken)
+        return CALL_DONE;
+    call_release(c); /* call_run holds it, too */
+    return ERR_NOT_SUPPORTED;
 }
