@@ -1,0 +1,57 @@
+/* wan/msg.h: every message of a stream, from any bytes; what decodes encodes to an equal one. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "tests/fuzz/fuzz.h"
+#include "wan/msg.h"
+
+enum {
+    SHARDS = 3
+};
+
+static void check_hello(struct slice s)
+{
+    struct msg_hello *h = mem_calloc(1, sizeof *h), *again = mem_calloc(1, sizeof *again);
+    struct buf out = {0};
+    if (msg_hello_decode(s, h) == 0) {
+        ASSERT(h->shard_count > 0 && h->shard_count <= SHARD_COUNT_MAX);
+        msg_hello_encode(h, &out);
+        ASSERT(msg_hello_decode(buf_slice(&out), again) == 0);
+        ASSERT(memcmp(h->next, again->next, sizeof h->next) == 0);
+    }
+    buf_deinit(&out);
+    mem_free(h);
+    mem_free(again);
+}
+
+static void check_ack(struct slice s)
+{
+    struct msg_ack a;
+    if (msg_ack_decode(s, SHARDS, &a) != 0)
+        return;
+    for (uint32_t i = 0; i < a.next_count; i++)
+        ASSERT(a.next[i].shard < SHARDS);
+    for (uint32_t i = 0; i < a.seq_count; i++)
+        ASSERT(a.seqs[i].shard < SHARDS && a.seqs[i].site != 0);
+    msg_ack_deinit(&a);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct slice s = slice_of(data, size);
+    struct msg_welcome w;
+    struct msg_heartbeat h;
+    struct err_detail d;
+    struct vv vvs[SHARDS];
+    uint64_t id;
+    check_hello(s);
+    check_ack(s);
+    if (msg_welcome_decode(s, &w) == 0)
+        ASSERT(w.shard_count <= SHARD_COUNT_MAX);
+    int rc = msg_heartbeat_decode(s, &h);
+    rc |= msg_probe_decode(s, &id);
+    rc |= msg_probe_reply_decode(s, SHARDS, &id, vvs);
+    (void)rc; /* any answer will do that is not a crash */
+    ASSERT(msg_error_decode(s, &d) < 0 && d.text[0] != '\0');
+    return 0;
+}
