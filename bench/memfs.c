@@ -5,7 +5,7 @@
  *
  *     bench_memfs [-t SECONDS] MOUNTPOINT     returns when it is mounted; fusermount3 -u ends it
  *
- * -t: how long the kernel may believe names and attributes, 3600 unless given. */
+ * -t: how long the kernel may believe names, 3600 unless given. */
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
 
@@ -26,6 +26,7 @@
 #define IO_BYTES_MAX (1024u * 1024u)
 #define BACKGROUND_MAX 64u /* as client/fuse_session.c */
 #define THREADS_FUSE 64u
+#define ATTR_S 3600.0
 #define FILE_BYTES_MAX ((off_t)1 << 40)
 
 struct node {
@@ -47,8 +48,8 @@ static struct {
     pthread_mutex_t lock; /* names, lookups and attributes */
     struct node **buckets;
     struct node root;
-    double timeout_s;
-} fs = {.lock = PTHREAD_MUTEX_INITIALIZER, .timeout_s = 3600};
+    double names_s;
+} fs = {.lock = PTHREAD_MUTEX_INITIALIZER, .names_s = 3600};
 
 /* --- nodes; with the lock --- */
 
@@ -152,15 +153,15 @@ static struct fuse_entry_param entry_of(struct node *n)
     n->lookups++;
     return (struct fuse_entry_param){.ino = (fuse_ino_t)(uintptr_t)n,
                                      .attr = attr_of(n),
-                                     .attr_timeout = fs.timeout_s,
-                                     .entry_timeout = fs.timeout_s};
+                                     .attr_timeout = ATTR_S,
+                                     .entry_timeout = fs.names_s};
 }
 
 /* --- names --- */
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct fuse_entry_param e = {.entry_timeout = fs.timeout_s};
+    struct fuse_entry_param e = {.entry_timeout = fs.names_s};
     pthread_mutex_lock(&fs.lock);
     struct node *n = find(node_of(parent), name);
     if (n != NULL)
@@ -349,7 +350,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 {
     (void)fi;
     struct stat st = stat_of(node_of(ino));
-    fuse_reply_attr(req, &st, fs.timeout_s);
+    fuse_reply_attr(req, &st, ATTR_S);
 }
 
 /* Bytes beyond the new end are zero when the file grows again. */
@@ -540,7 +541,7 @@ static const struct fuse_lowlevel_ops ops = {.init = op_init,
 static int serve(const char *mountpoint)
 {
     char name[] = "bench_memfs";
-    char options[] = "-odefault_permissions,fsname=memfs,subtype=memfs,allow_other";
+    char options[] = "-odefault_permissions,fsname=memfs,subtype=memfs";
     char *args_text[] = {name, options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(2, args_text);
     struct fuse_session *session = fuse_session_new(&args, &ops, sizeof ops, NULL);
@@ -570,7 +571,7 @@ int main(int argc, char **argv)
             (void)fprintf(stderr, "usage: bench_memfs [-t SECONDS] MOUNTPOINT\n");
             return 2;
         }
-        fs.timeout_s = (double)number_of(optarg);
+        fs.names_s = (double)number_of(optarg);
     }
     if (optind + 1 != argc) {
         (void)fprintf(stderr, "usage: bench_memfs [-t SECONDS] MOUNTPOINT\n");

@@ -6,7 +6,7 @@
  *     bench_meta [options] DIR            DIR: a directory of the mount
  *       -m DIR   a directory of bench_memfs
  *       -l DIR   a directory of the local file system; the archive is made there, too
- *       -z DIR   a directory of bench_memfs -t 0, where the kernel asks at every look-up
+ *       -z DIR   a directory of bench_memfs -t 0, where the kernel asks for every name
  *       -R CMD   makes DIR cold: mounts it again
  *       -n N     files of a repetition (5000)      -r N  repetitions (10)
  *       -u N     files of the archive (20000), 0: leave that out
@@ -41,7 +41,8 @@ enum phase {
     LIST, /* readdir with the attributes of each entry */
     RENAME,
     UNLINK,
-    PHASES
+    PHASES,
+    STAT_AT = PHASES /* by name in an open directory: nothing but the name is looked up */
 };
 
 static const char *const phase_names[PHASES] = {"create",      "create_4k", "stat",
@@ -120,16 +121,33 @@ static void list_one(const char *path)
     (void)closedir(d); /* only read */
 }
 
+static void stat_all_in(const struct run *run, const char *path, unsigned dir)
+{
+    struct stat st;
+    char name[32];
+    int fd = open_or_die(path, O_RDONLY | O_DIRECTORY);
+    for (unsigned i = dir; i < run->files; i += DIRS) {
+        (void)snprintf(name, sizeof name, "f%06u", i);
+        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            bench_die("stat %s in %s", name, path);
+    }
+    (void)close(fd); /* only read */
+}
+
 /* A thread has every threads-th directory, and all the files in it. */
 static void job_run(void *ctx, unsigned thread)
 {
     const struct job *j = ctx;
     char path[PATH_ROOM], other[PATH_ROOM];
-    for (unsigned d = thread; d < DIRS && j->phase == LIST; d += j->threads) {
+    bool by_dir = j->phase == LIST || j->phase == STAT_AT;
+    for (unsigned d = thread; d < DIRS && by_dir; d += j->threads) {
         path_of(path, "%s/d%02u", j->root, d);
-        list_one(path);
+        if (j->phase == LIST)
+            list_one(path);
+        else
+            stat_all_in(j->run, path, d);
     }
-    for (unsigned i = 0; i < j->run->files && j->phase != LIST; i++) {
+    for (unsigned i = 0; i < j->run->files && !by_dir; i++) {
         if (i % DIRS % j->threads != thread)
             continue;
         file_path(path, j->root, i, j->phase == UNLINK ? "r" : "f");
@@ -209,8 +227,8 @@ static void bench_phases(const struct run *run, unsigned threads)
     }
 }
 
-/* Nothing is in the caches of the kernel and the mount: every look-up is a request. The limit is
- * the file system in memory with a kernel that believes nothing. */
+/* Nothing is in the caches of the kernel and the mount: every name is a request. The limit is the
+ * file system in memory with a kernel that believes no name. */
 static void bench_cold(const struct run *run)
 {
     static const unsigned threads[] = {1, 4};
@@ -228,7 +246,7 @@ static void bench_cold(const struct run *run)
         for (unsigned t = 0; t < ARRAY_COUNT(threads); t++) {
             run_command(run->remount);
             for (unsigned i = 0; i < 2; i++)
-                samples_add(&rates[i][t], phase_rate(run, root[i], STAT, threads[t]));
+                samples_add(&rates[i][t], phase_rate(run, root[i], STAT_AT, threads[t]));
         }
         run_command(run->remount);
         samples_add(&lists, phase_rate(run, root[0], LIST, 1));

@@ -1,5 +1,7 @@
 /* Calls per second on one connection, and bytes per second of bulk, beside what the machine allows:
- * a bare ping-pong between two threads over a socketpair, and a bare stream over one. */
+ * a bare ping-pong between two threads over a socketpair, and a bare stream over one.
+ *
+ *     bench_rpc [CALLS] */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,22 +13,19 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "bench/common.h"
 #include "site/rpc.h"
 
 enum {
     MESSAGE_BYTES = 128,
-    CALLS = 200000,
+    CALLS_PER_BULK = 600, /* so that both take about as long */
     BULK_BYTES = LIMIT_CHUNK_BYTES,
-    BULK_CALLS = 300,
     REQUEST_ECHO = 1,
     REQUEST_SINK = 2
 };
 static const struct slice none;
-
-static double seconds_since(uint64_t start_ns)
-{
-    return (double)(clock_mono_ns(&clock_os) - start_ns) / (double)NS_PER_SEC;
-}
+static uint64_t calls = 200000;
+static uint64_t bulk_calls;
 
 static void print(const char *name, double value, const char *unit, double limit)
 {
@@ -57,13 +56,13 @@ static double ping_pong_rate(void)
     rc = pthread_create(&thread, NULL, pong_thread, &fds[1]);
     ASSERT(rc == 0);
     uint64_t start_ns = clock_mono_ns(&clock_os);
-    for (int i = 0; i < CALLS; i++) {
+    for (uint64_t i = 0; i < calls; i++) {
         ssize_t len = send(fds[0], bytes, sizeof bytes, 0);
         ASSERT(len == (ssize_t)sizeof bytes);
         len = recv(fds[0], bytes, sizeof bytes, 0);
         ASSERT(len == (ssize_t)sizeof bytes);
     }
-    double rate = CALLS / seconds_since(start_ns);
+    double rate = (double)calls / seconds_since(start_ns);
     (void)shutdown(fds[0], SHUT_RDWR);
     (void)pthread_join(thread, NULL);
     (void)close(fds[0]);
@@ -75,7 +74,7 @@ static void *drain_thread(void *arg)
 {
     int fd = *(const int *)arg;
     uint8_t *bytes = mem_alloc(BULK_BYTES);
-    for (int i = 0; i < BULK_CALLS; i++) {
+    for (uint64_t i = 0; i < bulk_calls; i++) {
         ssize_t len = recv(fd, bytes, BULK_BYTES, MSG_WAITALL);
         ASSERT(len == BULK_BYTES);
         len = send(fd, bytes, 1, 0);
@@ -95,13 +94,13 @@ static double stream_rate(void)
     rc = pthread_create(&thread, NULL, drain_thread, &fds[1]);
     ASSERT(rc == 0);
     uint64_t start_ns = clock_mono_ns(&clock_os);
-    for (int i = 0; i < BULK_CALLS; i++) {
+    for (uint64_t i = 0; i < bulk_calls; i++) {
         ssize_t len = send(fds[0], bytes, BULK_BYTES, 0);
         ASSERT(len == BULK_BYTES);
         len = recv(fds[0], bytes, 1, 0);
         ASSERT(len == 1);
     }
-    double rate = (double)BULK_CALLS * BULK_BYTES / seconds_since(start_ns);
+    double rate = (double)bulk_calls * BULK_BYTES / seconds_since(start_ns);
     (void)pthread_join(thread, NULL);
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -177,12 +176,12 @@ static double call_rate(const struct rpc_target *t, const struct rpc_auth *auth)
     int rc = rpc_client_connect(&c, t, auth, 10000, NULL);
     ASSERT(rc == 0);
     uint64_t start_ns = clock_mono_ns(&clock_os);
-    for (uint64_t i = 0; i < CALLS; i++) {
+    for (uint64_t i = 0; i < calls; i++) {
         rc = rpc_client_call(c, REQUEST_ECHO, i, 1, slice_of(body, sizeof body), none, 10000,
                              &reply);
         ASSERT(rc == 0);
     }
-    double rate = CALLS / seconds_since(start_ns);
+    double rate = (double)calls / seconds_since(start_ns);
     buf_deinit(&reply.storage);
     rpc_client_close(c);
     return rate;
@@ -196,20 +195,23 @@ static double bulk_rate(const struct rpc_target *t, const struct rpc_auth *auth)
     int rc = rpc_client_connect(&c, t, auth, 10000, NULL);
     ASSERT(rc == 0);
     uint64_t start_ns = clock_mono_ns(&clock_os);
-    for (uint64_t i = 0; i < BULK_CALLS; i++) {
+    for (uint64_t i = 0; i < bulk_calls; i++) {
         rc =
             rpc_client_call(c, REQUEST_SINK, i, 1, none, slice_of(bulk, BULK_BYTES), 10000, &reply);
         ASSERT(rc == 0);
     }
-    double rate = (double)BULK_CALLS * BULK_BYTES / seconds_since(start_ns);
+    double rate = (double)bulk_calls * BULK_BYTES / seconds_since(start_ns);
     buf_deinit(&reply.storage);
     mem_free(bulk);
     rpc_client_close(c);
     return rate;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        calls = number_of(argv[1]);
+    bulk_calls = calls / CALLS_PER_BULK + 1;
     struct bench b = {.stop = {.run = stop_run}};
     struct rpc_auth auth = {.site_key = {1}};
     const struct rpc_server_events events = {.opened = on_opened,

@@ -1,0 +1,257 @@
+#!/usr/bin/python3
+"""Starts what each benchmark needs, runs it, and writes the figures into bench/RESULTS.md.
+
+Called by scripts/bench, which has built everything and set CLAUDEFS_BUILD. Each program's figures
+stand between two marks in RESULTS.md, so that a run of some programs leaves the others' alone; what
+is written by hand there stays.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.abspath(os.environ.get("CLAUDEFS_BUILD", os.path.join(REPO, "build/release")))
+RESULTS = os.path.join(REPO, "bench/RESULTS.md")
+PROGRAM = os.path.join(BUILD, "claudefs")
+READY_S = 30
+RTT_MS = 80  # of the long link
+
+sys.path.insert(0, os.path.join(REPO, "tests/e2e"))
+from linkproxy import LinkProxy  # noqa: E402
+
+# program -> (arguments of a quick run, of a full one). {dir}: on the disk to be measured.
+ARGUMENTS = {
+    "merge": ("-n 200000 -p 100000 -d {dir}", "-n 1000000 -p 1000000 -d {dir}"),
+    "log": ("{dir} 5", "{dir} 15"),
+    "rpc": ("20000", "100000"),
+    "data_pipeline": ("4", "15"),
+    "meta": ("-n 400 -r 3 -u 1000", "-n 2000 -r 10 -u 20000"),
+    "data": ("-s 64 -r 3 -t 200", "-s 256 -r 10 -t 500"),
+    "geo": ("-f 100 -b 2000 -s 64 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
+    "geo_far": ("-f 20 -b 1000 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
+}
+TITLES = {
+    "merge": "The engine on one core; the limit is the goal",
+    "log": "The journal, beside bare O_DIRECT|O_DSYNC writes",
+    "rpc": "Mount to node, beside a bare socketpair",
+    "data_pipeline": "Hash, compress, encrypt, beside the bare parts",
+    "meta": "Names and attributes through a mount",
+    "data": "Bytes through a mount",
+    "geo": "From site to site",
+    "geo_far": f"From site to site, {RTT_MS} ms round trip",
+}
+
+
+def say(text):
+    print(f"--- {text}", flush=True)
+
+
+def run(*args):
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: {shlex.join(args)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def until(condition, what):
+    end = time.monotonic() + READY_S
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"bench: not within {READY_S} s: {what}")
+        time.sleep(0.05)
+
+
+class World:
+    """Sites, mounts and file systems of one benchmark; all of it is gone in the end."""
+
+    def __init__(self, where):
+        self.dir = tempfile.mkdtemp(prefix="claudefs-bench-", dir=where)
+        self.ending = contextlib.ExitStack()
+        self.ending.callback(shutil.rmtree, self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ending.close()
+
+    def path(self, name):
+        path = os.path.join(self.dir, name)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def site(self, name, *more):
+        site = os.path.join(self.dir, name)
+        run(PROGRAM, "site", "create", name, "--dir", site, *more)
+        log = open(os.path.join(self.dir, f"{name}.log"), "ab")
+        daemon = subprocess.Popen([PROGRAM, "serve", "--dir", site], stdin=subprocess.DEVNULL,
+                                  stdout=log, stderr=log)
+        self.ending.callback(self.end, daemon)
+
+        def up():
+            if daemon.poll() is not None:
+                with open(log.name, encoding="utf-8", errors="replace") as f:
+                    raise SystemExit(f"bench: the daemon of {name} ended: {f.read()[-2000:]}")
+            return subprocess.run([PROGRAM, "status", "--dir", site], capture_output=True,
+                                  check=False).returncode == 0
+        until(up, f"daemon of {name}")
+        return site
+
+    @staticmethod
+    def end(process):
+        process.terminate()
+        try:
+            process.wait(READY_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def mount(self, site):
+        at = self.path(os.path.basename(site) + "-mnt")
+        run(PROGRAM, "mount", "--dir", site, at)
+        self.ending.callback(subprocess.run, ["fusermount3", "-u", "-z", at], check=False)
+        remount = shlex.join(["fusermount3", "-u", at]) + " && " + \
+            shlex.join([PROGRAM, "mount", "--dir", site, at])
+        return at, remount
+
+    def memory(self, name, *options):
+        at = self.path(name)
+        run(os.path.join(BUILD, "bench/bench_memfs"), *options, at)
+        self.ending.callback(subprocess.run, ["fusermount3", "-u", "-z", at], check=False)
+        return at
+
+    def pair(self, rtt_ms):
+        """Two sites and their mounts; rtt_ms 0: nothing stands between them."""
+        more = ["--wan", "127.0.0.1:0"]
+        if rtt_ms:
+            more = self.far_link(rtt_ms)
+        alpha = self.site("alpha", *more)
+        beta = self.site("beta")
+        token = run(PROGRAM, "peer", "invite", "--dir", alpha).strip()
+        run(PROGRAM, "peer", "accept", token, "--dir", beta)
+        return self.mount(alpha)[0], self.mount(beta)[0]
+
+    def far_link(self, rtt_ms):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            target = s.getsockname()
+        link = LinkProxy(target)
+        self.ending.callback(link.stop)
+        link.set_latency(rtt_ms / 2000)
+        return ["--wan", "%s:%d" % target, "--advertise", "%s:%d" % link.address]
+
+
+# ---- running ----
+
+def command_of(name, world, arguments):
+    """The command line of a program, with all that it needs running."""
+    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", ""))
+    args = shlex.split(arguments.format(dir=world.dir))
+    if name in ("meta", "data"):
+        mount, remount = world.mount(world.site("alpha"))
+        args += ["-m", world.memory("memory"), "-l", world.path("local"), "-R", remount]
+        if name == "meta":
+            args += ["-z", world.memory("memory-cold", "-t", "0")]
+        args.append(mount)
+    elif name == "geo":
+        args += world.pair(0)
+    elif name == "geo_far":
+        args += ["-d", str(RTT_MS), "-p", name, *world.pair(RTT_MS)]
+    return [program, *args]
+
+
+def run_program(name, where, quick):
+    """The figures it printed, as dicts."""
+    arguments = ARGUMENTS[name][0 if quick else 1]
+    figures, start = [], time.monotonic()
+    say(f"bench_{name} {arguments}")
+    with World(where) as world:
+        process = subprocess.Popen(command_of(name, world, arguments), stdout=subprocess.PIPE,
+                                   text=True)
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            figures.append(json.loads(line))
+        if process.wait() != 0:
+            raise SystemExit(f"bench: bench_{name} ended with {process.returncode}")
+    say(f"bench_{name}: {time.monotonic() - start:.0f} s")
+    return figures
+
+
+# ---- the report ----
+
+def number(value, unit):
+    if value is None:
+        return ""
+    if unit == "B/s":
+        return f"{value / 1e6:,.0f} MB/s"
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text if unit in ("1", "") else f"{text} {unit.replace('1/s', '/s')}"
+
+
+def table(figures):
+    lines = ["| figure | median | limit | ratio | best | limit, best | ratio | n |",
+             "|---|---|---|---|---|---|---|---|"]
+    for f in figures:
+        best, limit_best = f.get("best"), f.get("limit_best")
+        ratio = f"{f['ratio']:.3g}" if f["ratio"] is not None else ""
+        ratio_best = f"{best / limit_best:.3g}" if best is not None and limit_best else ""
+        cells = [f["name"], number(f["value"], f["unit"]), number(f["limit"], f["unit"]), ratio,
+                 number(best, f["unit"]), number(limit_best, f["unit"]), ratio_best,
+                 str(f.get("samples", ""))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def commit():
+    done = subprocess.run(["git", "-C", REPO, "describe", "--always", "--dirty"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def write_results(name, figures, quick, load):
+    """Replaces what stands between the program's marks."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    said = (f"{TITLES[name]}. `scripts/bench{' --quick' if quick else ''} --only {name}`, "
+            f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {os.cpu_count()} processors, "
+            f"load {load[0]:.1f} before and {os.getloadavg()[0]:.1f} after.")
+    section = f"{begin}\n{said}\n\n{table(figures)}\n{end}"
+    with open(RESULTS, encoding="utf-8") as f:
+        text = f.read()
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
+    if not pattern.search(text):
+        raise SystemExit(f"bench: {RESULTS} has no place for {name}: '{begin}' is missing")
+    with open(RESULTS, "w", encoding="utf-8") as f:
+        f.write(pattern.sub(lambda _: section, text))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
+    parser.add_argument("--dry", action="store_true", help="leave RESULTS.md as it is")
+    parser.add_argument("--only", default=",".join(ARGUMENTS), help=",".join(ARGUMENTS))
+    options = parser.parse_args()
+    names = options.only.split(",")
+    if not set(names) <= set(ARGUMENTS):
+        parser.error(f"--only knows {', '.join(ARGUMENTS)}")
+    where = os.environ.get("CLAUDEFS_BENCH_DIR", "/var/tmp")
+    start = time.monotonic()
+    for name in names:
+        load = os.getloadavg()
+        figures = run_program(name, where, options.quick)
+        if not options.dry:
+            write_results(name, figures, options.quick, load)
+    say(f"{len(names)} programs, {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
