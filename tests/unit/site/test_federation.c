@@ -131,6 +131,14 @@ static void applied(struct apply_batch *b, int rc, const struct err_detail *d)
     node_stop(p->to->n);
 }
 
+/* Lets repairs and writes settle: a request that waits for durability turns the loop. */
+static void settle(struct world *w, unsigned site)
+{
+    struct fs_request q = {0};
+    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
+    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
+}
+
 /* Takes the record with the lowest commit stamp among all shards, again and again, as the gateway
  * would; one record a batch. Returns false when there was nothing. */
 static bool pull_one(struct world *w, unsigned to, unsigned from)
@@ -180,15 +188,8 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
     dst->stopping = false;
     op_arena_deinit(&best->arena);
     mem_free(best);
+    settle(w, to); /* the cursor counts when it is durable */
     return true;
-}
-
-/* Lets repairs and writes settle: a request that waits for durability turns the loop. */
-static void settle(struct world *w, unsigned site)
-{
-    struct fs_request q = {0};
-    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
-    assert_int_equal(node_test_call(&w->sites[site], RPC_SYNC, &q), 0);
 }
 
 static void drain(struct world *w)
