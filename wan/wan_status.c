@@ -13,6 +13,8 @@ const char *wan_peer_state(const struct wan_peer *p)
         return "removed";
     if (p->paused)
         return "paused";
+    if (p->wan->boot != NULL)
+        return "loading_snapshot";
     if (p->wan->rolled_back)
         return "rolled_back";
     if (p->wan->removed)
@@ -157,7 +159,7 @@ static json_t *peers_json(struct wan *w, enum wan_detail detail)
         ASSERT(rc == 0);
     }
     const struct member *from = wan_boot_from(w);
-    if (from != NULL) { /* the members come with the snapshot */
+    if (from != NULL && wan_peer_by_site(w, from->site) == NULL) { /* it comes with the snapshot */
         json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "name", from->name, "address", from->wan,
                               "state", "loading_snapshot", "paused", 0);
         int rc = json_array_append_new(list, o);
