@@ -306,7 +306,7 @@ static void make_archive(const struct run *run, const char *archive)
 static void bench_unpack(const struct run *run)
 {
     struct samples seconds[SIDES] = {{.count = 0}}, removal[SIDES] = {{.count = 0}};
-    unsigned repetitions = MAX(run->repetitions / 3, 1);
+    unsigned repetitions = MAX(run->repetitions / 5, 1);
     if (run->archive_files == 0 || run->dir[LOCAL] == NULL)
         return;
     char *archive = mem_printf("%s/tree.tar", run->dir[LOCAL]);

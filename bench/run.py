@@ -35,10 +35,10 @@ ARGUMENTS = {
     "log": ("{dir} 5", "{dir} 15"),
     "rpc": ("20000", "100000"),
     "data_pipeline": ("4", "15"),
-    "meta": ("-n 400 -r 3 -u 1000", "-n 2000 -r 10 -u 20000"),
-    "data": ("-s 64 -r 3 -t 200", "-s 256 -r 10 -t 500"),
-    "geo": ("-f 100 -b 2000 -s 64 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
-    "geo_far": ("-f 20 -b 1000 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
+    "meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 10 -u 20000"),
+    "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
+    "geo": ("-f 100 -b 1000 -s 48 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
+    "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
 }
 TITLES = {
     "merge": "The engine on one core; the limit is the goal",

@@ -113,7 +113,7 @@ void h2_close(struct h2_conn *c, int rc, const char *why)
         return;
     c->state = H2_CLOSING;
     c->rc = rc;
-    (void)snprintf(c->why, sizeof c->why, "%s", why); /* cut if need be */
+    (void)snprintf(c->why, sizeof c->why, "%.*s", (int)sizeof c->why - 1, why); /* cut if need be */
     h2_mark_dirty(c);
 }
 
@@ -127,7 +127,7 @@ void h2_close_soon(struct h2_conn *c, int rc, const char *why)
         return;
     c->closing_soon = true;
     c->rc = rc;
-    (void)snprintf(c->why, sizeof c->why, "%s", why); /* cut if need be */
+    (void)snprintf(c->why, sizeof c->why, "%.*s", (int)sizeof c->why - 1, why); /* cut if need be */
     (void)nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE,
                                 nghttp2_session_get_last_proc_stream_id(c->session),
                                 NGHTTP2_NO_ERROR, NULL, 0); /* a courtesy */
