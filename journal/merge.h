@@ -245,6 +245,9 @@ bool merge_repair(struct merge *m,
 
 /* Is any repair owed here, by whomever? */
 bool merge_owes(struct merge *m);
+/* Is one owed that is this site's own, or of which that is not known before merge_repair has
+ * looked? */
+bool merge_owes_own(const struct merge *m);
 
 /* ---- conflict log ---- */
 int merge_conflicts(struct merge *m,

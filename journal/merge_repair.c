@@ -258,6 +258,11 @@ bool merge_owes(struct merge *m)
     return m->owed.count > 0;
 }
 
+bool merge_owes_own(const struct merge *m)
+{
+    return m->owed.lists[OWED_FRESH].head != NULL || m->owed.lists[OWED_MINE].head != NULL;
+}
+
 bool merge_repair(struct merge *m,
                   const struct repair_due *due,
                   struct op_builder *b,

@@ -141,6 +141,8 @@ static void on_moved(void *ctx, shard_id_t shard)
 {
     (void)shard;
     node_feed_moved(ctx);
+    node_repairs_later(ctx); /* what was delivered may make one due */
+    node_settle_later(ctx);
 }
 
 static void on_failed(void *ctx, shard_id_t shard, int rc, const char *what)
@@ -333,6 +335,7 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
     node_feed_init(n);
     node_calls_init(n);
     n->repair_defer.run = node_repairs_run;
+    node_settle_init(n);
     n->tick.fire = tick;
     int rc = load_keys(n, d);
     if (rc == 0)

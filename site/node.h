@@ -108,6 +108,16 @@ void node_apply(struct node *n, struct apply_batch *b);
 /* Durable cursors (next index to ask for, per shard) for a peer's stream, and version vectors. */
 void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
 void node_vvs(struct node *n, struct vv *ret_by_shard);                    /* loop; durable part */
+/* Runs w->run once, later, when every operation applied now has had its consequences here: its
+ * messages between shards are delivered, and the repairs that this site owes for it are durable, and
+ * so on for what those caused. What a peer is told to have reached this site (an acknowledgement, a
+ * probe's answer) waits for it, so that it sees a conflict and its repair in one exchange (P6). The
+ * caller owns w, and keeps it until run() or until the loop has ended: then it never runs. Loop. */
+struct node_settle_wait {
+    void (*run)(struct node_settle_wait *w);
+    struct node_settle_wait *next; /* private */
+};
+void node_settled(struct node *n, struct node_settle_wait *w);
 /* Runs fn on the loop and returns when it has run; from any other thread. */
 void node_call(struct node *n, void (*fn)(void *arg), void *arg);
 void node_hlc_see(struct node *n, uint64_t hlc); /* any */

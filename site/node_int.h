@@ -85,6 +85,14 @@ struct node {
     struct loop_timer tick; /* repairs, checkpoints, session expiry, retention */
     struct loop_defer repair_defer;
     uint64_t repairs_pending;
+    uint64_t repairs_issued; /* since the start */
+    uint64_t repairs_open;   /* of these, not durable yet */
+    struct {
+        struct node_settle_wait *arrived, *running;
+        uint64_t repairs; /* repairs_issued when the pass began */
+        unsigned quiet_passes;
+        struct loop_defer defer;
+    } settle; /* node_settled.c */
     uint64_t tick_count;
     struct loop_req stop_req;
 };
@@ -129,6 +137,11 @@ int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct sl
 void node_collect(struct node *n); /* causal stability */
 void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
+
+/* node_settled.c */
+void node_settle_init(struct node *n);
+void node_settle_later(struct node *n); /* something became durable or was delivered */
+void node_settle_check(struct node *n);
 
 /* node_feed.c */
 void node_feed_moved(struct node *n);   /* at the end of the turn */

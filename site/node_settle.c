@@ -19,15 +19,24 @@ static unsigned member_rank(struct node *n)
     return rank;
 }
 
+static void repair_committed(void *ctx, int rc)
+{
+    struct node *n = ctx;
+    (void)rc; /* a shard that fails stops the node */
+    n->repairs_open--;
+}
+
 /* Repairs for one shard; true when there may be more. */
 static bool repair_shard(struct node *n, struct shard *s, uint32_t *budget)
 {
+    if (!merge_owes(shard_merge(s)))
+        return false;
     uint64_t now = hlc_from_wall(clock_wall_ns(n->clock));
     uint64_t wait = (uint64_t)TAKE_OVER_MS * member_rank(n) << 16;
     struct repair_due due = {.due_before_hlc = now > wait ? now - wait : 0};
     for (; *budget > 0; --*budget) {
         struct op_builder b = {0};
-        struct proposal p = {0};
+        struct proposal p = {.committed = repair_committed, .ctx = n};
         op_builder_init(&b);
         int rc = 0;
         bool found = merge_repair(shard_merge(s), &due, &b, NULL);
@@ -42,6 +51,8 @@ static bool repair_shard(struct node *n, struct shard *s, uint32_t *budget)
             return false; /* the tick tries again */
         }
         n->repairs_pending++;
+        n->repairs_issued++;
+        n->repairs_open++;
     }
     return true;
 }
@@ -59,6 +70,7 @@ void node_repairs_run(struct loop_defer *d)
     /* A repair in one shard may make another due elsewhere (rule 4 goes upwards). */
     if (more || n->repairs_pending > 0)
         loop_defer(n->loop, &n->repair_defer);
+    node_settle_later(n);
     node_inval_flush(n, NULL);
 }
 

@@ -313,10 +313,38 @@ int shard_receive(
     return rc;
 }
 
+void shard_outbox_note(struct shard *s)
+{
+    s->outbox_noted = 0;
+    for (unsigned i = 0; i < SHARD_COUNT_MAX; i++) {
+        bool under_way = s->outbox[i].delivered < s->outbox[i].last;
+        s->outbox[i].noted = under_way ? s->outbox[i].last : 0;
+        s->outbox_noted += under_way;
+    }
+}
+
+bool shard_outbox_passed(const struct shard *s)
+{
+    return s->outbox_noted == 0;
+}
+
+/* Messages of one destination become durable there in the order they were sent in. */
+static void outbox_delivered(struct shard *s, shard_id_t to, uint64_t number)
+{
+    if (to >= SHARD_COUNT_MAX || number <= s->outbox[to].delivered)
+        return;
+    s->outbox[to].delivered = number;
+    if (s->outbox[to].noted != 0 && number >= s->outbox[to].noted) {
+        s->outbox[to].noted = 0;
+        s->outbox_noted--;
+    }
+}
+
 void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
 {
     struct buf key = {0};
     struct slice old;
+    outbox_delivered(s, to, number);
     key_begin(&key, SHARD_KEY_OUTBOX);
     key_be(&key, to, 2);
     key_be(&key, number, 8);
@@ -597,6 +625,29 @@ static int replay(struct shard *s, struct err_detail *d)
     return rp.loaded ? shard_reload(s) : 0;
 }
 
+static void load_outbox(struct shard *s)
+{
+    struct buf prefix = {0};
+    struct state_scan it;
+    s->outbox_count = 0;
+    s->outbox_noted = 0;
+    memset(s->outbox, 0, sizeof s->outbox);
+    key_begin(&prefix, SHARD_KEY_OUTBOX);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it)) {
+        s->outbox_count++;
+        uint64_t to = it.key.len == 11 ? be_get(it.key.ptr + 1, 2) : SHARD_COUNT_MAX;
+        if (to >= SHARD_COUNT_MAX)
+            continue;
+        uint64_t number = be_get(it.key.ptr + 3, 8);
+        if (s->outbox[to].last == 0)
+            s->outbox[to].delivered = number - 1;
+        s->outbox[to].last = number;
+    }
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+}
+
 static void load_positions(struct shard *s)
 {
     struct buf prefix = {0};
@@ -611,13 +662,8 @@ static void load_positions(struct shard *s)
                 c->next = be_get(it.value.ptr, 8);
         }
     state_scan_end(&it);
-    s->outbox_count = 0;
-    key_begin(&prefix, SHARD_KEY_OUTBOX);
-    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (state_scan_next(&it))
-        s->outbox_count++;
-    state_scan_end(&it);
     buf_deinit(&prefix);
+    load_outbox(s);
 }
 
 static void load_waiting(struct shard *s)

@@ -26,6 +26,8 @@ static void outbox_put(struct shard *s, shard_id_t to, enum record_type type, st
     enc_raw(&value, bytes.ptr, bytes.len);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
     s->outbox_count++;
+    if (to < SHARD_COUNT_MAX)
+        s->outbox[to].last = number;
     if (s->live) {
         struct message *m = mem_calloc(1, sizeof *m);
         m->to = to;

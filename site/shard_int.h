@@ -73,6 +73,11 @@ struct shard {
     bool in_apply;        /* S4 */
     uint64_t apply_index; /* of the record being applied: for marks */
     uint64_t waiting_next, waiting_count, outbox_count;
+    struct {
+        uint64_t last, delivered; /* numbers of messages; 0: none in this run */
+        uint64_t noted;           /* by shard_outbox_note, while it is not delivered; else 0 */
+    } outbox[SHARD_COUNT_MAX];
+    uint32_t outbox_noted; /* destinations with `noted` */
     uint64_t marks[MARK_COUNT];
     struct latch *latches;
     struct shard_wait *latch_waits;

@@ -534,6 +534,7 @@ uint64_t wan_recv_probe(struct wan_peer *p)
 /* What is durable: our vectors, and the cursor of each running stream. */
 struct pull_call {
     struct wan_call call;
+    struct node_settle_wait settled;
     struct vv *vvs;
     uint32_t count;
     struct {
@@ -543,6 +544,12 @@ struct pull_call {
     } at[SITE_COUNT_MAX];
 };
 
+static void pull_settled(struct node_settle_wait *w)
+{
+    wan_call_return(&CONTAINER_OF(w, struct pull_call, settled)->call);
+}
+
+/* What is durable now is acknowledged when what it causes here is durable, too (W9). */
 static void pull_on_loop(struct wan_call *call)
 {
     struct pull_call *c = CONTAINER_OF(call, struct pull_call, call);
@@ -550,7 +557,8 @@ static void pull_on_loop(struct wan_call *call)
     for (uint32_t i = 0; i < c->count; i++)
         node_cursors(call->wan->node, c->at[i].peer, c->at[i].next);
     node_vvs(call->wan->node, c->vvs);
-    wan_call_return(call);
+    c->settled.run = pull_settled;
+    node_settled(call->wan->node, &c->settled);
 }
 
 static void pull_done(struct wan_call *call)

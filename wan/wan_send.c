@@ -214,6 +214,7 @@ static int on_ack(struct wan_send *s, struct slice payload)
 
 struct vvs_call {
     struct wan_call call;
+    struct node_settle_wait settled;
     site_id_t peer;
     uint64_t generation;
     uint64_t probe_id;
@@ -221,12 +222,29 @@ struct vvs_call {
     uint64_t hlc;
 };
 
+static void vvs_take(struct vvs_call *c)
+{
+    node_vvs(c->call.wan->node, c->vvs);
+    c->hlc = node_hlc_now(c->call.wan->node);
+    wan_call_return(&c->call);
+}
+
 static void vvs_on_loop(struct wan_call *call)
 {
+    vvs_take(CONTAINER_OF(call, struct vvs_call, call));
+}
+
+static void vvs_settled(struct node_settle_wait *w)
+{
+    vvs_take(CONTAINER_OF(w, struct vvs_call, settled));
+}
+
+/* A probe asks for a vector that covers what was caused here by all that has arrived (W9). */
+static void vvs_settle_on_loop(struct wan_call *call)
+{
     struct vvs_call *c = CONTAINER_OF(call, struct vvs_call, call);
-    node_vvs(call->wan->node, c->vvs);
-    c->hlc = node_hlc_now(call->wan->node);
-    wan_call_return(call);
+    c->settled.run = vvs_settled;
+    node_settled(call->wan->node, &c->settled);
 }
 
 static void vvs_release(struct wan_call *call)
@@ -241,7 +259,7 @@ static void vvs_ask(struct wan_send *s, uint64_t probe_id, void (*done)(struct w
     c->generation = s->generation;
     c->probe_id = probe_id;
     c->vvs = mem_calloc(SHARD_COUNT_MAX, sizeof c->vvs[0]);
-    c->call.on_loop = vvs_on_loop;
+    c->call.on_loop = probe_id != 0 ? vvs_settle_on_loop : vvs_on_loop;
     c->call.done = done;
     c->call.release = vvs_release;
     wan_call_start(s->wan, &c->call);

@@ -1,10 +1,11 @@
 /* `wait`: everything that was durable here when it was called is durable at every reachable peer,
  * and the other way round.
  *
- * A round: our vectors now (from the loop); then from each peer a vector that covers its site now
- * (a probe on our stream from it). The peer is in step when it has acknowledged ours and we have
- * applied its. Applying may cause repairs, which are new operations, issued before the batch is
- * acknowledged: so a second round follows, and a third if the second still found news.
+ * A round: our vectors when all that was caused here has been carried out (node_settled); then from
+ * each peer a vector that covers its site in the same way (a probe on our stream from it). The peer
+ * is in step when it has acknowledged ours and we have applied its. The first probe may have passed
+ * what the peer owes for our news, so a second round follows; and as long as what came in a round
+ * has changed our vectors another one, for what we owe for that.
  *
  * A peer counts as out of reach when an attempt to connect that began after the call has failed, or
  * nothing came of it in UNREACHABLE_NS; attempts are begun at once. */
@@ -14,7 +15,7 @@
 #include "base/assert.h"
 #include "wan/wan_int.h"
 
-#define ROUNDS_MAX 3u
+#define ROUNDS_MAX 8u                              /* under a steady load there is always news */
 #define UNREACHABLE_NS (7 * NS_PER_SEC)            /* a dead link is noticed after 5 s */
 #define COMES_NS (BACKOFF_MAX_NS + 2 * NS_PER_SEC) /* a peer that only dials out may be waiting */
 
@@ -39,8 +40,7 @@ struct wan_waiter {
     struct wan_waiter *next;
     struct wan_admin_req *req;
     uint64_t began_ns, deadline_ns;
-    uint32_t round;
-    bool round_news; /* this one began with more than the last */
+    uint32_t round;  /* how many have begun */
     bool asking;     /* our vectors are on their way */
     struct vv *ours; /* of this round, by shard */
     uint32_t count;
@@ -198,15 +198,6 @@ static void peer_look(struct wan_waiter *v, struct wait_peer *q, uint64_t now_ns
     q->state = step ? WAIT_IN_STEP : WAIT_STEP;
 }
 
-static void round_end(struct wan_waiter *v)
-{
-    /* What came between the rounds is what the first one's batches caused. */
-    if (v->round < 2 || (v->round < ROUNDS_MAX && v->round_news))
-        round_begin(v);
-    else
-        waiter_done(v);
-}
-
 static void waiter_check(struct wan_waiter *v)
 {
     struct wan *w = v->wan;
@@ -221,7 +212,7 @@ static void waiter_check(struct wan_waiter *v)
         all = all && v->at[i].state != WAIT_LINK && v->at[i].state != WAIT_STEP;
     }
     if (!v->asking && all)
-        round_end(v);
+        round_begin(v);
     else if (now_ns >= v->deadline_ns)
         waiter_timeout(v);
     else
@@ -254,14 +245,23 @@ void wan_wait_probe_reply(struct wan_peer *p, uint64_t id, const struct vv *vvs)
 
 struct ours_call {
     struct wan_call call;
+    struct node_settle_wait settled;
     struct wan_waiter *waiter; /* compared with the list before it is believed */
     struct vv *vvs;
 };
 
+static void ours_settled(struct node_settle_wait *w)
+{
+    struct ours_call *c = CONTAINER_OF(w, struct ours_call, settled);
+    node_vvs(c->call.wan->node, c->vvs);
+    wan_call_return(&c->call);
+}
+
 static void ours_on_loop(struct wan_call *call)
 {
-    node_vvs(call->wan->node, CONTAINER_OF(call, struct ours_call, call)->vvs);
-    wan_call_return(call);
+    struct ours_call *c = CONTAINER_OF(call, struct ours_call, call);
+    c->settled.run = ours_settled;
+    node_settled(call->wan->node, &c->settled);
 }
 
 static void ours_release(struct wan_call *call)
@@ -279,8 +279,12 @@ static void ours_known(struct wan_call *call)
     if (v == NULL || !v->asking)
         return;
     v->asking = false;
+    bool news = missing(v->ours, c->vvs, w->me.shard_count, 0) > 0;
+    if (v->round == ROUNDS_MAX || (v->round >= 2 && !news)) {
+        waiter_done(v);
+        return;
+    }
     v->round++;
-    v->round_news = v->round > 1 && missing(v->ours, c->vvs, w->me.shard_count, 0) > 0;
     memcpy(v->ours, c->vvs, w->me.shard_count * sizeof v->ours[0]);
     memcpy(w->vvs, c->vvs, w->me.shard_count * sizeof w->vvs[0]);
     for (uint32_t i = 0; i < v->count; i++) {

@@ -380,12 +380,78 @@ static void test_three_sites_eight_shards_converge(void **state)
         run_world(3, 8, seed, 250);
 }
 
+struct settled {
+    struct node_settle_wait wait;
+    struct node *n;
+};
+
+static void settled_run(struct node_settle_wait *w)
+{
+    node_stop(CONTAINER_OF(w, struct settled, wait)->n);
+}
+
+/* Turns the site's loop until what was applied there has had its consequences. */
+static void wait_settled(struct world *w, unsigned site)
+{
+    struct settled s = {.wait = {.run = settled_run}, .n = w->sites[site].n};
+    node_settled(s.n, &s.wait);
+    assert_int_equal(node_run(s.n), 0);
+    s.n->stopping = false;
+}
+
+static void call_path(struct world *w, unsigned site, enum rpc_type type, const char *path)
+{
+    struct fs_request q = {.mode = 0755, .kind = OID_FILE, .flags = O_CREAT | O_EXCL};
+    assert_int_equal(node_test_parent(&w->sites[site], path, &q.oid, &q.name), 0);
+    assert_int_equal(node_test_call(&w->sites[site], type, &q), 0);
+}
+
+static uint64_t own_operations(struct world *w, unsigned site)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        count += shard_next_seq(w->sites[site].n->shards[i]) - 1;
+    return count;
+}
+
+/* One site puts a file below directories that the other removes: reviving them goes up one shard
+ * after the other, each by a repair that only the last one's message makes due. Once the batch has
+ * settled all of it is there. */
+static void test_settled_revives_all_the_way_up(void **state)
+{
+    static const char *const dirs[] = {"/a", "/a/b", "/a/b/c", "/a/b/c/d", "/a/b/c/d/e"};
+    struct world w;
+    struct oid oid;
+    (void)state;
+    world_init(&w, 2, 8, 7);
+    for (unsigned i = 0; i < ARRAY_COUNT(dirs); i++)
+        call_path(&w, 0, RPC_MKDIR, dirs[i]);
+    drain(&w);
+    for (unsigned i = ARRAY_COUNT(dirs); i-- > 0;)
+        call_path(&w, 1, RPC_RMDIR, dirs[i]);
+    call_path(&w, 0, RPC_CREATE, "/a/b/c/d/e/new");
+    while (pull_one(&w, 0, 1))
+        ;
+    wait_settled(&w, 0);
+    assert_int_equal(node_test_walk(&w.sites[0], "/a/b/c/d/e/new", &oid), 0);
+    /* The other side sees it with what it is sent now, and owes nothing for it. */
+    uint64_t own = own_operations(&w, 1);
+    while (pull_one(&w, 1, 0))
+        ;
+    wait_settled(&w, 1);
+    assert_int_equal(node_test_walk(&w.sites[1], "/a/b/c/d/e/new", &oid), 0);
+    assert_int_equal(own_operations(&w, 1), own);
+    check_equal(&w, 7);
+    world_deinit(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_sites_one_shard_converge),
         cmocka_unit_test(test_two_sites_four_shards_converge),
         cmocka_unit_test(test_three_sites_eight_shards_converge),
+        cmocka_unit_test(test_settled_revives_all_the_way_up),
     };
     if (argc > 4) { /* sites shards seed steps: to replay one */
         unsigned long long v[4];
