@@ -109,8 +109,8 @@ void node_apply(struct node *n, struct apply_batch *b);
 void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
 void node_vvs(struct node *n, struct vv *ret_by_shard);                    /* loop; durable part */
 /* Runs w->run once, later, when every operation applied now has had its consequences here: its
- * messages between shards are delivered, and the repairs that this site owes for it are durable, and
- * so on for what those caused. What a peer is told to have reached this site (an acknowledgement, a
+ * messages between shards are delivered, the repairs that this site owes for it are durable, and so
+ * on for what those caused. What a peer is told to have reached this site (an acknowledgement, a
  * probe's answer) waits for it, so that it sees a conflict and its repair in one exchange (P6). The
  * caller owns w, and keeps it until run() or until the loop has ended: then it never runs. Loop. */
 struct node_settle_wait {

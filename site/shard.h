@@ -190,7 +190,7 @@ int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_
 int shard_reload(struct shard *s) MUST_CHECK; /* after the last page */
 
 uint64_t shard_outbox_count(struct shard *s);
-/* Notes the last message of each outbox as it is now; passed: those and all before are delivered. */
+/* Notes the last message of each outbox now; passed: those and all before are delivered. */
 void shard_outbox_note(struct shard *s);
 bool shard_outbox_passed(const struct shard *s);
 uint64_t shard_waiting_count(struct shard *s);

@@ -7,44 +7,11 @@
  * is kept in the state and tried again after each later one. */
 #include "site/shard_int.h"
 
-static void outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes)
-{
-    struct buf key = {0}, value = {0};
-    struct slice got;
-    uint64_t number = 1;
-    key_begin(&key, SHARD_KEY_OUT_NEXT);
-    key_be(&key, to, 2);
-    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
-        number = be_get(got.ptr, 8);
-    key_be(&value, number + 1, 8);
-    state_put(s->state, buf_slice(&key), buf_slice(&value));
-    key_begin(&key, SHARD_KEY_OUTBOX);
-    key_be(&key, to, 2);
-    key_be(&key, number, 8);
-    buf_clear(&value);
-    enc_u8(&value, (uint8_t)type);
-    enc_raw(&value, bytes.ptr, bytes.len);
-    state_put(s->state, buf_slice(&key), buf_slice(&value));
-    s->outbox_count++;
-    if (to < SHARD_COUNT_MAX)
-        s->outbox[to].last = number;
-    if (s->live) {
-        struct message *m = mem_calloc(1, sizeof *m);
-        m->to = to;
-        m->type = type;
-        m->number = number;
-        buf_append(&m->bytes, bytes.ptr, bytes.len);
-        message_push(s->collect != NULL ? &s->collect->out : &s->out, m);
-    }
-    buf_deinit(&key);
-    buf_deinit(&value);
-}
-
 static void on_send(void *ctx, shard_id_t to, struct slice derived)
 {
     struct shard *s = ctx;
     ASSERT(to != s->cfg.id);
-    outbox_put(s, to, RECORD_DERIVED, derived);
+    shard_outbox_put(s, to, RECORD_DERIVED, derived);
 }
 
 static void mark(struct shard *s, uint64_t key)
@@ -94,7 +61,7 @@ static void send_parts(struct shard *s, const struct op *op, struct slice encode
     op_shards(op, &set);
     for (unsigned i = 0; i < s->cfg.shard_count; i++)
         if (i != s->cfg.id && shard_set_has(&set, (shard_id_t)i))
-            outbox_put(s, (shard_id_t)i, RECORD_DELIVER, encoded);
+            shard_outbox_put(s, (shard_id_t)i, RECORD_DELIVER, encoded);
 }
 
 static void keep_waiting(struct shard *s, struct slice encoded)

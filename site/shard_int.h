@@ -102,6 +102,9 @@ int shard_apply_record(
     struct shard *s, const struct record *r, struct slice raw, uint64_t index, struct pending *p);
 void shard_drain(struct shard *s);
 void shard_events_of(struct shard *s, struct merge_events *ret);
+/* shard_outbox.c */
+void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes);
+void shard_outbox_load(struct shard *s); /* from the state, after opening */
 /* shard_results.c */
 void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
