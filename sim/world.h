@@ -1,0 +1,176 @@
+/* The simulated world: sites, their nodes, disks, clocks and mounts, and the links between sites,
+ * in one process and in virtual time.
+ *
+ * A world is described once (struct world_config), made, run for some virtual time, looked at, and
+ * freed. Everything follows from the description and its seed: the same description gives the same
+ * run, event for event (world_trace_hash). The nodes inside are the product's own code from the
+ * system call upwards; sim/README.md says where the real thing ends.
+ *
+ * One world at a time in one process; everything on one thread. */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/id.h"
+
+#define WORLD_SITES_MAX 8u
+#define WORLD_NODES_MAX 3u /* of one site */
+#define WORLD_EVENTS_MAX 1024u
+#define WORLD_NAME_BYTES 33u
+
+struct world;
+
+/* ---- describing ---- */
+
+/* A delay: base + something between 0 and jitter (uniform), and once in `tail_one_in` (0: never)
+ * another `tail_ns`. */
+struct world_delay {
+    uint64_t base_ns, jitter_ns, tail_ns;
+    uint32_t tail_one_in;
+};
+/* One direction of a link. Bytes leave one after the other at bytes_per_s, wait in a queue of
+ * queue_bytes before (a full queue stalls the sender: the stream above is TCP), and arrive, in
+ * order, a delay later. */
+struct world_link {
+    struct world_delay delay;
+    uint64_t bytes_per_s;       /* 0: no bound */
+    uint64_t queue_bytes;       /* 0: 1 MiB */
+    uint32_t stall_per_million; /* a lost packet: what follows waits stall_ns (retransmission) */
+    uint64_t stall_ns;
+    uint32_t reset_per_million; /* of a write that breaks the connection */
+};
+struct world_disk {
+    struct world_delay write, read, sync;
+    uint64_t capacity_bytes;          /* 0: no bound */
+    uint32_t write_error_per_million; /* EIO, final for a journal: the node stops */
+    uint32_t rot_per_million;         /* of a write whose bytes change later, while nobody looks */
+    bool lie; /* a sync that does not: outside what we promise; for scenarios */
+};
+struct world_clock {
+    int64_t offset_ns; /* wall clock against true time */
+    int32_t drift_ppm;
+};
+enum world_workload {
+    WORLD_WORK_NONE,
+    WORLD_WORK_COLLIDE, /* few names, deep moves, links, replace-by-rename, open-unlinked writes */
+    WORLD_WORK_HOME,    /* home directories: edit by replace, mail, browse */
+    WORLD_WORK_BUILD,   /* many small files made, read, replaced, removed */
+    WORLD_WORK_TRAIN,   /* few writers of large files in shared directories */
+    WORLD_WORK_RSYNC,   /* a tree walked; temporary file, times, rename */
+    WORLD_WORK_LOG,     /* appenders, rotated */
+    WORLD_WORK_KIND_END
+};
+struct world_work {
+    enum world_workload kind;
+    unsigned clients;    /* mounts of this site; 0: 1 */
+    uint64_t think_ns;   /* mean pause between an answer and the next call; 0: none */
+    uint64_t operations; /* of the site in total; 0: until work_until_ns */
+    /* The file tree the workload lives in: "/" + this (made when missing); "" = the root. Sites
+     * that name the same directory collide. */
+    char dir[32];
+};
+struct world_site {
+    char name[WORLD_NAME_BYTES];
+    unsigned nodes; /* 1 or 3; 0: 1 */
+    struct world_clock clock;
+    struct world_disk disk;
+    struct world_work work;
+};
+enum world_event_kind {
+    WORLD_CUT,       /* a, b: no bytes in this direction (a -> b); silent, as a firewall */
+    WORLD_HEAL,      /* a, b: this direction again */
+    WORLD_RESET,     /* a, b: connections between them break */
+    WORLD_SLOW,      /* a, b: delay times `value` from now on (1: as described) */
+    WORLD_ISOLATE,   /* a: both directions to everybody */
+    WORLD_REJOIN,    /* a */
+    WORLD_CRASH,     /* a, node: the process dies and the disk loses what was not synced */
+    WORLD_RESTART,   /* a, node */
+    WORLD_LOSE,      /* a: the site is gone for ever */
+    WORLD_REMOVE,    /* a: the operator at b removes a from the federation */
+    WORLD_CLOCK,     /* a: the wall clock jumps by value (ns) */
+    WORLD_DISK_FULL, /* a: writes fail with ENOSPC */
+    WORLD_DISK_FREE, /* a */
+    WORLD_EVENT_KIND_END
+};
+struct world_event {
+    uint64_t at_ns;
+    enum world_event_kind kind;
+    unsigned a, b, node;
+    int64_t value;
+};
+struct world_conflict_seen {
+    uint64_t at_ns;
+    unsigned site; /* index of the site that noticed */
+    unsigned rule; /* enum conflict_rule of journal/merge.h: section 5 of the design */
+    site_id_t winner, loser;
+    const char *name; /* borrowed */
+};
+struct world_config {
+    uint64_t seed;
+    unsigned shards; /* 0: 2 */
+    unsigned site_count;
+    struct world_site sites[WORLD_SITES_MAX];
+    struct world_link links[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* from, to */
+    bool linked[WORLD_SITES_MAX][WORLD_SITES_MAX];             /* false: never connected directly */
+    uint32_t event_count;
+    struct world_event events[WORLD_EVENTS_MAX]; /* ascending at_ns */
+    uint64_t work_until_ns;                      /* mounts make no new calls after this */
+    /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
+    void *ctx;
+    uint64_t sample_ns; /* how often sample() is called; 0: never */
+    void (*sample)(void *ctx, const struct world *w, uint64_t now_ns);
+    void (*event)(void *ctx, uint64_t now_ns, const struct world_event *e, const char *text);
+    void (*conflict)(void *ctx, const struct world_conflict_seen *c);
+};
+/* Sensible values: all sites linked both ways, 10 ms, 1 Gbit/s, quick disks, right clocks. */
+void world_config_init(struct world_config *c, unsigned site_count, uint64_t seed);
+
+/* ---- running ---- */
+
+/* Makes the sites, pairs them through the product's own snapshots and waits until all are members:
+ * virtual time 0 of the events is after that. c is copied. ERR_* with a sentence. */
+int world_new(struct world **ret, const struct world_config *c, struct err_detail *d) MUST_CHECK;
+void world_free(struct world *w);
+/* Runs until virtual time until_ns. 0, or ERR_FATAL with world_failure(). */
+int world_run(struct world *w, uint64_t until_ns) MUST_CHECK;
+/* Ends all faults but sites lost for ever, restarts what is down, and runs until all living sites
+ * show the same tree and nothing is on its way, at most max_ns longer. ERR_TIMEOUT: they do not. */
+int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns) MUST_CHECK;
+uint64_t world_now_ns(const struct world *w);
+/* What was found wrong first, or NULL. */
+const char *world_failure(const struct world *w);
+/* Over every event so far: equal for equal runs. */
+uint64_t world_trace_hash(const struct world *w);
+
+/* ---- looking ---- */
+
+struct world_lag { /* of one direction, as the product measures it at the receiving end */
+    bool known, up;
+    uint64_t lag_ns;
+    uint64_t ops_to_go, bytes_to_go;
+};
+void world_lag(const struct world *w, unsigned from, unsigned to, struct world_lag *ret);
+struct world_traffic { /* of one direction since the start */
+    uint64_t bytes, writes, resets, stalls;
+    uint64_t ops; /* operations applied at `to` from this stream */
+};
+void world_traffic(const struct world *w, unsigned from, unsigned to, struct world_traffic *ret);
+struct world_site_stats {
+    bool up, lost;
+    uint64_t calls, calls_failed; /* answered to mounts; failed: with an error of the file system */
+    uint64_t changes;             /* that were committed */
+    uint64_t latency_ns_sum, latency_ns_max;
+    uint64_t conflicts;
+    uint64_t crashes;
+    uint64_t disk_bytes;
+};
+void world_site_stats(const struct world *w, unsigned site, struct world_site_stats *ret);
+/* Equal at sites that show the same tree; 0: the site is down. Costs a walk. */
+uint64_t world_tree_hash(struct world *w, unsigned site);
+/* The tree of a site as text, one path a line; for reports and for finding what differs. Owned by
+ * the caller (mem_free). NULL: it is down. */
+char *world_tree_text(struct world *w, unsigned site);
+const struct world_config *world_config(const struct world *w);
+
+#endif
