@@ -42,9 +42,12 @@ int content_get(struct node *n,
                 int64_t *ret_mtime)
 {
     struct file_view v;
-    if (orphan_get(n, oid, ret, ret_version, ret_mtime))
-        return 0;
     int rc = merge_file(merge_of(n, oid), oid, &v);
+    /* A file that has got a name again (rule 3) shows what all sites show. */
+    if ((rc != 0 || v.names == 0) && orphan_get(n, oid, ret, ret_version, ret_mtime))
+        return 0;
+    if (rc == 0 && v.names == 0)
+        rc = merge_file(merge_of(n, oid), oid, &v); /* that look has moved what it borrows */
     if (rc != 0)
         return rc;
     *ret = v.content;

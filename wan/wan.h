@@ -27,6 +27,14 @@ int wan_start(struct wan **ret, struct node *n, struct err_detail *d) MUST_CHECK
 void wan_stop(struct wan *w);
 /* After wan_stop, when the node's loop runs no more. Accepts NULL. */
 void wan_free(struct wan *w);
+/* How far this site is behind a peer, as measured here. WAN thread, or when that does not run: for
+ * tests and the simulator. False: no such peer. */
+struct wan_lag {
+    bool up;
+    uint64_t lag_ns, ops_to_go, bytes_to_go;
+    uint64_t ops_applied; /* from its streams since the start */
+};
+bool wan_lag_from(const struct wan *w, site_id_t peer, struct wan_lag *ret);
 /* Where it listens, 0 when it does not. Any thread. */
 uint16_t wan_listen_port(const struct wan *w);
 

@@ -276,3 +276,19 @@ void wan_metrics_update(struct wan_peer *p, uint64_t now_ns)
     metric_set(&p->metrics.lag_out, (int64_t)(wan_lag_out_ns(p, now_ns) / NS_PER_MS));
     metric_set(&p->metrics.up, (p->recv.state == RECV_RUNNING) + (p->send != NULL));
 }
+
+bool wan_lag_from(const struct wan *w, site_id_t peer, struct wan_lag *ret)
+{
+    const struct wan_peer *p = w->peers;
+    while (p != NULL && p->member.site != peer)
+        p = p->next;
+    if (p == NULL)
+        return false;
+    const struct lag *l = &p->recv.core.lag;
+    *ret = (struct wan_lag){.up = p->recv.state == RECV_RUNNING,
+                            .lag_ns = lag_ns(l, wan_now_ns(w)),
+                            .ops_to_go = lag_ops(l),
+                            .bytes_to_go = lag_bytes(l),
+                            .ops_applied = p->recv.core.ops_applied};
+    return true;
+}

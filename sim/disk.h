@@ -1,0 +1,70 @@
+/* Simulated disks: a small file system in memory behind the system calls.
+ *
+ * Paths below "/sim/" and the descriptors made from them lead here, everything else to the kernel
+ * (sim/disk_calls.c, by the linker's --wrap). What a page of a file shows and what the device would
+ * still have after a loss of power are two things until it is synced; the same holds for names in
+ * directories. A crash decides, page by page and sector by sector for writes in flight, what stays.
+ *
+ * Descriptors of a process that died (ghosts) keep working for it and change nothing. */
+#ifndef SIM_DISK_H
+#define SIM_DISK_H
+
+#include <liburing.h>
+
+#include "base/util.h"
+#include "sim/world.h"
+
+#define DISK_FD_BASE 1000000
+#define DISK_PREFIX "/sim/"
+
+struct disk;
+struct disk *disk_new(const char *root /* "/sim/..." */, const struct world_disk *config);
+void disk_free(struct disk *d);
+/* Loss of power: what is not synced stays or goes, by the world's dice. With `kind` false only the
+ * process dies: what the kernel has been given stays. All descriptors become ghosts. */
+void disk_crash(struct disk *d, bool power);
+void disk_set_full(struct disk *d, bool full);
+/* One bit of some durable page of a file whose path contains `part` changes. False: none such. */
+bool disk_rot(struct disk *d, const char *part);
+uint64_t disk_bytes(const struct disk *d);
+/* Anything else that the machine keeps durably; freed with the disk. */
+struct disk_blob {
+    char path[128];
+    void *value;
+    void (*free)(void *value);
+    struct disk_blob *next;
+};
+struct disk_blob *disk_blob(const char *path, bool make); /* by full path; NULL: not there */
+void disk_blobs_remove(const char *path_prefix);
+struct disk *disk_of_path(const char *path);
+
+/* Requests of a simulated loop. */
+uint64_t disk_begin(const struct io_uring_sqe *sqe, bool ghost); /* how long it takes, ns */
+int disk_end(const struct io_uring_sqe *sqe);                    /* carries it out: the result */
+void disk_tear(const struct io_uring_sqe *sqe); /* power went away in the middle of it */
+
+/* For disk_calls.c; results as the system call's, -1 and errno. */
+bool disk_path_is(const char *path);
+bool disk_fd_is(int fd);
+int disk_open(const char *path, int flags);
+int disk_openat(int dir_fd, const char *name, int flags);
+int disk_close(int fd);
+long disk_pread(int fd, void *to, size_t len, uint64_t offset);
+long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsync);
+long disk_read(int fd, void *to, size_t len);
+long disk_write(int fd, const void *from, size_t len);
+int disk_fsync(int fd);
+int disk_truncate(int fd, uint64_t size);
+int disk_allocate(int fd, uint64_t offset, uint64_t len);
+struct stat;
+int disk_stat(const char *path, struct stat *st);
+int disk_fstat(int fd, struct stat *st);
+int disk_mkdir(const char *path);
+int disk_remove(const char *path, bool dir);
+int disk_rename(const char *from, const char *to);
+char *disk_fd_path(int dir_fd, const char *name); /* mem_free */
+/* Names in a directory, each once; NULL-terminated at *ret_count. mem_free each and the array. */
+char **disk_list(const char *path, size_t *ret_count);
+uint64_t disk_free_bytes(const char *path);
+
+#endif

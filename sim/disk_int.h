@@ -1,0 +1,60 @@
+/* Insides of simulated disks, shared by disk.c and disk_io.c. */
+#ifndef SIM_DISK_INT_H
+#define SIM_DISK_INT_H
+
+#include "sim/disk.h"
+
+#define PAGE ((size_t)4096)
+#define SECTOR ((size_t)512)
+#define DISKS_MAX (WORLD_SITES_MAX * WORLD_NODES_MAX)
+#define FDS_MAX 4096
+
+struct page {
+    uint8_t *cur;    /* what is read; NULL: zeros */
+    uint8_t *stable; /* while dirty: what a loss of power leaves; NULL: zeros */
+    bool dirty;
+};
+struct inode {
+    uint32_t refs; /* names, descriptors, undo records */
+    bool dir;
+    uint64_t number, size, stable_size;
+    struct page *pages;
+    size_t page_count;
+    bool dirty;
+};
+struct name {
+    char *path;
+    struct inode *inode;
+};
+struct undo { /* one change of a directory that is not synced */
+    char *dir;
+    struct {
+        char *path;
+        struct inode *old; /* NULL: it was not there */
+    } at[2];
+    unsigned count;
+    struct undo *prev; /* older */
+};
+struct disk {
+    char *root;
+    struct world_disk config;
+    bool full;
+    struct name *names;
+    size_t name_count, name_cap;
+    struct undo *undos; /* newest first */
+    struct disk_blob *blobs;
+    uint64_t number;
+};
+struct fd {
+    struct disk *disk; /* NULL: free */
+    struct inode *inode;
+    char *path;
+    uint64_t pos;
+    bool ghost;
+};
+
+struct fd *disk_fd(int fd); /* an open one */
+void disk_inode_write(
+    struct inode *n, uint64_t offset, const uint8_t *data, size_t len, bool durable);
+
+#endif

@@ -1,0 +1,209 @@
+/* Sessions, calls and answers of a simulated mount; what it calls is drawn in workload.c. */
+#include "sim/mount.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "sim/workload.h"
+#include "site/call.h"
+
+#define RETRY_NS (100 * NS_PER_MS)
+
+static void call_send(struct mount *m);
+
+/* --- the session --- */
+
+static void say(struct rpc_peer *p, enum rpc_type type, uint64_t id, const struct fs_request *req)
+{
+    struct buf body = {0};
+    fs_request_encode(req, &body);
+    rpc_sim_send(p, (uint16_t)type, id, buf_slice(&body), slice_of(NULL, 0));
+    buf_deinit(&body);
+}
+
+static void join(struct mount *m)
+{
+    struct fs_request q = {.session = m->session};
+    rpc_sim_leave(&m->push);
+    rpc_sim_leave(&m->main);
+    m->joined = false;
+    if (m->process->node == NULL || !rpc_sim_connect(&m->process->machine, &m->main)) {
+        sched_in(&m->next, RETRY_NS);
+        return;
+    }
+    say(&m->main, RPC_HELLO, 0, &q);
+}
+
+static void unknown_outcome(struct mount *m)
+{
+    if (m->busy)
+        workload_done(m, NULL);
+    m->busy = false;
+}
+
+static void on_hello(struct mount *m, const struct fs_reply *r)
+{
+    if (r->rc == ERR_STALE) { /* away too long: a new session */
+        m->session = 0;
+        unknown_outcome(m);
+    }
+    if (r->rc != 0) {
+        sched_in(&m->next, RETRY_NS);
+        return;
+    }
+    m->session = r->session;
+    if (!rpc_sim_connect(&m->process->machine, &m->push)) {
+        sched_in(&m->next, RETRY_NS);
+        return;
+    }
+    struct fs_request q = {.session = m->session, .flags = HELLO_PUSH};
+    say(&m->push, RPC_HELLO, 0, &q);
+    m->joined = true;
+    if (m->busy) {
+        workload_again(m);
+        call_send(m); /* with its number */
+    } else {
+        sched_in(&m->next, 0);
+    }
+}
+
+static void on_closed(struct rpc_peer *p, struct mount *m)
+{
+    (void)p;
+    m->joined = false;
+    sched_in(&m->next, RETRY_NS);
+}
+
+static void main_closed(struct rpc_peer *p)
+{
+    on_closed(p, CONTAINER_OF(p, struct mount, main));
+}
+
+static void push_closed(struct rpc_peer *p)
+{
+    on_closed(p, CONTAINER_OF(p, struct mount, push));
+}
+
+static void push_frame(struct rpc_peer *p, const struct rpc_frame *f)
+{
+    if (f->type != PUSH_INVALIDATE || (f->flags & RPC_FLAG_PUSH) == 0)
+        return;
+    struct fs_request q = {.number2 = f->id};
+    say(p, RPC_INVAL_ACK, 0, &q);
+}
+
+/* --- calls --- */
+
+static void call_send(struct mount *m)
+{
+    rpc_sim_send(&m->main, (uint16_t)m->type, m->req.number, buf_slice(&m->body),
+                 slice_of(NULL, 0));
+}
+
+static void call_begin(struct mount *m)
+{
+    if (sched->now_ns >= m->until_ns || m->calls_left == 0)
+        return;
+    memset(&m->req, 0, sizeof m->req);
+    m->doom_count = 0;
+    m->writes = 0;
+    memset(m->doomed_oids, 0, sizeof m->doomed_oids);
+    workload_next(m);
+    if (m->calls_left != UINT64_MAX)
+        m->calls_left--;
+    m->req.number = ++m->next_number;
+    m->req.acked = m->next_number - 1;
+    m->req.session = m->session;
+    buf_clear(&m->body);
+    fs_request_encode(&m->req, &m->body);
+    m->busy = true;
+    m->began_ns = sched->now_ns;
+    call_send(m);
+}
+
+static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
+{
+    struct mount *m = CONTAINER_OF(p, struct mount, main);
+    struct op_arena arena = {0};
+    struct fs_reply r;
+    int rc = fs_reply_decode(f->body, &arena, &r);
+    ASSERT(rc == 0);
+    if (f->type == RPC_HELLO) {
+        on_hello(m, &r);
+    } else if (m->busy && f->id == m->req.number) {
+        uint64_t took = sched->now_ns - m->began_ns;
+        sched_note("answer", (uint64_t)m->number << 32 | m->req.number, (uint64_t)(int64_t)r.rc);
+        m->stats.calls++;
+        m->stats.failed += r.rc != 0;
+        m->stats.latency_ns_sum += took;
+        m->stats.latency_ns_max = MAX(m->stats.latency_ns_max, took);
+        m->busy = false;
+        workload_done(m, &r);
+        uint64_t think = m->work->think_ns;
+        if (think > 0)
+            think = rng_below(&m->rng, 2 * think);
+        if (think == 0 && !sched_waits(&m->next))
+            call_begin(m);
+        else
+            sched_in(&m->next, think);
+    }
+    op_arena_deinit(&arena);
+}
+
+static void next_run(struct sched_event *e)
+{
+    struct mount *m = CONTAINER_OF(e, struct mount, next);
+    if (!m->joined)
+        join(m);
+    else if (!m->busy)
+        call_begin(m);
+}
+
+/* --- life --- */
+
+void mount_init(struct mount *m,
+                struct process *p,
+                struct ledger *l,
+                const struct world_work *work,
+                unsigned number)
+{
+    memset(m, 0, sizeof *m);
+    m->process = p;
+    m->ledger = l;
+    m->work = work;
+    m->number = number;
+    m->until_ns = m->calls_left = UINT64_MAX;
+    rng_seed(&m->rng, rng_next(&sched->rng));
+    m->main.frame = main_frame;
+    m->main.closed = main_closed;
+    m->push.frame = push_frame;
+    m->push.closed = push_closed;
+    m->next.run = next_run;
+    m->content = mem_calloc(1, LIMIT_INLINE_BYTES);
+    m->dirs[m->dir_count++] = OID_ROOT;
+}
+
+void mount_start(struct mount *m)
+{
+    sched_in(&m->next, 0);
+}
+
+void mount_deinit(struct mount *m)
+{
+    rpc_sim_leave(&m->push);
+    rpc_sim_leave(&m->main);
+    sched_cancel(&m->next);
+    buf_deinit(&m->body);
+    mem_free(m->content);
+}
+
+bool mount_idle(const struct mount *m)
+{
+    return !m->busy && (sched->now_ns >= m->until_ns || m->calls_left == 0);
+}
+
+uint64_t mount_waits_ns(const struct mount *m)
+{
+    return m->busy ? sched->now_ns - m->began_ns : 0;
+}

@@ -1,0 +1,69 @@
+/* A simulated mount: a session with its site's node, one call at a time, drawn from a workload.
+ *
+ * It behaves as the real one where the node can tell: exactly-once numbers, the same call again
+ * after a lost connection, invalidations acknowledged, the version it read as the base of a write.
+ * When its session is gone (it was away too long) the outcome of the call under way is unknown. */
+#ifndef SIM_MOUNT_H
+#define SIM_MOUNT_H
+
+#include "base/limits.h"
+#include "sim/ledger.h"
+#include "sim/process.h"
+#include "sim/rpc_sim.h"
+#include "site/proto.h"
+
+#define MOUNT_DIRS 12u
+#define MOUNT_FILES 12u
+
+struct mount_stats {
+    uint64_t calls, failed, changes, latency_ns_sum, latency_ns_max, stale;
+};
+struct mount_file {
+    struct oid oid;
+    struct dot version;
+};
+struct mount {
+    struct process *process;
+    struct ledger *ledger;
+    const struct world_work *work;
+    unsigned number; /* of the mount, in the world */
+    struct rng rng;
+    uint64_t until_ns, calls_left; /* UINT64_MAX: no bound */
+    struct mount_stats stats;
+    /* session */
+    struct rpc_peer main, push;
+    uint64_t session, next_number;
+    bool joined;
+    /* the call under way */
+    bool busy;
+    enum rpc_type type;
+    struct fs_request req;
+    struct buf body;
+    uint8_t name[2][LIMIT_NAME_BYTES + 1], *content;
+    uint64_t began_ns;
+    uint64_t writes;           /* number of the content that is written, 0: none */
+    uint64_t dooms[8];         /* contents that the call may replace or delete */
+    struct oid doomed_oids[2]; /* and everything known of these */
+    unsigned doom_count;
+    /* what it knows */
+    struct oid dirs[MOUNT_DIRS];
+    unsigned dir_count;
+    struct mount_file files[MOUNT_FILES];
+    unsigned file_count;
+    struct sched_event next;
+    char failure[200]; /* P3, or an answer that cannot be */
+};
+
+void mount_init(struct mount *m,
+                struct process *p,
+                struct ledger *l,
+                const struct world_work *work,
+                unsigned number);
+void mount_start(struct mount *m);
+void mount_deinit(struct mount *m);
+/* Nothing is under way and nothing more will be begun. */
+bool mount_idle(const struct mount *m);
+/* How long the call under way has been waiting for its answer. */
+uint64_t mount_waits_ns(const struct mount *m);
+
+#endif

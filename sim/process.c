@@ -1,0 +1,103 @@
+/* Starting and killing daemons. See process.h. */
+#include "sim/process.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "sim/net.h"
+#include "sim/rpc_sim.h"
+
+#define EPOCH_NS (UINT64_C(1700000000) * NS_PER_SEC)
+
+static uint64_t drifted(const struct process *p)
+{
+    int64_t now = (int64_t)sched->now_ns;
+    return (uint64_t)(now + now / 1000000 * p->config.drift_ppm);
+}
+
+static uint64_t mono_ns(void *ctx)
+{
+    return drifted(ctx);
+}
+
+static uint64_t wall_ns(void *ctx)
+{
+    const struct process *p = ctx;
+    return EPOCH_NS + (uint64_t)((int64_t)drifted(p) + p->config.offset_ns);
+}
+
+void process_init(struct process *p, unsigned site, const struct world_site *config)
+{
+    memset(p, 0, sizeof *p);
+    (void)snprintf(p->dir, sizeof p->dir, DISK_PREFIX "%u", site); /* fits */
+    p->config = config->clock;
+    p->clock = (struct clock){.mono_ns = mono_ns, .wall_ns = wall_ns, .ctx = p};
+    p->machine.clock = &p->clock;
+    p->machine.site = site;
+    p->machine.disk = disk_new(p->dir, &config->disk);
+}
+
+void process_deinit(struct process *p)
+{
+    if (p->node != NULL)
+        process_crash(p, false);
+    disk_free(p->machine.disk);
+    p->machine.disk = NULL;
+}
+
+int process_create(struct process *p, const struct site_settings *settings, struct err_detail *d)
+{
+    return site_create(p->dir, settings, NULL, d);
+}
+
+int process_start(struct process *p, struct err_detail *d)
+{
+    struct node_config nc = {.dir = p->dir, .clock = &p->clock};
+    ASSERT(p->node == NULL && !p->lost);
+    sched_note("start", p->machine.site, 0);
+    net_power(p->machine.site, true);
+    machine_current = &p->machine;
+    int rc = node_open(&p->node, &nc, d);
+    if (rc == 0)
+        rc = node_start(p->node, d);
+    if (rc == 0)
+        rc = wan_start(&p->wan, p->node, d);
+    if (rc != 0 && p->node != NULL) {
+        node_free(p->node);
+        p->node = NULL;
+    }
+    machine_current = NULL;
+    return rc;
+}
+
+void process_crash(struct process *p, bool power)
+{
+    if (p->node == NULL)
+        return;
+    sched_note("crash", p->machine.site, power);
+    rpc_sim_break(&p->machine);
+    if (power)
+        net_power(p->machine.site, false);
+    loop_lose(node_loop(p->node), power);
+    disk_crash(p->machine.disk, power);
+    /* What is left of it gives back its memory; nobody sees what it does. */
+    p->machine.ghost = true;
+    machine_current = &p->machine;
+    wan_stop(p->wan);
+    wan_free(p->wan);
+    node_free(p->node);
+    machine_current = NULL;
+    p->machine.ghost = false;
+    p->machine.net = NULL;
+    p->wan = NULL;
+    p->node = NULL;
+    p->crashes++;
+}
+
+const char *process_ended(const struct process *p)
+{
+    if (p->node == NULL || !loop_stopped(node_loop(p->node)))
+        return NULL;
+    return node_exit_detail(p->node);
+}

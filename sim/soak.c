@@ -1,0 +1,200 @@
+/* Drawing a world from a seed, and running it through both phases. */
+#include "sim/soak.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/world_int.h"
+
+#define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
+#define SETTLE_NS (180 * NS_PER_SEC)   /* the liveness phase, at most */
+
+struct draw {
+    struct rng rng;
+    struct world_config *c;
+    uint64_t work_ns; /* about how long the work will take */
+};
+
+static uint64_t below(struct draw *d, uint64_t n)
+{
+    return rng_below(&d->rng, n);
+}
+
+static void links_draw(struct draw *d, bool faults)
+{
+    static const uint64_t delays_ms[] = {1, 5, 10, 40, 80, 150};
+    static const uint64_t speeds[] = {0, 125000000, 12500000, 1250000};
+    for (unsigned a = 0; a < d->c->site_count; a++)
+        for (unsigned b = 0; b < d->c->site_count; b++) {
+            struct world_link *l = &d->c->links[a][b];
+            uint64_t ms = delays_ms[below(d, ARRAY_COUNT(delays_ms))];
+            l->delay = (struct world_delay){.base_ns = ms * NS_PER_MS,
+                                            .jitter_ns = ms * NS_PER_MS / 5 + 1};
+            l->bytes_per_s = speeds[below(d, ARRAY_COUNT(speeds))];
+            if (faults && below(d, 2) == 0) {
+                l->stall_per_million = (uint32_t)below(d, 20000);
+                l->stall_ns = 200 * NS_PER_MS;
+                l->reset_per_million = (uint32_t)below(d, 3000);
+            }
+        }
+}
+
+static void event_add(struct draw *d, struct world_event e)
+{
+    if (d->c->event_count < WORLD_EVENTS_MAX)
+        d->c->events[d->c->event_count++] = e;
+}
+
+/* A fault with its end. */
+static void fault_draw(struct draw *d)
+{
+    unsigned n = d->c->site_count;
+    unsigned a = (unsigned)below(d, n), b = (a + 1 + (unsigned)below(d, n - 1)) % n;
+    uint64_t at = below(d, d->work_ns), end = at + below(d, d->work_ns / 2 + 1);
+    switch (below(d, 8)) {
+    case 0: /* asymmetric */
+        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = a, .b = b});
+        event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = a, .b = b});
+        return;
+    case 1:
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned x = i == 0 ? a : b, y = i == 0 ? b : a;
+            event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = x, .b = y});
+            event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = x, .b = y});
+        }
+        return;
+    case 2:
+        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_ISOLATE, .a = a});
+        event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_REJOIN, .a = a});
+        return;
+    case 3: /* flapping */
+        for (uint64_t t = at; t < end; t += 200 * NS_PER_MS + below(d, 2 * NS_PER_SEC)) {
+            event_add(d, (struct world_event){.at_ns = t, .kind = WORLD_CUT, .a = a, .b = b});
+            t += 100 * NS_PER_MS + below(d, NS_PER_SEC);
+            event_add(d, (struct world_event){.at_ns = t, .kind = WORLD_HEAL, .a = a, .b = b});
+        }
+        return;
+    case 4:
+        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_RESET, .a = a, .b = b});
+        return;
+    case 5:
+    case 6:
+        event_add(
+            d, (struct world_event){
+                   .at_ns = at, .kind = WORLD_CRASH, .a = a, .value = (int64_t)below(d, 3) == 0});
+        event_add(d, (struct world_event){
+                         .at_ns = at + below(d, 5 * NS_PER_SEC), .kind = WORLD_RESTART, .a = a});
+        return;
+    default:
+        event_add(d, (struct world_event){.at_ns = at,
+                                          .kind = WORLD_CLOCK,
+                                          .a = a,
+                                          .value = (int64_t)below(d, 4 * NS_PER_SEC) -
+                                                   (int64_t)(2 * NS_PER_SEC)});
+        return;
+    }
+}
+
+static int event_cmp(const void *a, const void *b)
+{
+    const struct world_event *x = a, *y = b;
+    if (x->at_ns != y->at_ns)
+        return x->at_ns < y->at_ns ? -1 : 1;
+    return x->kind != y->kind ? (x->kind < y->kind ? -1 : 1) : (int)x->a - (int)y->a;
+}
+
+void soak_edit_init(struct soak_edit *e)
+{
+    memset(e, 0, sizeof *e);
+    for (unsigned i = 0; i < WORLD_SITES_MAX; i++)
+        e->operations[i] = UINT64_MAX;
+}
+
+/* Only leaves out, so that what stays is drawn as before. */
+static void edit_apply(const struct soak_edit *e, struct world_config *c)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->event_count; i++)
+        if (!e->without[i])
+            c->events[kept++] = c->events[i];
+    c->event_count = kept;
+    for (unsigned a = 0; a < c->site_count; a++) {
+        struct world_work *w = &c->sites[a].work;
+        if (e->operations[a] == 0)
+            w->kind = WORLD_WORK_NONE;
+        w->operations = MIN(w->operations, e->operations[a]);
+        for (unsigned b = 0; b < c->site_count && e->no_loss; b++)
+            c->links[a][b].stall_per_million = c->links[a][b].reset_per_million = 0;
+    }
+}
+
+void soak_describe(const struct soak_options *o,
+                   uint64_t seed,
+                   const struct soak_edit *e,
+                   struct world_config *c)
+{
+    struct draw d = {.c = c};
+    rng_seed(&d.rng, seed ^ 0x5eedu);
+    unsigned sites = o->sites != 0 ? o->sites : 2 + (unsigned)below(&d, 3);
+    world_config_init(c, sites, seed);
+    c->shards = 1 + (unsigned)below(&d, 4);
+    links_draw(&d, o->faults);
+    d.work_ns = 2 * NS_PER_SEC + below(&d, 30 * NS_PER_SEC);
+    for (unsigned i = 0; i < sites; i++) {
+        struct world_site *s = &c->sites[i];
+        s->work.kind = o->work != WORLD_WORK_NONE ? o->work
+                       : below(&d, 3) > 0         ? WORLD_WORK_COLLIDE
+                                                  : (enum world_workload)(1 + below(&d, 6));
+        s->work.clients = 1 + (unsigned)below(&d, 3);
+        s->work.operations = o->operations / sites;
+        s->work.think_ns = d.work_ns * s->work.clients / MAX(s->work.operations, 1u);
+        if (o->faults) {
+            s->clock.offset_ns = (int64_t)below(&d, 2 * NS_PER_SEC) - (int64_t)NS_PER_SEC;
+            s->clock.drift_ppm = (int32_t)below(&d, 200) - 100;
+        }
+    }
+    for (uint64_t i = o->faults ? below(&d, 12) : 0; i > 0; i--)
+        fault_draw(&d);
+    qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);
+    edit_apply(e, c);
+}
+
+static bool work_done(const struct world *w)
+{
+    if (w->event_next < w->config.event_count)
+        return false;
+    for (unsigned i = 0; i < w->mount_count; i++)
+        if (!mount_idle(&w->mounts[i]) && !w->mounts[i].process->lost)
+            return false;
+    return true;
+}
+
+void soak_run(const struct world_config *c, bool trace, struct soak_result *ret)
+{
+    struct err_detail d = {{0}};
+    struct world *w;
+    memset(ret, 0, sizeof *ret);
+    int rc = world_new(&w, c, &d);
+    if (rc != 0) {
+        (void)snprintf(ret->failure, sizeof ret->failure, "setup: %.380s", d.text); /* cut */
+        return;
+    }
+    sched->trace = trace;
+    for (uint64_t t = NS_PER_SEC; rc == 0 && t <= WORK_NS_MAX && !work_done(w); t += NS_PER_SEC)
+        rc = world_run(w, t);
+    if (rc == 0)
+        rc = world_settle(w, SETTLE_NS, &ret->settle_ns);
+    if (rc != 0)
+        (void)snprintf(ret->failure, sizeof ret->failure, "%s", world_failure(w)); /* as long */
+    for (unsigned i = 0; i < c->site_count; i++) {
+        struct world_site_stats s;
+        world_site_stats(w, i, &s);
+        ret->calls += s.calls;
+        ret->changes += s.changes;
+    }
+    ret->hash = world_trace_hash(w);
+    ret->events = w->sched.events;
+    ret->virtual_ns = world_now_ns(w);
+    world_free(w);
+}

@@ -1,0 +1,58 @@
+/* One seed: a world drawn from it, run, settled and checked. */
+#ifndef SIM_SOAK_H
+#define SIM_SOAK_H
+
+#include "sim/world.h"
+
+struct soak_options {
+    unsigned sites;      /* 0: drawn, 2 to 4 */
+    uint64_t operations; /* of all sites together */
+    bool faults;
+    enum world_workload work; /* NONE: drawn */
+    unsigned plant;           /* number of a planted bug, 0: none; see base/plant.h */
+};
+/* What is left out of a drawn world: how shrinking works, and how its result is run again. */
+struct soak_edit {
+    uint64_t operations[WORLD_SITES_MAX]; /* of each site, at most */
+    bool without[WORLD_EVENTS_MAX];       /* these events do not happen */
+    bool no_loss;                         /* links do not stall or reset by themselves */
+};
+struct soak_result {
+    char failure[400]; /* empty: nothing was found */
+    uint64_t hash, calls, changes, events, virtual_ns, settle_ns;
+};
+void soak_edit_init(struct soak_edit *e); /* leaves nothing out */
+/* Draws the world of a seed. */
+void soak_describe(const struct soak_options *o,
+                   uint64_t seed,
+                   const struct soak_edit *e,
+                   struct world_config *c);
+/* Runs a description: until its work is done, then the liveness phase. */
+void soak_run(const struct world_config *c, bool trace, struct soak_result *ret);
+/* The same in a process of its own, so that a broken assertion is a result as well. soak_wait
+ * returns the handle of one that ended, and takes its result. */
+struct soak_job {
+    int pid, fd;
+    uint64_t seed;
+};
+void soak_start(struct soak_job *j,
+                const struct soak_options *o,
+                uint64_t seed,
+                const struct soak_edit *e);
+void soak_finish(struct soak_job *j, struct soak_result *ret); /* waits for it */
+
+/* Parses what soak, replay and shrink have in common; *ret_at moves past what was understood.
+ * False: argv[*ret_at] is not one of these, or its value is wrong (said on stderr). */
+bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e);
+/* The options that make replay do this again. */
+void soak_print(const struct soak_options *o,
+                const struct soak_edit *e,
+                unsigned sites,
+                uint32_t events);
+/* Tries smaller and smaller worlds that fail in the same way; *e is the smallest found. */
+void soak_shrink(const struct soak_options *o,
+                 uint64_t seed,
+                 struct soak_edit *e,
+                 struct soak_result *ret);
+
+#endif

@@ -1,0 +1,174 @@
+/* Seeds in processes of their own; options in common. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/plant.h"
+#include "sim/soak.h"
+
+#define SEED_SECONDS_MAX 120u /* of real time: a run that hangs is a result, too */
+
+/* Descriptors and calls here are real ones: none of them is simulated. */
+void soak_start(struct soak_job *j,
+                const struct soak_options *o,
+                uint64_t seed,
+                const struct soak_edit *e)
+{
+    int ends[2];
+    int rc = pipe(ends);
+    ASSERT(rc == 0);
+    (void)fflush(stdout);
+    j->seed = seed;
+    j->pid = fork();
+    ASSERT(j->pid >= 0);
+    if (j->pid == 0) {
+        static struct world_config c;
+        struct soak_result r;
+        (void)alarm(SEED_SECONDS_MAX);
+        for (int i = 0; i < LOG_AREA_COUNT; i++)
+            log_levels[i] = -1; /* nothing at all; no thread but this one */
+        plant_set(o->plant);
+        soak_describe(o, seed, e, &c);
+        soak_run(&c, false, &r);
+        _exit(write(ends[1], &r, sizeof r) == (ssize_t)sizeof r ? 0 : 3);
+    }
+    (void)close(ends[1]);
+    j->fd = ends[0];
+}
+
+void soak_finish(struct soak_job *j, struct soak_result *ret)
+{
+    int status = 0;
+    ssize_t got = read(j->fd, ret, sizeof *ret);
+    (void)close(j->fd);
+    while (waitpid(j->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (got == (ssize_t)sizeof *ret)
+        return;
+    memset(ret, 0, sizeof *ret);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        (void)snprintf(ret->failure, sizeof ret->failure, "hangs: no end after %u s of real time",
+                       SEED_SECONDS_MAX); /* fits */
+    else
+        (void)snprintf(ret->failure, sizeof ret->failure, "crash: the process ended with %d",
+                       status); /* fits */
+}
+
+/* --- options --- */
+
+static bool number(const char *text, uint64_t max, uint64_t *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || v > max)
+        return false;
+    *ret = v;
+    return true;
+}
+
+/* "3,0,17" into at[]; the count, 0 when it is wrong. */
+static unsigned numbers(const char *text, uint64_t *at, unsigned max)
+{
+    unsigned count = 0;
+    while (count < max) {
+        char *end;
+        errno = 0;
+        at[count++] = strtoull(text, &end, 10);
+        if (errno != 0 || end == text || (*end != '\0' && *end != ','))
+            return 0;
+        if (*end == '\0')
+            return count;
+        text = end + 1;
+    }
+    return 0;
+}
+
+static bool without_option(const char *value, struct soak_edit *e)
+{
+    uint64_t at[WORLD_EVENTS_MAX];
+    unsigned count = numbers(value, at, WORLD_EVENTS_MAX);
+    for (unsigned i = 0; i < count; i++)
+        if (at[i] < WORLD_EVENTS_MAX)
+            e->without[at[i]] = true;
+    return count > 0;
+}
+
+static bool value_option(const char *name,
+                         const char *value,
+                         struct soak_options *o,
+                         struct soak_edit *e,
+                         bool *ret_good)
+{
+    uint64_t v = 0;
+    if (strcmp(name, "--sites") == 0) {
+        *ret_good = number(value, 6, &v) && v >= 2;
+        o->sites = (unsigned)v;
+    } else if (strcmp(name, "--operations") == 0) {
+        *ret_good = number(value, 100000000, &o->operations);
+    } else if (strcmp(name, "--plant") == 0) {
+        *ret_good = number(value, PLANT_COUNT, &v);
+        o->plant = (unsigned)v;
+    } else if (strcmp(name, "--only") == 0) {
+        *ret_good = numbers(value, e->operations, WORLD_SITES_MAX) > 0;
+    } else if (strcmp(name, "--without") == 0) {
+        *ret_good = without_option(value, e);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e)
+{
+    const char *name = argv[*at];
+    bool good = true;
+    if (strcmp(name, "--no-faults") == 0) {
+        o->faults = false;
+    } else if (strcmp(name, "--no-loss") == 0) {
+        e->no_loss = true;
+    } else if (*at + 1 < argc && value_option(name, argv[*at + 1], o, e, &good)) {
+        if (!good) {
+            fprintf(stderr, "claudefs-sim: %s \"%s\": not a number in range\n", name,
+                    argv[*at + 1]);
+            return false;
+        }
+        (*at)++;
+    } else {
+        return false;
+    }
+    (*at)++;
+    return true;
+}
+
+void soak_print(const struct soak_options *o,
+                const struct soak_edit *e,
+                unsigned sites,
+                uint32_t events)
+{
+    if (o->sites != 3)
+        printf(" --sites %u", o->sites);
+    printf(" --operations %llu%s%s", (unsigned long long)o->operations,
+           o->faults ? "" : " --no-faults", e->no_loss ? " --no-loss" : "");
+    if (o->plant != 0)
+        printf(" --plant %u", o->plant);
+    bool cut = false;
+    for (unsigned i = 0; i < sites; i++)
+        cut |= e->operations[i] != UINT64_MAX;
+    for (unsigned i = 0; i < sites && cut; i++)
+        printf("%s%llu", i == 0 ? " --only " : ",",
+               (unsigned long long)MIN(e->operations[i], o->operations));
+    const char *before = " --without ";
+    for (uint32_t i = 0; i < events; i++)
+        if (e->without[i]) {
+            printf("%s%u", before, i);
+            before = ",";
+        }
+    printf("\n");
+}

@@ -1,0 +1,87 @@
+/* The shortest history: leaves out faults and calls as long as the same promise is still broken. */
+#include <string.h>
+
+#include "sim/soak.h"
+
+#define TRIES_MAX 150u
+
+struct shrink {
+    const struct soak_options *o;
+    uint64_t seed;
+    struct soak_edit best;
+    struct soak_result result; /* of the best */
+    unsigned tries;
+};
+
+/* Failures count as the same when they name the same promise. */
+static bool same(const char *a, const char *b)
+{
+    size_t len = strcspn(a, ":");
+    return len > 0 && strncmp(a, b, len) == 0;
+}
+
+static bool try(struct shrink *s, const struct soak_edit *e)
+{
+    struct soak_job j;
+    struct soak_result r;
+    if (s->tries++ >= TRIES_MAX)
+        return false;
+    soak_start(&j, s->o, s->seed, e);
+    soak_finish(&j, &r);
+    if (!same(s->result.failure, r.failure))
+        return false;
+    s->best = *e;
+    s->result = r;
+    return true;
+}
+
+static void without_events(struct shrink *s, uint32_t count)
+{
+    for (uint32_t size = count; size >= 1; size /= 2)
+        for (uint32_t from = 0; from < count; from += size) {
+            struct soak_edit e = s->best;
+            bool news = false;
+            for (uint32_t i = from; i < from + size && i < count; i++) {
+                news |= !e.without[i];
+                e.without[i] = true;
+            }
+            if (news)
+                (void)try(s, &e); /* kept when it still fails */
+        }
+}
+
+static void without_calls(struct shrink *s, unsigned site, uint64_t have)
+{
+    uint64_t low = 0, high = have;
+    struct soak_edit e = s->best;
+    e.operations[site] = 0;
+    if (try(s, &e))
+        return;
+    while (low + 1 < high && s->tries < TRIES_MAX) {
+        e = s->best;
+        e.operations[site] = (low + high) / 2;
+        if (try(s, &e))
+            high = e.operations[site];
+        else
+            low = e.operations[site];
+    }
+}
+
+void soak_shrink(const struct soak_options *o,
+                 uint64_t seed,
+                 struct soak_edit *e,
+                 struct soak_result *ret)
+{
+    static struct world_config c;
+    struct shrink s = {.o = o, .seed = seed, .best = *e, .result = *ret};
+    struct soak_edit quiet = *e;
+    soak_describe(o, seed, e, &c);
+    quiet.no_loss = true;
+    (void)try(&s, &quiet); /* kept when it still fails */
+    without_events(&s, c.event_count);
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned i = 0; i < c.site_count; i++)
+            without_calls(&s, i, MIN(s.best.operations[i], c.sites[i].work.operations));
+    *e = s.best;
+    *ret = s.result;
+}

@@ -1,0 +1,155 @@
+/* The walk. See tree.h. */
+#include "sim/tree.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "site/call.h"
+
+#define DEPTH_MAX 200u
+
+struct item {
+    struct buf name;
+    struct oid oid;
+};
+struct items {
+    struct item *at;
+    size_t count, cap;
+};
+struct walk {
+    struct node *node;
+    struct buf *text;
+    struct buf path;
+    char *what;
+    bool bad;
+    struct oid *dirs; /* seen */
+    size_t dir_count, dir_cap;
+    void (*content)(void *ctx, struct oid oid, struct slice content);
+    void *ctx;
+};
+
+static bool item_add(void *ctx, struct slice visible, const struct shown *s)
+{
+    struct items *l = ctx;
+    if (l->count == l->cap) {
+        l->cap = l->cap * 2 + 16;
+        l->at = mem_realloc(l->at, l->cap * sizeof l->at[0]);
+    }
+    l->at[l->count] = (struct item){.oid = s->oid};
+    buf_append(&l->at[l->count++].name, visible.ptr, visible.len);
+    return true;
+}
+
+static void items_deinit(struct items *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        buf_deinit(&l->at[i].name);
+    mem_free(l->at);
+}
+
+static void fail(struct walk *w, const char *why)
+{
+    if (!w->bad)
+        (void)snprintf(w->what, 200, "%.*s: %s", (int)MIN(w->path.len, 120u),
+                       (const char *)w->path.ptr, why); /* cut if need be */
+    w->bad = true;
+}
+
+static uint64_t hash(struct slice s)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < s.len; i++)
+        h = (h ^ s.ptr[i]) * 0x100000001b3u;
+    return h;
+}
+
+static void line(struct walk *w, const struct fs_attr *a)
+{
+    struct content c = {0};
+    struct dot version;
+    int64_t mtime;
+    uint64_t h = 0;
+    bool dir = oid_is_dir(a->oid);
+    if (!dir && content_get(w->node, a->oid, &c, &version, &mtime) == 0) {
+        h = hash(c.bytes);
+        if (w->content != NULL)
+            w->content(w->ctx, a->oid, c.bytes);
+    }
+    if (w->text == NULL)
+        return;
+    char *text =
+        mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
+                   (int)w->path.len, (const char *)w->path.ptr, a->mode, a->uid, a->gid,
+                   dir ? 0 : a->nlink, dir ? 0ull : (unsigned long long)a->size,
+                   dir ? 0ll : (long long)a->mtime_ns, a->has_xattr, (unsigned long long)h);
+    buf_append(w->text, text, strlen(text));
+    mem_free(text);
+}
+
+static bool dir_first_time(struct walk *w, struct oid dir)
+{
+    for (size_t i = 0; i < w->dir_count; i++)
+        if (oid_equal(w->dirs[i], dir))
+            return false;
+    if (w->dir_count == w->dir_cap) {
+        w->dir_cap = w->dir_cap * 2 + 16;
+        w->dirs = mem_realloc(w->dirs, w->dir_cap * sizeof w->dirs[0]);
+    }
+    w->dirs[w->dir_count++] = dir;
+    return true;
+}
+
+static void walk_dir(struct walk *w, struct oid dir, unsigned depth)
+{
+    struct items l = {0};
+    struct buf last = {0};
+    if (!dir_first_time(w, dir)) {
+        fail(w, "this directory is in two places, or inside itself");
+        return;
+    }
+    if (depth > DEPTH_MAX ||
+        merge_list(merge_of(w->node, dir), dir, slice_of(NULL, 0), item_add, &l) != 0)
+        fail(w, depth > DEPTH_MAX ? "too deep for a tree" : "cannot be listed");
+    for (size_t i = 0; i < l.count && !w->bad; i++) {
+        struct slice name = buf_slice(&l.at[i].name);
+        struct fs_attr a;
+        size_t len = w->path.len;
+        buf_append(&w->path, "/", 1);
+        buf_append(&w->path, name.ptr, name.len);
+        if (i > 0 && slice_equal(buf_slice(&last), name))
+            fail(w, "two objects under one name");
+        buf_clear(&last);
+        buf_append(&last, name.ptr, name.len);
+        if (attr_get(w->node, l.at[i].oid, &a) == 0)
+            line(w, &a);
+        else if (w->text != NULL)
+            buf_append(w->text, "?\n", 2);
+        if (oid_is_dir(l.at[i].oid))
+            walk_dir(w, l.at[i].oid, depth + 1);
+        w->path.len = len;
+    }
+    buf_deinit(&last);
+    items_deinit(&l);
+}
+
+bool tree_walk(struct node *n, struct buf *text, char what[200])
+{
+    struct walk w = {.node = n, .text = text, .what = what};
+    walk_dir(&w, OID_ROOT, 0);
+    buf_deinit(&w.path);
+    mem_free(w.dirs);
+    return !w.bad;
+}
+
+void tree_contents(struct node *n,
+                   void (*fn)(void *ctx, struct oid oid, struct slice content),
+                   void *ctx)
+{
+    char what[200];
+    struct walk w = {.node = n, .what = what, .content = fn, .ctx = ctx};
+    walk_dir(&w, OID_ROOT, 0);
+    buf_deinit(&w.path);
+    mem_free(w.dirs);
+}

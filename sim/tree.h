@@ -1,0 +1,16 @@
+/* What a site shows, walked at one moment through the engine's views: for comparing sites (P4) and
+ * for checking that it is a tree (P6). */
+#ifndef SIM_TREE_H
+#define SIM_TREE_H
+
+#include "base/buf.h"
+#include "site/node.h"
+
+/* One line a path, sorted as the site lists them. false: it is no tree, `what` says why. */
+bool tree_walk(struct node *n, struct buf *text, char what[200]);
+/* Calls fn with the inline content of every file that can be reached, once a name. */
+void tree_contents(struct node *n,
+                   void (*fn)(void *ctx, struct oid oid, struct slice content),
+                   void *ctx);
+
+#endif

@@ -1,0 +1,332 @@
+/* Workloads. All of them come down to the same calls; they differ in what is likely.
+ *
+ * Names are few and shared by all sites, so that everything that can collide does. A mount knows a
+ * few directories and files by their oids, as the kernel does, and goes on using them when others
+ * have moved or removed them. */
+#include "sim/workload.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "site/call.h"
+
+enum choice {
+    DO_CREATE,
+    DO_WRITE,
+    DO_REPLACE, /* rename of a file over another */
+    DO_UNLINK,
+    DO_MKDIR,
+    DO_RMDIR,
+    DO_RENAME,
+    DO_LINK,
+    DO_SYMLINK,
+    DO_LOOKUP,
+    DO_READDIR,
+    DO_GETATTR,
+    DO_CHMOD,
+    DO_SETXATTR,
+    DO_COUNT
+};
+/* How likely, out of the sum of the row. */
+static const uint8_t weights[WORLD_WORK_KIND_END][DO_COUNT] = {
+    /*                   crea wri repl unl mkd rmd ren lnk sym look read geta chm xat */
+    [WORLD_WORK_NONE] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0},
+    [WORLD_WORK_COLLIDE] = {14, 22, 8, 9, 8, 5, 12, 5, 2, 10, 2, 3, 3, 2},
+    [WORLD_WORK_HOME] = {8, 20, 12, 4, 2, 1, 3, 1, 1, 30, 8, 20, 1, 1},
+    [WORLD_WORK_BUILD] = {25, 25, 10, 15, 3, 1, 2, 0, 0, 15, 2, 10, 1, 0},
+    [WORLD_WORK_TRAIN] = {10, 60, 2, 2, 2, 0, 1, 0, 0, 15, 4, 10, 0, 0},
+    [WORLD_WORK_RSYNC] = {20, 20, 20, 2, 4, 1, 1, 1, 1, 20, 6, 10, 8, 2},
+    [WORLD_WORK_LOG] = {3, 70, 3, 2, 1, 0, 2, 0, 0, 10, 1, 8, 0, 0},
+};
+static const char *const names[] = {"a", "b", "c", "d", "e.txt", "f.tar.gz"};
+
+static uint64_t draw(struct mount *m, uint64_t n)
+{
+    return rng_below(&m->rng, n);
+}
+
+static enum choice choose(struct mount *m)
+{
+    const uint8_t *w = weights[m->work->kind];
+    unsigned sum = 0;
+    for (int i = 0; i < DO_COUNT; i++)
+        sum += w[i];
+    unsigned at = (unsigned)draw(m, sum);
+    for (int i = 0; i < DO_COUNT; i++) {
+        if (at < w[i])
+            return (enum choice)i;
+        at -= w[i];
+    }
+    UNREACHABLE();
+}
+
+static struct slice name_draw(struct mount *m, int which)
+{
+    /* The larger workloads spread over more names. */
+    unsigned wide = m->work->kind == WORLD_WORK_COLLIDE ? 0 : (unsigned)draw(m, 40);
+    char *to = (char *)m->name[which];
+    int len = snprintf(to, sizeof m->name[which], wide == 0 ? "%s" : "%s%u",
+                       names[draw(m, ARRAY_COUNT(names))], wide);
+    ASSERT(len > 0);
+    return slice_of(to, (size_t)len);
+}
+
+static struct oid dir_draw(struct mount *m)
+{
+    return m->dirs[draw(m, m->dir_count)];
+}
+
+/* --- what a call may do away with --- */
+
+static void doom_content(struct mount *m, struct oid oid)
+{
+    struct content c;
+    struct dot version;
+    int64_t mtime;
+    if (m->process->node == NULL || content_get(m->process->node, oid, &c, &version, &mtime) != 0)
+        return;
+    uint64_t number = ledger_number(c.bytes);
+    if (number != 0 && m->doom_count < ARRAY_COUNT(m->dooms))
+        m->dooms[m->doom_count++] = number;
+}
+
+/* The call takes away what is under this name, or replaces it. */
+static void doom_name(struct mount *m, struct oid parent, struct slice name, unsigned slot)
+{
+    struct shown s;
+    struct node *n = m->process->node;
+    if (n == NULL || merge_lookup(merge_of(n, parent), parent, name, &s) != 0 || oid_is_dir(s.oid))
+        return;
+    struct oid oids[1 + SHOWN_TWINS_MAX] = {s.oid};
+    memcpy(oids + 1, s.twins, s.twin_count * sizeof oids[0]);
+    m->doomed_oids[slot] = s.oid;
+    for (uint32_t i = 0; i <= s.twin_count; i++)
+        doom_content(m, oids[i]);
+}
+
+static bool seen_here(const struct mount *m, struct dot d)
+{
+    struct node *n = m->process->node;
+    return n == NULL || dot_is_none(d) ||
+           merge_seen(shard_merge(node_shard(n, d.shard)), d.shard, d.site) >= d.seq;
+}
+
+static void give_up(struct mount *m)
+{
+    for (unsigned i = 0; i < m->doom_count; i++) {
+        struct ledger_entry *e = ledger_get(m->ledger, m->dooms[i]);
+        if (e != NULL)
+            e->given_up = true;
+    }
+    for (unsigned k = 0; k < ARRAY_COUNT(m->doomed_oids); k++)
+        for (size_t i = 0; i < m->ledger->count && !oid_is_none(m->doomed_oids[k]); i++) {
+            struct ledger_entry *e = &m->ledger->at[i];
+            if (oid_equal(e->oid, m->doomed_oids[k]) && seen_here(m, e->version))
+                e->given_up = true;
+        }
+}
+
+/* --- drawing --- */
+
+static void write_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    const struct mount_file *f = &m->files[draw(m, m->file_count)];
+    size_t len = LEDGER_HEAD_BYTES + draw(m, draw(m, 50) == 0 ? 8000 : 200);
+    m->type = RPC_COMMIT;
+    q->oid = f->oid;
+    q->base = f->version;
+    m->writes = ledger_new(m->ledger, m->process->machine.site, f->oid);
+    ledger_write(m->writes, m->content);
+    memset(m->content + LEDGER_HEAD_BYTES, (int)(m->writes & 0xff), len - LEDGER_HEAD_BYTES);
+    q->has_content = true;
+    q->content =
+        (struct content){.kind = CONTENT_INLINE, .size = len, .bytes = slice_of(m->content, len)};
+    doom_content(m, f->oid);
+}
+
+static void create_draw(struct mount *m, enum choice what)
+{
+    struct fs_request *q = &m->req;
+    m->type = what == DO_MKDIR ? RPC_MKDIR : RPC_CREATE;
+    q->oid = dir_draw(m);
+    q->name = name_draw(m, 0);
+    q->mode = what == DO_MKDIR ? 0755 : 0644;
+    q->kind = what == DO_SYMLINK ? OID_SYMLINK : OID_FILE;
+    if (what == DO_SYMLINK)
+        q->data = slice_str("a/b");
+}
+
+static void rename_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    m->type = RPC_RENAME;
+    q->oid = dir_draw(m);
+    q->name = name_draw(m, 0);
+    q->oid2 = draw(m, 3) == 0 ? q->oid : dir_draw(m);
+    q->name2 = name_draw(m, 1);
+    doom_name(m, q->oid2, q->name2, 0);
+}
+
+static void attr_draw(struct mount *m, enum choice what)
+{
+    struct fs_request *q = &m->req;
+    q->oid =
+        m->file_count > 0 && draw(m, 2) == 0 ? m->files[draw(m, m->file_count)].oid : dir_draw(m);
+    if (what == DO_GETATTR) {
+        m->type = RPC_GETATTR;
+    } else if (what == DO_CHMOD) {
+        m->type = RPC_SETATTR;
+        q->set = SET_MODE;
+        q->mode = draw(m, 2) == 0 ? 0700 : 0755;
+    } else {
+        m->type = RPC_SETXATTR;
+        q->name = draw(m, 2) == 0 ? slice_str("user.a") : slice_str("user.b");
+        q->data = name_draw(m, 0);
+    }
+}
+
+static void draw_call(struct mount *m, enum choice what)
+{
+    struct fs_request *q = &m->req;
+    switch (what) {
+    case DO_WRITE:
+        write_draw(m);
+        return;
+    case DO_CREATE:
+    case DO_MKDIR:
+    case DO_SYMLINK:
+        create_draw(m, what);
+        return;
+    case DO_REPLACE:
+    case DO_RENAME:
+        rename_draw(m);
+        return;
+    case DO_LINK:
+        m->type = RPC_LINK;
+        q->oid = m->files[draw(m, m->file_count)].oid;
+        q->oid2 = dir_draw(m);
+        q->name = name_draw(m, 0);
+        return;
+    case DO_UNLINK:
+    case DO_RMDIR:
+    case DO_LOOKUP:
+        m->type = what == DO_UNLINK ? RPC_UNLINK : what == DO_RMDIR ? RPC_RMDIR : RPC_LOOKUP;
+        q->oid = dir_draw(m);
+        q->name = name_draw(m, 0);
+        if (what == DO_UNLINK)
+            doom_name(m, q->oid, q->name, 0);
+        return;
+    case DO_READDIR:
+        m->type = RPC_READDIR;
+        q->oid = dir_draw(m);
+        q->count = 100;
+        return;
+    case DO_GETATTR:
+    case DO_CHMOD:
+    case DO_SETXATTR:
+        attr_draw(m, what);
+        return;
+    case DO_COUNT:
+        break;
+    }
+    UNREACHABLE();
+}
+
+void workload_next(struct mount *m)
+{
+    enum choice what = choose(m);
+    if (m->file_count == 0 && (what == DO_WRITE || what == DO_LINK))
+        what = DO_CREATE;
+    draw_call(m, what);
+}
+
+void workload_again(struct mount *m)
+{
+    if (m->type == RPC_UNLINK)
+        doom_name(m, m->req.oid, m->req.name, 1);
+    else if (m->type == RPC_RENAME)
+        doom_name(m, m->req.oid2, m->req.name2, 1);
+    else if (m->type == RPC_COMMIT)
+        doom_content(m, m->req.oid);
+}
+
+/* --- learning --- */
+
+static void dir_learn(struct mount *m, struct oid oid)
+{
+    for (unsigned i = 0; i < m->dir_count; i++)
+        if (oid_equal(m->dirs[i], oid))
+            return;
+    unsigned i = m->dir_count < MOUNT_DIRS ? m->dir_count++ : 1 + (unsigned)draw(m, MOUNT_DIRS - 1);
+    m->dirs[i] = oid;
+}
+
+static void dir_forget(struct mount *m, struct oid oid)
+{
+    for (unsigned i = 1; i < m->dir_count; i++)
+        if (oid_equal(m->dirs[i], oid))
+            m->dirs[i] = m->dirs[--m->dir_count];
+}
+
+static void file_learn(struct mount *m, const struct fs_attr *a)
+{
+    unsigned i = 0;
+    while (i < m->file_count && !oid_equal(m->files[i].oid, a->oid))
+        i++;
+    if (i == m->file_count)
+        i = m->file_count < MOUNT_FILES ? m->file_count++ : (unsigned)draw(m, MOUNT_FILES);
+    m->files[i] = (struct mount_file){.oid = a->oid, .version = a->version};
+}
+
+static void file_forget(struct mount *m, struct oid oid)
+{
+    for (unsigned i = 0; i < m->file_count; i++)
+        if (oid_equal(m->files[i].oid, oid))
+            m->files[i] = m->files[--m->file_count];
+}
+
+static void attr_learn(struct mount *m, const struct fs_attr *a)
+{
+    if (oid_is_dir(a->oid))
+        dir_learn(m, a->oid);
+    else if (oid_kind(a->oid) == OID_FILE)
+        file_learn(m, a);
+}
+
+static bool is_change(enum rpc_type t)
+{
+    return t == RPC_SETATTR || t == RPC_CREATE || t == RPC_MKDIR || t == RPC_LINK ||
+           t == RPC_UNLINK || t == RPC_RMDIR || t == RPC_RENAME || t == RPC_COMMIT ||
+           t == RPC_SETXATTR;
+}
+
+void workload_done(struct mount *m, const struct fs_reply *r)
+{
+    if (r == NULL) {
+        give_up(m);
+        return;
+    }
+    if (r->rc == 0) {
+        give_up(m);
+        m->stats.changes += is_change(m->type);
+    }
+    if (r->rc == ERR_STALE || r->rc == ERR_NOT_FOUND) {
+        dir_forget(m, m->req.oid);
+        file_forget(m, m->req.oid);
+        if (r->rc == ERR_STALE && !oid_is_none(m->req.oid2))
+            dir_forget(m, m->req.oid2);
+    }
+    if (r->has_attr && (r->rc == 0 || r->rc == ERR_STALE_BASE))
+        attr_learn(m, &r->attr);
+    if (m->writes != 0 && r->rc == 0) {
+        struct ledger_entry *e = ledger_get(m->ledger, m->writes);
+        e->acked = true;
+        e->version = r->attr.version;
+        /* Open and unlinked: an orphan never leaves the site and goes with its last close. */
+        if (r->attr.nlink == 0)
+            e->given_up = true;
+    }
+}

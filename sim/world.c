@@ -1,0 +1,410 @@
+/* A world's life: its schedule of events, its mounts, running, settling, looking. */
+#include "sim/world_int.h"
+
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "sim/tree.h"
+
+#define WATCH_NS (250 * NS_PER_MS)
+#define RESTART_NS (2 * NS_PER_SEC)
+#define SETTLE_STEP_NS (250 * NS_PER_MS)
+
+static struct world *running; /* there is one at a time */
+
+/* --- chance: every random byte in the process comes from the world's seed --- */
+
+static const char *sim_random_name(void)
+{
+    return "simulated";
+}
+
+static uint32_t sim_random(void)
+{
+    return (uint32_t)rng_next(&sched->rng);
+}
+
+static void sim_random_buf(void *const to, const size_t len)
+{
+    uint8_t *at = to;
+    for (size_t i = 0; i < len; i += 8) {
+        uint64_t v = rng_next(&sched->rng);
+        memcpy(at + i, &v, MIN(len - i, 8u));
+    }
+}
+
+static randombytes_implementation sim_randombytes = {
+    .implementation_name = sim_random_name, .random = sim_random, .buf = sim_random_buf};
+
+/* --- describing --- */
+
+void world_config_init(struct world_config *c, unsigned site_count, uint64_t seed)
+{
+    memset(c, 0, sizeof *c);
+    c->seed = seed;
+    c->shards = 2;
+    c->site_count = site_count;
+    for (unsigned i = 0; i < site_count; i++) {
+        struct world_site *s = &c->sites[i];
+        (void)snprintf(s->name, sizeof s->name, "s%u", i); /* fits */
+        s->nodes = 1;
+        s->disk.write = (struct world_delay){.base_ns = 60000, .jitter_ns = 60000};
+        s->disk.read = (struct world_delay){.base_ns = 80000, .jitter_ns = 40000};
+        s->disk.sync = (struct world_delay){.base_ns = 200000, .jitter_ns = 200000};
+        s->work.clients = 1;
+        for (unsigned k = 0; k < site_count; k++) {
+            c->linked[i][k] = i != k;
+            c->links[i][k].delay =
+                (struct world_delay){.base_ns = 10 * NS_PER_MS, .jitter_ns = NS_PER_MS};
+            c->links[i][k].bytes_per_s = 125000000;
+        }
+    }
+}
+
+/* --- failing --- */
+
+void world_fail(struct world *w, const char *promise, const char *fmt, ...)
+{
+    char why[320];
+    va_list args;
+    if (w->failure[0] != '\0')
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(why, sizeof why, fmt, args); /* cut if need be */
+    va_end(args);
+    (void)snprintf(w->failure, sizeof w->failure, "%s: %.3f s: %s", promise,
+                   (double)world_now_ns(w) / 1e9, why); /* cut if need be */
+    sched_note("failure", 0, 0);
+}
+
+const char *world_failure(const struct world *w)
+{
+    return w->failure[0] != '\0' ? w->failure : NULL;
+}
+
+/* --- the schedule --- */
+
+static void site_up(struct world *w, unsigned i)
+{
+    struct err_detail d = {{0}};
+    struct process *p = &w->sites[i];
+    if (p->node != NULL || p->lost)
+        return;
+    int rc = process_start(p, &d);
+    if (rc != 0)
+        world_fail(w, "P2", "site %s does not start again: %s: %s", w->config.sites[i].name,
+                   err_name(rc), d.text);
+}
+
+static void restart_run(struct sched_event *e)
+{
+    for (unsigned i = 0; i < running->config.site_count; i++)
+        if (&running->restarts[i].event == e)
+            site_up(running, i);
+}
+
+static void isolate(struct world *w, unsigned a, bool cut)
+{
+    for (unsigned k = 0; k < w->config.site_count; k++)
+        if (k != a) {
+            net_cut(a, k, cut);
+            net_cut(k, a, cut);
+        }
+}
+
+static const char *const event_texts[WORLD_EVENT_KIND_END] = {
+    "cut",     "heal",          "reset",   "slow",        "isolated",  "rejoined", "crash",
+    "restart", "lost for ever", "removed", "clock jumps", "disk full", "disk free"};
+
+static void event_apply(struct world *w, const struct world_event *e)
+{
+    struct process *p = &w->sites[e->a];
+    sched_note("event", (uint64_t)e->kind, (uint64_t)e->a << 8 | e->b);
+    switch (e->kind) {
+    case WORLD_CUT:
+    case WORLD_HEAL:
+        net_cut(e->a, e->b, e->kind == WORLD_CUT);
+        return;
+    case WORLD_RESET:
+        net_reset(e->a, e->b);
+        return;
+    case WORLD_SLOW:
+        net_slow(e->a, e->b, (uint64_t)MAX(e->value, 1));
+        return;
+    case WORLD_ISOLATE:
+    case WORLD_REJOIN:
+        isolate(w, e->a, e->kind == WORLD_ISOLATE);
+        return;
+    case WORLD_CRASH:
+        process_crash(p, e->value == 0);
+        return;
+    case WORLD_RESTART:
+        site_up(w, e->a);
+        return;
+    case WORLD_LOSE:
+        process_crash(p, true);
+        p->lost = true;
+        return;
+    case WORLD_REMOVE:
+        return;
+    case WORLD_CLOCK:
+        p->config.offset_ns += e->value;
+        return;
+    case WORLD_DISK_FULL:
+    case WORLD_DISK_FREE:
+        w->faulty_disk[e->a] = true;
+        disk_set_full(p->machine.disk, e->kind == WORLD_DISK_FULL);
+        return;
+    case WORLD_EVENT_KIND_END:
+        break;
+    }
+    UNREACHABLE();
+}
+
+static void event_arm(struct world *w)
+{
+    if (w->event_next < w->config.event_count)
+        sched_at(&w->event, w->began_ns + w->config.events[w->event_next].at_ns);
+}
+
+static void event_run(struct sched_event *e)
+{
+    struct world *w = CONTAINER_OF(e, struct world, event);
+    const struct world_event *next = &w->config.events[w->event_next++];
+    event_apply(w, next);
+    if (w->config.event != NULL)
+        w->config.event(w->config.ctx, world_now_ns(w), next, event_texts[next->kind]);
+    event_arm(w);
+}
+
+static void sample_run(struct sched_event *e)
+{
+    struct world *w = CONTAINER_OF(e, struct world, sample);
+    w->config.sample(w->config.ctx, w, world_now_ns(w));
+    sched_in(&w->sample, w->config.sample_ns);
+}
+
+static void watch_run(struct sched_event *e)
+{
+    struct world *w = CONTAINER_OF(e, struct world, watch);
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        const char *why = process_ended(&w->sites[i]);
+        if (why == NULL)
+            continue;
+        if (!w->faulty_disk[i])
+            world_fail(w, "P3", "site %s stopped: %s", w->config.sites[i].name, why);
+        process_crash(&w->sites[i], false); /* whoever runs it starts it again */
+        sched_in(&w->restarts[i].event, RESTART_NS);
+    }
+    world_check_now(w);
+    sched_in(&w->watch, WATCH_NS);
+}
+
+/* --- life --- */
+
+static void mounts_make(struct world *w)
+{
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        const struct world_work *work = &w->config.sites[i].work;
+        unsigned clients = MAX(work->clients, 1u);
+        for (unsigned k = 0;
+             k < clients && work->kind != WORLD_WORK_NONE && w->mount_count < WORLD_MOUNTS_MAX;
+             k++) {
+            struct mount *m = &w->mounts[w->mount_count];
+            mount_init(m, &w->sites[i], &w->ledger, work, w->mount_count++);
+            if (work->operations > 0)
+                m->calls_left = work->operations / clients + (k < work->operations % clients);
+            if (w->config.work_until_ns > 0)
+                m->until_ns = w->began_ns + w->config.work_until_ns;
+            mount_start(m);
+        }
+    }
+}
+
+int world_new(struct world **ret, const struct world_config *c, struct err_detail *d)
+{
+    static bool once;
+    ASSERT(running == NULL);
+    struct world *w = mem_calloc(1, sizeof *w);
+    w->config = *c;
+    if (w->config.shards == 0)
+        w->config.shards = 2;
+    sched_init(&w->sched, c->seed);
+    sched = &w->sched;
+    running = w;
+    sched->now_ns = NS_PER_SEC;
+    if (!once) { /* sodium draws for itself when it starts: from elsewhere */
+        int rc = sodium_init();
+        ASSERT(rc >= 0);
+        rc = randombytes_set_implementation(&sim_randombytes);
+        ASSERT(rc == 0);
+        once = true;
+    }
+    w->event.run = event_run;
+    w->sample.run = sample_run;
+    w->watch.run = watch_run;
+    for (unsigned i = 0; i < WORLD_SITES_MAX; i++)
+        w->restarts[i].event.run = restart_run;
+    net_init(&w->config);
+    int rc = world_setup(w, d);
+    if (rc != 0) {
+        world_free(w);
+        return rc;
+    }
+    w->began_ns = sched->now_ns;
+    mounts_make(w);
+    event_arm(w);
+    sched_in(&w->watch, WATCH_NS);
+    if (w->config.sample != NULL && w->config.sample_ns > 0)
+        sched_in(&w->sample, 0);
+    *ret = w;
+    return 0;
+}
+
+void world_free(struct world *w)
+{
+    if (w == NULL)
+        return;
+    for (unsigned i = 0; i < w->mount_count; i++)
+        mount_deinit(&w->mounts[i]);
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        process_deinit(&w->sites[i]);
+    net_deinit();
+    ledger_deinit(&w->ledger);
+    sched_deinit(&w->sched);
+    sched = NULL;
+    running = NULL;
+    mem_free(w);
+}
+
+int world_run(struct world *w, uint64_t until_ns)
+{
+    while (w->failure[0] == '\0' && sched_step(w->began_ns + until_ns))
+        continue;
+    return w->failure[0] == '\0' ? 0 : ERR_FATAL;
+}
+
+static void heal(struct world *w)
+{
+    w->event_next = w->config.event_count;
+    sched_cancel(&w->event);
+    net_quiet(true);
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        disk_set_full(w->sites[i].machine.disk, false);
+        for (unsigned k = 0; k < w->config.site_count; k++) {
+            net_cut(i, k, false);
+            net_slow(i, k, 1);
+        }
+        sched_cancel(&w->restarts[i].event);
+        site_up(w, i);
+    }
+    for (unsigned i = 0; i < w->mount_count; i++)
+        w->mounts[i].until_ns = sched->now_ns;
+}
+
+int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
+{
+    heal(w);
+    uint64_t from = sched->now_ns, until = from + max_ns;
+    unsigned quiet = 0;
+    while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {
+        uint64_t next = sched->now_ns + SETTLE_STEP_NS;
+        while (w->failure[0] == '\0' && sched_step(next))
+            continue;
+        quiet = world_quiescent(w) ? quiet + 1 : 0;
+    }
+    *ret_took_ns = sched->now_ns - from;
+    if (w->failure[0] != '\0')
+        return ERR_FATAL;
+    if (quiet < 2) {
+        world_fail(w, "P4", "the sites have not converged %.0f s after the last fault",
+                   (double)max_ns / 1e9);
+        return ERR_TIMEOUT;
+    }
+    world_check_final(w);
+    return w->failure[0] == '\0' ? 0 : ERR_FATAL;
+}
+
+/* --- looking --- */
+
+uint64_t world_now_ns(const struct world *w)
+{
+    return sched->now_ns - MIN(w->began_ns, sched->now_ns);
+}
+
+uint64_t world_trace_hash(const struct world *w)
+{
+    return w->sched.hash;
+}
+
+const struct world_config *world_config(const struct world *w)
+{
+    return &w->config;
+}
+
+void world_traffic(const struct world *w, unsigned from, unsigned to, struct world_traffic *ret)
+{
+    const struct net_traffic *t = net_traffic(from, to);
+    (void)w;
+    *ret = (struct world_traffic){
+        .bytes = t->bytes, .writes = t->writes, .resets = t->resets, .stalls = t->stalls};
+}
+
+void world_site_stats(const struct world *w, unsigned site, struct world_site_stats *ret)
+{
+    const struct process *p = &w->sites[site];
+    *ret = (struct world_site_stats){.up = p->node != NULL,
+                                     .lost = p->lost,
+                                     .crashes = p->crashes,
+                                     .conflicts = w->conflicts[site],
+                                     .disk_bytes = disk_bytes(p->machine.disk)};
+    for (unsigned i = 0; i < w->mount_count; i++) {
+        const struct mount *m = &w->mounts[i];
+        if (m->process != p)
+            continue;
+        ret->calls += m->stats.calls;
+        ret->calls_failed += m->stats.failed;
+        ret->changes += m->stats.changes;
+        ret->latency_ns_sum += m->stats.latency_ns_sum;
+        ret->latency_ns_max = MAX(ret->latency_ns_max, m->stats.latency_ns_max);
+    }
+}
+
+char *world_tree_text(struct world *w, unsigned site)
+{
+    struct buf text = {0};
+    char what[200];
+    if (w->sites[site].node == NULL)
+        return NULL;
+    (void)tree_walk(w->sites[site].node, &text, what); /* the text is what there is */
+    buf_append(&text, "", 1);
+    return (char *)text.ptr;
+}
+
+uint64_t world_tree_hash(struct world *w, unsigned site)
+{
+    char *text = world_tree_text(w, site);
+    uint64_t h = 0xcbf29ce484222325u;
+    for (const char *p = text; p != NULL && *p != '\0'; p++)
+        h = (h ^ (uint8_t)*p) * 0x100000001b3u;
+    bool there = text != NULL;
+    mem_free(text);
+    return there ? h | 1 : 0;
+}
+
+void world_lag(const struct world *w, unsigned from, unsigned to, struct world_lag *ret)
+{
+    const struct process *p = &w->sites[to];
+    struct wan_lag lag;
+    *ret = (struct world_lag){0};
+    if (p->wan == NULL || !wan_lag_from(p->wan, w->ids[from], &lag))
+        return;
+    *ret = (struct world_lag){.known = true,
+                              .up = lag.up,
+                              .lag_ns = lag.lag_ns,
+                              .ops_to_go = lag.ops_to_go,
+                              .bytes_to_go = lag.bytes_to_go};
+}

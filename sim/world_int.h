@@ -1,0 +1,41 @@
+/* Insides of a world, shared by world*.c and the checkers. */
+#ifndef SIM_WORLD_INT_H
+#define SIM_WORLD_INT_H
+
+#include "sim/mount.h"
+#include "sim/net.h"
+#include "sim/process.h"
+#include "sim/world.h"
+
+#define WORLD_MOUNTS_MAX 64u
+
+struct world {
+    struct world_config config;
+    struct sched sched;
+    uint64_t began_ns; /* of the world's own time, in that of the queue */
+    struct process sites[WORLD_SITES_MAX];
+    site_id_t ids[WORLD_SITES_MAX];
+    struct ledger ledger;
+    struct mount mounts[WORLD_MOUNTS_MAX];
+    unsigned mount_count;
+    uint64_t conflicts[WORLD_SITES_MAX];
+    uint32_t event_next;
+    struct sched_event event, sample, watch;
+    struct { /* a site that is down comes back by itself */
+        struct sched_event event;
+        struct world *world;
+    } restarts[WORLD_SITES_MAX];
+    bool faulty_disk[WORLD_SITES_MAX]; /* it was given a reason to stop */
+    char failure[400];
+};
+
+void world_fail(struct world *w, const char *promise, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* world_check.c */
+void world_check_now(struct world *w);   /* what must hold at every moment */
+void world_check_final(struct world *w); /* after all sites have converged */
+bool world_quiescent(struct world *w);   /* nothing is on its way, vectors are equal */
+/* world_setup.c */
+int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;
+
+#endif
