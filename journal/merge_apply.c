@@ -58,6 +58,16 @@ static void file_raise_last(struct file_rec *f, const struct op *op, const struc
     f->last_name = e->name;
 }
 
+/* The last name goes: the version that its deleter knew, and where it was, stay for a while. */
+static void
+past_removed(struct merge *m, const struct op *op, const struct file_rec *f, const struct effect *e)
+{
+    for (uint32_t i = 0; i < f->ver_count && f->ref_count == 0; i++)
+        for (uint32_t k = 0; k < e->seen_count; k++)
+            if (dot_equal(f->vers[i].dot, e->seen[k]))
+                past_version(m, op, f, &f->vers[i], PAST_REMOVED);
+}
+
 static void leave_file(struct merge *m, const struct op *op, const struct effect *e)
 {
     struct file_rec *f = work_file(m, e->oid);
@@ -70,9 +80,19 @@ static void leave_file(struct merge *m, const struct op *op, const struct effect
         dots_add(&f->seen, &m->work.arena, e->seen[i]);
     struct stamp before = f->last_stamp;
     file_raise_last(f, op, e);
+    past_removed(m, op, f, e);
     file_touch(f, op);
     if (e->dot_count > 0 && dropped == 0)
         conflict_of_rename(m, op, e, f, before);
+}
+
+/* A last name goes, of a file that held something. A file of another shard may have been empty. */
+static bool leaves_past(struct merge *m, const struct effect *e)
+{
+    if (e->seen_count == 0 || !here(m, e->oid))
+        return e->seen_count > 0;
+    const struct ver *v = file_shown(work_file(m, e->oid));
+    return v != NULL && v->content.size > 0;
 }
 
 static void apply_leave(struct merge *m, const struct op *op, const struct effect *e)
@@ -81,6 +101,8 @@ static void apply_leave(struct merge *m, const struct op *op, const struct effec
         struct slot *s = work_slot(m, e->parent, e->name);
         for (uint32_t i = 0; i < e->dot_count; i++)
             slot_drop_entry(s, e->oid, e->dots[i]);
+        if (leaves_past(m, e))
+            past_name(m, e->parent, e->name, e->oid);
         parent_touch(m, op, e->parent);
     }
     if (here(m, e->oid))
@@ -97,6 +119,17 @@ drop_versions(struct merge *m, struct file_rec *f, const struct dot *dots, uint3
     }
 }
 
+/* What a version replaces stays for a while (merge_past.h), unless it says the same. */
+static void
+past_replaced(struct merge *m, const struct op *op, struct file_rec *f, const struct effect *e)
+{
+    for (uint32_t i = 0; i < f->ver_count; i++)
+        for (uint32_t k = 0; k < e->dot_count; k++)
+            if (dot_equal(f->vers[i].dot, e->dots[k]) &&
+                !content_equal(&f->vers[i].content, &e->content))
+                past_version(m, op, f, &f->vers[i], PAST_REPLACED);
+}
+
 static void apply_version(struct merge *m, const struct op *op, const struct effect *e)
 {
     if (!here(m, e->oid))
@@ -104,6 +137,7 @@ static void apply_version(struct merge *m, const struct op *op, const struct eff
     struct file_rec *f = work_file(m, e->oid);
     struct ver v = {.dot = op->dot, .stamp = op->stamp, .mtime_ns = e->mtime_ns};
     v.content = e->content;
+    past_replaced(m, op, f, e);
     drop_versions(m, f, e->dots, e->dot_count);
     if (e->dot_count == 0) {
         f->born = true;

@@ -14,7 +14,8 @@
  *   m stamp dot oid      directory move         b oid   birth, as shard 0 knows it
  *   p oid                position below the folded moves (shard 0)
  *   k order id, j id     conflict records, local
- *   z hlc kind oid       to look at when stable, local */
+ *   z hlc kind oid       to look at when stable, local
+ *   h n                  past versions and names (merge_past.c), local */
 #ifndef JOURNAL_MERGE_INT_H
 #define JOURNAL_MERGE_INT_H
 
@@ -22,6 +23,7 @@
 #include "base/codec.h"
 #include "base/limits.h"
 #include "journal/merge.h"
+#include "journal/merge_past.h"
 
 enum key_type {
     KEY_SLOT = 's',
@@ -38,7 +40,9 @@ enum key_type {
     KEY_BASE = 'p',
     KEY_CONFLICT = 'k',
     KEY_CONFLICT_ID = 'j',
-    KEY_STABLE = 'z'
+    KEY_STABLE = 'z',
+    KEY_PAST = 'h',
+    KEY_PAST_NAME = 'n'
 };
 
 /* ---- records ---- */
@@ -273,6 +277,7 @@ struct merge {
     struct derived_names derived[DERIVED_CACHE];
     uint64_t derived_clock;
     bool contested_any; /* some slot of this shard may be contested */
+    bool past_off;      /* no records of past versions are made */
 };
 
 /* merge_rec.c: records to bytes and back, into the arena. Decoders return 0 or ERR_CORRUPT. */
@@ -292,6 +297,8 @@ void birth_encode(const struct birth *b, struct buf *out);
 int birth_decode(struct slice s, struct birth *ret) MUST_CHECK;
 void derived_encode(const struct derived *d, struct buf *out);
 int derived_decode(struct slice s, struct op_arena *a, struct derived *ret) MUST_CHECK;
+void content_encode(const struct content *c, struct buf *out);
+struct content content_decode(struct dec *d);
 void conflict_encode(const struct conflict *c, struct buf *out);
 int conflict_decode(struct slice s, struct conflict *ret) MUST_CHECK;
 
@@ -394,6 +401,15 @@ void conflict_of_rename(struct merge *m,
                         const struct effect *leave,
                         const struct file_rec *f,
                         struct stamp other);
+
+/* merge_past.c: what is about to go. */
+void past_version(struct merge *m,
+                  const struct op *op,
+                  const struct file_rec *f,
+                  const struct ver *v,
+                  enum past_why why);
+void past_name(struct merge *m, struct oid parent, struct slice name, struct oid oid);
+void past_slot(struct merge *m, const struct slot *s);
 
 /* merge_view.c: all registers of an object, also removed attributes, in the arena. */
 const struct reg *

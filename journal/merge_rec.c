@@ -179,6 +179,17 @@ static struct content dec_content(struct dec *d)
     return c;
 }
 
+void content_encode(const struct content *c, struct buf *out)
+{
+    buf_reserve(out, ROOM_FIELDS + c->bytes.len);
+    put_content(out, c);
+}
+
+struct content content_decode(struct dec *d)
+{
+    return dec_content(d);
+}
+
 static void put_lww(struct buf *b, const struct lww *r)
 {
     put_stamp(b, r->stamp);

@@ -234,6 +234,7 @@ static void slots_finish(struct merge *m)
         uint32_t dirs;
         uint32_t count = slot_cands(s, &m->work.arena, &cands, &dirs);
         slot_count(m, s, count, dirs);
+        past_slot(m, s);
         if (count > 1)
             conflict_of_slot(m, s);
     }

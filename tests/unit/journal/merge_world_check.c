@@ -108,7 +108,7 @@ static bool normalise(struct slice key, struct slice value, struct op_arena *a, 
     buf_clear(out);
     if (key.len >= 17)
         memcpy(oid.b, key.ptr + 1, sizeof oid.b);
-    if (strchr("rkjzq", key.ptr[0]) != NULL)
+    if (strchr("rkjzqhn", key.ptr[0]) != NULL)
         return false;
     if (key.ptr[0] == KEY_FILE) {
         struct file_rec f = {.oid = oid};
