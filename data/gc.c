@@ -19,6 +19,7 @@ struct gc {
     uint64_t *bloom;
     uint64_t bloom_bits;
     struct id_map nodes; /* marked with all below */
+    uint64_t blocks;     /* marked for the first time */
 };
 
 int gc_new(struct gc **ret)
@@ -54,11 +55,17 @@ int gc_begin(struct gc *g, uint64_t epoch, uint64_t chunks, uint64_t now_ns, uin
     g->begun_before = g->begun;
     g->begun_before_ns = g->begun_ns;
     g->begun = true;
+    g->blocks = 0;
     g->begun_ns = now_ns;
     /* A quarter more: some will be put while the pass runs. */
     g->bloom_bits = MAX(BLOOM_BITS_MIN, (chunks + chunks / 4) * BLOOM_BITS_PER_CHUNK);
     g->bloom = mem_calloc(g->bloom_bits / 64 + 1, sizeof *g->bloom);
     return 0;
+}
+
+uint64_t gc_marked_blocks(const struct gc *g)
+{
+    return g->blocks;
 }
 
 bool gc_running(const struct gc *g)
@@ -120,6 +127,7 @@ mark_enter(void *ctx, const struct chunk_id *id, unsigned level, uint64_t block)
      * below it is marked then. The filter's word would not do: it may be wrong. */
     if (level > 0 && id_map_get(&m->g->nodes, id) != NULL)
         return MANIFEST_VISIT_SKIP;
+    m->g->blocks += level == 0 && !gc_keeps(m->g, id);
     gc_mark(m->g, id);
     return MANIFEST_VISIT_GO;
 }

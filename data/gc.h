@@ -32,6 +32,10 @@ int gc_begin(struct gc *g, uint64_t epoch, uint64_t chunks, uint64_t now_ns, uin
 bool gc_running(const struct gc *g);
 void gc_mark(struct gc *g, const struct chunk_id *id);
 
+/* Blocks (not nodes) of manifests that were marked for the first time in this pass, about: the
+ * filter may take a new one for an old one. */
+uint64_t gc_marked_blocks(const struct gc *g);
+
 /* Marks all chunks of a manifest. ERR_AGAIN with `missing`: fetch, node_cache_put, call again (with
  * the same cursor, which starts zeroed); each call does a bounded amount of work and returns
  * ERR_AGAIN with nothing missing when there is more to do. A node that is not here cannot be

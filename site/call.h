@@ -121,6 +121,7 @@ int call_open(struct call *c);
 int call_close(struct call *c);
 int call_content(struct call *c);
 int call_commit(struct call *c);
+int call_restore(struct call *c);
 int call_setxattr(struct call *c);
 int call_getxattr(struct call *c);
 int call_listxattr(struct call *c);

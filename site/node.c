@@ -192,6 +192,7 @@ static void tick(struct loop_timer *t)
         if ((n->tick_count + i) % CHECKPOINT_TICKS == 0)
             shard_checkpoint(n->shards[i], true);
     }
+    node_past_tick(n);
     node_gc_tick(n);
     if (n->tick_count % COLLECT_TICKS == 0)
         node_collect(n);

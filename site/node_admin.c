@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "site/admin_int.h"
+#include "site/past_int.h"
 
 #define JSON_BYTES_MAX (256u * KIB)
 
@@ -68,14 +69,14 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
                                                  n->members[i].m.name, "wan", n->members[i].m.wan,
                                                  "status", (int)n->members[i].m.status));
     }
-    json_t *o =
-        json_pack("{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id,
-                  "name", n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen,
-                  "joining", (int)n->needs_snapshot, "shards", shards, "members", members,
-                  "sessions", (int)node_session_count(n), "repairs_pending",
-                  (json_int_t)n->repairs_pending, "space", "chunks", (json_int_t)st.chunks,
-                  "live_bytes", (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes,
-                  "free_bytes", (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);
+    json_t *o = json_pack(
+        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
+        n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
+        (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
+        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending, "versions",
+        node_past_json(n), "space", "chunks", (json_int_t)st.chunks, "live_bytes",
+        (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes, "free_bytes",
+        (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);
     if (o == NULL)
         cb(ctx, ERR_NO_MEMORY, "status could not be written");
     else
@@ -103,6 +104,8 @@ static const struct {
     {"conflicts.resolve", admin_conflicts_resolve},
     {"journal.show", admin_journal_show},
     {"journal.tail", admin_journal_tail},
+    {"restore", admin_restore},
+    {"versions.keep", admin_versions_keep},
     {"fsck", admin_fsck},
 };
 

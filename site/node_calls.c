@@ -49,6 +49,7 @@ static const struct {
     [RPC_INVAL_ACK] = {call_inval_ack, false, true},
     [RPC_PING] = {call_ping, false, true},
     [RPC_ADMIN] = {call_admin, false, true},
+    [RPC_RESTORE] = {call_restore, false, false},
 };
 
 int call_ping(struct call *c)
@@ -203,6 +204,8 @@ void node_issue(struct node *n,
     c->req = *req;
     c->req.name = op_dup(&c->arena, req->name);
     c->req.name2 = op_dup(&c->arena, req->name2);
+    c->req.data = op_dup(&c->arena, req->data);
+    c->req.content.bytes = op_dup(&c->arena, req->content.bytes);
     c->finished = finished;
     c->user = user;
     node_run_later(n, c);

@@ -305,6 +305,8 @@ int node_store_open(struct node *n, struct err_detail *d)
                  (unsigned long long)info.torn_bytes, info.torn_file,
                  (unsigned long long)info.damaged);
     mem_free(dir);
+    if (rc == 0)
+        node_past_open(n);
     return rc != 0 ? rc : node_upkeep_open(n);
 }
 
@@ -313,4 +315,5 @@ void node_chunks_deinit(struct node *n)
     while (n->chunk_waits != NULL)
         wait_finish(n->chunk_waits, ERR_CLOSED);
     node_upkeep_close(n);
+    node_past_close(n);
 }

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "journal/merge_past.h"
 #include "site/node_int.h"
 
 #define PREFETCH_FILES_MAX 16u
@@ -30,6 +31,8 @@ struct prefetch_file {
     struct upkeep *u;
     struct oid oid;
     struct manifest m;
+    void (*done)(void *ctx, int rc); /* somebody waits for it; or NULL */
+    void *ctx;
     uint64_t cursor;
     struct chunk_ids ids; /* nodes (is_nodes) or blocks to get next */
     bool is_nodes;
@@ -56,13 +59,15 @@ struct upkeep {
     uint32_t queued, running;
     struct gc *gc;
     enum gc_phase phase;
-    unsigned shard;
+    unsigned shard; /* twice round: what is there now, past versions */
     struct buf cursor;
     struct manifest *marks;
     uint32_t mark_count, mark_at, mark_cap;
     struct gc_cursor mark_cursor;
     struct chunk_ids missing;
-    bool marking; /* an answer is awaited */
+    bool marking;        /* an answer is awaited */
+    bool mark_past;      /* the marks are of past versions */
+    uint64_t past_bytes; /* that nothing else needs, as far as this pass has seen */
     struct store_sweep sweep;
     struct store_compact compact;
     struct store_scrub scrub;
@@ -123,6 +128,8 @@ static void prefetch_end(struct prefetch_file *f)
     if (f->rc != 0 && f->rc != ERR_CLOSED)
         log_debug(LOG_SITE, "prefetch_stopped", "why=\"%s\"", err_text(f->rc));
     chunk_ids_deinit(&f->ids);
+    if (f->done != NULL)
+        f->done(f->ctx, f->rc);
     mem_free(f);
     u->running--;
     if (u->running == 0)
@@ -158,6 +165,11 @@ prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t bl
     return MANIFEST_VISIT_GO;
 }
 
+static bool u_stopping(const struct upkeep *u)
+{
+    return u->n->stopping;
+}
+
 static void prefetch_step(struct prefetch_file *f)
 {
     struct chunk_ids missing = {0};
@@ -172,7 +184,7 @@ static void prefetch_step(struct prefetch_file *f)
         chunk_ids_deinit(&missing);
     }
     if ((rc != 0 && rc != ERR_AGAIN) || f->ids.count == 0 || f->u->n->stopping) {
-        f->rc = rc == ERR_AGAIN ? 0 : rc;
+        f->rc = u_stopping(f->u) ? ERR_CLOSED : rc == ERR_AGAIN ? 0 : rc;
         prefetch_end(f);
         return;
     }
@@ -267,6 +279,30 @@ void node_prefetch(struct node *n, struct oid oid)
     loop_defer(n->loop, &u->step);
 }
 
+void node_bring(struct node *n,
+                const struct content *content,
+                void (*done)(void *ctx, int rc),
+                void *ctx)
+{
+    struct prefetch_file *f;
+    struct manifest m = {.root = chunk_id_of(content->root),
+                         .size = content->size,
+                         .block_bytes = content->block_bytes};
+    bool whole = content->kind != CONTENT_MANIFEST || chunk_id_is_hole(&m.root);
+    int rc = whole ? 0 : manifest_validate(&m);
+    if (whole || rc != 0 || n->upkeep == NULL) {
+        done(ctx, !whole && rc == 0 ? ERR_CLOSED : rc);
+        return;
+    }
+    f = mem_calloc(1, sizeof *f);
+    f->u = n->upkeep;
+    f->m = m;
+    f->done = done;
+    f->ctx = ctx;
+    n->upkeep->running++;
+    prefetch_step(f);
+}
+
 /* ---- garbage ---- */
 
 static void gc_step(struct upkeep *u);
@@ -326,20 +362,34 @@ static void mark_orphans(struct upkeep *u)
     }
 }
 
+/* What is there now, in all shards, then past versions, so that it shows what these need. */
 static bool load_marks(struct upkeep *u)
 {
+    unsigned shards = u->n->settings.shard_count;
     u->mark_count = u->mark_at = 0;
     memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
-    while (u->mark_count == 0 && u->shard < u->n->settings.shard_count) {
-        struct merge *m = shard_merge(u->n->shards[u->shard]);
-        if (merge_contents(m, &u->cursor, MARK_BATCH, mark_content, u) != 0)
+    while (u->mark_count == 0 && u->shard < 2 * shards) {
+        struct merge *m = shard_merge(u->n->shards[u->shard % shards]);
+        u->mark_past = u->shard >= shards;
+        int rc = u->mark_past ? merge_past_contents(m, &u->cursor, MARK_BATCH, mark_content, u)
+                              : merge_contents(m, &u->cursor, MARK_BATCH, mark_content, u);
+        if (rc != 0)
             return false;
         if (u->cursor.len == 0) {
-            mark_orphans(u);
+            if (!u->mark_past)
+                mark_orphans(u);
             u->shard++;
         }
     }
     return true;
+}
+
+/* The manifest is done with, or cannot be followed. */
+static void mark_next(struct upkeep *u)
+{
+    u->mark_at++;
+    memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
+    node_cache_trim(u->cache, NODE_CACHE_BYTES);
 }
 
 static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
@@ -348,6 +398,11 @@ static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
     if (rc == 0)
         rc = keep_node(u, &one->id, sealed);
     u->marking = false;
+    if (rc == ERR_NOT_FOUND && u->mark_past) {
+        mark_next(
+            u); /* nobody has it: this past version cannot be read any more, here or elsewhere */
+        rc = 0;
+    }
     if (rc != 0) { /* not all can be walked now: nothing may be swept */
         log_info(LOG_DATA, "garbage_pass_cancelled", "why=\"%s\"", err_text(rc));
         gc_cancel(u->gc);
@@ -365,14 +420,17 @@ static void mark_step(struct upkeep *u)
         return;
     }
     if (u->mark_count == 0) {
+        node_past_space(u->n, u->past_bytes);
         u->phase = GC_SWEEP;
         return;
     }
-    int rc = gc_mark_manifest(u->gc, u->cache, &u->marks[u->mark_at], &u->mark_cursor, &u->missing);
+    uint64_t before = gc_marked_blocks(u->gc);
+    const struct manifest *m = &u->marks[u->mark_at];
+    int rc = gc_mark_manifest(u->gc, u->cache, m, &u->mark_cursor, &u->missing);
+    if (u->mark_past)
+        u->past_bytes += (gc_marked_blocks(u->gc) - before) * MIN(m->size, m->block_bytes);
     if (rc == 0) {
-        u->mark_at++;
-        memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
-        node_cache_trim(u->cache, NODE_CACHE_BYTES);
+        mark_next(u);
     } else if (rc == ERR_AGAIN && u->missing.count > 0) {
         u->marking = true;
         fetch_one(u, &u->missing.at[0], u, mark_got);
@@ -463,6 +521,7 @@ void node_gc_tick(struct node *n)
         (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
         u->phase = GC_MARK;
         u->shard = 0;
+        u->past_bytes = 0;
         buf_clear(&u->cursor);
         u->mark_count = u->mark_at = 0;
         loop_defer(n->loop, &u->step);

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "site/admin_int.h"
+#include "site/past_int.h"
 
 static const char *const effect_name[EFFECT_KIND_END] = {
     [EFFECT_ENTER] = "enter", [EFFECT_LEAVE] = "leave", [EFFECT_VERSION] = "write",
@@ -13,28 +14,56 @@ static const char *const effect_name[EFFECT_KIND_END] = {
 
 struct history {
     struct node *n;
-    struct oid oid; /* none: everything */
+    const struct path_objects *of; /* NULL: everything */
+    bool by_name;                  /* what happened to the name, not to the objects */
     json_t *list;
     size_t max;
 };
 
-static json_t *effect_json(const struct effect *e)
+static struct oid effect_parent(const struct effect *e)
+{
+    return e->kind == EFFECT_BIRTH ? e->birth.parent : e->parent;
+}
+
+static struct slice effect_at(const struct effect *e)
+{
+    return e->kind == EFFECT_BIRTH ? e->birth.name : e->name;
+}
+
+static json_t *effect_json(struct node *n, const struct effect *e)
 {
     char oid[OID_TEXT_LEN + 1], parent[OID_TEXT_LEN + 1];
-    struct oid at = e->kind == EFFECT_BIRTH ? e->birth.parent : e->parent;
-    struct slice name = e->kind == EFFECT_BIRTH ? e->birth.name : e->name;
+    struct oid at = effect_parent(e);
+    struct slice name = effect_at(e);
+    struct buf path = {0};
     oid_to_text(e->oid, oid);
     oid_to_text(at, parent);
     json_t *o = json_pack("{s:s,s:s}", "effect", effect_name[e->kind], "oid", oid);
     if (name.len > 0) {
         json_object_set_new(o, "name", json_bytes(name));
         json_object_set_new(o, "parent", json_string(parent));
+        (void)node_path(n, at, name, &path); /* "?" where the directory is gone */
+        json_object_set_new(o, "path", json_bytes(buf_slice(&path)));
+        buf_deinit(&path);
     }
     if (e->kind == EFFECT_VERSION || e->kind == EFFECT_FORK)
         json_object_set_new(o, "size", json_integer((json_int_t)e->content.size));
     if (e->kind == EFFECT_SET)
         json_object_set_new(o, "register", json_bytes(e->set.key));
     return o;
+}
+
+static bool is_of(const struct history *h, const struct effect *e)
+{
+    const struct path_objects *of = h->of;
+    if (of == NULL)
+        return true;
+    if (h->by_name)
+        return slice_equal(effect_at(e), of->name) && oid_equal(effect_parent(e), of->parent);
+    for (uint32_t i = 0; i < of->count; i++)
+        if (oid_equal(e->oid, of->at[i]) || (e->kind == EFFECT_FORK && oid_equal(e->to, of->at[i])))
+            return true;
+    return false;
 }
 
 static bool add_item(void *ctx, const struct feed_item *item)
@@ -46,9 +75,8 @@ static bool add_item(void *ctx, const struct feed_item *item)
     json_t *effects = json_array();
     if (op_decode(item->op, &arena, &op) == 0) {
         for (uint32_t i = 0; i < op.effect_count; i++)
-            if (oid_is_none(h->oid) || oid_equal(op.effects[i].oid, h->oid) ||
-                (op.effects[i].kind == EFFECT_FORK && oid_equal(op.effects[i].to, h->oid)))
-                json_array_append_new(effects, effect_json(&op.effects[i]));
+            if (is_of(h, &op.effects[i]))
+                json_array_append_new(effects, effect_json(h->n, &op.effects[i]));
         if (json_array_size(effects) > 0) {
             time_t t = (time_t)(op.time_ns / (int64_t)NS_PER_SEC);
             struct tm tm;
@@ -105,30 +133,62 @@ static void sort_by_hlc(json_t *list)
     mem_free(at);
 }
 
-static void reply(struct history *h, int rc, admin_reply_cb cb, void *ctx)
+static void
+reply(struct history *h, int rc, json_t *versions /* taken */, admin_reply_cb cb, void *ctx)
 {
     if (rc != 0) {
         json_decref(h->list);
+        json_decref(versions);
         cb(ctx, rc, "the journal cannot be read");
         return;
     }
     sort_by_hlc(h->list);
-    admin_reply_json(cb, ctx, json_pack("{s:o}", "history", h->list));
+    json_t *o = json_pack("{s:o}", "history", h->list);
+    if (versions != NULL)
+        (void)json_object_set_new(o, "versions", versions);
+    admin_reply_json(cb, ctx, o);
+}
+
+/* The path was renamed away: the objects that the journals say had it. */
+static int objects_by_name(struct node *n, struct path_objects *of)
+{
+    struct history h = {.n = n, .of = of, .by_name = true, .list = json_array(), .max = 10000};
+    int rc = read_all(&h, 0);
+    json_t *item, *effect;
+    size_t i, k;
+    json_array_foreach (h.list, i, item) {
+        json_array_foreach (json_object_get(item, "effects"), k, effect) {
+            struct oid oid;
+            bool known =
+                oid_from_text(json_string_value(json_object_get(effect, "oid")), &oid) != 0;
+            for (uint32_t j = 0; j < of->count && !known; j++)
+                known = oid_equal(of->at[j], oid);
+            if (!known && of->count < PATH_OBJECTS_MAX)
+                of->at[of->count++] = oid;
+        }
+    }
+    json_decref(h.list);
+    return rc != 0 ? rc : of->count > 0 ? 0 : ERR_NOT_FOUND;
 }
 
 void admin_journal_show(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
 {
     const char *path = json_string_value(json_object_get(in, "path"));
-    struct oid parent;
-    struct slice name;
-    struct history h = {.n = n, .list = json_array(), .max = 10000};
-    int rc = path == NULL ? ERR_INVALID : node_resolve_path(n, path, &h.oid, &parent, &name);
+    struct path_objects of;
+    struct history h = {.n = n, .of = &of, .max = 10000};
+    int rc = path == NULL ? ERR_INVALID : node_path_objects(n, path, &of);
+    if (rc == ERR_NOT_FOUND && of.name.len > 0)
+        rc = objects_by_name(n, &of);
     if (rc != 0) {
-        json_decref(h.list);
-        cb(ctx, rc, path == NULL ? "path: missing" : "no such file or directory");
+        cb(ctx, rc,
+           rc == ERR_NOT_FOUND ? "no such file or directory, and none that was there is known"
+           : path == NULL      ? "path: missing"
+                               : err_text(rc));
         return;
     }
-    reply(&h, read_all(&h, 0), cb, ctx);
+    h.list = json_array();
+    rc = read_all(&h, 0);
+    reply(&h, rc, node_versions_json(n, &of), cb, ctx);
 }
 
 void admin_journal_tail(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
@@ -140,5 +200,5 @@ void admin_journal_tail(struct node *n, const json_t *in, admin_reply_cb cb, voi
     sort_by_hlc(h.list);
     while ((json_int_t)json_array_size(h.list) > count)
         json_array_remove(h.list, 0);
-    reply(&h, rc, cb, ctx);
+    reply(&h, rc, NULL, cb, ctx);
 }

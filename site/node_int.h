@@ -76,6 +76,7 @@ struct node {
     void *fetch_ctx;
     struct chunk_wait *chunk_waits;
     struct upkeep *upkeep;
+    struct past_keeper *past;
     /* admin */
     struct {
         admin_handler fn;
@@ -167,6 +168,18 @@ int call_sync(struct call *c);
 void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx);
 void node_chunks_deinit(struct node *n);
 
+/* node_past.c: past versions */
+void node_past_open(struct node *n);
+void node_past_close(struct node *n);
+void node_past_tick(struct node *n);
+uint64_t node_past_keep_s(struct node *n);            /* how long they are kept */
+void node_past_space(struct node *n, uint64_t bytes); /* a garbage pass found out */
+
+/* node_setting.c: numbers that are the same at all sites */
+uint64_t node_setting(struct node *n, const char *name, uint64_t otherwise);
+void node_setting_set(
+    struct node *n, const char *name, uint64_t value, void (*done)(void *ctx, int rc), void *ctx);
+
 /* node_lock.c */
 int call_lock(struct call *c);
 int call_lock_test(struct call *c);
@@ -200,6 +213,11 @@ void node_upkeep_close(struct node *n);
 void node_gc_tick(struct node *n);
 void node_gc_referred(struct node *n, struct oid oid);
 void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
+/* Brings all chunks of a content here; done runs once, perhaps inside. */
+void node_bring(struct node *n,
+                const struct content *content,
+                void (*done)(void *ctx, int rc),
+                void *ctx);
 void node_chunk_damaged(void *ctx, const struct chunk_id *id);
 /* node_session.c: open objects of a shard that have no name left */
 uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);

@@ -175,6 +175,62 @@ int call_commit(struct call *c)
     return rc != 0 ? rc : call_reply_attr(c, r->oid);
 }
 
+/* A past version takes the place of what is there now, as a commit on top of it. */
+static int restore_over(struct call *c, struct oid oid)
+{
+    struct fs_request asked = c->req;
+    struct content now;
+    int64_t mtime;
+    if (oid_is_dir(oid))
+        return ERR_IS_DIR;
+    if (oid_kind(oid) != OID_FILE || asked.kind != OID_FILE)
+        return ERR_EXISTS;
+    int rc = content_get(c->n, oid, &now, &c->req.base, &mtime);
+    c->req.oid = oid;
+    if (rc == 0)
+        rc = call_commit(c);
+    c->req = asked; /* it may be evaluated again */
+    return rc;
+}
+
+int call_restore(struct call *c)
+{
+    const struct fs_request *r = &c->req;
+    struct shard *home = shard_of(c->n, r->oid);
+    struct dir_view dir;
+    struct shown s;
+    struct perm perm = {.mode = 0600};
+    if (c->conn != NULL)
+        return ERR_NOT_PERMITTED;
+    int rc = call_need_object(c, home, r->oid);
+    if (rc == 0)
+        rc = call_dir_alive(c, r->oid, &dir);
+    if (rc == 0 && r->data.len > 0)
+        rc = perm_decode(r->data, &perm);
+    if (rc != 0)
+        return rc;
+    rc = call_find(c, home, r->oid, r->name, &s);
+    if (rc == 0)
+        return (r->flags & RESTORE_NEW) != 0 ? ERR_EXISTS : restore_over(c, s.oid);
+    if (rc != ERR_NOT_FOUND)
+        return rc;
+    struct oid oid =
+        oid_file(shard_id(home), (enum oid_kind)r->kind, node_site(c->n), shard_next_seq(home));
+    struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
+    e->content = r->content;
+    e->mtime_ns = r->mtime_ns;
+    /* Nobody asks for old privileges along with old data. */
+    perm.mode &= (uint16_t) ~(S_ISUID | S_ISGID);
+    perm.caps = slice_of(NULL, 0);
+    perm.setid_seen = (struct dot){0};
+    posix_perm_effect(c, oid, &perm);
+    e = op_builder_add(&c->b, EFFECT_ENTER, oid);
+    e->parent = r->oid;
+    e->name = r->name;
+    rc = call_propose(c, home, oid, NULL);
+    return rc != 0 ? rc : call_reply_attr(c, oid);
+}
+
 int call_readlink(struct call *c)
 {
     if (oid_kind(c->req.oid) != OID_SYMLINK)

@@ -14,6 +14,8 @@ void posix_set(struct call *c,
                bool present,
                struct slice value);
 void posix_set_perm(struct call *c, struct oid oid, struct perm *p, struct dot version);
+/* The permission register of an object that the operation makes. */
+void posix_perm_effect(struct call *c, struct oid oid, const struct perm *p);
 /* The directory's modification time becomes the operation's. */
 void posix_mtime(struct call *c, struct oid dir);
 /* Finds the object's twins and settles its contested names (rule 6): before any change by oid. */

@@ -74,7 +74,7 @@ int call_lookup(struct call *c)
 
 /* ---- making ---- */
 
-static void perm_effect(struct call *c, struct oid oid, const struct perm *p)
+void posix_perm_effect(struct call *c, struct oid oid, const struct perm *p)
 {
     struct buf value = {0};
     uint8_t key = REG_PERM;
@@ -165,7 +165,7 @@ int call_create(struct call *c)
         buf_deinit(&b);
     }
     e->content.size = e->content.bytes.len;
-    perm_effect(c, oid, &perm);
+    posix_perm_effect(c, oid, &perm);
     e = op_builder_add(&c->b, EFFECT_ENTER, oid);
     e->parent = r->oid;
     e->name = r->name;
@@ -226,7 +226,7 @@ int call_mkdir(struct call *c)
     birth.oid = birth_oid(&birth, node_oid_key(c->n), node_settings(c->n)->shard_count);
     struct effect *e = op_builder_add(&c->b, EFFECT_BIRTH, birth.oid);
     e->birth = birth;
-    perm_effect(c, birth.oid, &perm);
+    posix_perm_effect(c, birth.oid, &perm);
     /* Until the other shard knows the directory, and the index the other shard's word, the name is
      * in between: latch it. */
     rc = call_propose(c, home, birth.oid, &op);

@@ -54,6 +54,9 @@ enum rpc_type {
     RPC_INVAL_ACK,   /* push connection: number2 = the push's id */
     RPC_PING,
     RPC_ADMIN, /* data = JSON request -> data = JSON reply (command line, status) */
+    RPC_RESTORE, /* the node's own requests only. oid = parent, name, kind, content, mtime_ns,
+                    data = struct perm encoded, flags RESTORE_NEW: makes the file, or gives the
+                    one that is there a new version */
     RPC_TYPE_END,
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
@@ -65,6 +68,7 @@ enum rpc_type {
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */
+#define RESTORE_NEW 1u /* nothing may be there yet */
 #define REPLY_QUEUED 1u
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
