@@ -532,6 +532,11 @@ void node_gc_tick(struct node *n)
     }
 }
 
+bool node_gc_idle(const struct node *n)
+{
+    return n->upkeep == NULL || n->upkeep->phase == GC_IDLE;
+}
+
 /* A content became referred to while a pass marks: its chunks may be old. */
 void node_gc_referred(struct node *n, struct oid oid)
 {

@@ -211,6 +211,7 @@ int call_admin(struct call *c);
 int node_upkeep_open(struct node *n) MUST_CHECK;
 void node_upkeep_close(struct node *n);
 void node_gc_tick(struct node *n);
+bool node_gc_idle(const struct node *n); /* no pass is under way */
 void node_gc_referred(struct node *n, struct oid oid);
 void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
 /* Brings all chunks of a content here; done runs once, perhaps inside. */

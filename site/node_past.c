@@ -45,8 +45,10 @@ void node_past_tick(struct node *n)
     /* One shard a tick: its records are few, or there is time. */
     unsigned at = k->next_shard++ % n->settings.shard_count;
     uint64_t now = hlc_from_wall(clock_wall_ns(n->clock));
-    int rc = merge_past_collect(shard_merge(n->shards[at]), &k->walks[at], now, keep_s * 1000,
-                                WALK_BUDGET);
+    struct merge *m = shard_merge(n->shards[at]);
+    int rc = 0;
+    for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
+        rc = merge_past_collect(m, &k->walks[at], now, keep_s * 1000, WALK_BUDGET);
     if (rc != 0)
         log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
 }

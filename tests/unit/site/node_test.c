@@ -12,9 +12,15 @@
 
 void node_test_init(struct node_test *t, unsigned shards)
 {
+    node_test_init_at(t, shards, NULL);
+}
+
+void node_test_init_at(struct node_test *t, unsigned shards, const struct clock *clock)
+{
     struct err_detail d = {{0}};
     struct site_settings s = {.name = "alpha", .shard_count = shards};
     memset(t, 0, sizeof *t);
+    t->clock = clock;
     snprintf(t->dir, sizeof t->dir, "/tmp/claudefs-node-XXXXXX");
     assert_non_null(mkdtemp(t->dir));
     assert_int_equal(site_create(t->dir, &s, NULL, &d), 0);
@@ -24,7 +30,7 @@ void node_test_init(struct node_test *t, unsigned shards)
 void node_test_open(struct node_test *t)
 {
     struct err_detail d = {{0}};
-    struct node_config nc = {.dir = t->dir, .clock = &clock_os};
+    struct node_config nc = {.dir = t->dir, .clock = t->clock != NULL ? t->clock : &clock_os};
     int rc = node_open(&t->n, &nc, &d);
     if (rc != 0)
         print_error("%s\n", d.text);

@@ -7,6 +7,7 @@
 struct node_test {
     char dir[64];
     struct node *n;
+    const struct clock *clock; /* NULL: the kernel's; set before node_test_open */
     /* the last answer */
     int rc;
     struct fs_attr attr;
@@ -14,6 +15,7 @@ struct node_test {
     bool done;
 };
 void node_test_init(struct node_test *t, unsigned shards);
+void node_test_init_at(struct node_test *t, unsigned shards, const struct clock *clock);
 void node_test_open(struct node_test *t);
 void node_test_close(struct node_test *t);  /* keeps the directory */
 void node_test_deinit(struct node_test *t); /* removes it */
