@@ -29,6 +29,7 @@ int cmd_status(int argc, char **argv);
 int cmd_wait(int argc, char **argv);
 int cmd_conflicts(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
 int cmd_log_level(int argc, char **argv);
 

@@ -1,9 +1,11 @@
-/* claudefs journal: who did what, where and when. */
+/* claudefs journal: who did what, where and when; claudefs restore: back to a former version. */
 #include "client/cli.h"
 
 #include <stdio.h>
 
 #include "base/buf.h"
+
+#define RESTORE_MS (3600u * 1000u) /* its data may have to come from another site */
 
 static void append_text(struct buf *b, const char *lead, const char *key, const json_t *value)
 {
@@ -79,6 +81,16 @@ static void print_table(json_t *records)
     json_decref(rows);
 }
 
+static void print_versions(json_t *versions)
+{
+    static const char *const columns[] = {"version", "state",     "time",      "site", "size",
+                                          "path",    "gone_time", "gone_site", NULL};
+    if (json_array_size(versions) == 0)
+        return;
+    printf("versions (claudefs restore PATH --version VERSION)\n");
+    cli_print_table(versions, columns);
+}
+
 static int print_records(const char *dir, const char *command, json_t *request, bool json)
 {
     json_t *answer = NULL;
@@ -90,6 +102,8 @@ static int print_records(const char *dir, const char *command, json_t *request, 
         cli_print_json(answer);
     else
         print_table(records);
+    if (!json)
+        print_versions(json_object_get(answer, "versions"));
     json_decref(answer);
     return code;
 }
@@ -127,8 +141,9 @@ static int show(int argc, char **argv)
     static const char usage[] =
         "usage: claudefs journal show PATH [--json] --dir DIR\n"
         "\n"
-        "Prints what the journal still holds of the object at PATH: who, where, when, what. PATH\n"
-        "is the one inside the file system: '/notes/today.txt', without the mount point.\n";
+        "Prints the life of what is at PATH, or was there before: what the journal still holds of\n"
+        "it, at all sites and under all its names, and its versions that can be restored. PATH is\n"
+        "the one inside the file system: '/notes/today.txt', without the mount point.\n";
     const char *words[1], *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
@@ -147,11 +162,55 @@ static int show(int argc, char **argv)
                          json_pack("{s:s,s:s}", "verb", "journal.show", "path", words[0]), json);
 }
 
+int cmd_restore(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs restore PATH [--version VERSION] [--to PATH] [--json] --dir DIR\n"
+        "\n"
+        "Brings back a former version of a file, also of one that was removed, while it is kept\n"
+        "(claudefs site keep-versions). What is at PATH now becomes a former version itself;\n"
+        "directories that are missing are made. Paths are those inside the file system.\n"
+        "\n"
+        "  --version VERSION  which one, as 'claudefs journal show PATH' lists them; the newest\n"
+        "                     former one unless told\n"
+        "  --to PATH          restore to this place, where nothing may be yet\n";
+    const char *words[1], *dir = NULL, *version = NULL, *to = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--version", CLI_TEXT, &version, 0, 0},
+        {"--to", CLI_TEXT, &to, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
+    const struct cli_syntax syntax = {"restore", usage, options, ARRAY_COUNT(options), words, 1, 1};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    dir = cli_dir(dir, "restore");
+    if (!dir)
+        return CLI_USAGE;
+    json_t *answer = NULL;
+    json_t *request = json_pack("{s:s,s:s,s:s*,s:s*}", "verb", "restore", "path", words[0],
+                                "version", version, "to", to);
+    code = cli_request(dir, "restore", request, RESTORE_MS, &answer);
+    if (code != CLI_OK)
+        return code;
+    if (json)
+        cli_print_json(answer);
+    else
+        printf("restored version %s to %s, %lld bytes\n",
+               json_string_value(json_object_get(answer, "version")),
+               json_string_value(json_object_get(answer, "path")),
+               (long long)json_integer_value(json_object_get(answer, "size")));
+    json_decref(answer);
+    return CLI_OK;
+}
+
 int cmd_journal(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"tail", tail, "the last operations"},
-        {"show", show, "the history of a path"},
+        {"show", show, "the life of a path, and its versions"},
     };
     return cli_dispatch("claudefs journal", commands, ARRAY_COUNT(commands), argc, argv);
 }

@@ -107,10 +107,74 @@ static int create(int argc, char **argv)
     return CLI_OK;
 }
 
+/* "90s", "12h", "7d": seconds; false when it is nothing of the kind. */
+static bool period_parse(const char *text, uint64_t *ret_s)
+{
+    static const struct {
+        const char *unit;
+        uint64_t s;
+    } units[] = {{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}, {"w", 7 * 86400}};
+    size_t digits = strspn(text, "0123456789");
+    uint64_t value = 0;
+    if (digits == 0 || digits > 9)
+        return false;
+    for (size_t i = 0; i < digits; i++)
+        value = value * 10 + (uint64_t)(text[i] - '0');
+    for (size_t i = 0; i < ARRAY_COUNT(units); i++)
+        if (strcmp(text + digits, units[i].unit) == 0) {
+            *ret_s = value * units[i].s;
+            return true;
+        }
+    *ret_s = 0;
+    return strcmp(text, "0") == 0;
+}
+
+static int keep_versions(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs site keep-versions [PERIOD] [--json] --dir DIR\n"
+        "\n"
+        "How long former versions of files are kept, and how much that is; with PERIOD ('7d',\n"
+        "'12h', '0' for not at all) it is changed, at all sites of the file system. Versions that\n"
+        "are older go within minutes, the space they need with the next garbage passes.\n";
+    const char *words[1], *dir = NULL;
+    bool json = false;
+    uint64_t keep_s = 0;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
+    const struct cli_syntax syntax = {
+        "site keep-versions", usage, options, ARRAY_COUNT(options), words, 0, 1};
+    int code, count = cli_parse(&syntax, argc, argv, &code);
+    if (count < 0)
+        return code;
+    if (count == 1 && !period_parse(words[0], &keep_s))
+        return cli_error(CLI_USAGE,
+                         "site keep-versions: '%s' is no period: a number and s, m, h, d or w, as "
+                         "in '7d', or '0'",
+                         words[0]);
+    dir = cli_dir(dir, "site keep-versions");
+    if (!dir)
+        return CLI_USAGE;
+    json_t *request = json_pack("{s:s}", "verb", "versions.keep");
+    if (count == 1)
+        (void)json_object_set_new(request, "keep_s", json_integer((json_int_t)keep_s));
+    json_t *answer = NULL;
+    code = cli_request(dir, "site keep-versions", request, CLI_ANSWER_MS, &answer);
+    if (code == CLI_OK && json)
+        cli_print_json(answer);
+    else if (code == CLI_OK && count == 0)
+        cli_print_object(answer);
+    json_decref(answer);
+    return code;
+}
+
 int cmd_site(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"create", create, "make the directory of a new site"},
+        {"keep-versions", keep_versions, "how long former versions of files are kept"},
     };
     return cli_dispatch("claudefs site", commands, ARRAY_COUNT(commands), argc, argv);
 }

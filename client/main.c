@@ -26,6 +26,7 @@ int main(int argc, char **argv)
         {"wait", cmd_wait, "until all sites are in step"},
         {"conflicts", cmd_conflicts, "what was changed at two sites at once"},
         {"journal", cmd_journal, "who did what, where and when"},
+        {"restore", cmd_restore, "a former version of a file, also of a removed one"},
         {"fsck", cmd_fsck, "check, and repair, a site's directory"},
         {"log-level", cmd_log_level, "what a running daemon logs"},
         {"version", cmd_version, "the version of this program"},

@@ -40,7 +40,7 @@ void node_past_tick(struct node *n)
     uint64_t keep_s = node_past_keep_s(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         merge_past_enable(shard_merge(n->shards[i]), keep_s > 0);
-    if (k->restoring > 0)
+    if (k->restoring > 0) /* S15 */
         return;
     /* One shard a tick: its records are few, or there is time. */
     unsigned at = k->next_shard++ % n->settings.shard_count;
@@ -122,84 +122,87 @@ void admin_versions_keep(struct node *n, const json_t *in, admin_reply_cb cb, vo
 
 /* ---- the objects of a path ---- */
 
+/* Objects without repetition, in the order in which they were found. */
+struct object_set {
+    struct oid *at;
+    uint32_t count, max;
+    bool dirs_only;
+};
+
 static bool add_object(void *ctx, struct oid oid, uint64_t gone_hlc)
 {
-    struct path_objects *p = ctx;
+    struct object_set *s = ctx;
     (void)gone_hlc;
-    for (uint32_t i = 0; i < p->count; i++)
-        if (oid_equal(p->at[i], oid))
-            return true;
-    p->at[p->count++] = oid;
-    return p->count < PATH_OBJECTS_MAX;
-}
-
-static bool add_dir(void *ctx, struct oid oid, uint64_t gone_hlc)
-{
-    struct oid *ret = ctx;
-    (void)gone_hlc;
-    if (!oid_is_dir(oid))
+    if (s->dirs_only && !oid_is_dir(oid))
         return true;
-    *ret = oid;
-    return false;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (oid_equal(s->at[i], oid))
+            return true;
+    if (s->count < s->max)
+        s->at[s->count++] = oid;
+    return s->count < s->max;
 }
 
-/* One step down: what is there now, else the directory that was there last. */
-static int step_into(struct node *n, struct oid *at, struct slice name)
+/* What `name` means, and meant, in any of the directories. *ret_current: the first of the objects
+ * is what it means now in the first directory. */
+static int step_into(struct node *n,
+                     const struct object_set *dirs,
+                     struct slice name,
+                     bool *current,
+                     struct object_set *ret)
 {
-    struct shown s;
-    struct oid was = {{0}};
-    int rc = merge_lookup(merge_of(n, *at), *at, name, &s);
-    if (rc == 0 && oid_is_dir(s.oid)) {
-        *at = s.oid;
-        return 0;
+    int rc = 0;
+    bool was_current = *current;
+    *current = false;
+    for (uint32_t i = 0; i < dirs->count && rc == 0; i++) {
+        struct oid dir = dirs->at[i];
+        struct shown s;
+        rc = merge_lookup(merge_of(n, dir), dir, name, &s);
+        if (rc == 0) {
+            *current = *current || (i == 0 && was_current);
+            (void)add_object(ret, s.oid, 0); /* full: what was found first is enough */
+        } else if (rc == ERR_NOT_FOUND) {
+            rc = 0;
+        }
+        if (rc == 0)
+            rc = merge_past_names(merge_of(n, dir), dir, name, add_object, ret);
     }
-    if (rc == 0 || rc == ERR_NOT_FOUND)
-        rc = merge_past_names(merge_of(n, *at), *at, name, add_dir, &was);
-    if (rc == 0 && oid_is_none(was))
-        return ERR_NOT_FOUND;
-    *at = was;
     return rc;
 }
 
 int node_path_objects(struct node *n, const char *path, struct path_objects *ret)
 {
-    struct oid at = OID_ROOT;
-    struct shown s;
+    struct oid memory[2][PATH_DIRS_MAX];
+    struct object_set dirs = {.at = memory[0], .count = 1, .max = PATH_DIRS_MAX};
     memset(ret, 0, sizeof *ret);
-    ret->parent = OID_ROOT;
-    for (;;) {
-        while (*path == '/')
-            path++;
-        size_t len = strcspn(path, "/"), end = len;
-        while (path[end] == '/')
-            end++;
-        if (len == 0) {
-            ret->at[ret->count++] = at;
-            ret->current = true;
+    dirs.at[0] = OID_ROOT;
+    ret->current = true;
+    for (unsigned depth = 1;; depth++) {
+        path += strspn(path, "/");
+        size_t len = strcspn(path, "/");
+        struct slice name = slice_of(path, len);
+        path += len;
+        ret->parent = dirs.at[0];
+        if (len == 0) { /* the root */
+            ret->at[ret->count++] = dirs.at[0];
             return 0;
         }
-        struct slice name = slice_of(path, len);
         if (!name_valid(name))
             return ERR_INVALID;
-        path += end;
-        if (*path == '\0') {
-            ret->parent = at;
+        bool last = path[strspn(path, "/")] == '\0';
+        struct object_set found = {.at = last ? ret->at : memory[depth % 2],
+                                   .max = last ? PATH_OBJECTS_MAX : PATH_DIRS_MAX,
+                                   .dirs_only = !last};
+        int rc = step_into(n, &dirs, name, &ret->current, &found);
+        if (last)
             ret->name = name;
-            break;
-        }
-        int rc = step_into(n, &at, name);
-        if (rc != 0)
-            return rc;
+        ret->count = last ? found.count : 0;
+        if (rc != 0 || found.count == 0)
+            return rc != 0 ? rc : ERR_NOT_FOUND;
+        if (last)
+            return 0;
+        dirs = found;
     }
-    int rc = merge_lookup(merge_of(n, at), at, ret->name, &s);
-    if (rc == 0) {
-        ret->current = true;
-        ret->at[ret->count++] = s.oid;
-    } else if (rc != ERR_NOT_FOUND) {
-        return rc;
-    }
-    rc = merge_past_names(merge_of(n, at), at, ret->name, add_object, ret);
-    return rc != 0 ? rc : ret->count == 0 ? ERR_NOT_FOUND : 0;
 }
 
 /* ---- their versions ---- */

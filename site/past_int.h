@@ -16,6 +16,7 @@ struct past_keeper {
 };
 
 #define PATH_OBJECTS_MAX 256u
+#define PATH_DIRS_MAX 32u /* that one name meant, one after the other */
 struct path_objects {
     struct oid parent;               /* of the last name; it may be gone */
     struct slice name;               /* into the path; empty: the root */
@@ -23,7 +24,8 @@ struct path_objects {
     struct oid at[PATH_OBJECTS_MAX]; /* then what was, the last one first */
     uint32_t count;
 };
-/* ERR_NOT_FOUND: nothing is or was there, as far as is known. */
+/* ERR_NOT_FOUND: nothing is or was there, as far as is known; then, if a directory
+ * above it is known, parent and name are set. */
 int node_path_objects(struct node *n, const char *path, struct path_objects *ret) MUST_CHECK;
 /* The current version, and past ones, newest first. */
 json_t *node_versions_json(struct node *n, const struct path_objects *o);
