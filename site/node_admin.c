@@ -102,6 +102,7 @@ static const struct {
     {"conflicts.list", admin_conflicts_list},
     {"conflicts.show", admin_conflicts_show},
     {"conflicts.resolve", admin_conflicts_resolve},
+    {"conflicts.undo", admin_conflicts_undo},
     {"journal.show", admin_journal_show},
     {"journal.tail", admin_journal_tail},
     {"restore", admin_restore},

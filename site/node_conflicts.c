@@ -1,10 +1,10 @@
-/* The conflict log for people: list, explain, resolve. */
+/* The conflict log for people: list and explain. node_resolve.c ends a conflict. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/assert.h"
-#include "site/admin_int.h"
+#include "site/conflict_int.h"
 
 static const char *const rule_text[10] = {
     [2] = "both sides edited the file",
@@ -40,7 +40,7 @@ static json_t *site_json(struct node *n, site_id_t site)
     return json_string(name);
 }
 
-static void id_text(const uint8_t id[8], char out[17])
+void conflict_id_text(const uint8_t id[8], char out[17])
 {
     for (int i = 0; i < 8; i++)
         snprintf(out + 2 * i, 3, "%02x", id[i]);
@@ -80,11 +80,163 @@ static bool is_settled(struct node *n, const struct conflict *c)
     return rc == ERR_NOT_FOUND || (rc == 0 && f.names == 0);
 }
 
+bool conflict_is_resolved(struct node *n, const struct conflict *c)
+{
+    json_t *r = resolution_get(n, c->id);
+    bool by_hand = r != NULL;
+    bool undone = json_is_true(json_object_get(r, "undone"));
+    json_decref(r);
+    return by_hand ? !undone : c->resolved || is_settled(n, c);
+}
+
+/* ---- the two sides ---- */
+
+struct visible {
+    struct oid oid;
+    struct buf *name;
+};
+
+static bool match_visible(void *ctx, struct slice name, const struct shown *s)
+{
+    struct visible *v = ctx;
+    if (!shows(s, v->oid))
+        return true;
+    buf_append(v->name, name.ptr, name.len);
+    return false;
+}
+
+/* Under which name of its directory users see it: losers show under names that are derived. */
+static void side_name(struct node *n, struct conflict_side *s, struct slice stored)
+{
+    struct shown shown;
+    struct visible v = {.oid = s->oid, .name = &s->name};
+    struct merge *m = merge_of(n, s->parent);
+    if (merge_lookup(m, s->parent, stored, &shown) == 0 && oid_equal(shown.oid, s->oid))
+        buf_append(&s->name, stored.ptr, stored.len);
+    else if (merge_list(m, s->parent, slice_of(NULL, 0), match_visible, &v) != 0)
+        buf_clear(&s->name);
+    s->is_there = s->name.len > 0;
+}
+
+static void side_find(struct node *n, struct conflict_side *s)
+{
+    struct buf stored = {0};
+    struct file_view f;
+    struct dir_view d;
+    if (oid_is_none(s->oid))
+        return;
+    if (oid_is_dir(s->oid)) {
+        if (merge_dir(merge_of(n, s->oid), s->oid, &d) == 0 && d.alive) {
+            s->parent = d.parent;
+            buf_append(&stored, d.name.ptr, d.name.len);
+        }
+    } else if (merge_file(merge_of(n, s->oid), s->oid, &f) == 0 && f.names > 0) {
+        s->parent = f.ref_parent;
+        buf_append(&stored, f.ref_name.ptr, f.ref_name.len);
+    }
+    if (stored.len > 0)
+        side_name(n, s, buf_slice(&stored));
+    buf_deinit(&stored);
+}
+
+/* After an undo a side is another object than the one that met the other. */
+static void side_moved(const json_t *resolution, const char *key, struct oid *oid)
+{
+    struct oid now;
+    const char *text = json_string_value(json_object_get(resolution, key));
+    if (text != NULL && oid_from_text(text, &now) == 0)
+        *oid = now;
+}
+
+void conflict_sides(struct node *n, const struct conflict *c, struct conflict_side ret[2])
+{
+    json_t *r = resolution_get(n, c->id);
+    memset(ret, 0, 2 * sizeof ret[0]);
+    ret[CONFLICT_KEPT] =
+        (struct conflict_side){.oid = c->oid, .site = c->winner, .stamp = c->winner_stamp};
+    ret[CONFLICT_OTHER] =
+        (struct conflict_side){.oid = c->other, .site = c->loser, .stamp = c->loser_stamp};
+    side_moved(r, "kept_oid", &ret[CONFLICT_KEPT].oid);
+    side_moved(r, "other_oid", &ret[CONFLICT_OTHER].oid);
+    json_decref(r);
+    side_find(n, &ret[CONFLICT_KEPT]);
+    if (c->rule != 8) {
+        side_find(n, &ret[CONFLICT_OTHER]);
+        return;
+    }
+    /* One file with two names. */
+    struct slice names[2] = {c->name, c->other_name};
+    for (int i = 0; i < 2; i++) {
+        struct shown shown;
+        struct conflict_side *s = &ret[i];
+        s->oid = c->oid;
+        s->parent = c->parent;
+        buf_clear(&s->name);
+        s->is_there = merge_lookup(merge_of(n, c->parent), c->parent, names[i], &shown) == 0 &&
+                      shows(&shown, s->oid);
+        buf_append(&s->name, names[i].ptr, names[i].len);
+    }
+}
+
+void conflict_sides_deinit(struct conflict_side sides[2])
+{
+    buf_deinit(&sides[0].name);
+    buf_deinit(&sides[1].name);
+}
+
+static bool is_text(struct slice s)
+{
+    return s.len == 0 || memchr(s.ptr, 0, s.len) == NULL;
+}
+
+static json_t *side_json(struct node *n, const struct conflict_side *s, const char *role)
+{
+    static const char *const kinds[OID_KIND_COUNT] = {"removal", "file",   "directory", "symlink",
+                                                      "fifo",    "socket", "device",    "device"};
+    struct buf path = {0};
+    struct file_view f;
+    json_t *o = json_pack("{s:s,s:o,s:b,s:o,s:s}", "role", role, "site", site_json(n, s->site),
+                          "mine", s->site == n->settings.site, "time",
+                          s->stamp.hlc != 0 ? time_json(s->stamp.hlc) : json_null(), "kind",
+                          kinds[oid_kind(s->oid) < OID_KIND_COUNT ? oid_kind(s->oid) : 0]);
+    if (s->is_there)
+        (void)node_path(n, s->parent, buf_slice(&s->name), &path);
+    (void)json_object_set_new(o, "path", s->is_there ? json_bytes(buf_slice(&path)) : json_null());
+    buf_deinit(&path);
+    if (oid_is_none(s->oid) || oid_is_dir(s->oid) ||
+        merge_file(merge_of(n, s->oid), s->oid, &f) != 0)
+        return o;
+    char dot[DOT_TEXT_LEN];
+    dot_to_text(f.version, dot);
+    (void)json_object_set_new(o, "version", json_string(dot));
+    (void)json_object_set_new(o, "size", json_integer((json_int_t)f.content.size));
+    json_t *text = NULL;
+    if (f.content.kind == CONTENT_INLINE && f.content.bytes.len == f.content.size &&
+        is_text(f.content.bytes))
+        text = json_stringn((const char *)f.content.bytes.ptr, f.content.bytes.len);
+    if (text != NULL) /* UTF-8 */
+        (void)json_object_set_new(o, "text", text);
+    return o;
+}
+
+static json_t *sides_json(struct node *n, const struct conflict *c)
+{
+    struct conflict_side sides[2];
+    conflict_sides(n, c, sides);
+    json_t *list = json_array();
+    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_KEPT], "kept"));
+    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_OTHER], "other"));
+    conflict_sides_deinit(sides);
+    return list;
+}
+
+/* ---- the list ---- */
+
 static json_t *conflict_json(struct node *n, const struct conflict *c)
 {
     struct buf path = {0}, other = {0};
     char id[17], oid[OID_TEXT_LEN + 1];
-    id_text(c->id, id);
+    conflict_id_text(c->id, id);
     oid_to_text(c->oid, oid);
     (void)node_path(n, c->parent, c->name, &path); /* "?" where the directory is gone */
     if (c->other_name.len > 0)
@@ -95,18 +247,11 @@ static json_t *conflict_json(struct node *n, const struct conflict *c)
                   "time", time_json(c->stamp.hlc), "path", json_bytes(buf_slice(&path)),
                   "other_path", other.len > 0 ? json_bytes(buf_slice(&other)) : json_null(),
                   "winner", site_json(n, c->winner), "loser", site_json(n, c->loser), "oid", oid,
-                  "resolved", c->resolved || is_settled(n, c));
+                  "resolved", conflict_is_resolved(n, c));
     buf_deinit(&path);
     buf_deinit(&other);
     return o;
 }
-
-/* The engine's callbacks must not call into it: copies are made first. */
-struct conflict_list {
-    struct op_arena arena;
-    struct conflict *at;
-    size_t count;
-};
 
 static bool collect(void *ctx, const struct conflict *c)
 {
@@ -124,7 +269,7 @@ static int newer(const void *a, const void *b)
     return -stamp_cmp(x->stamp, y->stamp);
 }
 
-static int load(struct node *n, struct conflict_list *l)
+int conflict_load(struct node *n, struct conflict_list *l)
 {
     int rc = 0;
     memset(l, 0, sizeof *l);
@@ -135,7 +280,7 @@ static int load(struct node *n, struct conflict_list *l)
     return rc;
 }
 
-static void unload(struct conflict_list *l)
+void conflict_unload(struct conflict_list *l)
 {
     mem_free(l->at);
     op_arena_deinit(&l->arena);
@@ -145,11 +290,11 @@ void admin_conflicts_list(struct node *n, const json_t *in, admin_reply_cb cb, v
 {
     struct conflict_list l;
     (void)in;
-    int rc = load(n, &l);
+    int rc = conflict_load(n, &l);
     json_t *list = json_array();
     for (size_t i = 0; i < l.count && rc == 0; i++)
         json_array_append_new(list, conflict_json(n, &l.at[i]));
-    unload(&l);
+    conflict_unload(&l);
     if (rc != 0) {
         json_decref(list);
         cb(ctx, rc, "the conflict log cannot be read");
@@ -158,86 +303,40 @@ void admin_conflicts_list(struct node *n, const json_t *in, admin_reply_cb cb, v
     admin_reply_json(cb, ctx, json_pack("{s:o}", "conflicts", list));
 }
 
-static const struct conflict *find(const struct conflict_list *l, const char *text)
+const struct conflict *conflict_find(const struct conflict_list *l, const char *text)
 {
     char id[17];
     for (size_t i = 0; text != NULL && i < l->count; i++) {
-        id_text(l->at[i].id, id);
+        conflict_id_text(l->at[i].id, id);
         if (strcmp(id, text) == 0)
             return &l->at[i];
     }
     return NULL;
 }
 
+static json_t *explained(struct node *n, const struct conflict *c)
+{
+    json_t *o = conflict_json(n, c), *r = resolution_get(n, c->id);
+    (void)json_object_set_new(o, "sides", sides_json(n, c));
+    if (r != NULL)
+        (void)json_object_set_new(o, "resolution",
+                                  json_pack("{s:O,s:O,s:b}", "keep", json_object_get(r, "keep"),
+                                            "time", json_object_get(r, "time"), "undone",
+                                            json_is_true(json_object_get(r, "undone"))));
+    json_decref(r);
+    return o;
+}
+
 void admin_conflicts_show(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
 {
     struct conflict_list l;
-    int rc = load(n, &l);
-    const struct conflict *c = find(&l, json_string_value(json_object_get(in, "id")));
+    int rc = conflict_load(n, &l);
+    const struct conflict *c = conflict_find(&l, json_string_value(json_object_get(in, "id")));
     if (rc == 0 && c == NULL)
         cb(ctx, ERR_NOT_FOUND, "no conflict has this id: see claudefs conflicts list");
     else if (rc != 0)
         cb(ctx, rc, "the conflict log cannot be read");
     else
-        admin_reply_json(cb, ctx, conflict_json(n, c));
-    unload(&l);
-}
-
-struct resolving {
-    admin_reply_cb cb;
-    void *ctx;
-    uint8_t id[8];
-};
-
-static void mark_resolved(struct node *n, const uint8_t id[8])
-{
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        if (merge_conflict_resolved(shard_merge(n->shards[i]), id, true) == 0)
-            return; /* it is in one of them */
-}
-
-static void resolved(struct call *c, int rc)
-{
-    struct resolving *r = c->user;
-    if (rc == 0 || rc == ERR_NOT_FOUND) {
-        mark_resolved(c->n, r->id);
-        r->cb(r->ctx, 0, "{}");
-    } else {
-        r->cb(r->ctx, rc, err_text(rc));
-    }
-    mem_free(r);
-}
-
-void admin_conflicts_resolve(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
-{
-    struct conflict_list l;
-    const char *keep = json_string_value(json_object_get(in, "keep"));
-    int rc = load(n, &l);
-    const struct conflict *c = find(&l, json_string_value(json_object_get(in, "id")));
-    bool mine = keep != NULL && strcmp(keep, "mine") == 0;
-    bool theirs = keep != NULL && strcmp(keep, "theirs") == 0;
-    bool both = keep != NULL && strcmp(keep, "both") == 0;
-    if (rc != 0 || c == NULL) {
-        cb(ctx, rc != 0 ? rc : ERR_NOT_FOUND, "no conflict has this id");
-    } else if (!mine && !theirs && !both) {
-        cb(ctx, ERR_INVALID, "keep: use mine, theirs or both");
-    } else if (both || c->other_name.len == 0) {
-        mark_resolved(n, c->id);
-        cb(ctx, 0, "{}");
-    } else {
-        /* The side to drop goes by an ordinary operation, so every site learns of it. */
-        bool winner_mine = c->winner == n->settings.site;
-        bool keep_winner = mine == winner_mine;
-        struct resolving *r = mem_calloc(1, sizeof *r);
-        struct fs_request q = {.oid = c->parent, .name = c->other_name};
-        r->cb = cb;
-        r->ctx = ctx;
-        memcpy(r->id, c->id, sizeof r->id);
-        if (!keep_winner) {
-            q.oid2 = c->parent;
-            q.name2 = c->name;
-        }
-        node_issue(n, keep_winner ? RPC_UNLINK : RPC_RENAME, &q, resolved, r);
-    }
-    unload(&l);
+        admin_reply_json(cb, ctx, explained(n, c));
+    conflict_unload(&l);
 }

@@ -491,7 +491,12 @@ void admin_restore(struct node *n, const json_t *in, admin_reply_cb cb, void *ct
         cb(ctx, ERR_INVALID, "a path of a file inside the file system is needed: /notes/today.txt");
         return;
     }
-    int rc = node_path_objects(n, path, &o);
+    /* An object that is known needs no looking for: it may have shown under a derived name. */
+    const char *oid = json_string_value(json_object_get(in, "oid"));
+    o.count = 1;
+    int rc = oid != NULL ? oid_from_text(oid, &o.at[0]) : node_path_objects(n, path, &o);
+    if (rc == 0 && oid_shard(o.at[0]) >= n->settings.shard_count)
+        rc = ERR_INVALID;
     if (rc == 0)
         rc = load_versions(n, &o, &l);
     const struct past *p = NULL;
