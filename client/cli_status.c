@@ -2,11 +2,18 @@
 #include "client/cli.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "client/status_text.h"
+
 #define WATCH_MS 1000
+#define PROGRESS_MS 250
 #define WAIT_SLACK_MS 10000u /* what the daemon may take beyond the time-out it was given */
 
 /* The part that speaks to other sites answers for itself; what it says joins the rest. Without it
@@ -22,78 +29,180 @@ static void add_wan_status(const char *dir, json_t *status)
     cli_answer_deinit(&wan);
 }
 
-/* For people: what one looks for. All of it is in the JSON. */
-static void print_for_people(json_t *status)
+struct watch {
+    const char *dir;
+    bool json, in_place;
+    uint64_t lag_max_s;
+    struct status_before before;
+};
+
+static double now_seconds(void)
 {
-    static const char *const shard_columns[] = {"id",     "role",    "first",         "durable",
-                                                "outbox", "waiting", "journal_bytes", NULL};
-    static const char *const peer_columns[] = {
-        "name",      "state",         "paused",          "lag_in_s", "in_ops_to_go",
-        "lag_out_s", "out_ops_to_go", "out_bytes_to_go", "rtt_ms",   "error",
-        NULL};
-    static const char *const left_out[] = {"wan_site", "wan_site_id", "wan_certificate",
-                                           "members",  "shards",      "peers"};
-    json_t *rest = json_copy(status), *peers = json_object_get(status, "peers");
-    for (size_t i = 0; i < ARRAY_COUNT(left_out); i++)
-        (void)json_object_del(rest, left_out[i]); /* it may not be there */
-    cli_print_object(rest);
-    json_decref(rest);
-    printf("shards\n");
-    cli_print_table(json_object_get(status, "shards"), shard_columns);
-    if (peers) {
-        printf("other sites\n");
-        cli_print_table(peers, peer_columns);
-    }
+    return (double)clock_mono_ns(&clock_os) / 1e9;
 }
 
-static int status_print(const char *dir, bool json)
+static size_t screen_width(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return 512; /* no terminal: nothing is cut */
+}
+
+/* Over the last frame: each line is cleared behind its end, and all below the last. */
+static void print_frame(struct slice text, bool in_place)
+{
+    if (in_place)
+        fputs("\033[H", stdout);
+    for (size_t i = 0; i < text.len; i++) {
+        if (in_place && text.ptr[i] == '\n')
+            fputs("\033[K", stdout);
+        putchar(text.ptr[i]);
+    }
+    if (in_place)
+        fputs("\033[J", stdout);
+    fflush(stdout);
+}
+
+static int status_print(struct watch *w)
 {
     json_t *answer = NULL;
+    double lag_max_s = (double)w->lag_max_s;
     int code =
-        cli_request(dir, "status", json_pack("{s:s}", "verb", "status"), CLI_ANSWER_MS, &answer);
+        cli_request(w->dir, "status", json_pack("{s:s}", "verb", "status"), CLI_ANSWER_MS, &answer);
     if (code != CLI_OK)
         return code;
-    add_wan_status(dir, answer);
-    if (json)
+    add_wan_status(w->dir, answer);
+    enum status_health health = status_health(answer, lag_max_s);
+    if (w->json) {
+        (void)json_object_set_new(answer, "health", json_string(status_health_text(health)));
         cli_print_json(answer);
-    else
-        print_for_people(answer);
+    } else {
+        struct buf text = {0};
+        status_text(answer, lag_max_s, now_seconds(), &w->before, screen_width(), &text);
+        print_frame(buf_slice(&text), w->in_place);
+        buf_deinit(&text);
+    }
     json_decref(answer);
-    return code;
+    return (int)health;
 }
 
 int cmd_status(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs status [--watch] [--json] --dir DIR\n"
+        "usage: claudefs status [--watch] [--max-lag S] [--json] --dir DIR\n"
         "\n"
-        "Says how the site is: shards, space, mounts, and for each other site how far behind it\n"
-        "is. --watch prints it again every second until interrupted, also over a restart of the\n"
-        "daemon.\n";
+        "Says how the site is: for each other site whether it is reached and how far behind it "
+        "is,\n"
+        "space, mounts, conflicts. --watch shows it again every second, in place on a terminal,\n"
+        "until interrupted, also over a restart of the daemon.\n"
+        "\n"
+        "Exit status 0: in step; 1: some site is more than S seconds (10 unless told) behind; 2:\n"
+        "some site is not reached, or replication with it has stopped; from 3 on: no answer.\n";
+    struct watch w = {.lag_max_s = 10};
     const char *dir = NULL;
-    bool watch = false, json = false;
+    bool watch = false;
     const struct cli_option options[] = {
         {"--dir", CLI_TEXT, &dir, 0, 0},
         {"--watch", CLI_FLAG, &watch, 0, 0},
-        {"--json", CLI_FLAG, &json, 0, 0},
+        {"--max-lag", CLI_UINT, &w.lag_max_s, 0, 1000000000},
+        {"--json", CLI_FLAG, &w.json, 0, 0},
     };
     const struct cli_syntax syntax = {"status", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "status");
-    if (!dir)
+    w.dir = cli_dir(dir, "status");
+    if (!w.dir)
         return CLI_USAGE;
-    if (!watch)
-        return status_print(dir, json);
+    w.in_place = watch && !w.json && isatty(STDOUT_FILENO);
+    if (w.in_place)
+        fputs("\033[2J", stdout);
     do {
-        if (!json && isatty(STDOUT_FILENO))
-            fputs("\033[H\033[2J", stdout);
-        code = status_print(dir, json);
+        code = status_print(&w);
         fflush(stdout);
-        (void)poll(NULL, 0, WATCH_MS); /* a time-out is the point */
-    } while (!ferror(stdout) && (code == CLI_OK || code == CLI_UNREACHABLE));
+        if (watch)
+            (void)poll(NULL, 0, WATCH_MS); /* a time-out is the point */
+    } while (watch && !ferror(stdout) && code <= CLI_UNREACHABLE);
+    status_before_deinit(&w.before);
     return code;
+}
+
+/* ---- wait ---- */
+
+/* Draws how far it is while the main thread waits for the answer. */
+struct progress {
+    const char *dir;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool stop; /* guarded by mutex */
+};
+
+static uint64_t operations_to_go(const char *dir)
+{
+    struct cli_answer wan;
+    const json_t *peer;
+    size_t idx;
+    uint64_t sum = 0;
+    if (cli_ask(dir, "wait", json_pack("{s:s}", "verb", "wan.status"), CLI_ANSWER_MS, CLI_ASK_QUIET,
+                &wan) != CLI_OK)
+        return 0;
+    json_array_foreach (json_object_get(wan.json, "peers"), idx, peer) {
+        if (json_is_true(json_object_get(peer, "paused")))
+            continue;
+        sum += (uint64_t)json_integer_value(json_object_get(peer, "in_ops_to_go"));
+        sum += (uint64_t)json_integer_value(json_object_get(peer, "out_ops_to_go"));
+    }
+    cli_answer_deinit(&wan);
+    return sum;
+}
+
+static bool progress_pause(struct progress *p)
+{
+    uint64_t at_ns = clock_wall_ns(&clock_os) + PROGRESS_MS * NS_PER_MS;
+    struct timespec until = {.tv_sec = (time_t)(at_ns / NS_PER_SEC),
+                             .tv_nsec = (long)(at_ns % NS_PER_SEC)};
+    pthread_mutex_lock(&p->mutex);
+    if (!p->stop)
+        (void)pthread_cond_timedwait(&p->cond, &p->mutex, &until); /* a time-out is the point */
+    bool stop = p->stop;
+    pthread_mutex_unlock(&p->mutex);
+    return !stop;
+}
+
+static void *progress_run(void *arg)
+{
+    struct progress *p = arg;
+    uint64_t total = 0;
+    while (progress_pause(p)) {
+        struct buf text = {0};
+        uint64_t left = operations_to_go(p->dir);
+        total = MAX(total, left);
+        progress_text(left, total, &text);
+        fprintf(stderr, "\r%.*s  %llu operations to go\033[K", (int)text.len,
+                (const char *)text.ptr, (unsigned long long)left);
+        buf_deinit(&text);
+    }
+    fputs("\r\033[K", stderr);
+    return NULL;
+}
+
+static bool progress_begin(struct progress *p, const char *dir)
+{
+    *p = (struct progress){.dir = dir};
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_cond_init(&p->cond, NULL);
+    return isatty(STDERR_FILENO) && pthread_create(&p->thread, NULL, progress_run, p) == 0;
+}
+
+static void progress_end(struct progress *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->stop = true;
+    pthread_cond_signal(&p->cond);
+    pthread_mutex_unlock(&p->mutex);
+    (void)pthread_join(p->thread, NULL); /* it was made */
 }
 
 /* What is missing, a line each. The daemon names it in "missing", as sentences or as objects. */
@@ -115,7 +224,7 @@ int cmd_wait(int argc, char **argv)
         "\n"
         "Returns when every reachable site has applied all that happened here up to now, and this\n"
         "site all that happened there. Exit status 1 after S seconds (60 unless told), with what\n"
-        "is missing.\n";
+        "is missing. On a terminal it shows how much is to go.\n";
     const char *dir = NULL;
     uint64_t timeout_s = 60;
     bool json = false;
@@ -132,9 +241,13 @@ int cmd_wait(int argc, char **argv)
     if (!dir)
         return CLI_USAGE;
     struct cli_answer answer;
+    struct progress progress;
+    bool drawn = progress_begin(&progress, dir);
     code = cli_ask(dir, "wait",
                    json_pack("{s:s,s:I}", "verb", "wait", "timeout_s", (json_int_t)timeout_s),
                    (uint32_t)timeout_s * 1000u + WAIT_SLACK_MS, CLI_ASK_LOUD, &answer);
+    if (drawn)
+        progress_end(&progress);
     if (code != CLI_OK)
         return code;
     const json_t *in_step = json_object_get(answer.json, "in_step");

@@ -14,6 +14,8 @@ int conflict_load(struct node *n, struct conflict_list *ret) MUST_CHECK; /* unlo
 void conflict_unload(struct conflict_list *l);
 const struct conflict *conflict_find(const struct conflict_list *l, const char *id);
 void conflict_id_text(const uint8_t id[8], char out[17]);
+/* How many are not resolved; it stops counting at max. */
+uint32_t conflict_open_count(struct node *n, uint32_t max);
 /* By hand, or because what came later settled it. */
 bool conflict_is_resolved(struct node *n, const struct conflict *c);
 

@@ -7,8 +7,10 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "site/admin_int.h"
+#include "site/conflict_int.h"
 #include "site/past_int.h"
 
+#define CONFLICTS_MAX 1000u /* open ones that status counts */
 #define JSON_BYTES_MAX (256u * KIB)
 
 void node_admin_register(struct node *n, admin_handler h, void *hctx)
@@ -70,10 +72,11 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
                                                  "status", (int)n->members[i].m.status));
     }
     json_t *o = json_pack(
-        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
+        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
         n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
         (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
-        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending, "versions",
+        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending,
+        "conflicts_open", (json_int_t)conflict_open_count(n, CONFLICTS_MAX), "versions",
         node_past_json(n), "space", "chunks", (json_int_t)st.chunks, "live_bytes",
         (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes, "free_bytes",
         (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);

@@ -314,6 +314,17 @@ const struct conflict *conflict_find(const struct conflict_list *l, const char *
     return NULL;
 }
 
+uint32_t conflict_open_count(struct node *n, uint32_t max)
+{
+    struct conflict_list l;
+    uint32_t open = 0;
+    int rc = conflict_load(n, &l);
+    for (size_t i = 0; i < l.count && rc == 0 && open < max; i++)
+        open += !conflict_is_resolved(n, &l.at[i]);
+    conflict_unload(&l);
+    return open;
+}
+
 static json_t *explained(struct node *n, const struct conflict *c)
 {
     json_t *o = conflict_json(n, c), *r = resolution_get(n, c->id);

@@ -1,0 +1,197 @@
+"""`status` as people and health checks use it, `wait` on a terminal, and every JSON answer against
+docs/json.md."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import time
+
+import pytest
+
+import lib
+from conftest import world_of
+from lib import eventually
+
+DOCS = os.path.join(lib.REPO, "docs", "json.md")
+
+
+@pytest.fixture(scope="module")
+def pair(request):
+    with world_of(request.node, 300) as world:
+        alpha, beta = world.two()
+        yield world, alpha.mount(), beta.mount()
+
+
+class Terminal:
+    """A command on a pseudo terminal of 100 columns."""
+
+    def __init__(self, site, *args):
+        self.text = ""
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.environ.update(lib.environment(), COLUMNS="100")
+            os.execv(lib.PROGRAM, [lib.PROGRAM, *args, "--dir", site.dir])
+        self.pid = pid
+
+    def read(self):
+        while select.select([self.fd], [], [], 0)[0]:
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:
+                return self.text
+            if not data:
+                break
+            self.text += data.decode(errors="replace")
+        return self.text
+
+    def end(self, number=None):
+        if number:
+            os.kill(self.pid, number)
+        code = os.waitpid(self.pid, 0)[1]
+        self.read()
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(code)
+
+
+def test_exit_status_is_health(pair):
+    world, a, b = pair
+    site = a.site
+    a.write("health/x", "1")
+    lib.converge(a, b)
+    eventually(lambda: site.cli("status", check=False).returncode == 0, 30, "in step")
+    assert "in step with 1 other site" in site.cli("status").stdout
+    assert site.json("status")["health"] == "in_step"
+    site.cli("peer", "pause", "beta")
+    a.write("health/x", "2")
+    late = eventually(lambda: (d := site.cli("status", "--max-lag", "0", "--json", check=False))
+                      .returncode == 1 and d, 30, "lagging")
+    assert json.loads(late.stdout)["health"] == "lagging"
+    assert site.cli("status", "--max-lag", "100000").returncode == 0
+    site.cli("peer", "resume", "beta")
+    lib.converge(a, b)
+    world.cut("reset")
+    gone = eventually(lambda: (d := site.cli("status", "--json", check=False)).returncode == 2 and d,
+                      30, "unreachable")
+    assert json.loads(gone.stdout)["health"] == "unreachable"
+    text = site.cli("status", check=False).stdout
+    assert "NOT IN STEP" in text and "unreachable" in text
+    world.heal()
+    lib.converge(a, b)
+    eventually(lambda: site.cli("status", check=False).returncode == 0, 30, "in step again")
+
+
+def test_a_screenful(pair):
+    world, a, b = pair
+    lines = a.site.cli("status").stdout.splitlines()
+    assert len(lines) < 24 and max(map(len, lines)) < 110
+    for word in "beta", "behind here", "space", "versions", "journal", "mounts     1", "conflicts":
+        assert any(word in line for line in lines), (word, lines)
+
+
+def test_watch_updates_in_place_and_over_a_restart(pair):
+    world, a, b = pair
+    t = Terminal(a.site, "status", "--watch")
+    eventually(lambda: t.read().count("\x1b[H") >= 2, 30, "two frames")
+    frames = t.text.split("\x1b[H")
+    assert all("\n" not in f or "\x1b[K" in f for f in frames)
+    assert frames[1].count("\n") == frames[1].count("\x1b[K\r\n")
+    a.site.restart()
+    seen = len(t.text)
+    eventually(lambda: "beta" in t.read()[seen:], 30, "a frame after the restart")
+    assert t.end(signal.SIGINT) == -signal.SIGINT
+
+
+def test_wait_draws_how_far_it_is(pair):
+    world, a, b = pair
+    lib.converge(a, b)
+    world.cut("stall")
+    for n in range(50):
+        a.write(f"wait/{n}", "x")
+    t = Terminal(a.site, "wait", "--timeout", "60")
+    eventually(lambda: re.search(r"\[[#-]{30}\] +\d+ %  [1-9]\d* operations to go", t.read()), 30,
+               "a bar")
+    world.heal()
+    assert t.end() == 0
+    # Nothing is drawn where nobody looks.
+    assert a.site.cli("wait", "--timeout", "60").stderr == ""
+
+
+# ---- docs/json.md ----
+
+def documented():
+    """Heading -> {path: type} of the tables in docs/json.md."""
+    found, section = {}, None
+    with open(DOCS, encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("## "):
+                section = found.setdefault(line[3:].strip().strip("`"), {})
+            row = re.match(r"\| `([^`]+)` \| ([a-z ]+) \|", line)
+            if row and section is not None:
+                section[row[1]] = row[2].strip()
+    return found
+
+
+def flatten(value, path=""):
+    """(path, type) of every member; elements of arrays are path[]."""
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", type(None): "null"}
+    if isinstance(value, dict):
+        if path:
+            yield path, "object"
+        for key, member in value.items():
+            yield from flatten(member, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        yield path, "array"
+        for member in value:
+            yield from flatten(member, path + "[]")
+    else:
+        yield path, kinds[type(value)]
+
+
+def answers(pair):
+    world, a, b = pair
+    site = a.site
+    a.write("json/x", "1")
+    a.write("json/x", "22")
+    lib.converge(a, b)
+    world.cut("reset")
+    a.write("json/c", "by alpha\n")
+    time.sleep(0.01)
+    b.write("json/c", "by beta\n")
+    world.heal()
+    lib.converge(a, b)
+    site = next(m.site for m in (a, b) if m.site.conflicts())
+    conflict = site.conflicts()[0]["id"]
+    yield "status", site.status()
+    yield "wait", site.json("wait")
+    yield "peer list", site.json("peer", "list")
+    yield "peer invite", a.site.json("peer", "invite")
+    yield "conflicts list", site.json("conflicts", "list")
+    yield "conflicts resolve", site.json("conflicts", "resolve", conflict, "--keep", "mine")
+    yield "conflicts undo", site.json("conflicts", "undo", conflict)
+    yield "conflicts show", site.json("conflicts", "show", conflict)
+    yield "journal show", site.json("journal", "show", "/json/x")
+    yield "journal tail", site.json("journal", "tail")
+    yield "restore", site.json("restore", "/json/x")
+    yield "site keep-versions", site.json("site", "keep-versions")
+    yield "fsck", site.json("fsck")
+
+
+def test_json_is_as_documented(pair):
+    docs = documented()
+    seen = {}
+    for command, answer in answers(pair):
+        members = docs.get(f"claudefs {command} --json")
+        assert members is not None, f"{command} is not in docs/json.md"
+        for path, kind in flatten(answer):
+            assert path in members, f"{command}: {path} ({kind}) is not documented"
+            kinds = members[path].replace(" or absent", "").split(" or ")
+            assert kind in kinds, f"{command}: {path} is {kind}, documented as {members[path]}"
+        seen[f"claudefs {command} --json"] = {path for path, _ in flatten(answer)}
+    for section, members in docs.items():
+        if section.endswith("--json"):
+            always = {p for p, kind in members.items() if "absent" not in kind}
+            assert section in seen, f"{section} is documented and not tested"
+            assert always <= seen[section], f"{section}: {sorted(always - seen[section])} missing"
