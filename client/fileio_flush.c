@@ -8,7 +8,8 @@
 /* Dirty data beyond this share of the memory are committed whatever their age; writers wait at
  * twice of it. */
 #define FLUSH_SHARE 4u
-#define CLOSES_AT_ONCE 64u
+#define CLOSES_AT_ONCE 256u
+#define CLOSES_DELAY_NS (200u * NS_PER_MS) /* fewer wait for more to come */
 
 /* ---- accounting ---- */
 
@@ -53,7 +54,10 @@ void io_close_later(struct fileio *io, struct oid oid)
         io->closes = mem_realloc(io->closes, io->close_cap * sizeof *io->closes);
     }
     io->closes[io->close_count++] = oid;
-    pthread_cond_signal(&io->flush);
+    if (io->close_count == 1)
+        io->closes_due_ns = clock_mono_ns(io->config.clock) + CLOSES_DELAY_NS;
+    if (io->close_count == 1 || io->close_count == CLOSES_AT_ONCE)
+        pthread_cond_signal(&io->flush);
     pthread_mutex_unlock(&io->lock);
 }
 
@@ -301,13 +305,12 @@ static void send_closes(struct fileio *io)
         io->close_count -= n;
         memcpy(oids, &io->closes[io->close_count], n * sizeof *oids);
         pthread_mutex_unlock(&io->lock);
-        for (size_t i = 0; i < n; i++) {
-            struct conn_call call;
-            conn_call_init(&call, RPC_CLOSE);
-            call.req.oid = oids[i];
-            conn_call_tell(io->config.conn, &call); /* never fails; or we are stopping */
-            conn_call_deinit(&call);
-        }
+        struct conn_call call;
+        conn_call_init(&call, RPC_CLOSE);
+        call.req.oids = oids;
+        call.req.oid_count = (uint32_t)n;
+        conn_call_tell(io->config.conn, &call); /* never fails; or we are stopping */
+        conn_call_deinit(&call);
         pthread_mutex_lock(&io->lock);
     }
 }
@@ -331,11 +334,14 @@ void *io_flusher_main(void *arg)
     pthread_mutex_lock(&io->lock);
     while (!io->stopping) {
         uint64_t now_ns = clock_mono_ns(io->config.clock), due_ns;
-        send_closes(io);
+        if (io->close_count >= CLOSES_AT_ONCE || io->closes_due_ns <= now_ns)
+            send_closes(io);
         struct inode *i = pick(io, now_ns, &due_ns);
+        if (io->close_count > 0 && (due_ns == 0 || io->closes_due_ns < due_ns))
+            due_ns = io->closes_due_ns;
         if (i != NULL)
             flush_one(io, i);
-        else if (io->close_count == 0 && !io->stopping)
+        else if (io->close_count < CLOSES_AT_ONCE && !io->stopping)
             wait_until(io, now_ns, due_ns);
     }
     pthread_mutex_unlock(&io->lock);

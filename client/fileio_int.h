@@ -83,6 +83,7 @@ struct fileio {
     size_t dirty_bytes;
     struct oid *closes; /* to be told to the site: RPC_CLOSE */
     size_t close_count, close_cap;
+    uint64_t closes_due_ns; /* when those that wait are sent, be they ever so few */
     unsigned waiting; /* writers that wait for room */
     uint64_t handles_made;
 };

@@ -100,6 +100,8 @@ static int page_load(struct mount *m, struct dir_handle *h, uint64_t number)
         return rc;
     }
     uint32_t n = h->page.reply.entry_count;
+    if (first == 0 && !h->page.reply.more)
+        inode_names_known(m->inodes, h->dir, h->since, h->page.reply.entries, n);
     if (n > 0)
         dirpos_add(&h->pos, first, n, h->page.reply.entries[n - 1].name);
     return 0;

@@ -24,6 +24,16 @@ lookup(struct mount *m, const struct inode *parent, const char *name, struct con
     return rc != 0 ? rc : conn_call_run(m->conn, call);
 }
 
+/* There is nothing, and the kernel may remember that while nobody but us changes the directory. */
+static void reply_nothing(fuse_req_t req, struct mount *m, const struct op_entry *how)
+{
+    struct fuse_entry_param e = {0};
+    if (inode_clock_fresh(&m->clock, how->parent->oid, how->since))
+        e.entry_timeout = m->entry_timeout_s;
+    conn_thread_interrupt(NULL, NULL);
+    (void)fuse_reply_entry(req, &e); /* the caller may be gone */
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent_id, const char *name)
 {
     struct mount *m = op_begin(req);
@@ -32,6 +42,12 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent_id, const char *name)
     struct op_entry how = {.parent = parent, .since = inode_clock_now(&m->clock)};
     bool dot = name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
     int rc;
+    if (!dot && parent != NULL && inode_name_lacks(m->inodes, parent, &m->clock, op_name(name)) &&
+        op_name_check(name) == 0) {
+        reply_nothing(req, m, &how);
+        op_unref(m, parent);
+        return;
+    }
     if (dot)
         how.parent = NULL;
     if (parent == NULL)
@@ -50,12 +66,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent_id, const char *name)
     if (rc == 0) {
         op_reply_entry(req, m, &call.reply.attr, how);
     } else if (rc == ERR_NOT_FOUND && !dot) {
-        /* The kernel may remember that there is nothing. */
-        struct fuse_entry_param e = {0};
-        if (inode_clock_fresh(&m->clock, parent->oid, how.since))
-            e.entry_timeout = m->entry_timeout_s;
-        conn_thread_interrupt(NULL, NULL);
-        (void)fuse_reply_entry(req, &e); /* the caller may be gone */
+        reply_nothing(req, m, &how);
     } else {
         op_reply(req, rc == ERR_NOT_FOUND ? ERR_STALE : rc);
     }

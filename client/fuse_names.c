@@ -1,6 +1,7 @@
 /* Making, removing and moving names. While these wait for the site the kernel holds the directory's
  * lock, so each is counted in the flight tracker (C3). */
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -30,6 +31,30 @@ static bool change_begin(struct change *c, fuse_req_t req, fuse_ino_t parent, ui
     return true;
 }
 
+/* What a change that succeeded says of a directory; without that its attributes are void. */
+static void dir_changed(struct change *c, struct inode *dir, bool told, const struct fs_attr *a)
+{
+    if (told && oid_equal(a->oid, dir->oid))
+        inode_attr_changed(dir, &c->m->clock, a, c->since);
+    else
+        inode_attr_drop(dir, &c->m->clock);
+}
+
+/* The objects whose names were taken: link counts and times. The kernel did not say which they are,
+ * so if the site does not either all attributes are void. */
+static void objects_changed(struct change *c)
+{
+    const struct fs_reply *r = &c->call.reply;
+    for (uint32_t i = 0; i < r->oid_count; i++) {
+        struct inode *o = inode_table_find(c->m->inodes, r->oids[i]);
+        if (o != NULL)
+            inode_attr_drop(o, &c->m->clock);
+        op_unref(c->m, o);
+    }
+    if (r->oid_count == 0)
+        inode_clock_hit_attrs(&c->m->clock);
+}
+
 static void change_end(struct change *c)
 {
     conn_call_deinit(&c->call);
@@ -40,16 +65,34 @@ static void change_end(struct change *c)
     op_unref(c->m, c->parent2);
 }
 
-/* Runs the call; what is known of the directories' attributes is void. */
+/* Runs the call; what is known of the directories' names and attributes follows. */
 static int change_run(struct change *c, const char *name)
 {
+    const struct fs_request *q = &c->call.req;
+    const struct fs_reply *r = &c->call.reply;
+    struct inode_table *t = c->m->inodes;
+    uint16_t type = c->call.type;
     int rc = op_name_check(name);
+    if (rc != 0)
+        return rc;
     c->call.req.name = op_name(name);
-    if (rc == 0)
-        rc = conn_call_run(c->m->conn, &c->call);
-    inode_attr_drop(c->parent, &c->m->clock);
+    bool takes = type == RPC_UNLINK || type == RPC_RMDIR || type == RPC_RENAME;
+    inode_name_begin(t, c->parent, q->name, !takes);
     if (c->parent2 != NULL)
-        inode_attr_drop(c->parent2, &c->m->clock);
+        inode_name_begin(t, c->parent2, q->name2, true);
+    rc = conn_call_run(c->m->conn, &c->call);
+    dir_changed(c, c->parent, rc == 0 && (type == RPC_LINK ? r->has_dir2 : r->has_dir),
+                type == RPC_LINK ? &r->dir2 : &r->dir);
+    if (c->parent2 != NULL && c->parent2 != c->parent)
+        dir_changed(c, c->parent2, rc == 0 && r->has_dir2, &r->dir2);
+    if (takes)
+        objects_changed(c);
+    /* A rename of one name of a file to another of its names leaves both. */
+    bool gone = takes && rc == 0 && (type != RPC_RENAME || r->oid_count > 0) &&
+                (type != RPC_RENAME || (q->flags & RENAME_EXCHANGE) == 0);
+    inode_name_end(t, c->parent, q->name, gone);
+    if (c->parent2 != NULL)
+        inode_name_end(t, c->parent2, q->name2, false);
     return op_durable(c->m, c->parent->oid, rc);
 }
 
@@ -98,13 +141,27 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     change_end(&c);
 }
 
+/* The new directory, referenced, is known whole before anybody can make something in it. */
+static struct inode *made_empty(struct change *c)
+{
+    const struct fs_attr *a = &c->call.reply.attr;
+    struct inode *i = inode_table_enter(c->m->inodes, a->oid, a->ino, 0);
+    inode_names_known(c->m->inodes, i, c->since, NULL, 0);
+    return i;
+}
+
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
     struct change c;
     if (!change_begin(&c, req, parent, RPC_MKDIR))
         return;
     c.call.req.mode = mode & 07777;
-    change_reply_entry(&c, change_run(&c, name));
+    int rc = change_run(&c, name);
+    struct inode *made = NULL;
+    if (rc == 0 && c.call.reply.has_attr && (c.call.reply.flags & REPLY_NEW) != 0)
+        made = made_empty(&c);
+    change_reply_entry(&c, rc);
+    op_unref(c.m, made);
     change_end(&c);
 }
 
@@ -125,9 +182,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uin
     struct change c;
     if (!change_begin(&c, req, parent, type))
         return;
-    int rc = change_run(&c, name);
-    inode_clock_hit_attrs(&c.m->clock); /* of the object, whose id the kernel did not say */
-    op_reply(req, rc);
+    op_reply(req, change_run(&c, name));
     change_end(&c);
 }
 
@@ -159,9 +214,7 @@ void op_rename(fuse_req_t req,
         c.call.req.name2 = op_name(new_name);
         c.call.req.flags = flags;
         int rc = op_name_check(new_name);
-        rc = rc != 0 ? rc : change_run(&c, name);
-        inode_clock_hit_attrs(&c.m->clock);
-        op_reply(req, rc);
+        op_reply(req, rc != 0 ? rc : change_run(&c, name));
     }
     change_end(&c);
 }

@@ -14,6 +14,7 @@ struct inode_table {
     size_t extra_count;  /* of them alive: lookups by oid scan only when there are any */
     void (*evicted)(void *ctx, struct inode *i);
     void *ctx;
+    struct names_budget names_budget;
 };
 
 static size_t slot_of(const struct inode_table *t, uint64_t id)
@@ -26,6 +27,7 @@ struct inode_table *inode_table_new(void (*evicted)(void *ctx, struct inode *i),
 {
     struct inode_table *t = mem_calloc(1, sizeof *t);
     pthread_mutex_init(&t->lock, NULL);
+    names_budget_init(&t->names_budget);
     t->slot_count = SLOTS_MIN;
     t->slots = mem_calloc(t->slot_count, sizeof *t->slots);
     t->evicted = evicted;
@@ -38,6 +40,7 @@ static void inode_free(struct inode_table *t, struct inode *i)
     if (t->evicted != NULL)
         t->evicted(t->ctx, i);
     ASSERT(i->file == NULL);
+    inode_names_drop(&i->names, &t->names_budget);
     pthread_mutex_destroy(&i->lock);
     mem_free(i);
 }
@@ -55,6 +58,7 @@ void inode_table_free(struct inode_table *t)
         }
     }
     mem_free(t->slots);
+    names_budget_deinit(&t->names_budget);
     pthread_mutex_destroy(&t->lock);
     mem_free(t);
 }
@@ -297,4 +301,55 @@ void inode_attr_drop(struct inode *i, struct inode_clock *clock)
     pthread_mutex_lock(&i->lock);
     i->attr_min = MAX(i->attr_min, now);
     pthread_mutex_unlock(&i->lock);
+}
+
+bool inode_name_lacks(struct inode_table *t,
+                      struct inode *dir,
+                      struct inode_clock *clock,
+                      struct slice name)
+{
+    uint64_t since = 0;
+    pthread_mutex_lock(&dir->lock);
+    bool lacks = inode_names_lacks(&dir->names, &t->names_budget, name, &since);
+    if (lacks && !inode_clock_fresh(clock, dir->oid, since)) {
+        inode_names_drop(&dir->names, &t->names_budget);
+        lacks = false;
+    }
+    pthread_mutex_unlock(&dir->lock);
+    return lacks;
+}
+
+void inode_name_begin(struct inode_table *t, struct inode *dir, struct slice name, bool make)
+{
+    pthread_mutex_lock(&dir->lock);
+    dir->names_changing++;
+    if (make)
+        inode_names_add(&dir->names, &t->names_budget, name);
+    pthread_mutex_unlock(&dir->lock);
+}
+
+void inode_name_end(struct inode_table *t, struct inode *dir, struct slice name, bool gone)
+{
+    pthread_mutex_lock(&dir->lock);
+    ASSERT(dir->names_changing > 0);
+    dir->names_changing--;
+    if (gone)
+        inode_names_remove(&dir->names, &t->names_budget, name);
+    pthread_mutex_unlock(&dir->lock);
+}
+
+void inode_names_known(struct inode_table *t,
+                       struct inode *dir,
+                       uint64_t since,
+                       const struct fs_entry *entries,
+                       uint32_t count)
+{
+    pthread_mutex_lock(&dir->lock);
+    /* What we changed while the question was on its way, the answer may have or not. */
+    if (dir->names_changing == 0 && dir->attr_min <= since) {
+        inode_names_start(&dir->names, &t->names_budget, since);
+        for (uint32_t i = 0; i < count; i++)
+            inode_names_add(&dir->names, &t->names_budget, entries[i].name);
+    }
+    pthread_mutex_unlock(&dir->lock);
 }

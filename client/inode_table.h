@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "client/inode_clock.h"
+#include "client/inode_names.h"
 #include "site/proto.h"
 
 #define INODE_ROOT_ID UINT64_C(1)
@@ -27,6 +28,8 @@ struct inode {
     uint64_t no_caps_time; /* inode_clock when it was known to have no capabilities; 0: unknown */
     uint64_t parent_id; /* a directory's parent as last looked up, 0 unknown; for d_ino of ".." */
     struct file *file;  /* content and cache; made by the first open; owned by fileio */
+    struct inode_names names; /* a directory's; through the functions below */
+    uint32_t names_changing;  /* requests of ours that change them and are under way */
     /* Private. */
     uint64_t lookups; /* counted by the kernel */
     uint32_t refs;
@@ -66,6 +69,24 @@ void inode_attr_changed(struct inode *i,
                         uint64_t since);
 /* True when what is known is still true. */
 bool inode_attr_load(struct inode *i, struct inode_clock *clock, struct fs_attr *ret);
+/* ---- names of a directory (client/inode_names.h) ---- */
+/* True: the site would say that there is no such name. */
+bool inode_name_lacks(struct inode_table *t,
+                      struct inode *dir,
+                      struct inode_clock *clock,
+                      struct slice name);
+/* Before and after a request that may make `name`, or take it away (`make` false). `gone`: it is
+ * not there any more. */
+void inode_name_begin(struct inode_table *t, struct inode *dir, struct slice name, bool make);
+void inode_name_end(struct inode_table *t, struct inode *dir, struct slice name, bool gone);
+/* All names of a directory, as told by a request sent after `since`; empty after MKDIR. */
+void inode_names_known(struct inode_table *t,
+                       struct inode *dir,
+                       uint64_t since,
+                       const struct fs_entry *entries,
+                       uint32_t count);
+
+/* ---- */
 /* This mount changed something whose new attributes it was not told. */
 void inode_attr_drop(struct inode *i, struct inode_clock *clock);
 

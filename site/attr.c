@@ -139,3 +139,34 @@ int call_reply_attr(struct call *c, struct oid oid)
     node_session_interest(c, oid);
     return 0;
 }
+
+/* A directory that `home` does not keep follows later: the mount has to ask. */
+static bool reply_dir(struct call *c, const struct shard *home, struct oid dir, struct fs_attr *ret)
+{
+    if (!oid_is_dir(dir) || shard_of(c->n, dir) != home || attr_get(c->n, dir, ret) != 0)
+        return false;
+    call_show(c, dir, slice_of(NULL, 0));
+    node_session_interest(c, dir);
+    return true;
+}
+
+void call_reply_names(struct call *c, struct shard *home)
+{
+    struct fs_reply *r = &c->reply;
+    struct oid *oids = op_alloc(&c->arena, c->b.count * sizeof *oids);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < c->b.count; i++) {
+        const struct effect *e = &c->b.effects[i];
+        bool of_files = e->kind == EFFECT_ENTER || e->kind == EFFECT_LEAVE ||
+                        e->kind == EFFECT_VERSION || e->kind == EFFECT_SET;
+        if (!of_files) /* what directories become, other shards derive */
+            return;
+        if (count == 0 || !oid_equal(oids[count - 1], e->oid))
+            oids[count++] = e->oid;
+    }
+    r->has_dir = reply_dir(c, home, c->req.oid, &r->dir);
+    if (!oid_equal(c->req.oid, c->req.oid2))
+        r->has_dir2 = reply_dir(c, home, c->req.oid2, &r->dir2);
+    r->oids = oids;
+    r->oid_count = count;
+}

@@ -95,6 +95,9 @@ bool orphan_get(struct node *n,
                 struct dot *ret_version,
                 int64_t *ret_mtime);
 int call_reply_attr(struct call *c, struct oid oid); /* into the reply; holds until durable */
+/* After names of files were changed by an operation of `home`: directories and oids of the reply.
+ */
+void call_reply_names(struct call *c, struct shard *home);
 
 /* ---- POSIX ACLs in Linux xattr form (acl.c): pure ---- */
 bool acl_valid(struct slice acl);

@@ -28,7 +28,10 @@ void node_feed_publish(struct node *n)
     void (*changed)(void *) = n->feed_changed;
     void *ctx = n->feed_ctx;
     pthread_mutex_unlock(&n->feed_mutex);
-    if (changed != NULL)
+    /* Alone, nobody reads it, and the thread that ships is left asleep. */
+    bool others = n->member_count > 1 || n->member_count != n->feed_members;
+    n->feed_members = n->member_count;
+    if (others && changed != NULL)
         changed(ctx);
 }
 

@@ -62,6 +62,7 @@ struct node {
     struct feed_state feed;
     void (*feed_changed)(void *ctx);
     void *feed_ctx;
+    uint32_t feed_members; /* how many there were when it last told */
     struct loop_defer feed_defer;
     /* members */
     struct node_member_cache *members;

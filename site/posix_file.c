@@ -50,7 +50,10 @@ int call_open(struct call *c)
 
 int call_close(struct call *c)
 {
-    node_session_close(c, c->req.oid);
+    if (!oid_is_none(c->req.oid))
+        node_session_close(c, c->req.oid);
+    for (uint32_t i = 0; i < c->req.oid_count; i++)
+        node_session_close(c, c->req.oids[i]);
     return 0;
 }
 

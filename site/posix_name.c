@@ -177,6 +177,7 @@ int call_create(struct call *c)
         c->reply.has_content = true;
         c->reply.content.kind = CONTENT_INLINE;
     }
+    call_reply_names(c, home);
     return call_reply_attr(c, oid);
 }
 
@@ -224,6 +225,8 @@ int call_mkdir(struct call *c)
                           .gid = perm.gid,
                           .mode = perm.mode};
     birth.oid = birth_oid(&birth, node_oid_key(c->n), node_settings(c->n)->shard_count);
+    /* A peer may have made the same one, with something in it, whose name is still on its way. */
+    bool is_new = merge_dir(merge_of(c->n, birth.oid), birth.oid, &dir) == ERR_NOT_FOUND;
     struct effect *e = op_builder_add(&c->b, EFFECT_BIRTH, birth.oid);
     e->birth = birth;
     posix_perm_effect(c, birth.oid, &perm);
@@ -232,6 +235,8 @@ int call_mkdir(struct call *c)
     rc = call_propose(c, home, birth.oid, &op);
     if (rc == 0)
         mkdir_attr(c, &birth, &perm, &op);
+    if (rc == 0 && is_new)
+        c->reply.flags |= REPLY_NEW;
     return rc;
 }
 
@@ -264,6 +269,8 @@ int call_link(struct call *c)
     e->parent = r->oid2;
     e->name = r->name;
     rc = call_propose(c, home, r->oid, NULL);
+    if (rc == 0)
+        call_reply_names(c, home);
     c->attr_oid = r->oid; /* its link count is right once its own shard has the new name */
     return rc;
 }
@@ -349,7 +356,11 @@ int call_unlink(struct call *c)
     rc = call_leave(c, home, r->oid, &s, false);
     if (rc == 0)
         rc = call_settle(c, home, r->oid, s.stored, r->name, NULL, 0);
-    return rc != 0 ? rc : call_propose(c, home, s.oid, NULL);
+    if (rc == 0)
+        rc = call_propose(c, home, s.oid, NULL);
+    if (rc == 0)
+        call_reply_names(c, home);
+    return rc;
 }
 
 int call_rmdir(struct call *c)

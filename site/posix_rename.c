@@ -257,5 +257,7 @@ int call_rename(struct call *c)
         rc = call_propose(c, r.home, r.src.oid, NULL);
     if (rc == 0 && dirs)
         latch_dir_names(c, &r);
+    else if (rc == 0)
+        call_reply_names(c, r.home);
     return rc;
 }

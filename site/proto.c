@@ -208,6 +208,9 @@ static const struct field reply_fields[] = {
     [14] = FIELD_IF(F_ARRAY, fs_reply, entries, entry_count, &entry_shape),
     [15] = FIELD(F_BOOL, fs_reply, more),
     [16] = FIELD_IF(F_ARRAY, fs_reply, invals, inval_count, &inval_shape),
+    [17] = FIELD_IF(F_STRUCT, fs_reply, dir, has_dir, &attr_shape),
+    [18] = FIELD_IF(F_STRUCT, fs_reply, dir2, has_dir2, &attr_shape),
+    [19] = FIELD_IF(F_OIDS, fs_reply, oids, oid_count, NULL),
 };
 static const struct shape reply_shape = {reply_fields, ARRAY_COUNT(reply_fields),
                                          sizeof(struct fs_reply), NULL};

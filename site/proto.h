@@ -23,15 +23,16 @@ enum rpc_type {
     RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
     RPC_SETATTR,     /* oid, set mask + values -> attr */
     RPC_CREATE,      /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
-                        text = symlink target, rdev -> attr; also mknod, symlink */
-    RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr */
-    RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr */
-    RPC_UNLINK,      /* oid = parent, name */
+                        text = symlink target, rdev -> attr, dir; also mknod, symlink */
+    RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr, flags REPLY_NEW */
+    RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr, dir2 */
+    RPC_UNLINK,      /* oid = parent, name -> dir, oids */
     RPC_RMDIR,
-    RPC_RENAME,    /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux) */
+    RPC_RENAME,    /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux)
+                      -> dir, dir2, oids */
     RPC_READDIR,   /* oid, name = after, count -> entries (with attr: readdirplus) */
     RPC_OPEN,      /* oid, flags -> attr, content; the session holds the file from now on */
-    RPC_CLOSE,     /* oid: one RPC_OPEN (or CREATE) less. Never fails. */
+    RPC_CLOSE,     /* oid, oids: one RPC_OPEN (or CREATE) less of each. Never fails. */
     RPC_CONTENT,   /* oid -> attr + content: the current version */
     RPC_COMMIT,    /* oid, base = version dot it is based on, content, mtime_ns, flags
                       COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
@@ -70,6 +71,7 @@ enum rpc_type {
 #define COMMIT_APPEND 4u /* informational */
 #define RESTORE_NEW 1u /* nothing may be there yet */
 #define REPLY_QUEUED 1u
+#define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
 #define LOCK_RECLAIM 4u /* held before the node started again; see site/lock.h */
@@ -138,7 +140,7 @@ struct fs_request {
     struct fs_lock lock;
     uint8_t chunk[32];
     bool has_chunk;
-    const struct oid *oids; /* FORGET, in the arena */
+    const struct oid *oids; /* FORGET, CLOSE; in the arena */
     uint32_t oid_count;
 };
 struct fs_reply {
@@ -162,6 +164,13 @@ struct fs_reply {
     bool more;                     /* READDIR: there is more after the last entry */
     const struct fs_inval *invals; /* PUSH_INVALIDATE */
     uint32_t inval_count;
+    /* Of a change of names: the directories as they are now, `dir` the one that `oid` named and
+     * `dir2` that of `oid2`, where the node can tell at once; and all other objects that changed
+     * with it. No `oids`: any object may have changed. */
+    bool has_dir, has_dir2;
+    struct fs_attr dir, dir2;
+    const struct oid *oids; /* in the arena */
+    uint32_t oid_count;
 };
 /* Bound on entries and invals of one reply; a READDIR or push that has more is split. */
 #define FS_ENTRIES_MAX 16384u

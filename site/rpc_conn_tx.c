@@ -1,14 +1,18 @@
 /* What a connection sends: segments of gathered frames and of bulk that is sent from where it lies.
- * All that was queued within a turn goes out in one send at its end. */
+ * All that was queued within a turn goes out in one send at its end. A few replies are sent by a
+ * plain call that does not wait: a completion would only cost the loop a turn that has nothing to
+ * do. What does not fit the socket, and bulk, is the ring's. */
 #include "site/rpc_server_int.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/assert.h"
 
 enum {
-    SEGMENT_BYTES_MIN = 1024 /* a few replies */
+    SEGMENT_BYTES_MIN = 1024, /* a few replies */
+    DIRECT_BYTES = 16384      /* up to here without the ring */
 };
 
 static void segment_free(struct tx_segment *seg)
@@ -48,10 +52,8 @@ static void segment_grown(struct rpc_conn *c, struct tx_segment *seg)
 
 /* --- sending --- */
 
-static void tx_send(struct rpc_conn *c)
+static void tx_gather(struct rpc_conn *c)
 {
-    if (c->tx_armed || c->tx_first == NULL)
-        return;
     size_t count = 0;
     for (struct tx_segment *seg = c->tx_first; seg != NULL && count < RPC_IOV_MAX;
          seg = seg->next) {
@@ -61,17 +63,17 @@ static void tx_send(struct rpc_conn *c)
         c->tx_iov[count++] = (struct iovec){.iov_base = base, .iov_len = seg->left.len};
     }
     c->tx_msg = (struct msghdr){.msg_iov = c->tx_iov, .msg_iovlen = count};
+}
+
+static void tx_send(struct rpc_conn *c)
+{
+    if (c->tx_armed || c->tx_first == NULL)
+        return;
+    tx_gather(c);
     struct io_uring_sqe *sqe = loop_sqe(c->server->loop);
     io_uring_prep_sendmsg(sqe, c->fd, &c->tx_msg, MSG_NOSIGNAL | MSG_WAITALL);
     loop_sqe_bind(sqe, &c->tx_req);
     c->tx_armed = true;
-}
-
-static void tx_flush(struct loop_defer *d)
-{
-    struct rpc_conn *c = CONTAINER_OF(d, struct rpc_conn, flush);
-    if (c->state < CONN_DYING)
-        tx_send(c);
 }
 
 static void tx_sent(struct rpc_conn *c, size_t len)
@@ -93,6 +95,17 @@ static void tx_sent(struct rpc_conn *c, size_t len)
     }
 }
 
+/* After some of it was sent. */
+static void tx_go_on(struct rpc_conn *c)
+{
+    if (c->state == CONN_DRAIN && c->tx_first == NULL) {
+        rpc_conn_kill(c, 0, "closed here");
+        return;
+    }
+    tx_send(c);
+    rpc_conn_resume_check(c);
+}
+
 static void tx_done(struct loop_req *req, int res, uint32_t cqe_flags)
 {
     struct rpc_conn *c = CONTAINER_OF(req, struct rpc_conn, tx_req);
@@ -109,12 +122,21 @@ static void tx_done(struct loop_req *req, int res, uint32_t cqe_flags)
     }
     if (res > 0)
         tx_sent(c, (size_t)res);
-    if (c->state == CONN_DRAIN && c->tx_first == NULL) {
-        rpc_conn_kill(c, 0, "closed here");
+    tx_go_on(c);
+}
+
+static void tx_flush(struct loop_defer *d)
+{
+    struct rpc_conn *c = CONTAINER_OF(d, struct rpc_conn, flush);
+    if (c->state >= CONN_DYING || c->tx_armed || c->tx_first == NULL)
         return;
+    if (c->tx_bytes <= DIRECT_BYTES) {
+        tx_gather(c);
+        ssize_t sent = sendmsg(c->fd, &c->tx_msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0)
+            tx_sent(c, (size_t)sent); /* a failure is for the ring to meet and to report */
     }
-    tx_send(c);
-    rpc_conn_resume_check(c);
+    tx_go_on(c);
 }
 
 void rpc_tx_init(struct rpc_conn *c)

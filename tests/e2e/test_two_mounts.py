@@ -36,6 +36,60 @@ def test_name_that_was_missing_appears(pair):
         assert os.path.isdir(b / f"x{n}")
 
 
+def test_directory_known_whole_hears_of_others(pair):
+    """A mount answers by itself that a name is not there, in a directory that it made or listed.
+    Whatever the other one makes or takes away there shows at once, and it can make it in turn."""
+    world, a, b = pair
+    for how in range(2):
+        for n in range(15):
+            d = f"d{how}-{n}"
+            os.mkdir(b / d)
+            if how == 0:
+                os.mkdir(a / f"{d}/made")     # and so looked up here
+            for m in (a, b):
+                assert m.names(d) == (["made"] if how == 0 else [])
+            assert not os.path.exists(a / f"{d}/x") and not os.path.exists(b / f"{d}/x")
+            b.write(f"{d}/x", "b")
+            assert a.text(f"{d}/x") == "b"
+            os.rename(a / f"{d}/x", a / f"{d}/y")
+            assert not os.path.exists(b / f"{d}/x") and b.text(f"{d}/y") == "b"
+            os.link(b / f"{d}/y", b / f"{d}/x")
+            assert os.stat(a / f"{d}/x").st_nlink == 2
+            os.rename(b / f"{d}/x", b / f"{d}/y")         # two names of one file: nothing happens
+            assert sorted(n for n in a.names(d) if n != "made") == ["x", "y"]
+            with pytest.raises(FileExistsError):
+                os.close(os.open(a / f"{d}/x", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.unlink(b / f"{d}/x")
+            os.close(os.open(a / f"{d}/x", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            assert os.path.exists(b / f"{d}/x")
+
+
+def test_attributes_of_directory_and_links_after_changes(pair):
+    """What the answers to changes of names tell is what both mounts show."""
+    world, a, b = pair
+    os.mkdir(a / "d")
+    os.mkdir(a / "e")
+    a.write("d/f", "1")
+    os.link(a / "d/f", a / "e/g")
+
+    def both(path):
+        for m, other in ((a, b), (b, a)):
+            one, two = os.stat(m / path), os.stat(other / path)
+            assert (one.st_mtime_ns, one.st_ctime_ns, one.st_nlink, one.st_size) == \
+                (two.st_mtime_ns, two.st_ctime_ns, two.st_nlink, two.st_size), path
+        return one
+    steps = [lambda: a.write("d/h", "2"), lambda: os.unlink(b / "d/h"),
+             lambda: os.rename(a / "e/g", a / "d/k"), lambda: os.unlink(a / "d/k"),
+             lambda: os.symlink("x", b / "d/s"), lambda: os.rename(b / "d/s", b / "e/s"),
+             lambda: os.mkdir(a / "d/sub"), lambda: os.rmdir(a / "d/sub")]
+    for n, step in enumerate(steps):
+        before = both("d").st_mtime_ns
+        step()
+        assert both("d").st_mtime_ns > before, n
+        both("e")
+        assert both("d/f").st_nlink == (2 if n < 3 else 1), n
+
+
 def test_rename_and_unlink(pair):
     world, a, b = pair
     os.mkdir(a / "d")

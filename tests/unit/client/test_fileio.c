@@ -121,12 +121,18 @@ static int chunk_has(struct site *s, struct conn_call *call)
     return 0;
 }
 
+static void close_files(struct site *s, const struct conn_call *call)
+{
+    for (uint32_t i = 0; i < call->req.oid_count; i++)
+        file_at(s, call->req.oids[i])->opens--;
+}
+
 static int answer(void *ctx, struct conn_call *call)
 {
     struct site *s = ctx;
     int rc = 0;
     pthread_mutex_lock(&s->lock);
-    struct site_file *f = file_at(s, call->req.oid);
+    struct site_file *f = call->type == RPC_CLOSE ? NULL : file_at(s, call->req.oid);
     call->reply = (struct fs_reply){0};
     switch (call->type) {
     case RPC_OPEN:
@@ -137,7 +143,7 @@ static int answer(void *ctx, struct conn_call *call)
         give(f, call);
         break;
     case RPC_CLOSE:
-        f->opens--;
+        close_files(s, call);
         break;
     case RPC_COMMIT:
         rc = commit(s, f, call);

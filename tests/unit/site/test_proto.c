@@ -125,6 +125,7 @@ static void test_reply_round_trip(void **state)
         {.oid = OID_ROOT, .name = slice_str("*")},
         {.oid = file_oid(3), .content = true},
     };
+    const struct oid oids[] = {file_oid(5), OID_ROOT};
     struct fs_reply in = {
         .rc = ERR_STALE_BASE,
         .detail = slice_str("a sentence"),
@@ -148,6 +149,12 @@ static void test_reply_round_trip(void **state)
         .more = true,
         .invals = invals,
         .inval_count = 2,
+        .has_dir = true,
+        .dir = attr_full(3),
+        .has_dir2 = true,
+        .dir2 = attr_full(4),
+        .oids = oids,
+        .oid_count = 2,
     };
     struct fs_reply out;
     struct buf b = {0}, again = {0};
@@ -167,6 +174,9 @@ static void test_reply_round_trip(void **state)
     assert_int_equal(out.inval_count, 2);
     assert_slice_equal(out.invals[0].name, slice_str("*"));
     assert_true(out.invals[1].content);
+    assert_true(out.has_dir && oid_equal(out.dir.oid, in.dir.oid));
+    assert_true(out.has_dir2 && oid_equal(out.dir2.oid, in.dir2.oid));
+    assert_true(out.oid_count == 2 && oid_is_root(out.oids[1]));
     fs_reply_encode(&out, &again);
     assert_slice_equal(buf_slice(&b), buf_slice(&again));
     buf_deinit(&b);
