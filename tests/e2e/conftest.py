@@ -51,7 +51,10 @@ def world_of(node, limit):
         failed = w.aborted or _failed(node) or node.session.testsfailed > failures
         logs = w.logs()
         crashed = {name: text for name, text in logs.items() if _crashed(text)}
-        for name, text in (logs if failed else crashed).items():
+        # What crashed comes first: whoever shows only a part of the output shows that.
+        for name, text in sorted((logs if failed else crashed).items(),
+                                 key=lambda log: (not log[0].startswith("core"),
+                                                  log[0] not in crashed)):
             print(f"\n===== {name}\n{text}")
         keep = failed and bool(os.environ.get("CLAUDEFS_KEEP"))
         if keep:

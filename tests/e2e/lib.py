@@ -344,6 +344,7 @@ class World:
             process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env={**environment(), **env}, start_new_session=True,
                                        cwd=self.dir)  # where a core file goes
+        process.log_name = os.path.basename(log_path)
         with self.lock:
             self.processes.append(process)
         return process
@@ -408,12 +409,18 @@ class World:
         if not keep:
             shutil.rmtree(self.dir, ignore_errors=True)
 
+    def _early(self, name):
+        with self.lock:
+            codes = [p.poll() for p in self.processes if p.log_name == name]
+        return "".join(f"!!! ended by itself, exit status {c}\n" for c in codes if c)
+
     def logs(self):
-        """Name -> the end of each log."""
+        """Name -> the end of each log, and where each core was. Of programs that ended by themselves
+        too early the log begins with how."""
         found = {}
         for name in sorted(os.listdir(self.dir)):
             if name.endswith(".log"):
-                found[name] = tail(os.path.join(self.dir, name))
+                found[name] = self._early(name) + tail(os.path.join(self.dir, name))
             elif name == "core" or name.startswith("core."):
                 found[name] = backtrace(os.path.join(self.dir, name))
         return found

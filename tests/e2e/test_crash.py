@@ -1,5 +1,5 @@
 """kill -9 of daemons and mounts at random moments under load: everything that fsync acknowledged is
-there, trees converge, fsck is clean. CLAUDEFS_CRASH_ROUNDS sets how often (scripts/soak: 30)."""
+there, trees converge, fsck is clean. CLAUDEFS_CRASH_ROUNDS sets how often (30; scripts/soak: 200)."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import pytest
 import lib
 import workload
 
-ROUNDS = int(os.environ.get("CLAUDEFS_CRASH_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("CLAUDEFS_CRASH_ROUNDS", "30"))
 SEED = int(os.environ.get("CLAUDEFS_CRASH_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 
 
