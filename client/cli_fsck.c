@@ -35,11 +35,11 @@ static int finish(bool clean, size_t count, bool repair, bool json)
     return clean ? CLI_OK : CLI_NO;
 }
 
-static int check_offline(const char *dir, bool repair, bool json)
+static int check_offline(const char *dir, bool quick, bool repair, bool json)
 {
     struct offline o = {.problems = json ? json_array() : NULL};
     struct err_detail d = {{0}};
-    int rc = node_fsck_offline(dir, repair, problem_found, &o, &d);
+    int rc = node_fsck_offline(dir, quick, problem_found, &o, &d);
     int code;
     if (rc == ERR_CORRUPT && o.count > 0)
         rc = 0; /* the problems say it all */
@@ -59,34 +59,55 @@ static int check_offline(const char *dir, bool repair, bool json)
     return code;
 }
 
+static void print_contents(json_t *answer)
+{
+    json_t *c = json_object_get(answer, "contents");
+    json_int_t elsewhere = json_integer_value(json_object_get(c, "elsewhere"));
+    json_int_t repaired = json_integer_value(json_object_get(c, "repaired"));
+    printf("%lld names, %lld chunks, %lld bytes of them read\n",
+           (long long)json_integer_value(json_object_get(answer, "names")),
+           (long long)json_integer_value(json_object_get(c, "chunks")),
+           (long long)json_integer_value(json_object_get(c, "bytes")));
+    if (elsewhere > 0)
+        printf("%lld chunks are at other sites only and come when they are read\n",
+               (long long)elsewhere);
+    if (repaired > 0)
+        printf("%lld damaged chunks were fetched from another site\n", (long long)repaired);
+}
+
 static int print_online(json_t *answer, bool repair, bool json)
 {
     json_t *problems = cli_array_of(answer, "problems"), *one;
     bool clean = json_is_true(json_object_get(answer, "clean"));
     size_t idx;
-    if (json)
+    if (json) {
         cli_print_json(answer);
-    else
+    } else {
         json_array_foreach (problems, idx, one) {
             char *text = cli_value_text("problem", one);
             printf("%s\n", text);
             mem_free(text);
         }
+        print_contents(answer);
+    }
     return finish(clean, json_array_size(problems), repair, json);
 }
 
 int cmd_fsck(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs fsck [--repair] [--json] --dir DIR\n"
+        "usage: claudefs fsck [--quick] [--repair] [--json] --dir DIR\n"
         "\n"
         "Checks journals, state, names, contents and chunks of the site against each other, with\n"
         "the daemon running or not. Exit status 0 when clean, 1 when not, with each problem on a\n"
-        "line. --repair mends what can be mended without losing anything.\n";
+        "line. Every chunk that is here is read and checked against its id; --quick only asks\n"
+        "whether it is here. --repair fetches damaged chunks from other sites; the daemon must\n"
+        "run.\n";
     const char *dir = NULL;
-    bool repair = false, json = false;
+    bool quick = false, repair = false, json = false;
     const struct cli_option options[] = {
         {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--quick", CLI_FLAG, &quick, 0, 0},
         {"--repair", CLI_FLAG, &repair, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -98,10 +119,12 @@ int cmd_fsck(int argc, char **argv)
     if (!dir)
         return CLI_USAGE;
     struct cli_answer answer;
-    code = cli_ask(dir, "fsck", json_pack("{s:s,s:b}", "verb", "fsck", "repair", (int)repair), 0,
-                   CLI_ASK_QUIET, &answer);
+    code = cli_ask(
+        dir, "fsck",
+        json_pack("{s:s,s:b,s:b}", "verb", "fsck", "repair", (int)repair, "quick", (int)quick), 0,
+        CLI_ASK_QUIET, &answer);
     if (code == CLI_UNREACHABLE)
-        return check_offline(dir, repair, json);
+        return check_offline(dir, quick, repair, json);
     if (code != CLI_OK)
         return code;
     if (answer.rc != 0)

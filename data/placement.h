@@ -18,6 +18,8 @@ struct redundancy {
     uint8_t copies; /* whole copies; 1 when k > 1 */
 };
 #define REDUNDANCY_SINGLE ((struct redundancy){.k = 1, .m = 0, .copies = 1})
+/* What a site aims at when its nodes can carry it (docs/ARCHITECTURE.md). */
+#define REDUNDANCY_WANTED ((struct redundancy){.k = 4, .m = 2, .copies = 1})
 int redundancy_validate(const struct redundancy *r) MUST_CHECK; /* ERR_CONFIG */
 unsigned redundancy_width(const struct redundancy *r);          /* targets per chunk */
 unsigned redundancy_losses(const struct redundancy *r);         /* domains that may be lost */

@@ -186,10 +186,11 @@ bool node_is_empty(struct node *n);
 int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, struct err_detail *d)
     MUST_CHECK;
 
-/* Checks a directory that no daemon has open (it is opened, so its journal is replayed). fn gets a
- * sentence for each problem; ERR_CORRUPT when there were any, other errors when it cannot open. */
+/* Checks a directory that no daemon has open (it is opened, so its journal is replayed: that is all
+ * the repair there is without peers). quick: chunks are asked for, not read. fn gets a sentence for
+ * each problem; ERR_CORRUPT when there were any, other errors when it cannot be checked. */
 int node_fsck_offline(const char *dir,
-                      bool repair,
+                      bool quick,
                       void (*fn)(void *ctx, const char *what),
                       void *ctx,
                       struct err_detail *d) MUST_CHECK;

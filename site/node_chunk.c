@@ -39,7 +39,7 @@ int call_chunk_put(struct call *c)
     j->put.data = buf_slice(&c->bulk);
     j->put.done = put_done;
     j->call = c;
-    int rc = store_put(c->n->store, &j->put);
+    int rc = front_put(c->n->front, &j->put);
     if (rc != 0)
         mem_free(j);
     return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
@@ -58,7 +58,7 @@ void node_chunk_put(struct node *n,
     j->put.done = put_done;
     j->cb = cb;
     j->ctx = ctx;
-    int rc = store_put(n->store, &j->put);
+    int rc = front_put(n->front, &j->put);
     if (rc != 0) {
         buf_deinit(&j->own);
         mem_free(j);
@@ -93,7 +93,7 @@ void node_chunk_get_local(struct node *n, const uint8_t id[32], chunk_got_cb cb,
     j->get.done = get_done;
     j->cb = cb;
     j->ctx = ctx;
-    int rc = store_get(n->store, &j->get);
+    int rc = front_get(n->front, &j->get);
     if (rc != 0) {
         mem_free(j);
         cb(ctx, rc, &none);
@@ -258,7 +258,7 @@ int call_chunk_has(struct call *c)
     j->has.present = j->present;
     j->has.done = has_done;
     j->call = c;
-    int rc = store_has(c->n->store, &j->has);
+    int rc = front_has(c->n->front, &j->has);
     if (rc != 0) {
         mem_free(j->ids);
         mem_free(j->present);
@@ -293,6 +293,16 @@ int call_sync(struct call *c)
     return 0;
 }
 
+/* One target so far: what is wanted is fitted to what there is, by the same rule as for many. */
+static int front_open(struct node *n)
+{
+    struct front_target one = {
+        .target = {.id = n->settings.site, .domain = n->settings.site, .weight = 1},
+        .store = n->store};
+    struct redundancy r = redundancy_fit(REDUNDANCY_WANTED, placement_domains(&one.target, 1));
+    return front_new(&n->front, &one, 1, &r);
+}
+
 int node_store_open(struct node *n, struct err_detail *d)
 {
     char *dir = mem_printf("%s/chunks", n->dir);
@@ -306,6 +316,8 @@ int node_store_open(struct node *n, struct err_detail *d)
                  (unsigned long long)info.damaged);
     mem_free(dir);
     if (rc == 0)
+        rc = front_open(n);
+    if (rc == 0)
         node_past_open(n);
     return rc != 0 ? rc : node_upkeep_open(n);
 }
@@ -316,4 +328,6 @@ void node_chunks_deinit(struct node *n)
         wait_finish(n->chunk_waits, ERR_CLOSED);
     node_upkeep_close(n);
     node_past_close(n);
+    front_free(n->front);
+    n->front = NULL;
 }

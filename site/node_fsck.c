@@ -1,6 +1,7 @@
 /* fsck: reads every journal to its end, checks the engine's invariants in every shard, that every
- * name has its object and every object its names across shards, and that contents are here or can
- * be fetched. Online through the daemon, or on a directory that no daemon has open. */
+ * name has its object and every object its names across shards, and then (node_verify.c) that the
+ * chunks of every content are here whole. Online through the daemon, or on a directory that no
+ * daemon has open. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "site/admin_int.h"
+#include "site/node_verify.h"
 
 struct fsck {
     struct node *n;
@@ -127,41 +129,110 @@ static void run(struct fsck *f)
         problem(f, "the tree cannot be read: %s", err_text(rc));
 }
 
+/* ---- through the daemon ---- */
+
+struct fsck_online {
+    struct fsck f;
+    json_t *list;
+    admin_reply_cb cb;
+    void *ctx;
+};
+
 static void add_problem(void *ctx, const char *what)
 {
-    json_array_append_new(ctx, json_bytes(slice_str(what)));
+    int rc = json_array_append_new(ctx, json_bytes(slice_str(what)));
+    ASSERT(rc == 0);
+}
+
+static void online_problem(void *ctx, const char *what)
+{
+    struct fsck_online *o = ctx;
+    add_problem(o->list, what);
+}
+
+static void online_done(void *ctx, int rc, const struct verify_result *v)
+{
+    struct fsck_online *o = ctx;
+    if (rc == 0) {
+        json_t *contents = json_pack("{s:I,s:I,s:I,s:I}", "chunks", (json_int_t)v->chunks, "bytes",
+                                     (json_int_t)v->bytes, "elsewhere", (json_int_t)v->elsewhere,
+                                     "repaired", (json_int_t)v->repaired);
+        admin_reply_json(
+            o->cb, o->ctx,
+            json_pack("{s:b,s:I,s:o,s:o}", "clean", o->f.problems == 0 && v->problems == 0, "names",
+                      (json_int_t)o->f.names, "contents", contents, "problems", o->list));
+    } else {
+        json_decref(o->list);
+        o->cb(o->ctx, rc,
+              rc == ERR_CLOSED ? "the daemon stops: check again when it runs, or without it"
+                               : err_text(rc));
+    }
+    mem_free(o);
+}
+
+void node_fsck_online(struct node *n, bool quick, bool repair, admin_reply_cb cb, void *ctx)
+{
+    struct fsck_online *o = mem_calloc(1, sizeof *o);
+    o->list = json_array();
+    o->cb = cb;
+    o->ctx = ctx;
+    o->f = (struct fsck){.n = n, .fn = add_problem, .ctx = o->list};
+    run(&o->f);
+    struct verify_config c = {
+        .quick = quick, .repair = repair, .problem = online_problem, .done = online_done, .ctx = o};
+    node_verify(n, &c);
 }
 
 void admin_fsck(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
 {
-    (void)in;
-    node_fsck_online(n, cb, ctx);
+    node_fsck_online(n, json_is_true(json_object_get(in, "quick")),
+                     json_is_true(json_object_get(in, "repair")), cb, ctx);
 }
 
-void node_fsck_online(struct node *n, admin_reply_cb cb, void *ctx)
+/* ---- without a daemon ---- */
+
+struct fsck_offline {
+    struct node *n;
+    void (*fn)(void *ctx, const char *what);
+    void *ctx;
+    int rc;
+    uint64_t problems;
+};
+
+static void offline_problem(void *ctx, const char *what)
 {
-    json_t *list = json_array();
-    struct fsck f = {.n = n, .fn = add_problem, .ctx = list};
-    run(&f);
-    admin_reply_json(cb, ctx,
-                     json_pack("{s:b,s:I,s:o}", "clean", f.problems == 0, "names",
-                               (json_int_t)f.names, "problems", list));
+    struct fsck_offline *o = ctx;
+    o->fn(o->ctx, what);
+}
+
+static void offline_done(void *ctx, int rc, const struct verify_result *v)
+{
+    struct fsck_offline *o = ctx;
+    o->rc = rc;
+    o->problems += v->problems;
+    node_stop(o->n);
 }
 
 int node_fsck_offline(const char *dir,
-                      bool repair,
+                      bool quick,
                       void (*fn)(void *ctx, const char *what),
                       void *ctx,
                       struct err_detail *d)
 {
-    struct node *n;
+    struct fsck_offline o = {.fn = fn, .ctx = ctx};
     struct node_config nc = {.dir = dir, .clock = &clock_os};
-    (void)repair; /* opening replays the journal, which is all the repair there is without peers */
-    int rc = node_open(&n, &nc, d);
+    int rc = node_open(&o.n, &nc, d);
     if (rc != 0)
         return rc;
-    struct fsck f = {.n = n, .fn = fn, .ctx = ctx};
+    struct fsck f = {.n = o.n, .fn = fn, .ctx = ctx};
     run(&f);
-    node_free(n);
-    return f.problems == 0 ? 0 : ERR_CORRUPT;
+    struct verify_config c = {
+        .quick = quick, .problem = offline_problem, .done = offline_done, .ctx = &o};
+    node_verify(o.n, &c);
+    rc = node_run(o.n);
+    rc = rc != 0 ? rc : o.rc;
+    node_free(o.n);
+    if (rc != 0)
+        err_detail_set(d, "the contents cannot be checked: %s", err_text(rc));
+    return rc != 0 ? rc : f.problems + o.problems == 0 ? 0 : ERR_CORRUPT;
 }

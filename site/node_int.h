@@ -5,9 +5,9 @@
 #include <pthread.h>
 
 #include "base/metrics.h"
+#include "data/front.h"
 #include "data/gc.h"
 #include "data/keys.h"
-#include "data/store.h"
 #include "site/call.h"
 #include "site/coordinator.h"
 #include "site/lock.h"
@@ -34,7 +34,8 @@ struct node {
     struct hlc hlc;
     struct coordinator *coordinator;
     struct shard *shards[SHARD_COUNT_MAX];
-    struct store *store;
+    struct store *store; /* this node's target: upkeep and numbers */
+    struct front *front; /* all targets: chunks are put, got and asked for here */
     struct rpc_server *server;
     struct session_table *sessions;
     struct lock_table *locks;
@@ -201,9 +202,8 @@ void node_issue(struct node *n,
                 void (*finished)(struct call *c, int rc),
                 void *user);
 unsigned node_session_count(const struct node *n);
-void node_fsck_online(struct node *n,
-                      admin_reply_cb cb,
-                      void *ctx); /* node_fsck.c; answers inside */
+/* node_fsck.c; answers later. quick: blocks are not read; repair: see struct verify_config. */
+void node_fsck_online(struct node *n, bool quick, bool repair, admin_reply_cb cb, void *ctx);
 
 /* node_admin.c */
 int call_admin(struct call *c);

@@ -3,6 +3,7 @@ is lost (P9)."""
 
 import errno
 import glob
+import json
 import os
 import random
 import shutil
@@ -145,6 +146,52 @@ def test_damaged_chunk_is_an_error_not_wrong_data(world):
     a.write("large", "replaced")
     assert a.text("large") == "replaced"
     assert site.alive()
+
+
+@pytest.mark.limit(300)
+def test_fsck_reads_every_chunk(world):
+    """Whole: clean, with all bytes read. Damaged: the file is named, with and without the daemon; a
+    file that is not hurt is not. --quick does not read."""
+    site = world.site("alpha")
+    a = site.mount()
+    os.mkdir(a / "dir")
+    a.write("dir/hurt", os.urandom(3_000_000), sync=True)
+    a.write("zeros", b"\0" * 1_000_000, sync=True)
+    a.write("small", "inline", sync=True)
+    whole = json.loads(site.cli("fsck", "--json").stdout)
+    assert whole["clean"] and whole["contents"]["bytes"] >= 3_000_000, whole
+    a.stop()
+    site.stop()
+    assert "clean" in site.cli("fsck").stdout
+    damage_all_chunks(site)
+    offline = site.cli("fsck", check=False)
+    assert offline.returncode == 1 and "/dir/hurt" in offline.stdout, offline.stdout
+    site.serve()
+    online = json.loads(site.cli("fsck", "--json", check=False).stdout)
+    assert not online["clean"] and online["problems"], online
+    assert all("/dir/hurt" in p and "chunk" in p for p in online["problems"]), online
+    assert json.loads(site.cli("fsck", "--quick", "--json", check=False).stdout)[
+        "contents"]["bytes"] < 1_000_000
+    assert site.alive()
+
+
+@pytest.mark.limit(300)
+def test_fsck_repairs_from_the_peer(two):
+    world, a, b = two
+    data = os.urandom(3_000_000)
+    a.write("large", data, sync=True)
+    lib.converge(a, b)
+    assert b.read("large") == data
+    a.stop()
+    a.site.stop()
+    damage_all_chunks(a.site)
+    a.site.serve()
+    a.site.wait()
+    done = a.site.cli("fsck", "--repair")
+    assert done.stdout.endswith("clean\n"), done.stdout
+    b.site.stop()
+    a.start()
+    assert a.read("large") == data
 
 
 @pytest.mark.limit(300)

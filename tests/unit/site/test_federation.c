@@ -305,7 +305,7 @@ static void tree_text(struct node_test *t, struct oid dir, unsigned depth, struc
 
 static void fsck_reply(void *ctx, int rc, const char *text)
 {
-    (void)ctx;
+    node_stop(ctx);
     assert_int_equal(rc, 0);
     if (strstr(text, "\"clean\":true") == NULL)
         print_error("fsck: %s\n", text);
@@ -325,8 +325,12 @@ static void check_equal(struct world *w, uint64_t seed)
                         (int)other.len, (const char *)other.ptr);
         assert_true(slice_equal(buf_slice(&first), buf_slice(&other)));
     }
-    for (unsigned i = 0; i < w->count; i++)
-        node_fsck_online(w->sites[i].n, fsck_reply, NULL);
+    for (unsigned i = 0; i < w->count; i++) {
+        struct node *n = w->sites[i].n;
+        node_fsck_online(n, false, false, fsck_reply, n);
+        assert_int_equal(node_run(n), 0);
+        n->stopping = false;
+    }
     buf_deinit(&first);
     buf_deinit(&other);
 }
