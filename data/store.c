@@ -234,8 +234,7 @@ static void close_now(struct loop_defer *d)
     trim_files(s);
     void (*closed)(void *ctx) = s->closed;
     void *ctx = s->closed_ctx;
-    if (s->index_timer_on)
-        loop_timer_stop(s->loop, &s->index_timer);
+    ASSERT(s->lane.running == LANE_IDLE && !s->index_timer_on);
     loop_undefer(s->loop, &s->write_defer);
     loop_undefer(s->loop, &s->finish_defer);
     store_free(s);
@@ -258,6 +257,10 @@ void close_kick(struct store *s)
         return;
     if (!s->close_settling) {
         s->close_settling = true;
+        /* This write is the last: another one that came due beside it would outlive the store. */
+        if (s->index_timer_on)
+            loop_timer_stop(s->loop, &s->index_timer);
+        s->index_timer_on = false;
         s->close_settle = (struct settle){.flush = true, .done = close_settled};
         settle_submit(s, &s->close_settle);
     } else if (s->close_defer.run != NULL) {

@@ -14,7 +14,7 @@ static struct recent *recent_find(const struct store *s, const struct chunk_id *
 
 static void index_timer_arm(struct store *s)
 {
-    if (s->index_timer_on)
+    if (s->index_timer_on || s->close_settling)
         return;
     s->index_timer_on = true;
     loop_timer_start(s->loop, &s->index_timer, loop_now_ns(s->loop) + STORE_INDEX_DELAY_NS);

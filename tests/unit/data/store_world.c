@@ -34,6 +34,11 @@ void remove_tree(const char *dir)
 
 void world_init(struct world *w, const char *dir)
 {
+    world_init_clock(w, dir, &clock_os);
+}
+
+void world_init_clock(struct world *w, const char *dir, const struct clock *clock)
+{
     *w = (struct world){.segment_bytes = 1 * MIB};
     w->own_dir = dir == NULL;
     if (dir == NULL) {
@@ -43,7 +48,7 @@ void world_init(struct world *w, const char *dir)
         (void)snprintf(w->dir, sizeof w->dir, "%s", dir);
     }
     struct err_detail detail;
-    assert_int_equal(loop_new(&w->loop, 64, &clock_os, &detail), 0);
+    assert_int_equal(loop_new(&w->loop, 64, clock, &detail), 0);
     assert_int_equal(pool_new(&w->pool, 2), 0);
 }
 

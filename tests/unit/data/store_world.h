@@ -20,6 +20,7 @@ struct world {
     struct id_map damaged; /* reported */
 };
 void world_init(struct world *w, const char *dir /* NULL: a new one */);
+void world_init_clock(struct world *w, const char *dir, const struct clock *clock);
 void world_deinit(struct world *w);
 int world_open(struct world *w);
 void world_close(struct world *w);

@@ -338,6 +338,41 @@ static void test_compaction_under_gets(void **state)
     world_deinit(&w);
 }
 
+struct jump { /* a clock that stands still, and after some readings an hour has passed */
+    uint64_t now_ns, readings_left;
+};
+
+static uint64_t jump_ns(void *ctx)
+{
+    struct jump *j = ctx;
+    if (j->readings_left > 0 && --j->readings_left == 0)
+        j->now_ns += 3600 * NS_PER_SEC;
+    return j->now_ns;
+}
+
+/* The delayed write of the index comes due in each turn of the loop that a close takes, the one
+ * that ends the close's own write among them: no job may be begun then, for it would outlive the
+ * store. */
+static void test_close_while_the_index_is_due(void **state)
+{
+    (void)state;
+    struct world w;
+    struct jump jump = {.now_ns = NS_PER_SEC};
+    struct clock clock = {.mono_ns = jump_ns, .wall_ns = jump_ns, .ctx = &jump};
+    world_init_clock(&w, NULL, &clock);
+    for (uint64_t n = 0; n < 60; n++) {
+        assert_int_equal(world_open(&w), 0);
+        assert_int_equal(world_put(&w, n, 1000), 0);
+        jump.readings_left = 1 + n % 12;
+        world_close(&w);
+        jump.readings_left = 0;
+    }
+    assert_int_equal(world_open(&w), 0);
+    for (uint64_t n = 0; n < 60; n++)
+        assert_int_equal(world_get(&w, n, 1000), 0);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_open_refuses_what_it_cannot_use),
         cmocka_unit_test(test_close_with_requests_under_way),
+        cmocka_unit_test(test_close_while_the_index_is_due),
         cmocka_unit_test(test_sweep_spares_marked_and_young),
         cmocka_unit_test(test_compaction_under_gets),
     };
