@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/dash.h"
 #include "site/node.h"
 #include "wan/wan.h"
 
@@ -82,6 +83,7 @@ static int run(const char *dir)
 {
     struct node *n = NULL;
     struct wan *w = NULL;
+    struct dash *dash = NULL;
     struct err_detail d = {{0}};
     int code = CLI_OK;
     int rc = node_open(&n, &(struct node_config){.dir = dir, .clock = &clock_os}, &d);
@@ -90,12 +92,16 @@ static int run(const char *dir)
     catch_signals(n);
     rc = wan_start(&w, n, &d);
     if (rc == 0)
+        rc = dash_start(&dash, n, &d);
+    if (rc == 0)
         rc = node_start(n, &d);
     if (rc != 0) {
+        dash_stop(dash);
         wan_stop(w);
         wan_free(w);
         code = open_error(rc, &d);
         node_free(n);
+        dash_free(dash);
         return code;
     }
     log_info(LOG_SITE, "serving", "site=%s dir=%s pid=%d", node_settings(n)->name, dir,
@@ -103,6 +109,7 @@ static int run(const char *dir)
     notify("READY=1");
     rc = node_run(n);
     notify("STOPPING=1");
+    dash_stop(dash);
     wan_stop(w);
     wan_free(w);
     if (rc != 0)
@@ -114,6 +121,7 @@ static int run(const char *dir)
     (void)sigaction(SIGTERM, &ignore, NULL); /* the node is about to go */
     (void)sigaction(SIGINT, &ignore, NULL);
     node_free(n);
+    dash_free(dash);
     return code;
 }
 

@@ -45,6 +45,14 @@ static int address_set(const char *option, const char *text, char ret[128])
     return CLI_OK;
 }
 
+static int http_set(const char *text, char ret[128])
+{
+    if (text == NULL || strcmp(text, "off") != 0)
+        return address_set("--http", text, ret);
+    (void)snprintf(ret, 128, "off"); /* fits */
+    return CLI_OK;
+}
+
 static int create(int argc, char **argv)
 {
     static const char usage[] =
@@ -58,7 +66,9 @@ static int create(int argc, char **argv)
         "may\n"
         "                       be a wildcard, or behind a forwarded port)\n"
         "  --listen HOST:PORT   listen there for mounts of other machines\n"
-        "  --http HOST:PORT     serve metrics and status there\n"
+        "  --http HOST:PORT     serve dashboard and metrics there, or 'off'; unless told "
+        "127.0.0.1:7480,\n"
+        "                       or another free port when that is taken\n"
         "  --shards N           partitions of the metadata, 1 to 256, 8 unless told; fixed for "
         "ever\n"
         "  --trusted-network    frames to mounts of other machines are not sealed\n"
@@ -93,7 +103,7 @@ static int create(int argc, char **argv)
     if ((code = address_set("--listen", listen, s.listen)) != CLI_OK ||
         (code = address_set("--wan", wan, s.wan)) != CLI_OK ||
         (code = address_set("--advertise", advertise, s.advertise)) != CLI_OK ||
-        (code = address_set("--http", http, s.http)) != CLI_OK)
+        (code = http_set(http, s.http)) != CLI_OK)
         return code;
     dir = cli_dir(dir, "site create");
     if (!dir)

@@ -28,6 +28,7 @@ int main(int argc, char **argv)
         {"journal", cmd_journal, "who did what, where and when"},
         {"restore", cmd_restore, "a former version of a file, also of a removed one"},
         {"fsck", cmd_fsck, "check, and repair, a site's directory"},
+        {"dashboard", cmd_dashboard, "where the page that shows it all is"},
         {"log-level", cmd_log_level, "what a running daemon logs"},
         {"version", cmd_version, "the version of this program"},
     };

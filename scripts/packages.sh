@@ -9,17 +9,21 @@ packages=(
     dpkg-dev openssl e2fsprogs
 )
 
+# Only what tests of scripts/check look at the dashboard and its metrics with.
+test_packages=(chromium chromium-driver prometheus)
+
 missing_packages() {
     local package
-    for package in "${packages[@]}"; do
+    for package in "${packages[@]}" "$@"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
     done
 }
 
+# install_packages [PACKAGE]...: the list above, and these.
 install_packages() {
     local missing run=()
     command -v dpkg-query >/dev/null || return 0 # not Debian: the build says what it lacks
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "$@")
     if [ ${#missing[@]} -eq 0 ]; then
         return 0
     fi

@@ -26,7 +26,7 @@ struct site_settings {
     char wan[128];        /* HTTP/2 between sites: HOST:PORT, or empty */
     char advertise[128];  /* what other sites dial, when it is not `wan` (a wildcard, a
                              forwarded port): HOST:PORT, or empty */
-    char http[128];       /* metrics and dashboard: HOST:PORT, or empty */
+    char http[128];       /* metrics and dashboard: HOST:PORT, "off", or empty: a loopback port */
     bool trusted_network;
 };
 int site_create(const char *dir,
@@ -202,6 +202,9 @@ typedef bool (*admin_handler)(void *hctx,
                               const char *json,
                               admin_reply_cb cb,
                               void *ctx); /* loop; false: not my verb; reply on the loop */
+/* Asks as the command line does, without arguments: "status". The reply comes on the loop, perhaps
+ * inside; not when the loop ends first. Loop. */
+void node_admin_ask(struct node *n, const char *verb, admin_reply_cb cb, void *ctx);
 void node_admin_register(struct node *n, admin_handler h, void *hctx);
 
 #endif

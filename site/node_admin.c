@@ -113,6 +113,32 @@ static const struct {
     {"fsck", admin_fsck},
 };
 
+/* False: nobody knows the verb, and cb will not run. */
+static bool
+admin_run(struct node *n, const json_t *in, const char *verb, admin_reply_cb cb, void *ctx)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
+        if (strcmp(verb, verbs[i].name) == 0) {
+            verbs[i].fn(n, in, cb, ctx);
+            return true;
+        }
+    char *text = json_dumps(in, JSON_COMPACT);
+    bool taken = false;
+    for (uint32_t i = 0; i < n->admin_count && !taken; i++)
+        taken = n->admin[i].fn(n->admin[i].ctx, verb, text, cb, ctx);
+    free(text); /* lint-allow(memory): jansson's */
+    return taken;
+}
+
+void node_admin_ask(struct node *n, const char *verb, admin_reply_cb cb, void *ctx)
+{
+    json_t *in = json_pack("{s:s}", "verb", verb);
+    bool taken = in != NULL && admin_run(n, in, verb, cb, ctx);
+    json_decref(in);
+    if (!taken)
+        cb(ctx, ERR_NOT_SUPPORTED, err_text(ERR_NOT_SUPPORTED));
+}
+
 int call_admin(struct call *c)
 {
     json_error_t err;
@@ -125,17 +151,7 @@ int call_admin(struct call *c)
         return ERR_INVALID;
     }
     call_hold(c); /* until admin_reply, which may come at once, and leaves the rest to the caller */
-    for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
-        if (strcmp(verb, verbs[i].name) == 0) {
-            verbs[i].fn(c->n, in, admin_reply, c);
-            json_decref(in);
-            return CALL_DONE;
-        }
-    char *text = json_dumps(in, JSON_COMPACT);
-    bool taken = false;
-    for (uint32_t i = 0; i < c->n->admin_count && !taken; i++)
-        taken = c->n->admin[i].fn(c->n->admin[i].ctx, verb, text, admin_reply, c);
-    free(text); /* lint-allow(memory): jansson's */
+    bool taken = admin_run(c->n, in, verb, admin_reply, c);
     json_decref(in);
     if (taken)
         return CALL_DONE;

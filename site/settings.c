@@ -48,7 +48,7 @@ int site_settings_check(const struct site_settings *s, struct err_detail *d)
     }
     const char *const addresses[4] = {s->listen, s->wan, s->http, s->advertise};
     for (int i = 0; i < 4; i++)
-        if (!address_ok(addresses[i])) {
+        if (!address_ok(addresses[i]) && !(i == 2 && strcmp(s->http, "off") == 0)) {
             err_detail_set(d, "address \"%s\": use HOST:PORT", addresses[i]);
             return ERR_CONFIG;
         }

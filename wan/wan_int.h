@@ -123,7 +123,7 @@ enum wan_trouble {
 };
 struct wan_peer_metrics {
     char labels[96];
-    struct metric lag_in, lag_out, up, ops_in, bytes_in, ops_out, wire_out, reconnects, visible;
+    struct metric ops_in, bytes_in, ops_out, wire_out, reconnects, visible;
 };
 struct wan_peer {
     struct wan *wan;
@@ -326,7 +326,6 @@ char *wan_status_json(struct wan *w, enum wan_detail detail); /* mem_free */
 const char *wan_peer_state(const struct wan_peer *p);
 void wan_metrics_begin(struct wan_peer *p);
 void wan_metrics_end(struct wan_peer *p);
-void wan_metrics_update(struct wan_peer *p, uint64_t now_ns);
 uint64_t wan_lag_in_ns(const struct wan_peer *p, uint64_t now_ns);
 uint64_t wan_lag_out_ns(const struct wan_peer *p, uint64_t now_ns);
 

@@ -210,15 +210,6 @@ struct metric_row {
         offsetof(struct wan_peer_metrics, field), n, h, k                                          \
     }
 static const struct metric_row rows[] = {
-    ROW(lag_in,
-        "claudefs_wan_lag_in_milliseconds",
-        METRIC_GAUGE,
-        "How far this site is behind the peer."),
-    ROW(lag_out,
-        "claudefs_wan_lag_out_milliseconds",
-        METRIC_GAUGE,
-        "How far the peer is behind this site."),
-    ROW(up, "claudefs_wan_up", METRIC_GAUGE, "2: both directions stream, 1: one, 0: none."),
     ROW(ops_in,
         "claudefs_wan_operations_applied_total",
         METRIC_COUNTER,
@@ -268,13 +259,6 @@ void wan_metrics_end(struct wan_peer *p)
 {
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
         metric_unregister(row_metric(p, &rows[i]));
-}
-
-void wan_metrics_update(struct wan_peer *p, uint64_t now_ns)
-{
-    metric_set(&p->metrics.lag_in, (int64_t)(wan_lag_in_ns(p, now_ns) / NS_PER_MS));
-    metric_set(&p->metrics.lag_out, (int64_t)(wan_lag_out_ns(p, now_ns) / NS_PER_MS));
-    metric_set(&p->metrics.up, (p->recv.state == RECV_RUNNING) + (p->send != NULL));
 }
 
 bool wan_lag_from(const struct wan *w, site_id_t peer, struct wan_lag *ret)

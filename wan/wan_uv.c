@@ -145,7 +145,6 @@ static void tick(uv_timer_t *t)
         wan_recv_tick(p, now);
         if (p->send != NULL)
             wan_send_tick(p->send, now);
-        wan_metrics_update(p, now);
     }
     wan_fetch_tick(w, now);
     wan_wait_check(w);

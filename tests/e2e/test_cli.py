@@ -10,7 +10,7 @@ from lib import claudefs
 
 pytestmark = pytest.mark.nofuse
 
-COMMANDS = [["site", "create"], ["serve"], ["mount"], ["peer", "invite"], ["peer", "accept"],
+COMMANDS = [["site", "create"], ["serve"], ["mount"], ["dashboard", "url"], ["dashboard", "token"], ["peer", "invite"], ["peer", "accept"],
             ["peer", "list"], ["peer", "pause"], ["peer", "resume"], ["peer", "remove"], ["status"],
             ["wait"], ["conflicts", "list"], ["conflicts", "show"], ["conflicts", "resolve"],
             ["journal", "tail"], ["journal", "show"], ["fsck"], ["log-level"]]
