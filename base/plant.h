@@ -8,6 +8,34 @@
 
 #include "base/util.h"
 
+/* clang-format off */
+/*
+ *  1 rule 3: a delete knows of edits it never saw
+ *  2 rule 3: nobody links an edited file again
+ *  3 rule 2: the losing version is not forked
+ *  4 rule 4: a directory with content stays dead
+ *  5 rule 5: moves may close a cycle
+ *  6 rule 9: the last to arrive wins a register
+ *  7 rule 2: the last to arrive wins a content
+ *  8 rule 6: losers of a name vanish
+ *  9 rule 1: a removal takes what it did not see
+ * 10 rule 9: the last to arrive wins a time
+ * 11 a cursor jumps over a record at the start
+ * 12 gateway: one operation too many is "had"
+ * 13 gateway: shards one after the other (P7)
+ * 14 replay passes over a record
+ * 15 journal writes are not synced
+ * 16 answered before it is durable
+ * 17 the outbox is not sent after a restart
+ * 18 clocks do not learn from each other
+ * 19 a repeated call is carried out again
+ * 20 more is called durable than is
+ * 21 the journal is trimmed before peers have it
+ * 22 a snapshot lacks a pair
+ * 23 the state claims a record it has not
+ * 24 the lag shown is always nought
+ */
+/* clang-format on */
 #define PLANT_COUNT 24u
 
 #ifdef CLAUDEFS_PLANT

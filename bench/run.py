@@ -33,6 +33,7 @@ from linkproxy import LinkProxy  # noqa: E402
 ARGUMENTS = {
     "merge": ("-n 200000 -p 100000 -d {dir}", "-n 1000000 -p 1000000 -d {dir}"),
     "log": ("{dir} 5", "{dir} 15"),
+    "sim": ("3 20000", "10 60000"),
     "rpc": ("20000", "100000"),
     "data_pipeline": ("4", "15"),
     "meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 10 -u 20000"),
@@ -42,6 +43,7 @@ ARGUMENTS = {
 }
 TITLES = {
     "merge": "The engine on one core; the limit is the goal",
+    "sim": "The simulator on one core; the limit is the goal",
     "log": "The journal, beside bare O_DIRECT|O_DSYNC writes",
     "rpc": "Mount to node, beside a bare socketpair",
     "data_pipeline": "Hash, compress, encrypt, beside the bare parts",

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 /* ---- batches ---- */
 
@@ -275,7 +276,7 @@ static void write_submit(struct log *log)
     struct io_uring_sqe *sqe = loop_sqe(log->loop);
     ASSERT(batch->len <= INT32_MAX);
     io_uring_prep_write(sqe, batch->segment->fd, batch->data, (unsigned)batch->len, batch->offset);
-    if (!log->no_sync)
+    if (!log->no_sync && !PLANTED(15))
         sqe->rw_flags = RWF_DSYNC;
     loop_sqe_bind(sqe, &log->write_req);
 }

@@ -1,5 +1,6 @@
 /* Applying operations: each effect's parts of this shard, on the records of the working set. */
 #include "journal/merge_int.h"
+#include "base/plant.h"
 
 static bool here(const struct merge *m, struct oid oid)
 {
@@ -78,6 +79,8 @@ static void leave_file(struct merge *m, const struct op *op, const struct effect
     }
     for (uint32_t i = 0; i < e->seen_count; i++)
         dots_add(&f->seen, &m->work.arena, e->seen[i]);
+    for (uint32_t i = 0; i < f->ver_count && PLANTED(1); i++)
+        dots_add(&f->seen, &m->work.arena, f->vers[i].dot);
     struct stamp before = f->last_stamp;
     file_raise_last(f, op, e);
     past_removed(m, op, f, e);
@@ -139,6 +142,8 @@ static void apply_version(struct merge *m, const struct op *op, const struct eff
     v.content = e->content;
     past_replaced(m, op, f, e);
     drop_versions(m, f, e->dots, e->dot_count);
+    while (PLANTED(7) && f->ver_count > 0)
+        (void)file_drop_version(f, f->vers[0].dot);
     if (e->dot_count == 0) {
         f->born = true;
         f->early = (struct dots){.at = NULL};

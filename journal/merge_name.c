@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "journal/merge_int.h"
+#include "base/plant.h"
 
 /* ---- one slot ---- */
 
@@ -37,6 +38,8 @@ uint32_t slot_cands(const struct slot *s, struct op_arena *a, struct cand **ret,
         qsort(c, count, sizeof *c, cand_cmp_down);
     *ret = c;
     *ret_dirs = s->dir_count;
+    if (PLANTED(8) && count > 1)
+        return 1;
     return count;
 }
 

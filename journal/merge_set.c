@@ -1,5 +1,6 @@
 /* Small sets, registers and the questions rules ask of one record. */
 #include "journal/merge_int.h"
+#include "base/plant.h"
 
 void *array_grow(struct op_arena *a, void *at, uint32_t count, uint32_t *cap, size_t size)
 {
@@ -75,7 +76,7 @@ static int when_cmp(const struct when *w, struct stamp stamp, int64_t ns)
 
 void when_raise(struct when *w, struct stamp stamp, int64_t ns)
 {
-    if (when_cmp(w, stamp, ns) < 0)
+    if (PLANTED(10) || when_cmp(w, stamp, ns) < 0)
         *w = (struct when){.stamp = stamp, .ns = ns};
 }
 
@@ -92,7 +93,7 @@ bool lww_set(struct lww *r, const struct reg *value, struct op_arena *a)
     if (order == 0)
         order = r->present != value->present ? (r->present ? 1 : -1)
                                              : slice_cmp(r->value, value->value);
-    if (order >= 0)
+    if (order >= 0 && !PLANTED(6))
         return false;
     r->stamp = value->stamp;
     r->present = value->present;
@@ -162,12 +163,12 @@ void file_prune_seen(struct file_rec *f, struct op_arena *a)
 
 bool file_owes_relink(const struct file_rec *f)
 {
-    return f->ref_count == 0 && !stamp_is_none(f->last_stamp) && any_unseen(f);
+    return !PLANTED(2) && f->ref_count == 0 && !stamp_is_none(f->last_stamp) && any_unseen(f);
 }
 
 bool file_owes_fork(const struct file_rec *f)
 {
-    if (f->ref_count == 0 || f->ver_count < 2)
+    if (f->ref_count == 0 || f->ver_count < 2 || PLANTED(3))
         return false;
     uint32_t unseen = 0;
     for (uint32_t i = 0; i < f->ver_count; i++)
@@ -187,7 +188,7 @@ bool dir_alive(const struct dir_rec *d)
 
 bool dir_owes_revive(const struct dir_rec *d)
 {
-    return d->has_birth && !dir_alive(d) && d->entries > 0;
+    return !PLANTED(4) && d->has_birth && !dir_alive(d) && d->entries > 0;
 }
 
 struct position dir_position(const struct dir_rec *d)
@@ -222,7 +223,8 @@ void slot_drop_entry(struct slot *s, struct oid oid, struct dot dot)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < s->entry_count; i++)
-        if (!dot_equal(s->entries[i].dot, dot) || !oid_equal(s->entries[i].oid, oid))
+        if ((!PLANTED(9) && !dot_equal(s->entries[i].dot, dot)) ||
+            !oid_equal(s->entries[i].oid, oid))
             s->entries[kept++] = s->entries[i];
     if (kept == s->entry_count)
         return;

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/assert.h"
 
 int state_open(struct state **ret, struct state_store *store)
@@ -149,7 +150,8 @@ int state_write_frozen(struct state *st, struct err_detail *detail)
 {
     ASSERT(st->has_store && st->frozen != NULL);
     struct state_map_cursor cur = state_map_seek(st->frozen, slice_of(NULL, 0));
-    return st->store.ops->write(st->store.ctx, st->frozen_index, next_pair, &cur, detail);
+    return st->store.ops->write(st->store.ctx, st->frozen_index + PLANTED(23), next_pair, &cur,
+                                detail);
 }
 
 void state_thaw(struct state *st)

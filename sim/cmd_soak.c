@@ -15,6 +15,7 @@ struct soak {
     struct soak_options options;
     struct soak_edit edit;
     uint64_t first, count;
+    uint64_t seconds; /* no new seed after so many of real time; 0: no bound */
     unsigned jobs;
     bool keep_going, no_shrink;
     uint64_t done, calls, failed, began_ns, told_ns;
@@ -22,9 +23,10 @@ struct soak {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: claudefs-sim soak [--seeds N] [--first N] [--jobs N] [--sites N]\n"
-                    "           [--operations N] [--no-faults] [--plant N] [--keep-going]\n"
-                    "           [--no-shrink]\n");
+    fprintf(stderr,
+            "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
+            "           [--sites N] [--operations N] [--no-faults] [--plant N] [--keep-going]\n"
+            "           [--no-shrink]\n");
     return 2;
 }
 
@@ -44,6 +46,8 @@ static bool own_option(struct soak *s, int argc, char **argv, int *at)
         return false;
     if (strcmp(name, "--seeds") == 0)
         s->count = v;
+    else if (strcmp(name, "--seconds") == 0)
+        s->seconds = v;
     else if (strcmp(name, "--first") == 0)
         s->first = v;
     else if (strcmp(name, "--jobs") == 0 && v >= 1 && v <= JOBS_MAX)
@@ -85,14 +89,19 @@ static void progress(struct soak *s, bool last)
     (void)fflush(stdout);
 }
 
+static bool wants_more(const struct soak *s, uint64_t started)
+{
+    bool late = s->seconds > 0 && clock_mono_ns(&clock_os) - s->began_ns >= s->seconds * NS_PER_SEC;
+    return started < s->count && !late && (s->failed == 0 || s->keep_going);
+}
+
 static void run(struct soak *s)
 {
     struct soak_job jobs[JOBS_MAX];
     uint64_t started = 0;
     s->began_ns = s->told_ns = clock_mono_ns(&clock_os);
-    while (s->done < started || (started < s->count && (s->failed == 0 || s->keep_going))) {
-        while (started < s->count && started - s->done < s->jobs &&
-               (s->failed == 0 || s->keep_going)) {
+    while (s->done < started || wants_more(s, started)) {
+        while (started - s->done < s->jobs && wants_more(s, started)) {
             soak_start(&jobs[started % s->jobs], &s->options, s->first + started, &s->edit);
             started++;
         }

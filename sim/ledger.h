@@ -16,14 +16,19 @@ struct ledger_entry {
     bool acked;
     bool given_up; /* somebody who had seen it replaced or deleted it, or may have */
     bool found;
+    uint64_t before; /* number of the one written to the same object before; 0: none */
 };
 struct ledger {
     struct ledger_entry *at; /* by number - 1 */
     size_t count, cap;
+    uint64_t *heads; /* by hash of the object: number of its newest */
+    size_t head_cap, head_count;
 };
 
 uint64_t ledger_new(struct ledger *l, unsigned site, struct oid oid);
 struct ledger_entry *ledger_get(struct ledger *l, uint64_t number); /* NULL: no such number */
+/* The newest number written to an object; ->before leads to older ones. 0: none. */
+uint64_t ledger_newest(const struct ledger *l, struct oid oid);
 /* The number that a content carries, 0: none. */
 uint64_t ledger_number(struct slice content);
 void ledger_write(uint64_t number, uint8_t out[LEDGER_HEAD_BYTES]);

@@ -12,6 +12,8 @@
 #include "base/timer.h"
 #include "sim/disk.h"
 
+/* A turn takes time: who asks again every turn sees the disk move on. */
+#define TURN_NS 2000u
 #define POOL_JOB_NS (200 * UINT64_C(1000))
 
 struct io { /* one request of the loop at the disk */
@@ -326,7 +328,7 @@ static void turn_run(struct sched_event *e)
     struct loop *loop = CONTAINER_OF(e, struct loop, turn);
     turn(loop);
     if (turn_due(loop)) {
-        sched_in(&loop->turn, 0);
+        sched_in(&loop->turn, TURN_NS);
         return;
     }
     const struct loop_timer *t = timer_heap_first(&loop->timers);

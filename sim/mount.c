@@ -181,7 +181,7 @@ void mount_init(struct mount *m,
     m->push.closed = push_closed;
     m->next.run = next_run;
     m->content = mem_calloc(1, LIMIT_INLINE_BYTES);
-    m->dirs[m->dir_count++] = OID_ROOT;
+    m->dirs[m->dir_count++].oid = OID_ROOT;
 }
 
 void mount_start(struct mount *m)

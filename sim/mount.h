@@ -8,15 +8,21 @@
 
 #include "base/limits.h"
 #include "sim/ledger.h"
+#include "sim/private.h"
 #include "sim/process.h"
 #include "sim/rpc_sim.h"
 #include "site/proto.h"
 
 #define MOUNT_DIRS 12u
 #define MOUNT_FILES 12u
+#define MOUNT_RING 3u
 
 struct mount_stats {
     uint64_t calls, failed, changes, latency_ns_sum, latency_ns_max, stale;
+};
+struct mount_dir {
+    struct oid oid, parent;
+    char name[24]; /* under which it was seen last; empty: not known */
 };
 struct mount_file {
     struct oid oid;
@@ -46,10 +52,14 @@ struct mount {
     struct oid doomed_oids[2]; /* and everything known of these */
     unsigned doom_count;
     /* what it knows */
-    struct oid dirs[MOUNT_DIRS];
+    struct oid ring[MOUNT_RING]; /* what all sites move into each other; none: unknown */
+    struct mount_dir dirs[MOUNT_DIRS];
     unsigned dir_count;
     struct mount_file files[MOUNT_FILES];
     unsigned file_count;
+    struct private_dir own;
+    struct mount *sibling; /* another one of the same site, or NULL */
+    bool in_own;           /* the call under way is of the private model */
     struct sched_event next;
     char failure[200]; /* P3, or an answer that cannot be */
 };

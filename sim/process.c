@@ -33,6 +33,8 @@ void process_init(struct process *p, unsigned site, const struct world_site *con
     (void)snprintf(p->dir, sizeof p->dir, DISK_PREFIX "%u", site); /* fits */
     p->config = config->clock;
     p->clock = (struct clock){.mono_ns = mono_ns, .wall_ns = wall_ns, .ctx = p};
+    p->segment_bytes = config->segment_bytes;
+    p->checkpoint_bytes = config->checkpoint_bytes;
     p->machine.clock = &p->clock;
     p->machine.site = site;
     p->machine.disk = disk_new(p->dir, &config->disk);
@@ -53,7 +55,10 @@ int process_create(struct process *p, const struct site_settings *settings, stru
 
 int process_start(struct process *p, struct err_detail *d)
 {
-    struct node_config nc = {.dir = p->dir, .clock = &p->clock};
+    struct node_config nc = {.dir = p->dir,
+                             .clock = &p->clock,
+                             .journal_segment_bytes = p->segment_bytes,
+                             .checkpoint_bytes = (size_t)p->checkpoint_bytes};
     ASSERT(p->node == NULL && !p->lost);
     sched_note("start", p->machine.site, 0);
     net_power(p->machine.site, true);

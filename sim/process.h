@@ -12,6 +12,7 @@ struct process {
     struct machine machine;
     struct clock clock;
     struct world_clock config; /* offset moves when the clock jumps */
+    uint64_t segment_bytes, checkpoint_bytes;
     char dir[24];
     struct node *node; /* NULL: it is down */
     struct wan *wan;

@@ -8,6 +8,8 @@
 
 #define RPC_NS 20000u
 
+uint32_t rpc_sim_lost_per_million;
+
 struct out { /* a frame on its way to the mount */
     struct out *next;
     uint16_t type, flags;
@@ -169,6 +171,11 @@ static int conn_out(
 {
     if (!c->open || c->closing)
         return ERR_CLOSED;
+    if (sched_chance(rpc_sim_lost_per_million)) {
+        sched_note("reply lost", type, id);
+        conn_end_soon(c, ERR_CLOSED);
+        return 0;
+    }
     struct out *o = mem_alloc(sizeof *o + parts[0].len + parts[1].len);
     *o = (struct out){
         .type = type, .flags = flags, .id = id, .body_len = parts[0].len, .bulk_len = parts[1].len};

@@ -10,6 +10,8 @@ struct rpc_peer {                                                 /* the mount's
     void (*closed)(struct rpc_peer *p); /* the node, or its process, has gone */
     struct rpc_conn *conn;              /* private; NULL: not connected */
 };
+/* Of all replies and pushes, so many in a million are lost with their connection. */
+extern uint32_t rpc_sim_lost_per_million;
 /* False: nothing listens there. */
 bool rpc_sim_connect(struct machine *m, struct rpc_peer *p);
 void rpc_sim_send(

@@ -148,12 +148,16 @@ void soak_describe(const struct soak_options *o,
                                                   : (enum world_workload)(1 + below(&d, 6));
         s->work.clients = 1 + (unsigned)below(&d, 3);
         s->work.operations = o->operations / sites;
+        s->segment_bytes = (16 * KIB) << below(&d, 6);
+        s->checkpoint_bytes = (16 * KIB) << below(&d, 6);
         s->work.think_ns = d.work_ns * s->work.clients / MAX(s->work.operations, 1u);
         if (o->faults) {
             s->clock.offset_ns = (int64_t)below(&d, 2 * NS_PER_SEC) - (int64_t)NS_PER_SEC;
             s->clock.drift_ppm = (int32_t)below(&d, 200) - 100;
         }
     }
+    if (o->faults && below(&d, 2) == 0)
+        c->mount_reset_per_million = (uint32_t)below(&d, 5000);
     for (uint64_t i = o->faults ? below(&d, 12) : 0; i > 0; i--)
         fault_draw(&d);
     qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);

@@ -9,6 +9,7 @@
 #include "site/call.h"
 
 #define DEPTH_MAX 200u
+#define UP_MAX 1000u /* steps to the root */
 
 struct item {
     struct buf name;
@@ -79,11 +80,10 @@ static void line(struct walk *w, const struct fs_attr *a)
     }
     if (w->text == NULL)
         return;
-    char *text =
-        mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
-                   (int)w->path.len, (const char *)w->path.ptr, a->mode, a->uid, a->gid,
-                   dir ? 0 : a->nlink, dir ? 0ull : (unsigned long long)a->size,
-                   dir ? 0ll : (long long)a->mtime_ns, a->has_xattr, (unsigned long long)h);
+    char *text = mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
+                            (int)w->path.len, (const char *)w->path.ptr, a->mode, a->uid, a->gid,
+                            dir ? 0 : a->nlink, dir ? 0ull : (unsigned long long)a->size,
+                            (long long)a->mtime_ns, a->has_xattr, (unsigned long long)h);
     buf_append(w->text, text, strlen(text));
     mem_free(text);
 }
@@ -152,4 +152,44 @@ void tree_contents(struct node *n,
     walk_dir(&w, OID_ROOT, 0);
     buf_deinit(&w.path);
     mem_free(w.dirs);
+}
+
+/* Up from a directory to the root, or to something that is not there. */
+static bool leads_up(struct node *n, struct oid dir)
+{
+    for (unsigned i = 0; i < UP_MAX; i++) {
+        struct dir_view v;
+        if (oid_is_root(dir) || merge_dir(merge_of(n, dir), dir, &v) != 0)
+            return true;
+        dir = v.parent;
+    }
+    return false;
+}
+
+static struct oid oid_after(struct oid o)
+{
+    for (size_t i = sizeof o.b; i-- > 0;)
+        if (++o.b[i] != 0)
+            break;
+    return o;
+}
+
+bool tree_has_cycle(struct node *n, unsigned shards, char what[200])
+{
+    for (unsigned s = 0; s < shards; s++) {
+        struct oid first = {{0}}, last, dir;
+        memset(last.b, 0xff, sizeof last.b);
+        first.b[0] = last.b[0] = (uint8_t)(s >> 8);
+        first.b[1] = last.b[1] = (uint8_t)s;
+        while (merge_find_dir(shard_merge(node_shard(n, (shard_id_t)s)), first, last, &dir) == 0) {
+            if (!leads_up(n, dir)) {
+                char text[OID_TEXT_LEN + 1];
+                oid_to_text(dir, text);
+                (void)snprintf(what, 200, "directory %s is inside itself", text); /* fits */
+                return true;
+            }
+            first = oid_after(dir);
+        }
+    }
+    return false;
 }

@@ -8,6 +8,8 @@
 
 /* One line a path, sorted as the site lists them. false: it is no tree, `what` says why. */
 bool tree_walk(struct node *n, struct buf *text, char what[200]);
+/* Is a directory its own ancestor (P6)? `what` says which. */
+bool tree_has_cycle(struct node *n, unsigned shards, char what[200]);
 /* Calls fn with the inline content of every file that can be reached, once a name. */
 void tree_contents(struct node *n,
                    void (*fn)(void *ctx, struct oid oid, struct slice content),

@@ -20,25 +20,27 @@ enum choice {
     DO_MKDIR,
     DO_RMDIR,
     DO_RENAME,
+    DO_MOVE, /* of a directory, into another */
     DO_LINK,
     DO_SYMLINK,
     DO_LOOKUP,
     DO_READDIR,
     DO_GETATTR,
     DO_CHMOD,
+    DO_TIMES,
     DO_SETXATTR,
     DO_COUNT
 };
 /* How likely, out of the sum of the row. */
 static const uint8_t weights[WORLD_WORK_KIND_END][DO_COUNT] = {
-    /*                   crea wri repl unl mkd rmd ren lnk sym look read geta chm xat */
-    [WORLD_WORK_NONE] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0},
-    [WORLD_WORK_COLLIDE] = {14, 22, 8, 9, 8, 5, 12, 5, 2, 10, 2, 3, 3, 2},
-    [WORLD_WORK_HOME] = {8, 20, 12, 4, 2, 1, 3, 1, 1, 30, 8, 20, 1, 1},
-    [WORLD_WORK_BUILD] = {25, 25, 10, 15, 3, 1, 2, 0, 0, 15, 2, 10, 1, 0},
-    [WORLD_WORK_TRAIN] = {10, 60, 2, 2, 2, 0, 1, 0, 0, 15, 4, 10, 0, 0},
-    [WORLD_WORK_RSYNC] = {20, 20, 20, 2, 4, 1, 1, 1, 1, 20, 6, 10, 8, 2},
-    [WORLD_WORK_LOG] = {3, 70, 3, 2, 1, 0, 2, 0, 0, 10, 1, 8, 0, 0},
+    /*                   crea wri repl unl mkd rmd ren mov lnk sym look read geta chm tim xat */
+    [WORLD_WORK_NONE] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0},
+    [WORLD_WORK_COLLIDE] = {14, 22, 8, 9, 8, 5, 8, 8, 5, 2, 10, 2, 3, 3, 2, 2},
+    [WORLD_WORK_HOME] = {8, 20, 12, 4, 2, 1, 3, 1, 1, 1, 30, 8, 20, 1, 1, 1},
+    [WORLD_WORK_BUILD] = {25, 25, 10, 15, 3, 1, 2, 1, 0, 0, 15, 2, 10, 1, 1, 0},
+    [WORLD_WORK_TRAIN] = {10, 60, 2, 2, 2, 0, 1, 0, 0, 0, 15, 4, 10, 0, 0, 0},
+    [WORLD_WORK_RSYNC] = {20, 20, 20, 2, 4, 1, 1, 1, 1, 1, 20, 6, 10, 8, 15, 2},
+    [WORLD_WORK_LOG] = {3, 70, 3, 2, 1, 0, 2, 0, 0, 0, 10, 1, 8, 0, 0, 0},
 };
 static const char *const names[] = {"a", "b", "c", "d", "e.txt", "f.tar.gz"};
 
@@ -75,7 +77,7 @@ static struct slice name_draw(struct mount *m, int which)
 
 static struct oid dir_draw(struct mount *m)
 {
-    return m->dirs[draw(m, m->dir_count)];
+    return m->dirs[draw(m, m->dir_count)].oid;
 }
 
 /* --- what a call may do away with --- */
@@ -121,10 +123,11 @@ static void give_up(struct mount *m)
             e->given_up = true;
     }
     for (unsigned k = 0; k < ARRAY_COUNT(m->doomed_oids); k++)
-        for (size_t i = 0; i < m->ledger->count && !oid_is_none(m->doomed_oids[k]); i++) {
-            struct ledger_entry *e = &m->ledger->at[i];
-            if (oid_equal(e->oid, m->doomed_oids[k]) && seen_here(m, e->version))
+        for (uint64_t at = ledger_newest(m->ledger, m->doomed_oids[k]); at != 0;) {
+            struct ledger_entry *e = ledger_get(m->ledger, at);
+            if (seen_here(m, e->version))
                 e->given_up = true;
+            at = e->before;
         }
 }
 
@@ -170,6 +173,68 @@ static void rename_draw(struct mount *m)
     doom_name(m, q->oid2, q->name2, 0);
 }
 
+static struct slice ring_name(struct mount *m, unsigned i, int which)
+{
+    int len = snprintf((char *)m->name[which], sizeof m->name[which], "r%u", i);
+    ASSERT(len > 0);
+    return slice_of(m->name[which], (size_t)len);
+}
+
+/* Three directories which every site makes (one and the same, by rule 7) and moves into each other:
+ * what two sites do at once here would close a cycle. */
+static void ring_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    struct node *n = m->process->node;
+    unsigned i = (unsigned)draw(m, MOUNT_RING);
+    unsigned to = (i + 1 + (unsigned)draw(m, MOUNT_RING - 1)) % MOUNT_RING;
+    struct dir_view v = {.alive = false};
+    struct oid dir = m->ring[i];
+    bool known = n != NULL && !oid_is_none(dir) && merge_dir(merge_of(n, dir), dir, &v) == 0;
+    if (!known || !v.alive || oid_is_none(m->ring[to])) {
+        m->type = draw(m, 2) == 0 ? RPC_MKDIR : RPC_LOOKUP;
+        q->oid = OID_ROOT;
+        q->name = ring_name(m, known && v.alive ? to : i, 0);
+        q->mode = 0755;
+        return;
+    }
+    m->type = RPC_RENAME;
+    q->oid = v.parent;
+    q->name = slice_of(m->name[0], v.name.len);
+    memcpy(m->name[0], v.name.ptr, v.name.len);
+    q->oid2 = draw(m, 4) == 0 ? OID_ROOT : m->ring[to];
+    q->name2 = ring_name(m, i, 1);
+}
+
+static void ring_learn(struct mount *m, struct oid oid)
+{
+    bool named = oid_is_root(m->req.oid) && m->req.name.len == 2 && m->req.name.ptr[0] == 'r';
+    if (named && (m->type == RPC_MKDIR || m->type == RPC_LOOKUP))
+        m->ring[(m->req.name.ptr[1] - '0') % (int)MOUNT_RING] = oid;
+}
+
+/* A directory into another. */
+static void move_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    if (m->work->kind == WORLD_WORK_COLLIDE && draw(m, 2) == 0) {
+        ring_draw(m);
+        return;
+    }
+    const struct mount_dir *d = &m->dirs[draw(m, m->dir_count)];
+    if (d->name[0] == '\0') {
+        rename_draw(m);
+        return;
+    }
+    m->type = RPC_RENAME;
+    q->oid = d->parent;
+    q->name = slice_of(m->name[0], strlen(d->name));
+    memcpy(m->name[0], d->name, sizeof d->name);
+    q->oid2 = dir_draw(m);
+    q->name2 = name_draw(m, 1);
+    doom_name(m, q->oid2, q->name2, 0);
+}
+
 static void attr_draw(struct mount *m, enum choice what)
 {
     struct fs_request *q = &m->req;
@@ -177,6 +242,10 @@ static void attr_draw(struct mount *m, enum choice what)
         m->file_count > 0 && draw(m, 2) == 0 ? m->files[draw(m, m->file_count)].oid : dir_draw(m);
     if (what == DO_GETATTR) {
         m->type = RPC_GETATTR;
+    } else if (what == DO_TIMES) {
+        m->type = RPC_SETATTR;
+        q->set = SET_MTIME;
+        q->mtime_ns = (int64_t)(draw(m, 1000) * NS_PER_SEC);
     } else if (what == DO_CHMOD) {
         m->type = RPC_SETATTR;
         q->set = SET_MODE;
@@ -204,6 +273,9 @@ static void draw_call(struct mount *m, enum choice what)
     case DO_RENAME:
         rename_draw(m);
         return;
+    case DO_MOVE:
+        move_draw(m);
+        return;
     case DO_LINK:
         m->type = RPC_LINK;
         q->oid = m->files[draw(m, m->file_count)].oid;
@@ -226,6 +298,7 @@ static void draw_call(struct mount *m, enum choice what)
         return;
     case DO_GETATTR:
     case DO_CHMOD:
+    case DO_TIMES:
     case DO_SETXATTR:
         attr_draw(m, what);
         return;
@@ -237,6 +310,11 @@ static void draw_call(struct mount *m, enum choice what)
 
 void workload_next(struct mount *m)
 {
+    m->in_own = rng_below(&m->rng, 8) == 0;
+    if (m->in_own) {
+        private_next(m);
+        return;
+    }
     enum choice what = choose(m);
     if (m->file_count == 0 && (what == DO_WRITE || what == DO_LINK))
         what = DO_CREATE;
@@ -245,6 +323,8 @@ void workload_next(struct mount *m)
 
 void workload_again(struct mount *m)
 {
+    if (m->in_own)
+        return;
     if (m->type == RPC_UNLINK)
         doom_name(m, m->req.oid, m->req.name, 1);
     else if (m->type == RPC_RENAME)
@@ -257,17 +337,25 @@ void workload_again(struct mount *m)
 
 static void dir_learn(struct mount *m, struct oid oid)
 {
-    for (unsigned i = 0; i < m->dir_count; i++)
-        if (oid_equal(m->dirs[i], oid))
-            return;
-    unsigned i = m->dir_count < MOUNT_DIRS ? m->dir_count++ : 1 + (unsigned)draw(m, MOUNT_DIRS - 1);
-    m->dirs[i] = oid;
+    unsigned i = 0;
+    while (i < m->dir_count && !oid_equal(m->dirs[i].oid, oid))
+        i++;
+    if (i == 0)
+        return; /* the root */
+    if (i == m->dir_count)
+        i = m->dir_count < MOUNT_DIRS ? m->dir_count++ : 1 + (unsigned)draw(m, MOUNT_DIRS - 1);
+    struct mount_dir *d = &m->dirs[i];
+    bool renamed = m->type == RPC_RENAME;
+    struct slice name = renamed ? m->req.name2 : m->req.name;
+    *d = (struct mount_dir){.oid = oid, .parent = renamed ? m->req.oid2 : m->req.oid};
+    if ((m->type == RPC_MKDIR || m->type == RPC_LOOKUP || renamed) && name.len < sizeof d->name)
+        memcpy(d->name, name.ptr, name.len);
 }
 
 static void dir_forget(struct mount *m, struct oid oid)
 {
     for (unsigned i = 1; i < m->dir_count; i++)
-        if (oid_equal(m->dirs[i], oid))
+        if (oid_equal(m->dirs[i].oid, oid))
             m->dirs[i] = m->dirs[--m->dir_count];
 }
 
@@ -291,6 +379,8 @@ static void file_forget(struct mount *m, struct oid oid)
 static void attr_learn(struct mount *m, const struct fs_attr *a)
 {
     if (oid_is_dir(a->oid))
+        ring_learn(m, a->oid);
+    if (oid_is_dir(a->oid))
         dir_learn(m, a->oid);
     else if (oid_kind(a->oid) == OID_FILE)
         file_learn(m, a);
@@ -303,8 +393,32 @@ static bool is_change(enum rpc_type t)
            t == RPC_SETXATTR;
 }
 
+/* What an answer must say of the call itself (P1). */
+static void answer_check(struct mount *m, const struct fs_reply *r)
+{
+    const char *what = NULL;
+    if (r->rc != 0 || !r->has_attr)
+        return;
+    if (m->type == RPC_SETATTR && (m->req.set & SET_MODE) != 0 &&
+        (r->attr.mode & 07777) != m->req.mode)
+        what = "chmod answered with another mode than it set";
+    if (m->type == RPC_COMMIT && r->attr.nlink > 0 && r->attr.size != m->req.content.size)
+        what = "a write answered with another size than it wrote";
+    if (what != NULL && m->failure[0] == '\0')
+        (void)snprintf(m->failure, sizeof m->failure, "call %llu: %s",
+                       (unsigned long long)m->req.number, what); /* fits */
+}
+
 void workload_done(struct mount *m, const struct fs_reply *r)
 {
+    if (m->in_own) {
+        private_done(m, r);
+        if (r != NULL && r->rc == 0)
+            m->stats.changes += is_change(m->type);
+        return;
+    }
+    if (r != NULL)
+        answer_check(m, r);
     if (r == NULL) {
         give_up(m);
         return;

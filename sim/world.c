@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "sim/tree.h"
 
+#define LOOK_EVENTS 64u /* between two looks at the order of what arrives */
 #define WATCH_NS (250 * NS_PER_MS)
 #define RESTART_NS (2 * NS_PER_SEC)
 #define SETTLE_STEP_NS (250 * NS_PER_MS)
@@ -215,6 +216,8 @@ static void mounts_make(struct world *w)
              k++) {
             struct mount *m = &w->mounts[w->mount_count];
             mount_init(m, &w->sites[i], &w->ledger, work, w->mount_count++);
+            if (k > 0)
+                m->sibling = m - 1;
             if (work->operations > 0)
                 m->calls_left = work->operations / clients + (k < work->operations % clients);
             if (w->config.work_until_ns > 0)
@@ -235,6 +238,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     sched_init(&w->sched, c->seed);
     sched = &w->sched;
     running = w;
+    rpc_sim_lost_per_million = 0;
     sched->now_ns = NS_PER_SEC;
     if (!once) { /* sodium draws for itself when it starts: from elsewhere */
         int rc = sodium_init();
@@ -255,6 +259,8 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
         return rc;
     }
     w->began_ns = sched->now_ns;
+    w->watcher = watch_new();
+    rpc_sim_lost_per_million = c->mount_reset_per_million;
     mounts_make(w);
     event_arm(w);
     sched_in(&w->watch, WATCH_NS);
@@ -273,6 +279,7 @@ void world_free(struct world *w)
     for (unsigned i = 0; i < w->config.site_count; i++)
         process_deinit(&w->sites[i]);
     net_deinit();
+    watch_free(w->watcher);
     ledger_deinit(&w->ledger);
     sched_deinit(&w->sched);
     sched = NULL;
@@ -282,8 +289,9 @@ void world_free(struct world *w)
 
 int world_run(struct world *w, uint64_t until_ns)
 {
-    while (w->failure[0] == '\0' && sched_step(w->began_ns + until_ns))
-        continue;
+    for (uint64_t i = 1; w->failure[0] == '\0' && sched_step(w->began_ns + until_ns); i++)
+        if (i % LOOK_EVENTS == 0)
+            watch_order(w);
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
 }
 
@@ -292,6 +300,7 @@ static void heal(struct world *w)
     w->event_next = w->config.event_count;
     sched_cancel(&w->event);
     net_quiet(true);
+    rpc_sim_lost_per_million = 0;
     for (unsigned i = 0; i < w->config.site_count; i++) {
         disk_set_full(w->sites[i].machine.disk, false);
         for (unsigned k = 0; k < w->config.site_count; k++) {
@@ -308,6 +317,7 @@ static void heal(struct world *w)
 int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
 {
     heal(w);
+    w->settling = true;
     uint64_t from = sched->now_ns, until = from + max_ns;
     unsigned quiet = 0;
     while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {

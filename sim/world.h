@@ -75,6 +75,8 @@ struct world_site {
     unsigned nodes; /* 1 or 3; 0: 1 */
     struct world_clock clock;
     struct world_disk disk;
+    uint64_t segment_bytes;    /* of its journals; 0: as in production */
+    uint64_t checkpoint_bytes; /* of state in memory; 0: as in production */
     struct world_work work;
 };
 enum world_event_kind {
@@ -115,7 +117,8 @@ struct world_config {
     bool linked[WORLD_SITES_MAX][WORLD_SITES_MAX];             /* false: never connected directly */
     uint32_t event_count;
     struct world_event events[WORLD_EVENTS_MAX]; /* ascending at_ns */
-    uint64_t work_until_ns;                      /* mounts make no new calls after this */
+    uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
+    uint64_t work_until_ns;           /* mounts make no new calls after this */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
     void *ctx;
     uint64_t sample_ns; /* how often sample() is called; 0: never */

@@ -7,13 +7,19 @@
 #include "sim/world_int.h"
 #include "site/call.h"
 
+#define CYCLE_LOOKS 8u              /* the search for cycles is at every eighth look */
 #define ANSWER_NS (20 * NS_PER_SEC) /* a call at a site that is up: P3 */
 
 void world_check_now(struct world *w)
 {
     char what[200] = "";
+    watch_now(w);
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->sites[i].node != NULL && !tree_walk(w->sites[i].node, NULL, what))
+            world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
+    bool all = w->looks++ % CYCLE_LOOKS == 0 || w->settling;
+    for (unsigned i = 0; i < w->config.site_count && all; i++)
+        if (w->sites[i].node != NULL && tree_has_cycle(w->sites[i].node, w->config.shards, what))
             world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
     for (unsigned i = 0; i < w->mount_count; i++) {
         const struct mount *m = &w->mounts[i];
@@ -125,10 +131,24 @@ static void check_ledger(struct world *w)
     }
 }
 
+static void check_private(struct world *w)
+{
+    char what[200];
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        for (unsigned k = 0; k < w->mount_count && w->sites[i].node != NULL; k++)
+            if (!w->mounts[k].process->lost &&
+                !private_check(&w->mounts[k], w->sites[i].node, what))
+                world_fail(w, "P2", "site %s: %s", w->config.sites[i].name, what);
+}
+
 void world_check_final(struct world *w)
 {
     world_check_now(w);
     check_equal(w);
     if (w->failure[0] == '\0')
         check_ledger(w);
+    if (w->failure[0] == '\0')
+        check_private(w);
+    if (w->failure[0] == '\0')
+        watch_final(w);
 }

@@ -25,6 +25,9 @@ struct world {
         struct sched_event event;
         struct world *world;
     } restarts[WORLD_SITES_MAX];
+    struct watch *watcher;
+    uint64_t looks;                    /* of the checkers so far */
+    bool settling;                     /* the liveness phase */
     bool faulty_disk[WORLD_SITES_MAX]; /* it was given a reason to stop */
     char failure[400];
 };
@@ -35,6 +38,12 @@ void world_fail(struct world *w, const char *promise, const char *fmt, ...)
 void world_check_now(struct world *w);   /* what must hold at every moment */
 void world_check_final(struct world *w); /* after all sites have converged */
 bool world_quiescent(struct world *w);   /* nothing is on its way, vectors are equal */
+/* world_watch.c */
+struct watch *watch_new(void);
+void watch_free(struct watch *t);
+void watch_now(struct world *w);   /* at every look */
+void watch_order(struct world *w); /* a look at who has what, for P7 */
+void watch_final(struct world *w); /* P7 */
 /* world_setup.c */
 int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;
 

@@ -254,7 +254,8 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                   .pool = n->pool,
                                   .epoch = lead.epoch,
                                   .cache_bytes = SHARD_CACHE_BYTES,
-                                  .checkpoint_bytes = CHECKPOINT_BYTES,
+                                  .segment_bytes = n->segment_bytes,
+                                  .checkpoint_bytes = n->checkpoint_bytes,
                                   .events = {.deliver = on_deliver,
                                              .delivered = on_delivered,
                                              .applied = on_applied,
@@ -332,6 +333,9 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
     struct node *n = mem_calloc(1, sizeof *n);
     n->dir = mem_strdup(config->dir);
     n->clock = config->clock;
+    n->segment_bytes = config->journal_segment_bytes;
+    n->checkpoint_bytes =
+        config->checkpoint_bytes != 0 ? config->checkpoint_bytes : CHECKPOINT_BYTES;
     n->lock_fd = -1;
     node_feed_init(n);
     node_calls_init(n);

@@ -14,6 +14,8 @@ struct node;
 struct node_config {
     const char *dir; /* the site's directory, made by node_create_site */
     const struct clock *clock;
+    uint64_t journal_segment_bytes; /* 0: as the journal likes; small in simulation */
+    size_t checkpoint_bytes;        /* state of a shard in memory; 0: 32 MiB */
 };
 /* Makes a new site's directory: configuration, keys, empty shards. fs_key NULL: a new file system
  * with a random key and root; otherwise this site will join an existing one (its state arrives as a

@@ -10,6 +10,42 @@
 #include "base/log.h"
 #include "site/node_int.h"
 
+/* Operations of one batch of a peer that were written to several shards. Each shard's part becomes
+ * durable in its own time; a third site that we relay to must not see a later part before an
+ * earlier one (P7), so none leaves before all are durable. */
+struct feed_group {
+    uint64_t first_hlc; /* no record of the group is stamped lower */
+    uint64_t last[SHARD_COUNT_MAX];
+    struct feed_group *next;
+};
+
+static void group_add(struct node *n, struct feed_group *g)
+{
+    struct feed_group **at = &n->feed_groups;
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = g;
+}
+
+static bool group_durable(const struct node *n, const struct feed_group *g)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        if (log_durable(shard_log(n->shards[i])) < g->last[i])
+            return false;
+    return true;
+}
+
+/* What may leave without parting a group. */
+static uint64_t groups_floor(struct node *n)
+{
+    while (n->feed_groups != NULL && group_durable(n, n->feed_groups)) {
+        struct feed_group *g = n->feed_groups;
+        n->feed_groups = g->next;
+        mem_free(g);
+    }
+    return n->feed_groups != NULL ? n->feed_groups->first_hlc - 1 : UINT64_MAX;
+}
+
 void node_feed_publish(struct node *n)
 {
     node_members_fresh(n);
@@ -23,6 +59,7 @@ void node_feed_publish(struct node *n)
     }
     /* Nothing is waiting for the disk: whatever comes will be stamped above what was stamped. */
     f.safe_hlc = MIN(f.safe_hlc, n->hlc.last);
+    f.safe_hlc = MIN(f.safe_hlc, groups_floor(n));
     pthread_mutex_lock(&n->feed_mutex);
     n->feed = f;
     void (*changed)(void *) = n->feed_changed;
@@ -51,8 +88,18 @@ void node_feed_init(struct node *n)
     n->feed_defer.run = feed_defer_run;
 }
 
+void node_feed_forget(struct node *n)
+{
+    while (n->feed_groups != NULL) {
+        struct feed_group *g = n->feed_groups;
+        n->feed_groups = g->next;
+        mem_free(g);
+    }
+}
+
 void node_feed_deinit(struct node *n)
 {
+    node_feed_forget(n);
     pthread_mutex_destroy(&n->feed_mutex);
 }
 
@@ -176,6 +223,31 @@ static int run_flush(struct applying *a, shard_id_t shard, uint64_t cursor)
     return rc;
 }
 
+/* All runs, in the order of shards; with the batch's cursors at its end (else NULL). */
+static int runs_flush(struct applying *a, const uint64_t *cursor, shard_id_t *ret_shard)
+{
+    struct node *n = a->n;
+    struct feed_group *g = NULL;
+    unsigned count = 0;
+    int rc = 0;
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        count += a->runs[i].count > 0;
+    if (count > 1) {
+        g = mem_calloc(1, sizeof *g);
+        g->first_hlc = n->hlc.last + 1;
+    }
+    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
+        bool some = a->runs[i].count > 0;
+        *ret_shard = (shard_id_t)i;
+        rc = run_flush(a, (shard_id_t)i, cursor != NULL ? cursor[i] : 0);
+        if (g != NULL && some)
+            g->last[i] = log_last(shard_log(n->shards[i]));
+    }
+    if (g != NULL)
+        group_add(n, g);
+    return rc;
+}
+
 static int run_add(struct applying *a, shard_id_t shard, struct slice op)
 {
     struct run *r = &a->runs[shard];
@@ -241,8 +313,8 @@ static int apply_item(struct applying *a, const struct apply_item *item)
         rc = run_add(a, item->shard, item->op);
     } else if (rc == 0) {
         /* Order matters from here: records are written in the order they are applied (S3). */
-        for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
-            rc = run_flush(a, (shard_id_t)i, 0);
+        shard_id_t at;
+        rc = runs_flush(a, NULL, &at);
         if (rc == 0)
             rc = shard_remote(n->shards[item->shard], a->b->peer, &item->op, 1, 0);
     }
@@ -275,14 +347,14 @@ static void apply_run(struct loop_msg *msg)
     if (rc != 0)
         err_detail_set(&b->detail, "operation %u of %u in a batch of site %08x: %s", done,
                        b->item_count, b->peer, err_text(rc));
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        int rc2 = rc == 0 ? run_flush(a, (shard_id_t)i, b->cursor[i]) : 0;
-        if (rc2 != 0) {
-            err_detail_set(&b->detail, "shard %u: %s", i, err_text(rc2));
-            rc = rc2;
-        }
-        mem_free(a->runs[i].ops);
+    shard_id_t at = 0;
+    int rc2 = rc == 0 ? runs_flush(a, b->cursor, &at) : 0;
+    if (rc2 != 0) {
+        err_detail_set(&b->detail, "shard %u: %s", at, err_text(rc2));
+        rc = rc2;
     }
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        mem_free(a->runs[i].ops);
     mem_free(a);
     retry_waiting(n);
     node_members_fresh(n);

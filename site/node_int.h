@@ -24,6 +24,8 @@ struct node_member_cache {
 struct node {
     char *dir;
     const struct clock *clock;
+    uint64_t segment_bytes;
+    size_t checkpoint_bytes;
     struct site_settings settings;
     uint8_t fs_key[32];
     struct fs_keys keys;
@@ -65,6 +67,7 @@ struct node {
     void *feed_ctx;
     uint32_t feed_members; /* how many there were when it last told */
     struct loop_defer feed_defer;
+    struct feed_group *feed_groups; /* what other sites must get whole, oldest first */
     /* members */
     struct node_member_cache *members;
     uint32_t member_count;
@@ -151,6 +154,7 @@ void node_feed_moved(struct node *n);   /* at the end of the turn */
 void node_feed_publish(struct node *n); /* now */
 void node_feed_init(struct node *n);
 void node_feed_deinit(struct node *n);
+void node_feed_forget(struct node *n); /* the journals go away */
 
 /* node_member.c */
 int node_members_load(struct node *n);

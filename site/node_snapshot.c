@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mp.h"
+#include "base/plant.h"
 #include "site/node_int.h"
 #include "site/settings.h"
 
@@ -132,7 +133,7 @@ int node_snapshot_next_page(struct node_snapshot *s,
             s->at++;
             continue;
         }
-        if (travels(key)) {
+        if (travels(key) && !(PLANTED(22) && count == 3)) {
             mp_bin(&pairs, key);
             mp_bin(&pairs, value);
             count++;
@@ -289,6 +290,7 @@ static int remove_tree(const char *path)
 int node_wipe_shards(struct node *n)
 {
     int rc = 0;
+    node_feed_forget(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         shard_close(n->shards[i]);
         n->shards[i] = NULL;

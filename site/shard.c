@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/limits.h"
+#include "base/plant.h"
 #include "site/shard_int.h"
 
 void key_be(struct buf *b, uint64_t v, unsigned bytes)
@@ -97,7 +98,7 @@ static void pending_settle(struct shard *s, struct pending *p)
 {
     for (uint32_t i = 0; i < p->seq_count; i++)
         if (p->seqs[i].seq > vv_get(&s->durable_vv, p->seqs[i].site) &&
-            vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq) != 0)
+            vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq + PLANTED(20)) != 0)
             log_warn(LOG_SITE, "too_many_sites", "shard=%u site=%08x", s->cfg.id, p->seqs[i].site);
     if (p->cursor != 0) {
         struct cursor *c = cursor_of(s, p->peer);
@@ -205,6 +206,10 @@ static int commit_record(struct shard *s, struct pending *p)
         return ERR_FATAL;
     }
     shard_drain(s);
+    if (PLANTED(16) && p->committed != NULL) {
+        p->committed(p->ctx, 0);
+        p->committed = NULL;
+    }
     return 0;
 }
 
@@ -531,7 +536,7 @@ static bool replay_record(void *ctx, const struct log_record *lr)
 
 static int replay(struct shard *s, struct err_detail *d)
 {
-    uint64_t next = state_stored_index(s->state) + 1;
+    uint64_t next = state_stored_index(s->state) + 1 + PLANTED(14);
     struct replay rp = {.s = s};
     while (next <= log_durable(s->log)) {
         int rc = log_read(s->log, next, 8 * MIB, replay_record, &rp, &next);
@@ -563,7 +568,7 @@ static void load_positions(struct shard *s)
         if (it.key.len == 5 && it.value.len == 8) {
             struct cursor *c = cursor_of(s, (site_id_t)be_get(it.key.ptr + 1, 4));
             if (c != NULL)
-                c->next = be_get(it.value.ptr, 8);
+                c->next = be_get(it.value.ptr, 8) + PLANTED(11);
         }
     state_scan_end(&it);
     buf_deinit(&prefix);
@@ -630,6 +635,7 @@ static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
         rc = state_open(&s->state, &store);
     if (rc == 0) {
         struct log_config lc = {.dir = journal_dir,
+                                .segment_bytes = s->cfg.segment_bytes,
                                 .epoch = s->cfg.epoch,
                                 .loop = s->cfg.loop,
                                 .ctx = s,

@@ -81,6 +81,7 @@ struct shard_config {
     struct pool *pool; /* for writing the state down */
     uint64_t epoch;
     size_t cache_bytes;
+    uint64_t segment_bytes;  /* of the journal; 0: as it likes */
     size_t checkpoint_bytes; /* state in memory beyond which it is written down */
     struct shard_events events;
     void (*site_name)(void *ctx, site_id_t site, char out[33]);

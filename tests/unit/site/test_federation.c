@@ -449,6 +449,31 @@ static void test_settled_revives_all_the_way_up(void **state)
     world_deinit(&w);
 }
 
+/* A file is removed here, written to while it has no name, and linked again because another site
+ * had edited it meanwhile (rule 3): from then on all sites show the edit. What was written to it
+ * without a name was this site's alone and is not shown any more. */
+static void test_relinked_file_shows_what_others_show(void **state)
+{
+    struct world w;
+    struct oid oid, again;
+    (void)state;
+    world_init(&w, 2, 1, 3);
+    call_path(&w, 0, RPC_CREATE, "/f");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[0], "/f", &oid), 0);
+    user_write(&w.sites[1], oid, 2);
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    user_write(&w.sites[0], oid, 1);
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[0], "/f", &again), 0);
+    assert_true(oid_equal(oid, again));
+    check_equal(&w, 3);
+    user_write(&w.sites[0], oid, 4); /* and can be written to */
+    drain(&w);
+    check_equal(&w, 3);
+    world_deinit(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +481,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_two_sites_four_shards_converge),
         cmocka_unit_test(test_three_sites_eight_shards_converge),
         cmocka_unit_test(test_settled_revives_all_the_way_up),
+        cmocka_unit_test(test_relinked_file_shows_what_others_show),
     };
     if (argc > 4) { /* sites shards seed steps: to replay one */
         unsigned long long v[4];

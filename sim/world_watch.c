@@ -1,0 +1,246 @@
+/* Checkers that remember: causal order across directories (P7), and whether the lag that is shown
+ * is the lag there is. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "sim/world_int.h"
+#include "site/call.h"
+
+#define WATCH_SHARDS 16u /* a world has no more */
+#define LAG_SLACK_NS (4 * NS_PER_SEC)
+#define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
+
+struct seen { /* what a site had of another at one moment */
+    uint64_t at_ns;
+    unsigned site, origin;
+    uint64_t seq[WATCH_SHARDS];
+};
+struct history { /* of a site's own operations */
+    uint64_t at_ns;
+    uint64_t seq[WATCH_SHARDS];
+};
+struct watch {
+    struct seen *seen;
+    size_t seen_count, seen_cap;
+    struct {
+        struct history *at;
+        size_t count, cap;
+    } own[WORLD_SITES_MAX];
+    uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
+    uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
+};
+
+struct watch *watch_new(void)
+{
+    return mem_calloc(1, sizeof(struct watch));
+}
+
+void watch_free(struct watch *t)
+{
+    for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
+        mem_free(t->own[i].at);
+    if (t != NULL)
+        mem_free(t->seen);
+    mem_free(t);
+}
+
+static void seqs(const struct world *w, unsigned site, unsigned origin, uint64_t *ret)
+{
+    struct node *n = w->sites[site].node;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        ret[s] =
+            merge_seen(shard_merge(node_shard(n, (shard_id_t)s)), (shard_id_t)s, w->ids[origin]);
+}
+
+static void own_add(struct world *w, unsigned i)
+{
+    struct watch *t = w->watcher;
+    if (t->own[i].count == t->own[i].cap) {
+        t->own[i].cap = t->own[i].cap * 2 + 64;
+        t->own[i].at = mem_realloc(t->own[i].at, t->own[i].cap * sizeof t->own[i].at[0]);
+    }
+    struct history *h = &t->own[i].at[t->own[i].count++];
+    h->at_ns = sched->now_ns;
+    seqs(w, i, i, h->seq);
+}
+
+static bool covers(const struct world *w, const uint64_t *a, const uint64_t *b)
+{
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (a[s] < b[s])
+            return false;
+    return true;
+}
+
+/* Since when something of `from` is missing at a site that has `seq` of it; now: nothing is. */
+static uint64_t missing_since(const struct world *w, unsigned from, const uint64_t *seq)
+{
+    const struct watch *t = w->watcher;
+    size_t low = 0, high = t->own[from].count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (covers(w, seq, t->own[from].at[mid].seq))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
+}
+
+static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
+{
+    struct watch *t = w->watcher;
+    struct world_lag lag;
+    uint64_t now = sched->now_ns, missing = now - missing_since(w, from, seq);
+    world_lag(w, from, to, &lag);
+    if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
+        return;
+    if (missing > lag.lag_ns + LAG_SLACK_NS && now - t->up_ns[to] > missing)
+        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
+                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
+                   (double)missing / 1e9);
+    bool well = t->up_ns[from] != 0 && now - t->up_ns[from] > LAG_STEADY_NS &&
+                now - t->well_ns[from][to] > LAG_STEADY_NS &&
+                now - t->well_ns[to][from] > LAG_STEADY_NS;
+    if (well && lag.up && lag.lag_ns > missing + 2 * LAG_SLACK_NS)
+        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
+                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
+                   (double)missing / 1e9);
+}
+
+static struct seen *look(struct world *w, unsigned site, unsigned origin)
+{
+    struct watch *t = w->watcher;
+    if (t->seen_count == t->seen_cap) {
+        t->seen_cap = t->seen_cap * 2 + 256;
+        t->seen = mem_realloc(t->seen, t->seen_cap * sizeof t->seen[0]);
+    }
+    struct seen *s = &t->seen[t->seen_count];
+    *s = (struct seen){.at_ns = sched->now_ns, .site = site, .origin = origin};
+    seqs(w, site, origin, s->seq);
+    /* The same as last time says nothing new. */
+    size_t back = (size_t)w->config.site_count * w->config.site_count;
+    for (size_t k = t->seen_count; k > 0 && t->seen_count - k < back; k--) {
+        const struct seen *o = &t->seen[k - 1];
+        if (o->site == site && o->origin == origin)
+            return memcmp(o->seq, s->seq, sizeof s->seq) == 0 ? s : &t->seen[t->seen_count++];
+    }
+    return &t->seen[t->seen_count++];
+}
+
+void watch_order(struct world *w)
+{
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        for (unsigned k = 0; k < w->config.site_count; k++)
+            if (i != k && w->watcher->up_ns[i] != 0 && w->sites[i].node != NULL)
+                (void)look(w, i, k);
+}
+
+void watch_now(struct world *w)
+{
+    struct watch *t = w->watcher;
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        bool up = w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node);
+        if (!up)
+            t->up_ns[i] = 0;
+        else if (t->up_ns[i] == 0)
+            t->up_ns[i] = sched->now_ns;
+        for (unsigned k = 0; k < w->config.site_count; k++)
+            if (net_is_cut(i, k) || t->well_ns[i][k] == 0)
+                t->well_ns[i][k] = sched->now_ns;
+        if (up)
+            own_add(w, i);
+    }
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        for (unsigned k = 0; k < w->config.site_count; k++)
+            if (i != k && t->up_ns[i] != 0)
+                check_lag(w, k, i, look(w, i, k)->seq);
+}
+
+/* --- P7: no site ever had a later operation of another without an earlier one --- */
+
+struct order { /* commit times of one site's own operations, by shard and seq */
+    struct {
+        uint64_t first, count, cap;
+        uint64_t *hlc;
+    } shards[SHARD_COUNT_MAX];
+    site_id_t site;
+    bool gap;
+};
+
+static bool order_add(void *ctx, const struct feed_item *item)
+{
+    struct order *o = ctx;
+    if (item->dot.site != o->site)
+        return true;
+    uint64_t count = o->shards[item->shard].count;
+    if (count == 0)
+        o->shards[item->shard].first = item->dot.seq;
+    o->gap |= item->dot.seq != o->shards[item->shard].first + count;
+    if (count == o->shards[item->shard].cap) {
+        uint64_t cap = count * 2 + 256;
+        o->shards[item->shard].hlc =
+            mem_realloc(o->shards[item->shard].hlc, cap * sizeof(uint64_t));
+        o->shards[item->shard].cap = cap;
+    }
+    o->shards[item->shard].hlc[o->shards[item->shard].count++] = item->commit_hlc;
+    return true;
+}
+
+static void order_read(struct world *w, unsigned site, struct order *o)
+{
+    struct node *n = w->sites[site].node;
+    struct feed_state f;
+    node_feed_state(n, &f);
+    memset(o, 0, sizeof *o);
+    o->site = w->ids[site];
+    for (unsigned s = 0; s < w->config.shards; s++) {
+        uint64_t next = MAX(f.first[s], 1u), before = 0;
+        while (next <= f.durable[s] && next != before) {
+            before = next;
+            if (node_feed_read(n, (shard_id_t)s, next, MIB, order_add, o, &next) != 0)
+                break; /* trimmed meanwhile: what is known is checked */
+        }
+    }
+}
+
+static bool order_at(const struct order *o, unsigned shard, uint64_t seq, uint64_t *ret)
+{
+    uint64_t first = o->shards[shard].first;
+    if (seq < first || seq - first >= o->shards[shard].count)
+        return false;
+    *ret = o->shards[shard].hlc[seq - first];
+    return true;
+}
+
+static void check_seen(struct world *w, const struct order *o, const struct seen *s)
+{
+    uint64_t had = 0, lacked = UINT64_MAX, hlc;
+    for (unsigned k = 0; k < w->config.shards; k++) {
+        if (order_at(o, k, s->seq[k], &hlc))
+            had = MAX(had, hlc);
+        if (order_at(o, k, s->seq[k] + 1, &hlc))
+            lacked = MIN(lacked, hlc);
+    }
+    if (lacked < had)
+        world_fail(w, "P7", "at %.3f s %s had an operation of %s and not one committed before it",
+                   (double)(s->at_ns - MIN(w->began_ns, s->at_ns)) / 1e9,
+                   w->config.sites[s->site].name, w->config.sites[s->origin].name);
+}
+
+void watch_final(struct world *w)
+{
+    const struct watch *t = w->watcher;
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        struct order *o = mem_calloc(1, sizeof *o);
+        if (w->sites[i].node != NULL)
+            order_read(w, i, o);
+        for (size_t k = 0; k < t->seen_count && w->sites[i].node != NULL && !o->gap; k++)
+            if (t->seen[k].origin == i)
+                check_seen(w, o, &t->seen[k]);
+        for (unsigned s = 0; s < SHARD_COUNT_MAX; s++)
+            mem_free(o->shards[s].hlc);
+        mem_free(o);
+    }
+}
