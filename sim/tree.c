@@ -27,6 +27,7 @@ struct walk {
     bool bad;
     struct oid *dirs; /* seen */
     size_t dir_count, dir_cap;
+    struct buf *oids;
     void (*content)(void *ctx, struct oid oid, struct slice content);
     void *ctx;
 };
@@ -66,6 +67,16 @@ static uint64_t hash(struct slice s)
     return h;
 }
 
+void tree_line(struct buf *out, struct slice path, struct oid oid, struct slice content)
+{
+    char id[OID_TEXT_LEN + 1];
+    oid_to_text(oid, id);
+    char *text = mem_printf("%.*s %s %016llx\n", (int)path.len, (const char *)path.ptr, id,
+                            oid_is_dir(oid) ? 0ull : (unsigned long long)hash(content));
+    buf_append(out, text, strlen(text));
+    mem_free(text);
+}
+
 static void line(struct walk *w, const struct fs_attr *a)
 {
     struct content c = {0};
@@ -78,6 +89,8 @@ static void line(struct walk *w, const struct fs_attr *a)
         if (w->content != NULL)
             w->content(w->ctx, a->oid, c.bytes);
     }
+    if (w->oids != NULL)
+        tree_line(w->oids, buf_slice(&w->path), a->oid, dir ? slice_of(NULL, 0) : c.bytes);
     if (w->text == NULL)
         return;
     char *text = mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
@@ -192,4 +205,13 @@ bool tree_has_cycle(struct node *n, unsigned shards, char what[200])
         }
     }
     return false;
+}
+
+void tree_oids(struct node *n, struct buf *out)
+{
+    char what[200];
+    struct walk w = {.node = n, .what = what, .oids = out};
+    walk_dir(&w, OID_ROOT, 0);
+    buf_deinit(&w.path);
+    mem_free(w.dirs);
 }

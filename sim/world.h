@@ -117,6 +117,7 @@ struct world_config {
     bool linked[WORLD_SITES_MAX][WORLD_SITES_MAX];             /* false: never connected directly */
     uint32_t event_count;
     struct world_event events[WORLD_EVENTS_MAX]; /* ascending at_ns */
+    bool model; /* keep the history, and ask the reference model what must be there in the end */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */

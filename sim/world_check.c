@@ -131,6 +131,23 @@ static void check_ledger(struct world *w)
     }
 }
 
+static void check_model(struct world *w)
+{
+    struct buf said = {0}, shown = {0};
+    char why[240];
+    if (watch_model(w, &said)) {
+        tree_oids(w->sites[0].node, &shown);
+        buf_append(&said, "", 1);
+        buf_append(&shown, "", 1);
+        if (strcmp((const char *)said.ptr, (const char *)shown.ptr) != 0) {
+            difference((const char *)said.ptr, (const char *)shown.ptr, why);
+            world_fail(w, "model", "the reference model and the sites show %s", why);
+        }
+    }
+    buf_deinit(&said);
+    buf_deinit(&shown);
+}
+
 static void check_private(struct world *w)
 {
     char what[200];
@@ -149,6 +166,8 @@ void world_check_final(struct world *w)
         check_ledger(w);
     if (w->failure[0] == '\0')
         check_private(w);
+    if (w->failure[0] == '\0')
+        check_model(w);
     if (w->failure[0] == '\0')
         watch_final(w);
 }

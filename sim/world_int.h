@@ -43,6 +43,9 @@ struct watch *watch_new(void);
 void watch_free(struct watch *t);
 void watch_now(struct world *w);   /* at every look */
 void watch_order(struct world *w); /* a look at who has what, for P7 */
+/* What the reference model says of all that was committed; false: a site is lost, it cannot know.
+ */
+bool watch_model(struct world *w, struct buf *out);
 void watch_final(struct world *w); /* P7 */
 /* world_setup.c */
 int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;

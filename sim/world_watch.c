@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/model.h"
 #include "sim/world_int.h"
 #include "site/call.h"
 
@@ -27,6 +28,9 @@ struct watch {
         struct history *at;
         size_t count, cap;
     } own[WORLD_SITES_MAX];
+    struct model *model; /* NULL: not asked for */
+    bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
+    uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
     uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
 };
@@ -40,8 +44,10 @@ void watch_free(struct watch *t)
 {
     for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
         mem_free(t->own[i].at);
-    if (t != NULL)
+    if (t != NULL) {
         mem_free(t->seen);
+        model_free(t->model);
+    }
     mem_free(t);
 }
 
@@ -129,17 +135,80 @@ static struct seen *look(struct world *w, unsigned site, unsigned origin)
     return &t->seen[t->seen_count++];
 }
 
+struct history_read {
+    struct model *model;
+    site_id_t own;
+};
+
+static bool history_add(void *ctx, const struct feed_item *item)
+{
+    struct history_read *r = ctx;
+    if (item->dot.site == r->own)
+        model_add(r->model, item->op);
+    return true;
+}
+
+/* What a site has committed by itself since the last look: before its journal is trimmed. */
+static void history_read(struct world *w, unsigned site)
+{
+    struct watch *t = w->watcher;
+    struct history_read r = {.model = t->model, .own = w->ids[site]};
+    struct node *n = w->sites[site].node;
+    struct feed_state f;
+    node_feed_state(n, &f);
+    for (unsigned s = 0; s < w->config.shards; s++) {
+        uint64_t *next = &t->read_next[site][s], before = 0;
+        t->gap |= *next > 0 && *next < f.first[s];
+        *next = MAX(*next, MAX(f.first[s], 1u));
+        while (*next <= f.durable[s] && *next != before) {
+            before = *next;
+            if (node_feed_read(n, (shard_id_t)s, *next, MIB, history_add, &r, next) != 0)
+                break;
+        }
+    }
+}
+
 void watch_order(struct world *w)
 {
+    for (unsigned i = 0; i < w->config.site_count && w->watcher->model != NULL; i++)
+        if (w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node))
+            history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
             if (i != k && w->watcher->up_ns[i] != 0 && w->sites[i].node != NULL)
                 (void)look(w, i, k);
 }
 
+static const char *site_name(void *ctx, site_id_t site)
+{
+    const struct world *w = ctx;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        if (w->ids[i] == site)
+            return w->config.sites[i].name;
+    return "nobody";
+}
+
+bool watch_model(struct world *w, struct buf *out)
+{
+    struct watch *t = w->watcher;
+    if (t->model == NULL || t->gap)
+        return false;
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        if (w->sites[i].lost || w->sites[i].node == NULL)
+            return false;
+        history_read(w, i);
+    }
+    if (t->gap)
+        return false;
+    model_tree(t->model, site_name, w, out);
+    return true;
+}
+
 void watch_now(struct world *w)
 {
     struct watch *t = w->watcher;
+    if (t->model == NULL && w->config.model)
+        t->model = model_new();
     for (unsigned i = 0; i < w->config.site_count; i++) {
         bool up = w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node);
         if (!up)
@@ -151,6 +220,8 @@ void watch_now(struct world *w)
                 t->well_ns[i][k] = sched->now_ns;
         if (up)
             own_add(w, i);
+        if (up && t->model != NULL)
+            history_read(w, i);
     }
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
