@@ -45,6 +45,10 @@ static struct log_batch *tail_pin(struct reader *r)
     struct log_batch *batch = r->log->tail_first;
     if (batch == NULL || batch->first > r->next)
         return NULL;
+    /* Whoever follows the journal wants the newest. */
+    struct log_batch *newest = CONTAINER_OF(r->log->tail_last, struct log_batch, next);
+    if (newest->first <= r->next)
+        batch = newest;
     while (batch != NULL && batch->last < r->next)
         batch = batch->next;
     if (batch != NULL)

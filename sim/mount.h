@@ -59,6 +59,7 @@ struct mount {
     unsigned file_count;
     struct private_dir own;
     struct mount *sibling; /* another one of the same site, or NULL */
+    bool again;            /* the call under way was sent more than once */
     bool in_own;           /* the call under way is of the private model */
     struct sched_event next;
     char failure[200]; /* P3, or an answer that cannot be */

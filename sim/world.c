@@ -259,7 +259,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
         return rc;
     }
     w->began_ns = sched->now_ns;
-    w->watcher = watch_new();
+    watch_begin(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
     mounts_make(w);
     event_arm(w);

@@ -39,7 +39,7 @@ void world_check_now(struct world *w);   /* what must hold at every moment */
 void world_check_final(struct world *w); /* after all sites have converged */
 bool world_quiescent(struct world *w);   /* nothing is on its way, vectors are equal */
 /* world_watch.c */
-struct watch *watch_new(void);
+void watch_begin(struct world *w);
 void watch_free(struct watch *t);
 void watch_now(struct world *w);   /* at every look */
 void watch_order(struct world *w); /* a look at who has what, for P7 */

@@ -35,7 +35,7 @@ struct watch {
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
 };
 
-struct watch *watch_new(void)
+static struct watch *watch_new(void)
 {
     return mem_calloc(1, sizeof(struct watch));
 }
@@ -158,7 +158,7 @@ static void history_read(struct world *w, unsigned site)
     node_feed_state(n, &f);
     for (unsigned s = 0; s < w->config.shards; s++) {
         uint64_t *next = &t->read_next[site][s], before = 0;
-        t->gap |= *next > 0 && *next < f.first[s];
+        t->gap |= f.first[s] > 1 && *next < f.first[s];
         *next = MAX(*next, MAX(f.first[s], 1u));
         while (*next <= f.durable[s] && *next != before) {
             before = *next;
@@ -188,6 +188,17 @@ static const char *site_name(void *ctx, site_id_t site)
     return "nobody";
 }
 
+/* Before anybody works: what pairing has written is history, too. */
+void watch_begin(struct world *w)
+{
+    w->watcher = watch_new();
+    if (!w->config.model)
+        return;
+    w->watcher->model = model_new();
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        history_read(w, i);
+}
+
 bool watch_model(struct world *w, struct buf *out)
 {
     struct watch *t = w->watcher;
@@ -207,8 +218,6 @@ bool watch_model(struct world *w, struct buf *out)
 void watch_now(struct world *w)
 {
     struct watch *t = w->watcher;
-    if (t->model == NULL && w->config.model)
-        t->model = model_new();
     for (unsigned i = 0; i < w->config.site_count; i++) {
         bool up = w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node);
         if (!up)
