@@ -72,6 +72,13 @@ static void catch_signals(struct node *n)
     (void)sigaction(SIGHUP, &ignore, NULL);
 }
 
+static void ignore_signals(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGTERM, &ignore, NULL); /* cannot fail */
+    (void)sigaction(SIGINT, &ignore, NULL);
+}
+
 /* What the directory lacks is no negative answer here: there is no site. */
 static int open_error(int rc, const struct err_detail *d)
 {
@@ -98,6 +105,7 @@ static int run(const char *dir)
     if (rc != 0) {
         dash_stop(dash);
         wan_stop(w);
+        node_close(n);
         wan_free(w);
         code = open_error(rc, &d);
         node_free(n);
@@ -109,17 +117,16 @@ static int run(const char *dir)
     notify("READY=1");
     rc = node_run(n);
     notify("STOPPING=1");
+    ignore_signals(); /* the node is about to go, and its loop runs once more to its end */
     dash_stop(dash);
     wan_stop(w);
+    node_close(n);
     wan_free(w);
     if (rc != 0)
         code = cli_error(cli_exit_of(rc), "serve: site %s stopped: %s: see the log above",
                          node_settings(n)->name, err_text(rc));
     else
         log_info(LOG_SITE, "stopped", "site=%s", node_settings(n)->name);
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    (void)sigaction(SIGTERM, &ignore, NULL); /* the node is about to go */
-    (void)sigaction(SIGINT, &ignore, NULL);
     node_free(n);
     dash_free(dash);
     return code;

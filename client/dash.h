@@ -5,8 +5,8 @@
  * JSON text; the thread of libmicrohttpd serves that text and wakes the event streams. So viewers
  * cost the loop nothing, however many there are. The history is written to DIR/http.history.
  *
- * Order of life: node_open, wan_start, dash_start, node_run, dash_stop, wan_stop, node_free,
- * dash_free. */
+ * Order of life: node_open, wan_start, dash_start, node_run, dash_stop, wan_stop,
+ * node_close, wan_free, node_free, dash_free. */
 #ifndef CLIENT_DASH_H
 #define CLIENT_DASH_H
 

@@ -90,6 +90,7 @@ void process_crash(struct process *p, bool power)
     p->machine.ghost = true;
     machine_current = &p->machine;
     wan_stop(p->wan);
+    node_close(p->node);
     wan_free(p->wan);
     node_free(p->node);
     machine_current = NULL;

@@ -506,10 +506,11 @@ static bool all_idle(const struct node *n)
     return true;
 }
 
-void node_free(struct node *n)
+void node_close(struct node *n)
 {
-    if (n == NULL)
+    if (n == NULL || n->closed)
         return;
+    n->closed = true;
     n->stopping = true;
     if (n->loop != NULL) {
         loop_timer_stop(n->loop, &n->tick);
@@ -522,6 +523,7 @@ void node_free(struct node *n)
             loop_run(n->loop);
         }
         rpc_server_free(n->server);
+        n->server = NULL;
     }
     while (n->loop != NULL && !all_idle(n))
         drain_posts(n); /* what was appended becomes durable, and is delivered */
@@ -529,8 +531,16 @@ void node_free(struct node *n)
         if (n->shards[i] != NULL)
             shard_stop(n->shards[i]);
     pool_free(n->pool); /* finishes what is being written down */
+    n->pool = NULL;
     if (n->loop != NULL)
         drain_posts(n);
+}
+
+void node_free(struct node *n)
+{
+    if (n == NULL)
+        return;
+    node_close(n);
     for (unsigned i = 0; i < n->settings.shard_count && i < SHARD_COUNT_MAX; i++)
         shard_close(n->shards[i]);
     node_chunks_deinit(n);

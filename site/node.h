@@ -28,7 +28,7 @@ struct site_settings {
     char wan[128];        /* HTTP/2 between sites: HOST:PORT, or empty */
     char advertise[128];  /* what other sites dial, when it is not `wan` (a wildcard, a
                              forwarded port): HOST:PORT, or empty */
-    char http[128];       /* metrics and dashboard: HOST:PORT, "off", or empty: a loopback port */
+    char http[128];       /* dashboard, metrics: HOST:PORT, "off", or empty: a loopback port */
     bool trusted_network;
 };
 int site_create(const char *dir,
@@ -46,7 +46,11 @@ int node_start(struct node *n, struct err_detail *d) MUST_CHECK;
 const char *node_exit_detail(const struct node *n); /* why node_run() returned an error */
 int node_run(struct node *n);   /* the loop; returns after node_stop, 0 or why it ended */
 void node_stop(struct node *n); /* any thread, and signal-safe through an eventfd */
-void node_free(struct node *n);
+/* After node_run: ends what is under way, so that no callback of anybody runs any more, and what
+ * was posted has run. Whoever may still be called (wan/) is freed between this and node_free.
+ * Accepts NULL; idempotent. */
+void node_close(struct node *n);
+void node_free(struct node *n); /* node_close, if that was not called, and the rest */
 struct loop *node_loop(struct node *n);
 const struct site_settings *node_settings(const struct node *n);
 const uint8_t *node_fs_key(const struct node *n); /* 32 bytes */

@@ -47,6 +47,7 @@ struct node {
     int exit_rc;
     struct err_detail exit_detail;
     bool running, stopping, broken;
+    bool closed; /* node_close */
     /* calls */
     struct call *run_head, **run_tail;
     struct loop_defer run_defer;

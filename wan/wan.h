@@ -1,7 +1,7 @@
 /* Between sites: one thread that pairs, connects, ships the journal, fetches chunks and measures
  * lag. The node (site/node.h) is its only partner inside the site.
  *
- * Order of life: node_open, wan_start, node_run, then wan_stop, wan_free, node_free.
+ * Order of life: node_open, wan_start, node_run, then wan_stop, node_close, wan_free, node_free.
  *
  * Verbs it adds to the node's administration (JSON in, JSON out; all but wait answer at once or
  * when what they started is durable): peer.invite {ttl_s?, address?}     -> {token, expires_s}
@@ -25,7 +25,8 @@ struct wan;
 int wan_start(struct wan **ret, struct node *n, struct err_detail *d) MUST_CHECK;
 /* Ends connections and the thread. Any thread but the node's loop while that runs; idempotent. */
 void wan_stop(struct wan *w);
-/* After wan_stop, when the node's loop runs no more. Accepts NULL. */
+/* After wan_stop and node_close: what was posted to the node's loop has run and refers to this no
+ * more. Accepts NULL. */
 void wan_free(struct wan *w);
 /* How far this site is behind a peer, as measured here. WAN thread, or when that does not run: for
  * tests and the simulator. False: no such peer. */
