@@ -63,7 +63,8 @@ enum err_class {
     X(NO_LOCKS, USER, ENOLCK, "no locks available")                                                \
     X(WOULD_BLOCK, USER, EWOULDBLOCK, "held by somebody else")                                     \
     X(NO_SUCH_OFFSET, USER, ENXIO, "no data or hole beyond this offset")                           \
-    X(FATAL, FATAL, EIO, "this part stopped after an internal failure")
+    X(FATAL, FATAL, EIO, "this part stopped after an internal failure")                            \
+    X(REMOVED, PEER, EACCES, "this site was removed from the federation")
 
 enum err_index {
     ERR_IDX_OK,

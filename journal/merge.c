@@ -61,6 +61,8 @@ int merge_open(struct merge **ret, const struct merge_config *config)
     if (rc == 0 && m->shard == 0)
         rc = fold_open(m);
     if (rc == 0)
+        collect_load(m);
+    if (rc == 0)
         rc = work_health(m);
     if (rc != 0) {
         merge_free(m);

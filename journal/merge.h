@@ -273,6 +273,10 @@ uint32_t merge_collect(struct merge *m,
                        bool (*pinned)(void *ctx, struct oid oid),
                        void *ctx);
 
+/* The stable point at which everything dead by now could go; 0: nothing is dead. Objects that had
+ * to stay when they were looked at (pinned, owed) do not count again. */
+uint64_t merge_collect_goal(const struct merge *m);
+
 /* All contents this shard refers to (for garbage collection of chunks); fn returns false to stop.
  * Resumable: *cursor starts empty, is updated, and is empty again at the end. */
 int merge_contents(struct merge *m,

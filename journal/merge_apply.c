@@ -199,6 +199,13 @@ static void set_dir(struct merge *m, struct dir_rec *d, const struct reg *r)
     }
 }
 
+/* What sites tell each other about the federation is no change of the root that a user made. */
+static bool is_federation(struct slice key)
+{
+    return key.len > 0 && (key.ptr[0] == REG_MEMBER || key.ptr[0] == REG_LEAVES ||
+                           key.ptr[0] == REG_CUT || key.ptr[0] == REG_STABLE);
+}
+
 static void apply_set(struct merge *m, const struct op *op, const struct effect *e)
 {
     if (!here(m, e->oid))
@@ -208,7 +215,8 @@ static void apply_set(struct merge *m, const struct op *op, const struct effect 
     if (oid_is_dir(e->oid)) {
         struct dir_rec *d = work_dir(m, e->oid);
         set_dir(m, d, &r);
-        dir_touch(d, op);
+        if (!is_federation(r.key))
+            dir_touch(d, op);
         return;
     }
     struct file_rec *f = work_file(m, e->oid);

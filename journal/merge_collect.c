@@ -14,11 +14,33 @@ static void stable_key(uint8_t out[STABLE_KEY_BYTES], uint64_t hlc, struct oid o
     memcpy(out + 9, oid.b, sizeof oid.b);
 }
 
-void collect_queue(struct merge *m, struct oid oid, uint64_t hlc)
+static void queue_put(struct merge *m, struct oid oid, uint64_t hlc)
 {
     uint8_t key[STABLE_KEY_BYTES];
     stable_key(key, hlc, oid);
     work_put(m, slice_of(key, sizeof key), slice_of(NULL, 0));
+}
+
+void collect_queue(struct merge *m, struct oid oid, uint64_t hlc)
+{
+    queue_put(m, oid, hlc);
+    m->collect_goal = MAX(m->collect_goal, hlc);
+}
+
+/* After opening: is anything queued? The highest clock there is serves for all of it. */
+void collect_load(struct merge *m)
+{
+    uint8_t type = KEY_STABLE;
+    struct state_scan it;
+    state_scan_begin(m->state, &it, slice_of(&type, 1), slice_of(NULL, 0));
+    if (state_scan_next(&it) || fold_steps(m) > 0)
+        m->collect_goal = m->hlc_max;
+    state_scan_end(&it);
+}
+
+uint64_t merge_collect_goal(const struct merge *m)
+{
+    return m->collect_goal;
 }
 
 struct collect {
@@ -42,50 +64,61 @@ static void drop_xattrs(struct merge *m, struct oid oid)
     state_scan_end(&it);
 }
 
+enum verdict {
+    COLLECT_DONE,  /* dropped, or alive again */
+    COLLECT_STAYS, /* owed or pinned: nobody knows how long */
+    COLLECT_LATER  /* changed after it died: at *ret_hlc */
+};
+
 /* Versions that a deleter knew stay while their file lives on by another one: should that one be
  * deleted, too, at the same time as somebody links the file, all of them count again (rule 3), and
  * a site that had dropped them would differ. They go with the file. */
-static bool collect_file(const struct collect *c, struct oid oid)
+static enum verdict collect_file(const struct collect *c, struct oid oid, uint64_t *ret_hlc)
 {
     struct file_rec *f = work_file(c->m, oid);
     if (!f->known)
-        return true;
-    if (f->owed || f->ctime.stamp.hlc > c->stable_hlc || is_pinned(c, oid))
-        return false;
+        return COLLECT_DONE;
+    *ret_hlc = f->ctime.stamp.hlc;
+    if (f->ctime.stamp.hlc > c->stable_hlc)
+        return COLLECT_LATER;
+    if (f->owed || is_pinned(c, oid))
+        return COLLECT_STAYS;
     if (file_is_dead(f)) {
         work_del(c->m, key_oid(c->m, KEY_FILE, oid));
         drop_xattrs(c->m, oid);
-        return true;
+        return COLLECT_DONE;
     }
     f->queued = false;
     f->dirty = true;
-    return true;
+    return COLLECT_DONE;
 }
 
-static bool collect_dir(const struct collect *c, struct oid oid)
+static enum verdict collect_dir(const struct collect *c, struct oid oid, uint64_t *ret_hlc)
 {
     struct merge *m = c->m;
     struct placed *p = work_placed(m, oid);
     if (p->known && !p->here)
         work_del(m, key_oid(m, KEY_PLACED, oid));
     if (oid_shard(oid) != m->shard)
-        return true;
+        return COLLECT_DONE;
     struct dir_rec *d = work_dir(m, oid);
     if (!d->known)
-        return true;
+        return COLLECT_DONE;
     /* The last move out of it must be stable as well: were it undone, its directory would be here
      * again. */
-    uint64_t last_hlc = MAX(d->ctime.stamp.hlc, d->index_hlc);
-    if (merge_owes(m) || last_hlc > c->stable_hlc || is_pinned(c, oid))
-        return false;
+    *ret_hlc = MAX(d->ctime.stamp.hlc, d->index_hlc);
+    if (*ret_hlc > c->stable_hlc)
+        return COLLECT_LATER;
+    if (merge_owes(m) || is_pinned(c, oid))
+        return COLLECT_STAYS;
     if (d->has_birth && !dir_alive(d) && d->entries == 0) {
         work_del(m, key_oid(m, KEY_DIR, oid));
         drop_xattrs(m, oid);
-        return true;
+        return COLLECT_DONE;
     }
     d->queued = false;
     d->dirty = true;
-    return true;
+    return COLLECT_DONE;
 }
 
 /* Copies up to `budget` queue keys at or below the stable point. */
@@ -132,12 +165,23 @@ uint32_t merge_collect(struct merge *m,
     for (uint32_t i = 0; i < count; i++) {
         struct oid oid;
         memcpy(oid.b, keys[i].ptr + 9, sizeof oid.b);
-        bool done = oid_is_dir(oid) ? collect_dir(&c, oid) : collect_file(&c, oid);
+        uint64_t hlc = 0;
+        enum verdict v = oid_is_dir(oid) ? collect_dir(&c, oid, &hlc) : collect_file(&c, oid, &hlc);
         work_del(m, keys[i]);
-        if (done)
+        switch (v) {
+        case COLLECT_DONE:
             dropped++;
-        else
-            collect_queue(m, oid, MAX(stable_hlc + 1, m->hlc_max));
+            break;
+        case COLLECT_STAYS: /* whenever the stable point has moved; it need not move for this */
+            queue_put(m, oid, stable_hlc + 1);
+            break;
+        case COLLECT_LATER: /* a directory waits for a stable point that others ask for */
+            if (oid_is_dir(oid))
+                queue_put(m, oid, hlc);
+            else
+                collect_queue(m, oid, hlc);
+            break;
+        }
     }
     op_arena_deinit(&arena);
     return work_finish(m) == 0 ? dropped : 0;

@@ -409,6 +409,7 @@ static struct slice move_key(struct merge *m, struct stamp stamp, struct dot dot
 static void move_put(struct merge *m, const struct fold_move *mv)
 {
     const struct fold *f = m->fold;
+    m->collect_goal = MAX(m->collect_goal, mv->stamp.hlc);
     struct position p = {.parent = f->nodes[mv->parent].oid, .name = mv->name, .ns = mv->ns};
     p.stamp = mv->stamp;
     buf_clear(&m->value);
@@ -730,6 +731,11 @@ uint32_t fold_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget)
     f->touched_count = 0; /* positions are what they were */
     f->epoch++;
     return count;
+}
+
+uint32_t fold_steps(const struct merge *m)
+{
+    return m->fold == NULL ? 0 : m->fold->step_count;
 }
 
 /* P6: no cycle; the fold from scratch gives the positions that are told. */

@@ -270,7 +270,8 @@ struct merge {
     struct work work;
     struct vv *seen; /* per home shard */
     uint64_t hlc_max;
-    uint64_t applied; /* sum of all seen: grows with every operation */
+    uint64_t collect_goal; /* a stable point here would let all that is dead go; 0: nothing is */
+    uint64_t applied;      /* sum of all seen: grows with every operation */
     struct buf key, value;
     struct fold *fold; /* shard 0 */
     struct owed_queue owed;
@@ -366,6 +367,7 @@ void fold_free(struct merge *m);
 void fold_apply(struct merge *m, const struct op *op);
 bool fold_seen_move(struct merge *m, struct oid oid, struct dot *ret);
 uint32_t fold_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget);
+uint32_t fold_steps(const struct merge *m); /* moves above the stable point */
 void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx);
 
 /* merge_name.c: who has which name. */
@@ -417,5 +419,6 @@ regs_all(struct merge *m, struct op_arena *a, struct oid oid, uint32_t *ret_coun
 
 /* merge_collect.c */
 void collect_queue(struct merge *m, struct oid oid, uint64_t hlc);
+void collect_load(struct merge *m);
 
 #endif

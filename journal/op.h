@@ -55,10 +55,14 @@ struct content {
 bool content_equal(const struct content *a, const struct content *b);
 
 /* Registers: one-byte class, then for xattrs the name. */
-#define REG_PERM 'p'  /* owner, group, mode, ACL: one register; value is struct perm encoded */
-#define REG_ATIME 'a' /* value: int64 ns, LE */
-#define REG_MTIME 'm' /* value: int64 ns, LE; explicit utimens and directories' changes */
-#define REG_XATTR 'x' /* followed by the attribute's name; value: its bytes */
+#define REG_PERM 'p'   /* owner, group, mode, ACL: one register; value is struct perm encoded */
+#define REG_ATIME 'a'  /* value: int64 ns, LE */
+#define REG_MTIME 'm'  /* value: int64 ns, LE; explicit utimens and directories' changes */
+#define REG_MEMBER 'M' /* of the root: who belongs to the federation; see site/node_member.c */
+#define REG_LEAVES 'R' /* of the root: a site that leaves; see site/node_leave.c */
+#define REG_CUT 'C'    /* of the root: a member's word for a leaver's cut */
+#define REG_STABLE 'V' /* of the root: how far a member has everything; see site/node_stable.c */
+#define REG_XATTR 'x'  /* followed by the attribute's name; value: its bytes */
 /* Classes 'A' to 'Z' are the engine's owner's; followed by a name of its choice. */
 struct reg {
     struct slice key;

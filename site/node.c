@@ -194,8 +194,11 @@ static void tick(struct loop_timer *t)
     }
     node_past_tick(n);
     node_gc_tick(n);
-    if (n->tick_count % COLLECT_TICKS == 0)
+    node_leaves_step(n);
+    if (n->tick_count % COLLECT_TICKS == 0) {
         node_collect(n);
+        node_stable_tick(n, false);
+    }
     node_feed_moved(n);
     loop_timer_start(n->loop, &n->tick, loop_now_ns(n->loop) + TICK_NS);
 }

@@ -136,9 +136,18 @@ struct member {
     char wan[128];           /* HOST:PORT where it listens, or empty: it only dials out */
     uint8_t cert_sha256[32]; /* pinned fingerprint of its certificate (DER) */
     struct slice cert;       /* PEM, for the peer's trust store */
-    uint8_t status;          /* 0 member, 1 leaving, 2 removed */
-    struct vv cut;           /* status 2: per shard would not fit one register: kept by shard
-                                in `M` registers of that shard's system object */
+    uint8_t status;          /* enum member_status */
+    uint8_t why;             /* enum member_leaves, unless it is a member */
+};
+enum member_status {
+    MEMBER_IS,
+    MEMBER_LEAVING, /* not every remaining member has said how much of it it has */
+    MEMBER_REMOVED  /* the cut is known */
+};
+enum member_leaves {
+    LEAVES_NOT,
+    LEAVES_REMOVED, /* by an operator */
+    LEAVES_AWAY     /* it was away for longer than journals are kept for it */
 };
 int node_members(struct node *n,
                  bool (*fn)(void *ctx, const struct member *m),
@@ -146,7 +155,14 @@ int node_members(struct node *n,
 void node_member_set(struct node *n,
                      const struct member *m,
                      void (*done)(void *ctx, int rc),
-                     void *ctx);                                                /* loop; durable */
+                     void *ctx); /* loop; durable */
+/* Makes a member leave: from now on no operation of it is taken that no remaining member had
+ * (node_leave.c). ERR_NOT_FOUND: no such member; ERR_INVALID: this site itself. */
+void node_member_remove(struct node *n,
+                        site_id_t site,
+                        enum member_leaves why,
+                        void (*done)(void *ctx, int rc),
+                        void *ctx);                                             /* loop; durable */
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* loop cb */
 
 /* ---- chunks ---- */

@@ -295,6 +295,19 @@ static bool op_fits(const struct node *n, const struct op *op, shard_id_t shard)
     return true;
 }
 
+/* Beyond the cut of a site that left, or waiting for it already. It must not get into the journal:
+ * the stream would carry it on, and members would pass it to and fro for ever (L4). */
+static bool op_is_beyond(struct shard *s, const struct op *op)
+{
+    uint64_t last = UINT64_MAX;
+    struct vv durable;
+    enum shard_limit limit = shard_limit(s, op->dot.site, &last);
+    if (limit == LIMIT_NONE || op->dot.seq <= last)
+        return false;
+    shard_durable_vv(s, &durable);
+    return limit == LIMIT_CUT || op->dot.seq <= vv_get(&durable, op->dot.site);
+}
+
 static int apply_item(struct applying *a, const struct apply_item *item)
 {
     struct node *n = a->n;
@@ -309,6 +322,8 @@ static int apply_item(struct applying *a, const struct apply_item *item)
         rc = ERR_MALFORMED;
     } else if (rc == 0 && merge_seen(shard_merge(n->shards[item->shard]), op.dot.shard,
                                      op.dot.site) >= op.dot.seq) {
+        rc = 0;
+    } else if (rc == 0 && op_is_beyond(n->shards[item->shard], &op)) {
         rc = 0;
     } else if (rc == 0 && !op_spreads(&op)) {
         rc = run_add(a, item->shard, item->op);

@@ -19,6 +19,7 @@
 struct node_member_cache {
     struct member m;
     char *cert_text; /* owns m.cert */
+    uint64_t *cut;   /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
 };
 
 struct node {
@@ -75,6 +76,16 @@ struct node {
     bool members_stale;
     void (*members_changed)(void *ctx);
     void *members_ctx;
+    struct {
+        site_id_t site;                  /* whose operations are being stopped; 0: nobody's */
+        uint32_t open;                   /* limits that are not durable yet */
+        uint64_t index[SHARD_COUNT_MAX]; /* of the journals, once the limits were in them */
+    } leaving;                           /* node_leave.c */
+    struct {
+        struct node_settle_wait wait;
+        uint64_t seen, tick;
+        bool busy;
+    } stable; /* node_stable.c */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     /* chunks */
@@ -141,9 +152,20 @@ void node_sessions_tick(struct node *n);
 
 /* node_settle.c: repairs and directory losers */
 int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct slice name);
-void node_collect(struct node *n); /* causal stability */
 void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
+
+/* node_stable.c: causal stability */
+void node_collect(struct node *n);
+uint64_t node_stable_hlc(struct node *n); /* 0: not known */
+/* Gives this site's word when it helps; `now`: however short ago the last one was. */
+void node_stable_tick(struct node *n, bool now);
+
+/* node_leave.c */
+int node_leaves_load(struct node *n);  /* after the members: who leaves, and which cut is known */
+void node_leaves_step(struct node *n); /* answers, cuts; later when it cannot now */
+bool node_self_leaves(const struct node *n);
+bool node_left(struct node *n, site_id_t site); /* and nothing more of it will be taken */
 
 /* node_settled.c */
 void node_settle_init(struct node *n);

@@ -1,6 +1,6 @@
 /* Members of the federation: registers of the root directory, so they travel in the stream like
  * everything else; the higher stamp wins. Value: msgpack
- * [name, wan address, fingerprint, certificate (PEM), status]. */
+ * [name, wan address, fingerprint, certificate (PEM), 0]. Who leaves: node_leave.c. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -10,9 +10,7 @@
 #include "base/plant.h"
 #include "site/node_int.h"
 
-#define REG_MEMBER 'M'
 #define CERT_BYTES_MAX 8192u
-#define MEMBER_REMOVED 2u
 
 static void member_key(site_id_t site, uint8_t out[5])
 {
@@ -28,7 +26,7 @@ static void member_encode(const struct member *m, struct buf *out)
     mp_cstr(out, m->wan);
     mp_bin(out, slice_of(m->cert_sha256, sizeof m->cert_sha256));
     mp_bin(out, m->cert);
-    mp_uint(out, m->status);
+    mp_uint(out, 0);
 }
 
 static bool member_decode(const struct reg *r, struct member *ret)
@@ -45,7 +43,8 @@ static bool member_decode(const struct reg *r, struct member *ret)
     struct slice wan = mp_get_bin(&in, sizeof ret->wan - 1);
     struct slice print = mp_get_bin_exact(&in, sizeof ret->cert_sha256);
     ret->cert = mp_get_bin(&in, CERT_BYTES_MAX);
-    ret->status = (uint8_t)mp_get_uint(&in, 2);
+    ret->status = MEMBER_IS;
+    (void)mp_get_uint(&in, 2); /* was the status */
     if (mp_end(&in) != 0 || ret->site == 0 || name.len == 0)
         return false;
     memcpy(ret->name, name.ptr, name.len);
@@ -63,7 +62,7 @@ static bool load_one(void *ctx, const struct reg *r)
         return true; /* a register of a newer version: not a member we can talk to */
     n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
     struct node_member_cache *c = &n->members[n->member_count++];
-    c->m = m;
+    *c = (struct node_member_cache){.m = m};
     c->cert_text = mem_calloc(1, m.cert.len + 1);
     memcpy(c->cert_text, m.cert.ptr, m.cert.len);
     c->m.cert = slice_of(c->cert_text, m.cert.len);
@@ -72,8 +71,10 @@ static bool load_one(void *ctx, const struct reg *r)
 
 void node_members_free(struct node *n)
 {
-    for (uint32_t i = 0; i < n->member_count; i++)
+    for (uint32_t i = 0; i < n->member_count; i++) {
         mem_free(n->members[i].cert_text);
+        mem_free(n->members[i].cut);
+    }
     mem_free(n->members);
     n->members = NULL;
     n->member_count = 0;
@@ -83,7 +84,10 @@ int node_members_load(struct node *n)
 {
     node_members_free(n);
     n->members_stale = false;
-    return merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_MEMBER, load_one, n);
+    int rc = merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_MEMBER, load_one, n);
+    if (rc == 0)
+        rc = node_leaves_load(n);
+    return rc;
 }
 
 /* Called while the engine applies: it must not be called back now. */
@@ -102,6 +106,7 @@ void node_members_fresh(struct node *n)
         return;
     }
     node_retention(n); /* at once: a new member needs what nobody needed before */
+    node_leaves_step(n);
     if (n->members_changed != NULL)
         n->members_changed(n->members_ctx);
 }
@@ -212,7 +217,7 @@ void node_retention(struct node *n)
         uint64_t keep = n->needs_snapshot ? 1 : UINT64_MAX;
         for (uint32_t k = 0; k < n->member_count; k++) {
             const struct member *m = &n->members[k].m;
-            if (m->site != n->settings.site && m->status != MEMBER_REMOVED && !PLANTED(21))
+            if (m->site != n->settings.site && m->status == MEMBER_IS && !PLANTED(21))
                 keep = MIN(keep, shard_peer_ack(n->shards[i], m->site) + 1);
         }
         shard_keep_from(n->shards[i], keep);

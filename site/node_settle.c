@@ -8,7 +8,6 @@
 
 #define REPAIRS_PER_TURN 256u
 #define TAKE_OVER_MS 30000u
-#define COLLECT_BUDGET 2000u /* objects of a shard in one turn */
 
 static unsigned member_rank(struct node *n)
 {
@@ -77,29 +76,6 @@ void node_repairs_run(struct loop_defer *d)
 void node_repairs_later(struct node *n)
 {
     loop_defer(n->loop, &n->repair_defer);
-}
-
-static bool pinned(void *ctx, struct oid oid)
-{
-    return node_object_open(ctx, oid);
-}
-
-/* Drops what is dead for good. A site alone needs nobody's word: all that is durable is stable.
- * With members the stable point would have to come from their vectors, in their streams. */
-void node_collect(struct node *n)
-{
-    struct feed_state f;
-    if (n->member_count > 1 || n->needs_snapshot)
-        return;
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        struct shard *s = n->shards[i];
-        if (!shard_idle(s) || shard_outbox_count(s) > 0 || shard_waiting_count(s) > 0 ||
-            merge_owes(shard_merge(s)))
-            return;
-    }
-    node_feed_state(n, &f);
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        (void)merge_collect(shard_merge(n->shards[i]), f.safe_hlc, COLLECT_BUDGET, pinned, n);
 }
 
 struct settling {

@@ -94,12 +94,32 @@ static struct cursor *cursor_of(struct shard *s, site_id_t peer)
     return &s->cursors[s->cursor_count++];
 }
 
+static void durable_raise(struct shard *s, site_id_t site, uint64_t seq)
+{
+    if (seq > vv_get(&s->durable_vv, site) && vv_set(&s->durable_vv, site, seq) != 0)
+        log_warn(LOG_SITE, "too_many_sites", "shard=%u site=%08x", s->cfg.id, site);
+}
+
+/* Nothing waits for the disk: all that was applied is durable, also what had waited for a gap to be
+ * filled. */
+static void durable_catch_up(struct shard *s)
+{
+    struct vv applied;
+    merge_vv(s->merge, &applied);
+    for (uint32_t i = 0; i < applied.count; i++)
+        durable_raise(s, applied.at[i].site, applied.at[i].seq);
+    s->durable_gap = s->waiting_count > 0;
+}
+
 static void pending_settle(struct shard *s, struct pending *p)
 {
-    for (uint32_t i = 0; i < p->seq_count; i++)
-        if (p->seqs[i].seq > vv_get(&s->durable_vv, p->seqs[i].site) &&
-            vv_set(&s->durable_vv, p->seqs[i].site, p->seqs[i].seq + PLANTED(20)) != 0)
-            log_warn(LOG_SITE, "too_many_sites", "shard=%u site=%08x", s->cfg.id, p->seqs[i].site);
+    for (uint32_t i = 0; i < p->seq_count; i++) {
+        uint64_t had = vv_get(&s->durable_vv, p->seqs[i].site);
+        if (p->seqs[i].seq > had + 1)
+            s->durable_gap = true; /* what is missing before it must still be sent to us */
+        else if (p->seqs[i].seq == had + 1)
+            durable_raise(s, p->seqs[i].site, p->seqs[i].seq + PLANTED(20));
+    }
     if (p->cursor != 0) {
         struct cursor *c = cursor_of(s, p->peer);
         if (c != NULL)
@@ -154,6 +174,8 @@ static void on_durable(void *ctx, uint64_t index)
             p->committed(p->ctx, 0);
         pending_free(p);
     }
+    if (s->durable_gap && s->pending_head == NULL)
+        durable_catch_up(s);
     run_durable_waits(s, index);
     s->cfg.events.moved(s->cfg.events.ctx, s->cfg.id);
     shard_checkpoint(s, false);
@@ -606,6 +628,7 @@ int shard_reload(struct shard *s)
     if (rc == 0) {
         s->waiting_count = 0;
         load_waiting(s);
+        shard_limits_load(s);
         load_positions(s);
         hlc_see(s->cfg.hlc, merge_hlc_max(s->merge));
     }
@@ -687,6 +710,7 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     }
     if (rc == 0) {
         load_waiting(s);
+        shard_limits_load(s);
         rc = replay(s, d);
     }
     if (rc != 0) {

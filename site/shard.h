@@ -42,7 +42,15 @@ enum shard_key {
     SHARD_KEY_WAITING,       /* number (8) -> an operation whose dots are not here yet */
     SHARD_KEY_ACKED,         /* peer (4) -> index in our journal that the peer has durably */
     SHARD_KEY_CURSOR,        /* peer (4) -> next index to ask the peer for */
-    SHARD_KEY_NODE           /* the node's own small things, shard 0 */
+    SHARD_KEY_NODE,          /* the node's own small things, shard 0 */
+    SHARD_KEY_LIMIT          /* site (4) -> last seq that is taken (8), enum shard_limit (1) */
+};
+
+/* What becomes of operations of a site that leaves, beyond its limit here. */
+enum shard_limit {
+    LIMIT_NONE, /* there is no limit */
+    LIMIT_HOLD, /* they wait: the cut is not known yet */
+    LIMIT_CUT   /* they are dropped */
 };
 
 struct shard_events {
@@ -133,6 +141,17 @@ int shard_remote(struct shard *s,
                  const struct slice *ops,
                  uint32_t count,
                  uint64_t cursor) MUST_CHECK;
+/* Journals up to which operation of this home a site is followed; in replay, too, what lies behind
+ * this record obeys it. What waited below a raised limit is applied by shard_retry(). */
+int shard_limit_set(struct shard *s,
+                    site_id_t site,
+                    enum shard_limit limit,
+                    uint64_t seq,
+                    void (*committed)(void *ctx, int rc),
+                    void *ctx) MUST_CHECK;
+enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *ret_seq);
+/* After cuts were journaled: what counts as durable here is what was applied up to them. */
+void shard_limits_settle(struct shard *s);
 /* Tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. */

@@ -100,30 +100,42 @@ static void origins_add(struct origins *o, const struct op *op)
     o->at[o->count++].site = op->dot.site;
 }
 
-/* 1 when it has to wait. */
+enum {
+    APPLY_DONE,
+    APPLY_WAIT,
+    APPLY_DROP /* beyond the cut of a site that left */
+};
+
+/* An APPLY_*, or an error. */
 static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
 {
     uint64_t seen = merge_seen(s->merge, op->dot.shard, op->dot.site);
     if (seen >= op->dot.seq)
-        return 0;
+        return APPLY_DONE;
+    if (op->dot.shard == s->cfg.id) {
+        uint64_t last = UINT64_MAX;
+        enum shard_limit limit = shard_limit(s, op->dot.site, &last);
+        if (limit != LIMIT_NONE && op->dot.seq > last)
+            return limit == LIMIT_HOLD ? APPLY_WAIT : APPLY_DROP;
+    }
     /* A gap: the peer got what is in between from a snapshot, so its journal has it not; it comes
      * from another peer. */
     if (op->dot.shard == s->cfg.id && op->dot.seq != seen + 1)
-        return 1;
+        return APPLY_WAIT;
     if (!merge_ready(s->merge, op, NULL))
-        return 1;
+        return APPLY_WAIT;
     /* At its home an operation of a peer waits for all it names, in whatever shard: otherwise our
      * stream to a third site would not be causal. In replay all that was journaled may go. */
     if (s->live && op->dot.shard == s->cfg.id && op->dot.site != s->cfg.site &&
         !op_dots_applied(op, s->cfg.events.applied, s->cfg.events.ctx, NULL))
-        return 1;
+        return APPLY_WAIT;
     int rc = merge_apply(s->merge, op);
     if (rc != 0)
         return rc;
     hlc_see(s->cfg.hlc, op->stamp.hlc);
     if (op->dot.shard == s->cfg.id)
         send_parts(s, op, encoded);
-    return 0;
+    return APPLY_DONE;
 }
 
 static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, struct buf *ret_op)
@@ -159,16 +171,16 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
         struct op_arena arena = {0};
         struct op op;
         rc = op_decode(buf_slice(&bytes), &arena, &op);
-        int got = 1;
+        int got = APPLY_WAIT;
         bool held = op.dot.shard != s->cfg.id && origins_has(blocked, &op);
         if (rc == 0 && apply && !held)
             got = apply_op(s, &op, buf_slice(&bytes));
-        if (rc == 0 && got == 1 && op.dot.shard != s->cfg.id)
+        if (rc == 0 && got == APPLY_WAIT && op.dot.shard != s->cfg.id)
             origins_add(blocked, &op);
         op_arena_deinit(&arena);
         if (rc == 0 && got < 0)
             rc = got;
-        if (rc != 0 || got == 1)
+        if (rc != 0 || got == APPLY_WAIT)
             continue;
         key_begin(&key, SHARD_KEY_WAITING);
         key_be(&key, no, 8);
@@ -209,7 +221,7 @@ bool shard_retry(struct shard *s)
     return applied && rc == 0;
 }
 
-/* Applies an operation, or keeps it until its time has come. */
+/* Applies an operation, or keeps it until its time has come. An APPLY_*, or an error. */
 static int apply_or_keep(struct shard *s, const struct op *op, struct slice encoded)
 {
     if (s->waiting_count > 0 && op->dot.shard != s->cfg.id) {
@@ -221,13 +233,13 @@ static int apply_or_keep(struct shard *s, const struct op *op, struct slice enco
         if (origins_has(&blocked, op)) {
             if (merge_seen(s->merge, op->dot.shard, op->dot.site) < op->dot.seq)
                 keep_waiting(s, encoded);
-            return 0;
+            return APPLY_WAIT;
         }
     }
     int rc = apply_op(s, op, encoded);
-    if (rc == 1)
+    if (rc == APPLY_WAIT)
         keep_waiting(s, encoded);
-    return rc == 1 ? 0 : rc;
+    return rc;
 }
 
 static int apply_encoded(struct shard *s, struct slice encoded, struct pending *p)
@@ -235,16 +247,16 @@ static int apply_encoded(struct shard *s, struct slice encoded, struct pending *
     struct op_arena arena = {0};
     struct op op;
     int rc = op_decode(encoded, &arena, &op);
-    if (rc == 0) {
-        if (p != NULL && op.dot.shard == s->cfg.id) {
-            p->seqs = mem_realloc(p->seqs, (p->seq_count + 1) * sizeof p->seqs[0]);
-            p->seqs[p->seq_count].site = op.dot.site;
-            p->seqs[p->seq_count++].seq = op.dot.seq;
-        }
+    if (rc == 0)
         rc = apply_or_keep(s, &op, encoded);
+    /* What waits is here, durably, and counts. */
+    if ((rc == APPLY_DONE || rc == APPLY_WAIT) && p != NULL && op.dot.shard == s->cfg.id) {
+        p->seqs = mem_realloc(p->seqs, (p->seq_count + 1) * sizeof p->seqs[0]);
+        p->seqs[p->seq_count].site = op.dot.site;
+        p->seqs[p->seq_count++].seq = op.dot.seq;
     }
     op_arena_deinit(&arena);
-    return rc;
+    return MIN(rc, 0);
 }
 
 static int apply_remote(struct shard *s, const struct record *r, struct pending *p)
@@ -282,6 +294,8 @@ static int apply_local(struct shard *s, const struct record *r)
             state_put(s->state, key, value);
         else
             state_del(s->state, key);
+        if (present && key.ptr[0] == SHARD_KEY_LIMIT)
+            shard_limits_seen(s, key, value);
     }
     return dec_end(&d);
 }

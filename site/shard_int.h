@@ -63,7 +63,8 @@ struct shard {
     struct state *state;
     struct merge *merge;
     struct pending *pending_head, **pending_tail;
-    struct vv durable_vv;
+    struct vv durable_vv; /* without gaps: all up to there is applied, or waits here */
+    bool durable_gap;     /* more is here, behind a gap */
     struct cursor cursors[SITE_COUNT_MAX]; /* durable */
     uint32_t cursor_count;
     struct message_list out; /* made while applying, to leave now (not by local operations) */
@@ -85,6 +86,12 @@ struct shard {
     struct result_session *results;
     uint64_t keep_from;
     struct {
+        site_id_t site;
+        enum shard_limit limit;
+        uint64_t seq;
+    } limits[SITE_COUNT_MAX]; /* as in the state */
+    uint32_t limit_count;
+    struct {
         struct pool_job job;
         struct shard *shard;
         struct err_detail detail;
@@ -96,6 +103,10 @@ struct shard {
     void *snapshot_ctx;
     struct buf scratch, scratch2;
 };
+
+/* shard_limit.c */
+void shard_limits_load(struct shard *s);
+void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /* was put */
 
 /* shard_apply.c */
 int shard_apply_record(

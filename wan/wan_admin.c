@@ -9,7 +9,6 @@
 
 #define WAIT_TIMEOUT_DEFAULT_S 300.0
 #define WAIT_TIMEOUT_MAX_S 1e6
-#define MEMBER_REMOVED 2u
 
 struct wan_admin_req {
     struct wan_msg msg;
@@ -188,24 +187,10 @@ struct remove_call {
     struct wan_call call;
     struct wan_admin_req *req;
     site_id_t site;
-    struct member member;
-    struct buf cert;
-    bool found;
     int rc;
 };
 
-static bool remove_find(void *ctx, const struct member *m)
-{
-    struct remove_call *c = ctx;
-    if (m->site != c->site)
-        return true;
-    c->found = true;
-    c->member = *m;
-    buf_append(&c->cert, m->cert.ptr, m->cert.len);
-    return false;
-}
-
-static void remove_set_done(void *ctx, int rc)
+static void remove_journaled(void *ctx, int rc)
 {
     struct remove_call *c = ctx;
     c->rc = rc;
@@ -215,14 +200,7 @@ static void remove_set_done(void *ctx, int rc)
 static void remove_on_loop(struct wan_call *call)
 {
     struct remove_call *c = CONTAINER_OF(call, struct remove_call, call);
-    int rc = node_members(call->wan->node, remove_find, c);
-    if (rc != 0 || !c->found) {
-        remove_set_done(c, rc != 0 ? rc : ERR_NOT_FOUND);
-        return;
-    }
-    c->member.cert = buf_slice(&c->cert);
-    c->member.status = MEMBER_REMOVED;
-    node_member_set(call->wan->node, &c->member, remove_set_done, c);
+    node_member_remove(call->wan->node, c->site, LEAVES_REMOVED, remove_journaled, c);
 }
 
 static void removed(struct wan_call *call)
@@ -236,8 +214,12 @@ static void removed(struct wan_call *call)
         wan_admin_reply(r, c->rc != 0 ? c->rc : ERR_NOT_FOUND, "the removal cannot be journaled");
         return;
     }
-    p->gone = true; /* before the members' watch comes round */
-    wan_peer_cut(p, ERR_NOT_PERMITTED, "the site was removed");
+    if (!p->gone) { /* before the members' watch comes round */
+        p->member.status = MEMBER_LEAVING;
+        p->member.why = LEAVES_REMOVED;
+        p->gone = true;
+        wan_peer_dismiss(p);
+    }
     peer_reply(r, p);
 }
 
@@ -246,7 +228,6 @@ static void remove_release(struct wan_call *call)
     struct remove_call *c = CONTAINER_OF(call, struct remove_call, call);
     if (c->req != NULL)
         wan_admin_req_drop(c->req);
-    buf_deinit(&c->cert);
 }
 
 static void verb_remove(struct wan *w, struct wan_admin_req *r)

@@ -248,6 +248,10 @@ bool wan_peer_wanted(const struct wan_peer *p); /* should there be a connection?
 void wan_peer_dial(struct wan_peer *p);         /* now, if it is wanted and there is none */
 void wan_peer_kick(struct wan_peer *p);         /* now, forgetting earlier failures */
 void wan_peer_cut(struct wan_peer *p, int rc, const char *why); /* closes all its connections */
+const char *wan_peer_leaves_text(const struct wan_peer *p); /* what it is told, and why */
+void wan_peer_dismiss(struct wan_peer *p); /* it leaves: says so, and closes them */
+/* Did every member that is left tell that this site was removed? */
+bool wan_removed_there(const struct wan *w);
 void wan_peer_trouble(struct wan_peer *p, enum wan_trouble what, int rc, const char *text);
 void wan_link_tick(struct wan *w);
 void wan_respond_error(struct h2_stream *s, int status, int rc, const char *text);
@@ -271,6 +275,7 @@ void wan_recv_free(struct wan_peer *p);
 void wan_send_accept(struct wan_peer *p, struct h2_stream *s);
 void wan_send_pump(struct wan_send *s);
 void wan_send_tick(struct wan_send *s, uint64_t now_ns);
+void wan_send_farewell(struct wan_peer *p); /* the last frame says that it was removed */
 void wan_send_free(struct wan_send *s);
 
 /* wan_chunk.c */

@@ -176,6 +176,39 @@ void wan_peer_cut(struct wan_peer *p, int rc, const char *why)
             h2_close(c, rc, why);
 }
 
+const char *wan_peer_leaves_text(const struct wan_peer *p)
+{
+    return p->member.why == LEAVES_AWAY
+               ? "this site was away for longer than journals are kept for it: it left the "
+                 "federation, and can come back as a new site (man claudefs-peer)"
+               : "this site was removed from the federation: it can come back as a new site "
+                 "(man claudefs-peer)";
+}
+
+void wan_peer_dismiss(struct wan_peer *p)
+{
+    static const char why[] = "the site was removed";
+    wan_send_farewell(p);
+    if (p->conn != NULL)
+        h2_close_soon(p->conn, ERR_REMOVED, why);
+    for (struct h2_conn *c = p->wan->net.conns; c != NULL; c = h2_next(c))
+        if (h2_purpose(c) == H2_SERVES && wan_conn_peer(c) == p)
+            h2_close_soon(c, ERR_REMOVED, why);
+}
+
+bool wan_removed_there(const struct wan *w)
+{
+    bool any = false;
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
+        if (p->gone)
+            continue;
+        if (p->trouble_rc != ERR_REMOVED)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
 /* A peer that cannot be dialled lends us a connection for our requests. */
 static bool accept_lent(struct h2_conn *c, struct accepted *a)
 {
@@ -280,9 +313,9 @@ int wan_response_error(int status, const struct buf *body, struct err_detail *d)
 /* Why a member's requests are not served now, or NULL. */
 static const char *refusal(const struct wan *w, const struct wan_peer *p, int *ret_rc)
 {
-    *ret_rc = ERR_NOT_PERMITTED;
+    *ret_rc = ERR_REMOVED;
     if (p->gone)
-        return "this site was removed from the federation: pair again as a new site";
+        return wan_peer_leaves_text(p);
     *ret_rc = ERR_BUSY;
     if (p->paused)
         return "replication is paused there by its operator";
@@ -292,7 +325,7 @@ static const char *refusal(const struct wan *w, const struct wan_peer *p, int *r
     *ret_rc = ERR_ROLLBACK;
     if (w->rolled_back)
         return "the other site was rolled back to an older state";
-    *ret_rc = ERR_NOT_PERMITTED;
+    *ret_rc = ERR_NOT_PERMITTED; /* what it says of itself, not of the peer */
     return w->removed ? "the other site was removed from the federation" : NULL;
 }
 

@@ -11,7 +11,6 @@
 #include "wan/wan_int.h"
 
 #define STATE_FILE "wan.json"
-#define MEMBER_REMOVED 2u
 
 struct wan_peer *wan_peer_by_site(struct wan *w, site_id_t site)
 {
@@ -189,12 +188,12 @@ static void peer_update(struct wan *w, const struct member *m)
         p = peer_new(w, m);
     bool moved = strcmp(p->member.wan, m->wan) != 0 ||
                  memcmp(p->member.cert_sha256, m->cert_sha256, FINGERPRINT_BYTES) != 0;
-    bool gone = m->status == MEMBER_REMOVED;
+    bool gone = m->status != MEMBER_IS;
     p->member = *m;
     if (gone && !p->gone) {
         log_info(LOG_WAN, "peer_removed", "peer=%s", m->name);
         p->gone = true;
-        wan_peer_cut(p, ERR_NOT_PERMITTED, "the site was removed");
+        wan_peer_dismiss(p);
     } else if (moved) {
         wan_peer_cut(p, ERR_CLOSED, "the site has moved");
     }
@@ -229,10 +228,12 @@ static void self_set_end(struct wan_call *call)
 /* This site's own record, as the federation knows it: gone, or out of date? */
 static void self_update(struct wan *w, const struct member *m)
 {
-    if (m->status == MEMBER_REMOVED) {
+    if (m->status != MEMBER_IS) {
         if (!w->removed)
-            log_error(LOG_WAN, "removed",
-                      "why=\"this site was removed from the federation; it replicates no more\"");
+            log_error(
+                LOG_WAN, "removed",
+                "why=\"this site was removed from the federation; it replicates no more, and can "
+                "come back as a new site (man claudefs-peer)\"");
         w->removed = true;
         for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
             wan_peer_cut(p, ERR_NOT_PERMITTED, "this site was removed");

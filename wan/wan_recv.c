@@ -88,6 +88,7 @@ static enum wan_trouble trouble_of(int rc)
     case ERR_NOT_FOUND:
         return TROUBLE_SNAPSHOT;
     case ERR_NOT_PERMITTED:
+    case ERR_REMOVED:
     case ERR_AUTH:
     case ERR_VERSION:
         return TROUBLE_REFUSED;

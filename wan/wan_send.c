@@ -36,6 +36,12 @@ static void send_fail(struct wan_send *s, int rc, const char *text)
     buf_deinit(&b);
 }
 
+void wan_send_farewell(struct wan_peer *p)
+{
+    if (p->send != NULL)
+        send_fail(p->send, ERR_REMOVED, wan_peer_leaves_text(p));
+}
+
 /* --- batches --- */
 
 struct reading {

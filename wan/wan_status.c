@@ -10,7 +10,7 @@
 const char *wan_peer_state(const struct wan_peer *p)
 {
     if (p->gone)
-        return "removed";
+        return p->member.status == MEMBER_LEAVING ? "leaving" : "removed";
     if (p->paused)
         return "paused";
     if (p->wan->boot != NULL)
@@ -28,7 +28,7 @@ const char *wan_peer_state(const struct wan_peer *p)
     case TROUBLE_PAUSED:
         return "paused_there";
     case TROUBLE_REFUSED:
-        return "refused";
+        return p->trouble_rc == ERR_REMOVED ? "removed_there" : "refused";
     case TROUBLE_ROLLBACK:
         return "rolled_back_there";
     case TROUBLE_SNAPSHOT:
@@ -172,7 +172,7 @@ static const char *site_state(const struct wan *w)
 {
     if (w->rolled_back)
         return "rolled_back";
-    if (w->removed)
+    if (w->removed || wan_removed_there(w))
         return "removed";
     if (w->boot != NULL)
         return "loading_snapshot";

@@ -15,12 +15,17 @@
 
 #include "tests/unit/site/node_test.h"
 
-#define SITES_MAX 3
+#define SITES_MAX 4
 
 struct world {
     struct node_test sites[SITES_MAX];
     unsigned count, shards;
     struct rng rng;
+    bool collects; /* at random moments */
+    /* Next index to pull, by receiver, sender, shard: what was applied since the receiver was
+     * opened, durable or not. */
+    uint64_t next[SITES_MAX][SITES_MAX][SHARD_COUNT_MAX];
+    bool left[SITES_MAX]; /* what is compared and drained does not include it */
 };
 
 /* ---- snapshot ---- */
@@ -114,6 +119,10 @@ struct pull {
 static bool take(void *ctx, const struct feed_item *item)
 {
     struct pull *p = ctx;
+    struct vv have;
+    shard_durable_vv(p->to->n->shards[item->dot.shard], &have);
+    if (vv_get(&have, item->dot.site) >= item->dot.seq)
+        return true; /* W2: what the receiver has is passed over */
     if (p->b.item_count == p->max)
         return false;
     p->hlcs[p->b.item_count] = item->commit_hlc;
@@ -147,13 +156,14 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
     uint64_t cursors[SHARD_COUNT_MAX] = {0}, best_hlc = UINT64_MAX;
     struct feed_state f;
     struct pull *best = NULL;
+    unsigned best_shard = 0;
     node_feed_state(src, &f);
     node_cursors(dst, node_site(src), cursors);
     for (unsigned i = 0; i < w->shards; i++) {
         struct pull *p = mem_calloc(1, sizeof *p);
-        uint64_t next = MAX(cursors[i], f.first[i]), start = next;
+        uint64_t next = MAX(MAX(cursors[i], w->next[to][from][i]), f.first[i]), start = next;
         /* Retention: nothing goes that a member has not acknowledged. */
-        assert_true(f.first[i] <= 1);
+        assert_true(w->left[0] || f.first[i] <= 1);
         p->to = &w->sites[to];
         p->max = 1;
         p->b.peer = node_site(src);
@@ -163,6 +173,7 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
             start = next;
             assert_int_equal(node_feed_read(src, (shard_id_t)i, next, 1, take, p, &next), 0);
         }
+        w->next[to][from][i] = p->b.item_count > 0 ? start : next; /* nothing before it */
         if (p->b.item_count > 0 && next == start) {
             /* A record with several operations: all of them in one batch. */
             p->b.item_count = 0;
@@ -173,6 +184,7 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
             best_hlc = p->hlcs[0];
             memset(p->b.cursor, 0, sizeof p->b.cursor);
             p->b.cursor[i] = next;
+            best_shard = i;
             struct pull *t = best;
             best = p;
             p = t;
@@ -186,9 +198,9 @@ static bool pull_one(struct world *w, unsigned to, unsigned from)
     node_apply(dst, &best->b);
     assert_int_equal(node_run(dst), 0);
     dst->stopping = false;
+    w->next[to][from][best_shard] = best->b.cursor[best_shard];
     op_arena_deinit(&best->arena);
     mem_free(best);
-    settle(w, to); /* the cursor counts when it is durable */
     return true;
 }
 
@@ -201,7 +213,7 @@ static void drain(struct world *w)
         for (unsigned i = 0; i < w->count; i++)
             for (unsigned k = 0; k < w->count; k++) {
                 settle(w, k);
-                while (i != k && pull_one(w, i, k))
+                while (i != k && !w->left[i] && !w->left[k] && pull_one(w, i, k))
                     moved = true;
                 settle(w, i);
             }
@@ -317,6 +329,8 @@ static void check_equal(struct world *w, uint64_t seed)
     struct buf first = {0}, other = {0};
     tree_text(&w->sites[0], OID_ROOT, 0, &first);
     for (unsigned i = 1; i < w->count; i++) {
+        if (w->left[i])
+            continue;
         buf_clear(&other);
         tree_text(&w->sites[i], OID_ROOT, 0, &other);
         if (!slice_equal(buf_slice(&first), buf_slice(&other)))
@@ -335,30 +349,120 @@ static void check_equal(struct world *w, uint64_t seed)
     buf_deinit(&other);
 }
 
+/* ---- causal stability ---- */
+
+struct settled {
+    struct node_settle_wait wait;
+    struct node *n;
+};
+
+static void settled_run(struct node_settle_wait *w)
+{
+    node_stop(CONTAINER_OF(w, struct settled, wait)->n);
+}
+
+/* Turns the site's loop until what was applied there has had its consequences. */
+static void wait_settled(struct world *w, unsigned site)
+{
+    struct settled s = {.wait = {.run = settled_run}, .n = w->sites[site].n};
+    node_settled(s.n, &s.wait);
+    assert_int_equal(node_run(s.n), 0);
+    s.n->stopping = false;
+}
+
+/* The site gives its word, if that helps, and drops what its stable point allows. */
+static void collect(struct world *w, unsigned site)
+{
+    struct node *n = w->sites[site].n;
+    node_stable_tick(n, true);
+    wait_settled(w, site);
+    settle(w, site);
+    node_collect(n);
+}
+
+/* Keys of what only waits to be dropped, or may be dropped one day, in all shards. */
+static uint64_t garbage(struct world *w, unsigned site)
+{
+    static const uint8_t kinds[] = {'z', 'm'};
+    uint64_t count = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        for (unsigned k = 0; k < ARRAY_COUNT(kinds); k++) {
+            struct state_scan it;
+            state_scan_begin(shard_state(w->sites[site].n->shards[i]), &it, slice_of(&kinds[k], 1),
+                             slice_of(NULL, 0));
+            /* A directory may wait for a stable point that others ask for. */
+            while (state_scan_next(&it))
+                count += kinds[k] == 'm' || it.key.len != 25 || it.key.ptr[11] != OID_DIR;
+            state_scan_end(&it);
+        }
+    return count;
+}
+
+static uint64_t collect_all(struct world *w)
+{
+    uint64_t left = 0;
+    for (unsigned i = 0; i < w->count; i++)
+        if (!w->left[i]) {
+            collect(w, i);
+            left += garbage(w, i);
+        }
+    drain(w);
+    return left;
+}
+
+/* When all is exchanged and nobody works, a few rounds of words let all dead files and moves go
+ * (what changed after it died needs two more); and then nobody says another word. */
+static void check_collected(struct world *w)
+{
+    uint64_t seq[SITES_MAX], left = 1;
+    for (unsigned round = 0; left > 0 && round < 12; round++)
+        left = collect_all(w);
+    assert_int_equal(left, 0);
+    for (unsigned round = 0; round < 4; round++) /* who has not what the others have says it */
+        (void)collect_all(w);
+    for (unsigned i = 0; i < w->count; i++)
+        seq[i] = shard_next_seq(w->sites[i].n->shards[0]);
+    assert_int_equal(collect_all(w), 0);
+    for (unsigned i = 0; i < w->count; i++)
+        assert_int_equal(shard_next_seq(w->sites[i].n->shards[0]), seq[i]);
+}
+
+static void reopen(struct world *w, unsigned site)
+{
+    node_test_close(&w->sites[site]);
+    memset(w->next[site], 0, sizeof w->next[site]);
+    node_test_open(&w->sites[site]);
+}
+
+static void random_step(struct world *w)
+{
+    unsigned site = (unsigned)rng_below(&w->rng, w->count);
+    user_step(w, site);
+    if (rng_below(&w->rng, 8) == 0) {
+        unsigned from = (unsigned)rng_below(&w->rng, w->count);
+        for (uint64_t k = rng_below(&w->rng, 20); k > 0 && from != site; k--)
+            if (!pull_one(w, site, from))
+                break;
+    }
+    if (w->collects && rng_below(&w->rng, 6) == 0)
+        collect(w, (unsigned)rng_below(&w->rng, w->count));
+    if (rng_below(&w->rng, 60) == 0)
+        reopen(w, site);
+}
+
 static void run_world(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
 {
     struct world w;
     world_init(&w, count, shards, seed);
-    for (unsigned i = 0; i < steps; i++) {
-        unsigned site = (unsigned)rng_below(&w.rng, count);
-        user_step(&w, site);
-        if (rng_below(&w.rng, 8) == 0) {
-            unsigned from = (unsigned)rng_below(&w.rng, count);
-            for (uint64_t k = rng_below(&w.rng, 20); k > 0 && from != site; k--)
-                if (!pull_one(&w, site, from))
-                    break;
-        }
-        if (rng_below(&w.rng, 60) == 0) {
-            node_test_close(&w.sites[site]);
-            node_test_open(&w.sites[site]);
-        }
-    }
+    w.collects = seed % 2 == 1;
+    for (unsigned i = 0; i < steps; i++)
+        random_step(&w);
     drain(&w);
+    if (w.collects)
+        check_collected(&w);
     check_equal(&w, seed);
-    for (unsigned i = 0; i < count; i++) {
-        node_test_close(&w.sites[i]);
-        node_test_open(&w.sites[i]);
-    }
+    for (unsigned i = 0; i < count; i++)
+        reopen(&w, i);
     check_equal(&w, seed);
     world_deinit(&w);
 }
@@ -382,25 +486,6 @@ static void test_three_sites_eight_shards_converge(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 2; seed++)
         run_world(3, 8, seed, 250);
-}
-
-struct settled {
-    struct node_settle_wait wait;
-    struct node *n;
-};
-
-static void settled_run(struct node_settle_wait *w)
-{
-    node_stop(CONTAINER_OF(w, struct settled, wait)->n);
-}
-
-/* Turns the site's loop until what was applied there has had its consequences. */
-static void wait_settled(struct world *w, unsigned site)
-{
-    struct settled s = {.wait = {.run = settled_run}, .n = w->sites[site].n};
-    node_settled(s.n, &s.wait);
-    assert_int_equal(node_run(s.n), 0);
-    s.n->stopping = false;
 }
 
 static void call_path(struct world *w, unsigned site, enum rpc_type type, const char *path)
@@ -474,6 +559,137 @@ static void test_relinked_file_shows_what_others_show(void **state)
     world_deinit(&w);
 }
 
+/* ---- leaving ---- */
+
+static const struct member *member_at(struct world *w, unsigned site, unsigned other)
+{
+    struct node *n = w->sites[site].n;
+    node_members_fresh(n);
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (n->members[i].m.site == node_site(w->sites[other].n))
+            return &n->members[i].m;
+    fail();
+    return NULL;
+}
+
+static void leaves_step(struct world *w, unsigned site)
+{
+    node_leaves_step(w->sites[site].n);
+    settle(w, site);
+}
+
+static void remove_member(struct world *w, unsigned site, unsigned leaver)
+{
+    node_member_remove(w->sites[site].n, node_site(w->sites[leaver].n), LEAVES_REMOVED, member_done,
+                       &w->sites[site]);
+    assert_int_equal(node_run(w->sites[site].n), 0);
+    w->sites[site].n->stopping = false;
+}
+
+static bool knows_cut(struct world *w, unsigned leaver)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        if (!w->left[i] && member_at(w, i, leaver)->status != MEMBER_REMOVED)
+            return false;
+    return true;
+}
+
+/* All who remain know the cut, have all up to it, and nothing beyond. */
+static void check_cut(struct world *w, unsigned leaver)
+{
+    site_id_t site = node_site(w->sites[leaver].n);
+    const uint64_t *cut = NULL;
+    for (unsigned i = 0; i < w->count; i++) {
+        struct node *n = w->sites[i].n;
+        if (w->left[i])
+            continue;
+        assert_int_equal(member_at(w, i, leaver)->status, MEMBER_REMOVED);
+        for (uint32_t k = 0; k < n->member_count; k++) {
+            if (n->members[k].m.site != site)
+                continue;
+            if (cut != NULL)
+                assert_memory_equal(n->members[k].cut, cut, w->shards * sizeof cut[0]);
+            cut = n->members[k].cut;
+        }
+        for (unsigned k = 0; k < w->shards; k++) {
+            struct vv durable;
+            shard_durable_vv(n->shards[k], &durable);
+            assert_int_equal(merge_seen(shard_merge(n->shards[k]), (shard_id_t)k, site), cut[k]);
+            assert_int_equal(vv_get(&durable, site), cut[k]);
+            assert_int_equal(shard_waiting_count(n->shards[k]), 0);
+        }
+        assert_true(node_left(n, site));
+    }
+}
+
+static bool owes(struct world *w)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        for (unsigned k = 0; k < w->shards && !w->left[i]; k++)
+            if (merge_owes(shard_merge(w->sites[i].n->shards[k])))
+                return true;
+    return false;
+}
+
+/* One site leaves in the middle of things: whoever removes it, whoever is away at that moment, and
+ * though it works on and some still hear of it. */
+static void run_leaving(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
+{
+    struct world w;
+    world_init(&w, count, shards, seed);
+    w.collects = seed % 2 == 1;
+    drain(&w); /* all know all */
+    unsigned leaver = 1 + (unsigned)rng_below(&w.rng, count - 1);
+    unsigned remover = (leaver + 1 + (unsigned)rng_below(&w.rng, count - 1)) % count;
+    for (unsigned i = 0; i < steps; i++)
+        random_step(&w);
+    remove_member(&w, remover, leaver);
+    for (unsigned i = 0; i < steps; i++) {
+        random_step(&w);
+        unsigned site = (unsigned)rng_below(&w.rng, count);
+        if (rng_below(&w.rng, 4) == 0)
+            leaves_step(&w, site);
+    }
+    w.left[leaver] = true;
+    for (unsigned round = 0; round < 8 || !knows_cut(&w, leaver); round++) {
+        assert_true(round < 1000); /* each turns the loops, in which states are written down */
+        drain(&w);
+        for (unsigned i = 0; i < count; i++)
+            leaves_step(&w, i);
+    }
+    /* Whatever it still sends changes nothing. */
+    for (unsigned i = 0; i < count; i++)
+        while (i != leaver && pull_one(&w, i, leaver))
+            continue;
+    drain(&w);
+    check_cut(&w, leaver);
+    check_equal(&w, seed);
+    if (!owes(&w)) /* others take over what the leaver owed, after 30 s: nothing goes before */
+        check_collected(&w);
+    for (unsigned i = 0; i < count; i++)
+        reopen(&w, i);
+    check_cut(&w, leaver);
+    check_equal(&w, seed);
+    world_deinit(&w);
+}
+
+static void test_leaving_site_has_one_cut(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_leaving(4, 4, seed, 60);
+}
+
+static unsigned long long asked[4];
+static bool asked_leaving;
+
+static void test_asked(void **state)
+{
+    (void)state;
+    (asked_leaving ? run_leaving : run_world)((unsigned)asked[0], (unsigned)asked[1], asked[2],
+                                              (unsigned)asked[3]);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -482,13 +698,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_three_sites_eight_shards_converge),
         cmocka_unit_test(test_settled_revives_all_the_way_up),
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
+        cmocka_unit_test(test_leaving_site_has_one_cut),
     };
-    if (argc > 4) { /* sites shards seed steps: to replay one */
-        unsigned long long v[4];
+    if (argc > 4) { /* sites shards seed steps [leaving]: to replay one */
+        const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
         for (int i = 0; i < 4; i++)
-            v[i] = strtoull(argv[i + 1], NULL, 10);
-        run_world((unsigned)v[0], (unsigned)v[1], v[2], (unsigned)v[3]);
-        return 0;
+            asked[i] = strtoull(argv[i + 1], NULL, 10);
+        asked_leaving = argc > 5;
+        return cmocka_run_group_tests(one, NULL, NULL);
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

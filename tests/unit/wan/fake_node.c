@@ -622,6 +622,23 @@ void node_member_set(struct node *n,
     loop_post(n->loop, &s->msg);
 }
 
+void node_member_remove(struct node *n,
+                        site_id_t site,
+                        enum member_leaves why,
+                        void (*done)(void *ctx, int rc),
+                        void *ctx)
+{
+    struct member m = {.site = 0};
+    (void)why;
+    pthread_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->member_count; i++)
+        if (n->members[i].m.site == site)
+            m = n->members[i].m;
+    pthread_mutex_unlock(&n->lock);
+    m.status = MEMBER_REMOVED;
+    node_member_set(n, &m, done, ctx);
+}
+
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
 {
     n->members_changed = changed;

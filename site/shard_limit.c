@@ -1,0 +1,82 @@
+/* How far a site that leaves is followed (node_leave.c says why). A limit is a record of the
+ * shard's journal, so replay takes and refuses the same operations as the first time. */
+#include "site/shard_int.h"
+
+static uint32_t limit_find(const struct shard *s, site_id_t site)
+{
+    uint32_t i = 0;
+    while (i < s->limit_count && s->limits[i].site != site)
+        i++;
+    return i;
+}
+
+enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *ret_seq)
+{
+    uint32_t i = limit_find(s, site);
+    if (i == s->limit_count)
+        return LIMIT_NONE;
+    *ret_seq = s->limits[i].seq;
+    return s->limits[i].limit;
+}
+
+void shard_limits_seen(struct shard *s, struct slice key, struct slice value)
+{
+    if (key.len != 5 || value.len != 9)
+        return; /* of a newer version */
+    site_id_t site = (site_id_t)be_get(key.ptr + 1, 4);
+    uint32_t i = limit_find(s, site);
+    if (i == SITE_COUNT_MAX)
+        return; /* the engine refuses so many sites */
+    s->limits[i].site = site;
+    s->limits[i].seq = be_get(value.ptr, 8);
+    s->limits[i].limit = value.ptr[8] == LIMIT_HOLD ? LIMIT_HOLD : LIMIT_CUT;
+    s->limit_count = MAX(s->limit_count, i + 1);
+}
+
+void shard_limits_load(struct shard *s)
+{
+    struct buf prefix = {0};
+    struct state_scan it;
+    s->limit_count = 0;
+    key_begin(&prefix, SHARD_KEY_LIMIT);
+    state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
+    while (state_scan_next(&it))
+        shard_limits_seen(s, it.key, it.value);
+    state_scan_end(&it);
+    buf_deinit(&prefix);
+}
+
+int shard_limit_set(struct shard *s,
+                    site_id_t site,
+                    enum shard_limit limit,
+                    uint64_t seq,
+                    void (*committed)(void *ctx, int rc),
+                    void *ctx)
+{
+    struct buf key = {0}, value = {0};
+    ASSERT(limit != LIMIT_NONE && site != s->cfg.site);
+    key_begin(&key, SHARD_KEY_LIMIT);
+    key_be(&key, site, 4);
+    key_be(&value, seq, 8);
+    key_be(&value, limit, 1);
+    struct local_pair pair = {.key = buf_slice(&key), .value = buf_slice(&value)};
+    int rc = shard_local(s, &pair, 1, committed, ctx);
+    buf_deinit(&key);
+    buf_deinit(&value);
+    return rc;
+}
+
+/* Operations that had waited beyond a limit and were let go or dropped when it was replaced: what
+ * counts as being here is what was applied. */
+void shard_limits_settle(struct shard *s)
+{
+    if (!shard_idle(s))
+        return;
+    for (uint32_t i = 0; i < s->limit_count; i++) {
+        site_id_t site = s->limits[i].site;
+        uint64_t seen = merge_seen(s->merge, s->cfg.id, site);
+        if (s->limits[i].limit == LIMIT_CUT && vv_get(&s->durable_vv, site) != seen &&
+            vv_set(&s->durable_vv, site, seen) != 0)
+            log_warn(LOG_SITE, "too_many_sites", "shard=%u site=%08x", s->cfg.id, site);
+    }
+}
