@@ -9,6 +9,7 @@
 
 #define NAME_CAPS "security.capability"
 #define NAME_ACL "system.posix_acl_access"
+#define NAME_ACL_DEFAULT "system.posix_acl_default"
 
 static int name_check(const char *name)
 {
@@ -101,6 +102,14 @@ static bool known_without_caps(struct mount *m, struct inode *i)
     return time != 0 && inode_clock_fresh(&m->clock, i->oid, time);
 }
 
+/* The attributes say whether there is more to an object's rights than its mode. */
+static bool known_without_acl(struct mount *m, struct inode *i, const char *name)
+{
+    struct fs_attr a;
+    bool acl = strcmp(name, NAME_ACL) == 0 || strcmp(name, NAME_ACL_DEFAULT) == 0;
+    return acl && inode_attr_load(i, &m->clock, &a) && !a.has_acl;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
     struct mount *m = op_begin(req);
@@ -109,7 +118,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
         return;
     /* The kernel asks for capabilities before the first write and at exec. */
     bool caps = strcmp(name, NAME_CAPS) == 0;
-    if (caps && known_without_caps(m, i)) {
+    if ((caps && known_without_caps(m, i)) || known_without_acl(m, i, name)) {
         op_reply(req, ERR_NO_DATA);
         op_unref(m, i);
         return;
