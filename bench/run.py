@@ -37,6 +37,7 @@ ARGUMENTS = {
     "rpc": ("20000", "100000"),
     "data_pipeline": ("4", "15"),
     "meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 10 -u 20000"),
+    "meta_ahead": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 10000"),
     "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
     "geo": ("-f 100 -b 1000 -s 48 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
@@ -48,6 +49,7 @@ TITLES = {
     "rpc": "Mount to node, beside a bare socketpair",
     "data_pipeline": "Hash, compress, encrypt, beside the bare parts",
     "meta": "Names and attributes through a mount",
+    "meta_ahead": "Names and attributes through a mount with -o ahead",
     "data": "Bytes through a mount",
     "geo": "From site to site",
     "geo_far": f"From site to site, {RTT_MS} ms round trip",
@@ -118,12 +120,12 @@ class World:
             process.kill()
             process.wait()
 
-    def mount(self, site):
+    def mount(self, site, *options):
         at = self.path(os.path.basename(site) + "-mnt")
-        run(PROGRAM, "mount", "--dir", site, at)
+        run(PROGRAM, "mount", "--dir", site, *options, at)
         self.ending.callback(subprocess.run, ["fusermount3", "-u", "-z", at], check=False)
         remount = shlex.join(["fusermount3", "-u", at]) + " && " + \
-            shlex.join([PROGRAM, "mount", "--dir", site, at])
+            shlex.join([PROGRAM, "mount", "--dir", site, *options, at])
         return at, remount
 
     def memory(self, name, *options):
@@ -157,12 +159,13 @@ class World:
 
 def command_of(name, world, arguments):
     """The command line of a program, with all that it needs running."""
-    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", ""))
+    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", "").replace("_ahead", ""))
     args = shlex.split(arguments.format(dir=world.dir))
-    if name in ("meta", "data"):
-        mount, remount = world.mount(world.site("alpha"))
+    if name in ("meta", "meta_ahead", "data"):
+        mount, remount = world.mount(world.site("alpha"),
+                                     *(["-o", "ahead"] if name == "meta_ahead" else []))
         args += ["-m", world.memory("memory"), "-l", world.path("local"), "-R", remount]
-        if name == "meta":
+        if name != "data":
             args += ["-z", world.memory("memory-cold", "-t", "0")]
         args.append(mount)
     elif name == "geo":
