@@ -4,7 +4,9 @@
 #include <sys/socket.h>
 
 #include "base/assert.h"
+#include "base/codec.h"
 #include "base/log.h"
+#include "client/conn_ahead.h"
 
 #define CONNECT_TIMEOUT_MS 5000u
 #define WAIT_SLICE_NS (50u * NS_PER_MS)
@@ -27,6 +29,8 @@ struct conn {
     int (*answer)(void *ctx, struct conn_call *call); /* instead of a site */
     void *answer_ctx;
     struct conn_seq seq;
+    struct conn_ahead ahead;
+    bool may_ahead;
     pthread_t push_thread;
     bool push_started;
     uint8_t fs_key[32];
@@ -245,6 +249,14 @@ hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_c
     return session != 0 && call->reply.session != session ? ERR_STALE : 0;
 }
 
+static bool stopped(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool yes = c->state == CONN_STOPPED;
+    pthread_mutex_unlock(&c->lock);
+    return yes;
+}
+
 /* Makes sure this thread has a connection that is joined to the session. ERR_AGAIN: it was not to
  * be had; wait and try again. */
 static int thread_connect(struct conn *c, struct conn_thread *t)
@@ -275,6 +287,26 @@ static int thread_connect(struct conn *c, struct conn_thread *t)
     return 0;
 }
 
+/* After a call that may have been answered ahead: is it kept? ERR_AGAIN: the node that answered is
+ * not the one we are with now, and whoever joined that has not seen this among the kept ones. */
+static int ahead_end(struct conn *c,
+                     const struct conn_thread *t,
+                     struct ahead_entry *e,
+                     bool told,
+                     struct conn_call *call)
+{
+    uint64_t number = e->id;
+    if (!conn_ahead_end(&c->ahead, e, told, &call->number))
+        return 0;
+    call->numbered = false;
+    pthread_mutex_lock(&c->lock);
+    bool same = c->incarnation == t->incarnation;
+    pthread_mutex_unlock(&c->lock);
+    if (same) /* whoever reconnects from now on finds it */
+        return 0;
+    return conn_ahead_take_back(&c->ahead, number, &call->number, &call->numbered) ? ERR_AGAIN : 0;
+}
+
 static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *call)
 {
     struct conn_scratch *s = call->scratch;
@@ -288,22 +320,44 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     pthread_mutex_unlock(&c->lock);
     call->req.number = call->numbered ? call->number.number : 0;
     call->req.acked = conn_seq_acked(&c->seq);
+    bool change = call->numbered && call->type != RPC_OPEN;
+    call->req.ahead =
+        c->may_ahead && !t->recovering && conn_ahead_may(&c->ahead, call->type, call->req.oid);
     buf_clear(&s->body);
     op_arena_reset(&s->arena);
     fs_request_encode(&call->req, &s->body);
+    struct ahead_entry *e = NULL;
+    if (call->req.ahead && change)
+        e = conn_ahead_begin(&c->ahead, call->type, call->req.oid, call->number.number,
+                             buf_slice(&s->body));
     rc = rpc_client_call(t->client, call->type, t->next_id++, 0, buf_slice(&s->body), call->bulk, 0,
                          &s->reply);
     if (rc == 0) {
         rc = fs_reply_decode(s->reply.frame.body, &s->arena, &call->reply);
         call->reply_bulk = s->reply.frame.bulk;
-        return rc == 0 ? call->reply.rc : rc;
+        rc = rc == 0 ? call->reply.rc : rc;
+        bool told = rc == 0 && (call->reply.flags & REPLY_AHEAD) != 0;
+        int again = e != NULL ? ahead_end(c, t, e, told, call) : 0;
+        return again != 0 ? again : rc;
     }
+    if (e != NULL)
+        (void)conn_ahead_end(&c->ahead, e, false, NULL); /* there was no answer: not kept */
     if (rc == ERR_TOO_BIG)
         return rc;
     rpc_client_close(t->client);
     t->client = NULL;
     broken(c, t->incarnation);
     return ERR_AGAIN;
+}
+
+/* Either the connection is gone, and the next round waits for the next one, or the site is not
+ * ready for this: give it a moment. */
+static void pause_before_again(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->state == CONN_UP || thread_self()->recovering)
+        wait_slice(c, BACKOFF_MIN_MS * NS_PER_MS);
+    pthread_mutex_unlock(&c->lock);
 }
 
 int conn_call_run(struct conn *c, struct conn_call *call)
@@ -318,12 +372,7 @@ int conn_call_run(struct conn *c, struct conn_call *call)
             rc = call_once(c, t, call);
         if (rc != ERR_AGAIN && rc != ERR_NOT_PRIMARY)
             break;
-        /* Either the connection is gone, and the next round waits for the next one, or the site is
-         * not ready for this: give it a moment. */
-        pthread_mutex_lock(&c->lock);
-        if (c->state == CONN_UP)
-            wait_slice(c, BACKOFF_MIN_MS * NS_PER_MS);
-        pthread_mutex_unlock(&c->lock);
+        pause_before_again(c);
     }
     if (call->numbered)
         conn_seq_end(&c->seq, &call->number);
@@ -392,6 +441,59 @@ static void state_up(struct conn *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+static void durable_pushed(struct conn *c, struct slice numbers)
+{
+    struct dec d = dec_of(numbers);
+    while (d.rc == 0 && dec_left(&d) >= 8)
+        conn_ahead_durable(&c->ahead, dec_u64(&d));
+}
+
+/* What was answered ahead is sent again, in its order. Those that the site has get their first
+ * answer. */
+static void ahead_again(struct conn *c)
+{
+    struct conn_thread *t = thread_self();
+    struct rpc_reply reply = {0};
+    struct op_arena arena = {0};
+    struct buf body = {0};
+    uint16_t type;
+    uint64_t number = 0;
+    struct oid oid;
+    unsigned count = 0;
+    while (!stopped(c) && conn_ahead_next(&c->ahead, number, &type, &number, &oid, &body)) {
+        struct fs_reply r;
+        if (thread_connect(c, t) != 0)
+            break; /* the next reconnect begins again */
+        op_arena_reset(&arena);
+        int rc = rpc_client_call(t->client, type, t->next_id++, 0, buf_slice(&body),
+                                 slice_of(NULL, 0), 0, &reply);
+        if (rc != 0) {
+            rpc_client_close(t->client);
+            t->client = NULL;
+            broken(c, t->incarnation);
+            break;
+        }
+        rc = fs_reply_decode(reply.frame.body, &arena, &r);
+        rc = rc == 0 ? r.rc : rc;
+        count += rc == 0;
+        if (rc == 0 && (r.flags & REPLY_AHEAD) != 0)
+            continue;
+        if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY) {
+            pause_before_again(c);
+            number--;
+            continue;
+        }
+        conn_ahead_durable(&c->ahead, number);
+        if (rc != 0)
+            c->events.lost(c->events.ctx, type, oid, rc);
+    }
+    if (count > 0)
+        log_info(LOG_CLIENT, "changes_made_again", "count=%u", count);
+    buf_deinit(&body);
+    buf_deinit(&reply.storage);
+    op_arena_deinit(&arena);
+}
+
 static void push_receive(struct conn *c)
 {
     struct rpc_reply frame = {0};
@@ -410,7 +512,10 @@ static void push_receive(struct conn *c)
                       err_name(rc));
             break;
         }
-        c->events.push(c->events.ctx, frame.frame.type, frame.frame.id, &push);
+        if (frame.frame.type == PUSH_DURABLE)
+            durable_pushed(c, push.data);
+        else
+            c->events.push(c->events.ctx, frame.frame.type, frame.frame.id, &push);
     }
     buf_deinit(&frame.storage);
     op_arena_deinit(&arena);
@@ -427,14 +532,6 @@ static void push_close(struct conn *c)
         c->state = CONN_DOWN;
     pthread_mutex_unlock(&c->lock);
     rpc_client_close(gone);
-}
-
-static bool stopped(struct conn *c)
-{
-    pthread_mutex_lock(&c->lock);
-    bool yes = c->state == CONN_STOPPED;
-    pthread_mutex_unlock(&c->lock);
-    return yes;
 }
 
 static void *push_main(void *arg)
@@ -464,6 +561,7 @@ static void *push_main(void *arg)
             break;
         log_info(LOG_CLIENT, "site_back", "site=%s new_session=%d", c->site_name, new_session);
         c->events.recover(c->events.ctx, new_session);
+        ahead_again(c);
         state_up(c);
     }
     push_close(c);
@@ -497,6 +595,7 @@ static struct conn *conn_new(void)
     pthread_mutex_init(&c->ack_lock, NULL);
     pthread_cond_init(&c->moved, NULL);
     conn_seq_init(&c->seq);
+    conn_ahead_init(&c->ahead, &c->seq);
     return c;
 }
 
@@ -509,6 +608,7 @@ int conn_open(struct conn **ret,
     c->auth = config->auth;
     c->clock = config->clock;
     c->events = *events;
+    c->may_ahead = config->ahead;
     c->unix_path = config->target.unix_path == NULL ? NULL : mem_strdup(config->target.unix_path);
     c->host = config->target.host == NULL ? NULL : mem_strdup(config->target.host);
     c->target = (struct rpc_target){
@@ -568,6 +668,7 @@ void conn_free(struct conn *c)
         t->client = NULL;
         t->conn = NULL;
     }
+    conn_ahead_deinit(&c->ahead);
     conn_seq_deinit(&c->seq);
     pthread_cond_destroy(&c->moved);
     pthread_mutex_destroy(&c->ack_lock);
@@ -575,6 +676,11 @@ void conn_free(struct conn *c)
     mem_free(c->unix_path);
     mem_free(c->host);
     mem_free(c);
+}
+
+bool conn_is_ahead(struct conn *c)
+{
+    return conn_ahead_any(&c->ahead);
 }
 
 const uint8_t *conn_fs_key(const struct conn *c)

@@ -26,6 +26,7 @@ struct conn_config {
     struct rpc_target target; /* strings are copied */
     struct rpc_auth auth;
     const struct clock *clock;
+    bool ahead; /* changes may be answered ahead of the disk (client/conn_ahead.h) */
 };
 struct conn_events {
     /* A push; push thread; slices are valid during the call. `id` is what conn_ack wants. */
@@ -33,6 +34,9 @@ struct conn_events {
     /* The site is there again; push thread, whose own calls pass. `new_session`: the site knew
      * nothing of us. Not called for the first connection. */
     void (*recover)(void *ctx, bool new_session);
+    /* A change that was answered ahead of the disk went with the node that had it in memory, and
+     * cannot be made again: `rc` says why. Push thread. */
+    void (*lost)(void *ctx, uint16_t type, struct oid oid, int rc);
     void *ctx;
 };
 /* Connects once: an error says why the site is not there. */
@@ -48,6 +52,8 @@ void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
 const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
 const char *conn_site_name(const struct conn *c);
 void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
+/* Is there anything that was answered, and may not be durable? */
+bool conn_is_ahead(struct conn *c);
 
 /* One request and its reply. conn_call_init, fill in `req` (and bulk), conn_call_run, read `reply`,
  * conn_call_deinit. Slices in the reply live until then. */

@@ -35,6 +35,16 @@ void conn_seq_end(struct conn_seq *s, struct conn_number *n)
     pthread_mutex_unlock(&s->lock);
 }
 
+void conn_seq_move(struct conn_seq *s, struct conn_number *from, struct conn_number *to)
+{
+    pthread_mutex_lock(&s->lock);
+    *to = *from;
+    to->prev->next = to;
+    to->next->prev = to;
+    from->prev = from->next = NULL;
+    pthread_mutex_unlock(&s->lock);
+}
+
 uint64_t conn_seq_acked(struct conn_seq *s)
 {
     pthread_mutex_lock(&s->lock);

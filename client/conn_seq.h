@@ -22,6 +22,8 @@ void conn_seq_init(struct conn_seq *s);
 void conn_seq_deinit(struct conn_seq *s);
 void conn_seq_begin(struct conn_seq *s, struct conn_number *n);
 void conn_seq_end(struct conn_seq *s, struct conn_number *n);
+/* `to` takes the place of `from`: the request outlives its caller. */
+void conn_seq_move(struct conn_seq *s, struct conn_number *from, struct conn_number *to);
 uint64_t conn_seq_acked(struct conn_seq *s);
 
 #endif

@@ -437,6 +437,18 @@ void file_reopen(struct fileio *io, struct inode *i)
     pthread_mutex_unlock(&f->lock);
 }
 
+void file_lost(struct inode *i, int rc)
+{
+    struct file *f = file_if_any(i);
+    if (f == NULL)
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->error = rc;
+    f->error_count++;
+    f->base_stale = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* ---- attributes and errors ---- */
 
 /* File lock held. */

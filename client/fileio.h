@@ -107,6 +107,8 @@ uint64_t file_size(struct inode *i, uint64_t committed_size);
 void file_invalidate(struct fileio *io, struct inode *i);
 /* The site says that `version` is current. True when the kernel may show something else. */
 bool file_check(struct fileio *io, struct inode *i, struct dot version);
+/* What was committed is not there any more: for every open handle to report. */
+void file_lost(struct inode *i, int rc);
 /* After a reconnect: opens again at the site what was open; files that are gone give ERR_STALE from
  * then on. */
 void file_reopen(struct fileio *io, struct inode *i);

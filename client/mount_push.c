@@ -50,3 +50,14 @@ void mount_recover(void *ctx, bool new_session)
     notifier_everything(m->notifier);
     log_info(LOG_CLIENT, "recovered", "inodes=%zu new_session=%d", count, new_session);
 }
+
+void mount_lost(void *ctx, uint16_t type, struct oid oid, int rc)
+{
+    struct mount *m = ctx;
+    log_error(LOG_CLIENT, "change_lost", "ino=%llu type=%u rc=%s: %s",
+              (unsigned long long)oid_ino(oid), type, err_name(rc), err_text(rc));
+    struct inode *i = inode_table_find(m->inodes, oid);
+    if (i != NULL && type == RPC_COMMIT)
+        file_lost(i, rc);
+    inode_unref(m->inodes, i);
+}

@@ -20,6 +20,7 @@ static void parked_run(struct shard_wait *w)
 static int need(struct call *c, struct shard *home, struct shard *s, uint64_t key)
 {
     c->wait.run = parked_run;
+    c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
     if (shard_latched(s, key)) {
         shard_wait_latch(s, &c->wait);
         return CALL_PARKED;
@@ -50,8 +51,13 @@ void call_hold(struct call *c)
 void call_release(struct call *c)
 {
     ASSERT(c->holds > 0);
-    if (--c->holds == 0 && c->evaluated)
+    c->holds--;
+    if (!c->evaluated)
+        return;
+    if (c->holds == 0)
         node_call_finish(c);
+    else if (call_may_go_ahead(c))
+        node_call_ahead(c);
 }
 
 struct durable_hold {
@@ -64,13 +70,16 @@ static void durable_hold_run(struct shard_wait *w)
     struct durable_hold *h = CONTAINER_OF(w, struct durable_hold, wait);
     struct call *c = h->call;
     mem_free(h);
+    c->durable_holds--;
     call_release(c);
 }
 
 void call_show(struct call *c, struct oid oid, struct slice name)
 {
     struct shard *s = shard_of(c->n, oid);
-    call_hold_durable(c, s, shard_mark(s, touch_key(oid, name)));
+    uint64_t key = touch_key(oid, name);
+    c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
+    call_hold_durable(c, s, shard_mark(s, key));
 }
 
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index)
@@ -81,7 +90,14 @@ void call_hold_durable(struct call *c, struct shard *s, uint64_t index)
     h->call = c;
     h->wait.run = durable_hold_run;
     call_hold(c);
+    c->durable_holds++;
     shard_wait_durable(s, index, &h->wait);
+}
+
+bool call_may_go_ahead(const struct call *c)
+{
+    return c->req.ahead && !c->foreign && !c->told && c->reply.rc == 0 && c->latch_count == 0 &&
+           c->holds == c->durable_holds && c->req.session != 0;
 }
 
 void call_latch(struct call *c, struct shard *s, uint64_t key)
@@ -166,6 +182,7 @@ static void committed(void *ctx, int rc)
     c->committed_rc = rc;
     node_inval_flush(c->n, c); /* what the deliveries changed */
     unlatch_all(c);
+    c->durable_holds--;
     call_release(c);
 }
 
@@ -183,10 +200,12 @@ int call_propose(struct call *c, struct shard *home, struct oid result, struct o
         return rc;
     node_effects_begin(c->n, c);
     call_hold(c);
+    c->durable_holds++;
     rc = shard_propose(home, &c->b, &p, ret_op);
     node_effects_end(c->n, c);
     if (rc != 0) {
         c->holds--;
+        c->durable_holds--;
         unlatch_all(c);
     }
     return rc;

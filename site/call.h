@@ -35,8 +35,11 @@ struct call {
     struct fs_reply reply;
     struct buf keep[3]; /* bytes that the reply refers to */
     struct slice reply_bulk;
-    unsigned holds; /* the reply waits while > 0 */
-    bool evaluated; /* the handler has returned CALL_DONE */
+    unsigned holds;         /* the reply waits while > 0 */
+    unsigned durable_holds; /* of these: for the disk */
+    bool evaluated;         /* the handler has returned CALL_DONE */
+    bool foreign;           /* it has read what others did and what is not durable */
+    bool told;              /* answered ahead of the disk */
     int committed_rc;
     struct {
         struct shard *shard;
@@ -71,6 +74,8 @@ int call_need_object(struct call *c, struct shard *home, struct oid oid);
 /* What was read of this key is told to the client: hold the reply until it is durable. */
 void call_show(struct call *c, struct oid oid, struct slice name);
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index);
+/* May the reply go now, although the disk is not done? Only to who alone did all it shows (S14). */
+bool call_may_go_ahead(const struct call *c);
 /* Latches every name and object that the builder's effects change in shards other than home. */
 int call_latch_effects(struct call *c, struct shard *home);
 void call_latch(struct call *c, struct shard *s, uint64_t key);
@@ -157,6 +162,7 @@ int call_lineage(struct call *c, struct oid dir, struct oid target, struct effec
 /* ---- the node's side (node_calls.c) ---- */
 void node_run_later(struct node *n, struct call *c);
 void node_call_finish(struct call *c);
+void node_call_ahead(struct call *c); /* answers; node_call_finish follows when it is durable */
 void node_session_open(struct call *c, struct oid oid);
 void node_session_close(struct call *c, struct oid oid);
 bool node_object_open(struct node *n, struct oid oid);

@@ -12,6 +12,19 @@
 #include "base/plant.h"
 #include "site/node_int.h"
 
+/* Answered ahead of the disk, if asked for: changes, and questions about what was changed so. */
+static bool changes_ahead(uint16_t type)
+{
+    return type == RPC_SETATTR || type == RPC_COMMIT || type == RPC_UNLINK || type == RPC_RENAME;
+}
+
+static bool may_ask_ahead(const struct call *c)
+{
+    if (changes_ahead(c->type))
+        return c->req.number != 0;
+    return c->type == RPC_GETATTR || c->type == RPC_OPEN || c->type == RPC_CONTENT;
+}
+
 static const struct {
     int (*run)(struct call *c);
     bool changes; /* carries a number; answered from the stored result if repeated */
@@ -95,22 +108,41 @@ static void late_attr(struct call *c)
     }
 }
 
+static void reply_send(struct call *c)
+{
+    struct buf body = {0};
+    fs_reply_encode(&c->reply, &body);
+    (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body),
+                    c->reply_bulk); /* gone: asks again */
+    buf_deinit(&body);
+}
+
 void node_call_finish(struct call *c)
 {
     if (c->reply.rc == 0 && c->committed_rc != 0)
         c->reply.rc = c->committed_rc;
-    if (c->reply.rc == 0 && !oid_is_none(c->attr_oid))
-        late_attr(c);
-    if (c->finished != NULL) {
-        c->finished(c, c->reply.rc);
-    } else if (c->conn != NULL && rpc_conn_is_open(c->conn) && c->type != RPC_INVAL_ACK) {
-        struct buf body = {0};
-        fs_reply_encode(&c->reply, &body);
-        (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body),
-                        c->reply_bulk); /* gone: asks again */
-        buf_deinit(&body);
+    if (c->told) {
+        if (c->committed_rc == 0 && changes_ahead(c->type))
+            node_ahead_done(c->n, c->req.session, c->req.number);
+    } else {
+        if (c->reply.rc == 0 && !oid_is_none(c->attr_oid))
+            late_attr(c);
+        if (c->finished != NULL)
+            c->finished(c, c->reply.rc);
+        else if (c->conn != NULL && rpc_conn_is_open(c->conn) && c->type != RPC_INVAL_ACK)
+            reply_send(c);
     }
     call_free(c);
+}
+
+void node_call_ahead(struct call *c)
+{
+    ASSERT(c->conn != NULL && oid_is_none(c->attr_oid));
+    c->told = true;
+    if (changes_ahead(c->type))
+        c->reply.flags |= REPLY_AHEAD;
+    if (rpc_conn_is_open(c->conn))
+        reply_send(c);
 }
 
 /* A repeated request is answered from the stored result: with the object's attributes now. */
@@ -141,6 +173,7 @@ static void call_reset(struct call *c)
     op_builder_init(&c->b);
     memset(&c->reply, 0, sizeof c->reply);
     c->twin_count = 0;
+    c->foreign = false;
     c->attr_oid = (struct oid){0};
     ASSERT(c->latch_count == 0);
 }
@@ -243,6 +276,7 @@ static void on_request(void *ctx, struct rpc_conn *conn, const struct rpc_frame 
         node_call_finish(c);
         return;
     }
+    c->req.ahead = c->req.ahead && may_ask_ahead(c);
     c->touched[0] = c->req.oid;
     c->touched[1] = c->req.oid2;
     c->touched_count = 2;

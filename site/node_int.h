@@ -112,6 +112,10 @@ struct node {
         struct loop_defer defer;
     } settle; /* node_settled.c */
     uint64_t tick_count;
+    struct {
+        uint64_t session, number;
+    } ahead[256]; /* answered ahead, durable now, and not told so yet; by the next tick */
+    uint32_t ahead_count;
     struct loop_req stop_req;
 };
 
@@ -149,6 +153,7 @@ void node_rpc_events(struct node *n, struct rpc_server_events *ret);
 void node_calls_init(struct node *n);
 void node_calls_deinit(struct node *n);
 void node_sessions_tick(struct node *n);
+void node_ahead_done(struct node *n, uint64_t session, uint64_t number);
 
 /* node_settle.c: repairs and directory losers */
 int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct slice name);

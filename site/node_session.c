@@ -276,8 +276,42 @@ static void forget_absent(struct node *n)
         session_keep(n, ids[i], false);
 }
 
+/* ---- answered ahead of the disk ---- */
+
+/* Tells the session of the first what of its own is durable now. */
+static void ahead_tell(struct node *n)
+{
+    uint64_t session = n->ahead[0].session;
+    struct rpc_conn *push = node_push_conn(n, session);
+    struct buf numbers = {0}, body = {0};
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n->ahead_count; i++) {
+        if (n->ahead[i].session == session)
+            enc_u64(&numbers, n->ahead[i].number);
+        else
+            n->ahead[kept++] = n->ahead[i];
+    }
+    n->ahead_count = kept;
+    struct fs_reply r = {.data = buf_slice(&numbers)};
+    fs_reply_encode(&r, &body);
+    if (push != NULL)
+        (void)rpc_push(push, PUSH_DURABLE, 0, buf_slice(&body)); /* gone: it asks again */
+    buf_deinit(&numbers);
+    buf_deinit(&body);
+}
+
+void node_ahead_done(struct node *n, uint64_t session, uint64_t number)
+{
+    n->ahead[n->ahead_count].session = session;
+    n->ahead[n->ahead_count++].number = number;
+    while (n->ahead_count == ARRAY_COUNT(n->ahead))
+        ahead_tell(n);
+}
+
 void node_sessions_tick(struct node *n)
 {
+    while (n->ahead_count > 0)
+        ahead_tell(n);
     uint64_t id, now = loop_now_ns(n->loop);
     while ((id = session_expired(n->sessions, now)) != 0)
         expire(n, id);

@@ -187,6 +187,7 @@ static const struct field request_fields[] = {
             .sub = &lock_shape},
     [26] = FIELD_IF(F_RAW32, fs_request, chunk, has_chunk, NULL),
     [27] = FIELD_IF(F_OIDS, fs_request, oids, oid_count, NULL),
+    [28] = FIELD(F_BOOL, fs_request, ahead),
 };
 static const struct shape request_shape = {request_fields, ARRAY_COUNT(request_fields),
                                            sizeof(struct fs_request), NULL};

@@ -8,6 +8,10 @@
  * per session; a client that lost its connection repeats it with the same number on a new
  * connection and gets the first answer. `acked` tells up to which number all replies have arrived.
  *
+ * Ahead of the disk: a change with `ahead` may be answered when the node has applied it, with
+ * REPLY_AHEAD; PUSH_DURABLE follows when it is durable. Until then the client keeps the request,
+ * and sends it again to a node that has started anew.
+ *
  * Threads: any; pure. */
 #ifndef SITE_PROTO_H
 #define SITE_PROTO_H
@@ -54,14 +58,15 @@ enum rpc_type {
     RPC_CHUNK_HAS,   /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
     RPC_INVAL_ACK,   /* push connection: number2 = the push's id */
     RPC_PING,
-    RPC_ADMIN, /* data = JSON request -> data = JSON reply (command line, status) */
+    RPC_ADMIN,   /* data = JSON request -> data = JSON reply (command line, status) */
     RPC_RESTORE, /* the node's own requests only. oid = parent, name, kind, content, mtime_ns,
                     data = struct perm encoded, flags RESTORE_NEW: makes the file, or gives the
                     one that is there a new version */
     RPC_TYPE_END,
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
-    PUSH_LOCK_GRANTED      /* number2 = number of the RPC_LOCK request; rc */
+    PUSH_LOCK_GRANTED,     /* number2 = number of the RPC_LOCK request; rc */
+    PUSH_DURABLE           /* data = numbers of requests answered ahead, 8 bytes each */
 };
 
 #define HELLO_PUSH 1u
@@ -69,8 +74,9 @@ enum rpc_type {
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */
-#define RESTORE_NEW 1u /* nothing may be there yet */
+#define RESTORE_NEW 1u   /* nothing may be there yet */
 #define REPLY_QUEUED 1u
+#define REPLY_AHEAD 4u
 #define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
@@ -142,6 +148,9 @@ struct fs_request {
     bool has_chunk;
     const struct oid *oids; /* FORGET, CLOSE; in the arena */
     uint32_t oid_count;
+    /* SETATTR, COMMIT, UNLINK, RENAME: the answer need not wait for the disk. GETATTR, OPEN,
+     * CONTENT: nor for what this session changed so. */
+    bool ahead;
 };
 struct fs_reply {
     int32_t rc;          /* 0 or a code of base/err.h */

@@ -348,6 +348,12 @@ uint64_t shard_mark(struct shard *s, uint64_t key)
     return m > log_durable(s->log) ? m : 0;
 }
 
+bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session)
+{
+    uint64_t by = s->mark_sessions[key % MARK_COUNT];
+    return (by != 0 && by == session) || shard_mark(s, key) == 0;
+}
+
 bool shard_latched(struct shard *s, uint64_t key)
 {
     struct latch *l;

@@ -174,6 +174,8 @@ void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked);
 uint64_t touch_key(struct oid oid, struct slice name);
 /* The journal index that must be durable before what `key` shows may be told: 0 when it is. */
 uint64_t shard_mark(struct shard *s, uint64_t key);
+/* True when all that is not durable yet of what `key` shows was done by `session`. */
+bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session);
 struct shard_wait {
     void (*run)(struct shard_wait *w);
     uint64_t index; /* private from here */

@@ -16,6 +16,9 @@ static void on_send(void *ctx, shard_id_t to, struct slice derived)
 
 static void mark(struct shard *s, uint64_t key)
 {
+    uint64_t *by = &s->mark_sessions[key % MARK_COUNT];
+    if (*by != s->apply_session)
+        *by = shard_mark(s, key) == 0 ? s->apply_session : 0;
     s->marks[key % MARK_COUNT] = s->apply_index;
 }
 
@@ -212,6 +215,7 @@ bool shard_retry(struct shard *s)
         return false;
     s->in_apply = true;
     s->apply_index = log_last(s->log);
+    s->apply_session = 0;
     int rc = waiting_pass(s, true, &blocked, &applied);
     s->in_apply = false;
     if (rc != 0)
@@ -308,6 +312,7 @@ int shard_apply_record(
     ASSERT(!s->in_apply);
     s->in_apply = true;
     s->apply_index = index;
+    s->apply_session = r->type == RECORD_OP ? r->session : 0;
     s->collect = p != NULL && r->type == RECORD_OP ? p : NULL;
     hlc_see(s->cfg.hlc, r->commit_hlc);
     switch (r->type) {
@@ -331,6 +336,7 @@ int shard_apply_record(
         break;
     }
     s->collect = NULL;
+    s->apply_session = 0;
     if (rc == 0)
         rc = retry_waiting(s);
     if (rc == 0)

@@ -78,8 +78,10 @@ struct shard {
         uint64_t last, delivered; /* numbers of messages; 0: none in this run */
         uint64_t noted;           /* by shard_outbox_note, while it is not delivered; else 0 */
     } outbox[SHARD_COUNT_MAX];
-    uint32_t outbox_noted; /* destinations with `noted` */
+    uint32_t outbox_noted;  /* destinations with `noted` */
+    uint64_t apply_session; /* whose operation that record is; 0: no session's */
     uint64_t marks[MARK_COUNT];
+    uint64_t mark_sessions[MARK_COUNT]; /* who alone made what is not durable; 0: several */
     struct latch *latches;
     struct shard_wait *latch_waits;
     struct shard_wait *durable_waits;

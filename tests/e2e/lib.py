@@ -128,11 +128,16 @@ def unmount(path):
             subprocess.run(["fusermount3", "-u", "-z", path], capture_output=True, check=False)
 
 
+# Of every mount: scripts/soak runs all tests in other modes, too.
+MOUNT_OPTIONS = os.environ.get("CLAUDEFS_MOUNT_OPTIONS", "")
+
+
 class Mount:
     """One FUSE mount of a site; the program runs in the foreground, so that its pid is ours."""
 
     def __init__(self, site, number, options):
-        self.site, self.options = site, options
+        self.site = site
+        self.options = ",".join(o for o in (MOUNT_OPTIONS, options) if o)
         self.path = os.path.join(site.world.dir, f"{site.name}-mnt{number}")
         self.log_path = os.path.join(site.world.dir, f"{site.name}-mnt{number}.log")
         self.process = None

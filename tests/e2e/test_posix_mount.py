@@ -10,12 +10,13 @@ SUITE = os.path.join(lib.BUILD, "tests", "posix-suite")
 
 
 @pytest.mark.limit(900)
-def test_posix_suite(world):
+@pytest.mark.parametrize("options", ["", "ahead"])
+def test_posix_suite(world, options):
     if not os.path.exists(SUITE):
         pytest.fail(f"{SUITE} is not built")
     if os.geteuid() != 0:
         pytest.skip("the suite acts as root and as two users: it must be started as root")
-    a = world.site("alpha").mount()
+    a = world.site("alpha").mount(options)
     os.chmod(a.path, 0o755)
     done = lib.run(SUITE, a.path, check=False, timeout=800)
     lines = (done.stdout + done.stderr).splitlines()

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import threading
 
 import pytest
@@ -12,10 +13,10 @@ import pytest
 import lib
 
 
-@pytest.fixture
-def pair(world):
+@pytest.fixture(params=["", "ahead"])
+def pair(world, request):
     site = world.site("alpha", listens=False)
-    return world, site.mount(), site.mount()
+    return world, site.mount(request.param), site.mount(request.param)
 
 
 def test_create_and_write(pair):
@@ -88,6 +89,26 @@ def test_attributes_of_directory_and_links_after_changes(pair):
         assert both("d").st_mtime_ns > before, n
         both("e")
         assert both("d/f").st_nlink == (2 if n < 3 else 1), n
+
+
+def test_acl_set_by_the_other_is_there(pair):
+    """A mount answers by itself that there is no ACL; not when the other has just set one."""
+    world, a, b = pair
+    acl = "system.posix_acl_access"
+    value = struct.pack("<IHHIHHIHHIHHIHHI", 2, 1, 6, 2**32 - 1, 2, 4, 4242, 4, 4, 2**32 - 1,
+                        16, 4, 2**32 - 1, 32, 0, 2**32 - 1)
+    for n in range(10):
+        a.write(f"f{n}", "x")
+        for m in (a, b):
+            with pytest.raises(OSError) as none:
+                os.getxattr(m / f"f{n}", acl)
+            assert none.value.errno == errno.ENODATA
+        os.setxattr(a / f"f{n}", acl, value)
+        assert os.getxattr(b / f"f{n}", acl) == value == os.getxattr(a / f"f{n}", acl)
+        os.removexattr(b / f"f{n}", acl)
+        with pytest.raises(OSError) as none:
+            os.getxattr(a / f"f{n}", acl)
+        assert none.value.errno == errno.ENODATA
 
 
 def test_rename_and_unlink(pair):

@@ -1,0 +1,147 @@
+#include "client/conn_ahead.h"
+
+#include "base/assert.h"
+
+void conn_ahead_init(struct conn_ahead *a, struct conn_seq *seq)
+{
+    *a = (struct conn_ahead){.seq = seq};
+    a->last = &a->first;
+    pthread_mutex_init(&a->lock, NULL);
+}
+
+/* Takes it off the list and frees it. Lock held. */
+static void drop(struct conn_ahead *a, struct ahead_entry **at)
+{
+    struct ahead_entry *e = *at;
+    *at = e->next;
+    if (a->last == &e->next)
+        a->last = at;
+    a->count--;
+    if (e->told)
+        conn_seq_end(a->seq, &e->number);
+    buf_deinit(&e->body);
+    mem_free(e);
+}
+
+void conn_ahead_deinit(struct conn_ahead *a)
+{
+    while (a->first != NULL)
+        drop(a, &a->first);
+    pthread_mutex_destroy(&a->lock);
+}
+
+bool conn_ahead_may(struct conn_ahead *a, uint16_t type, struct oid oid)
+{
+    if (type == RPC_GETATTR || type == RPC_OPEN || type == RPC_CONTENT)
+        return true;
+    if (type != RPC_SETATTR && type != RPC_COMMIT && type != RPC_UNLINK && type != RPC_RENAME)
+        return false;
+    pthread_mutex_lock(&a->lock);
+    bool may = a->count < CONN_AHEAD_MAX;
+    for (const struct ahead_entry *e = a->first; e != NULL && may && type == RPC_COMMIT;
+         e = e->next)
+        may = e->type != RPC_COMMIT || !oid_equal(e->oid, oid);
+    pthread_mutex_unlock(&a->lock);
+    return may;
+}
+
+struct ahead_entry *conn_ahead_begin(
+    struct conn_ahead *a, uint16_t type, struct oid oid, uint64_t number, struct slice body)
+{
+    struct ahead_entry *e = mem_calloc(1, sizeof *e);
+    e->type = type;
+    e->oid = oid;
+    e->id = number;
+    buf_append(&e->body, body.ptr, body.len);
+    pthread_mutex_lock(&a->lock);
+    *a->last = e;
+    a->last = &e->next;
+    a->count++;
+    pthread_mutex_unlock(&a->lock);
+    return e;
+}
+
+static struct ahead_entry **find(struct conn_ahead *a, uint64_t number)
+{
+    struct ahead_entry **at = &a->first;
+    while (*at != NULL && (*at)->id != number)
+        at = &(*at)->next;
+    return at;
+}
+
+bool conn_ahead_end(struct conn_ahead *a,
+                    struct ahead_entry *e,
+                    bool told,
+                    struct conn_number *number)
+{
+    pthread_mutex_lock(&a->lock);
+    bool kept = told && !e->durable;
+    if (kept) {
+        conn_seq_move(a->seq, number, &e->number);
+        e->told = true;
+    } else {
+        drop(a, find(a, e->id));
+    }
+    pthread_mutex_unlock(&a->lock);
+    return kept;
+}
+
+bool conn_ahead_take_back(struct conn_ahead *a,
+                          uint64_t id,
+                          struct conn_number *number,
+                          bool *ret_numbered)
+{
+    pthread_mutex_lock(&a->lock);
+    struct ahead_entry **at = find(a, id);
+    bool there = *at != NULL;
+    if (there) {
+        conn_seq_move(a->seq, &(*at)->number, number);
+        (*at)->told = false;
+        drop(a, at);
+        *ret_numbered = true;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return there;
+}
+
+void conn_ahead_durable(struct conn_ahead *a, uint64_t number)
+{
+    pthread_mutex_lock(&a->lock);
+    struct ahead_entry **at = find(a, number);
+    if (*at != NULL && (*at)->told)
+        drop(a, at);
+    else if (*at != NULL)
+        (*at)->durable = true; /* its caller is about to find out */
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool conn_ahead_next(struct conn_ahead *a,
+                     uint64_t after,
+                     uint16_t *ret_type,
+                     uint64_t *ret_number,
+                     struct oid *ret_oid,
+                     struct buf *ret_body)
+{
+    const struct ahead_entry *best = NULL;
+    pthread_mutex_lock(&a->lock);
+    for (const struct ahead_entry *e = a->first; e != NULL; e = e->next)
+        if (e->told && e->id > after && (best == NULL || e->id < best->id))
+            best = e;
+    if (best != NULL) {
+        *ret_type = best->type;
+        *ret_number = best->id;
+        *ret_oid = best->oid;
+        buf_clear(ret_body);
+        buf_append(ret_body, best->body.ptr, best->body.len);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return best != NULL;
+}
+
+bool conn_ahead_any(struct conn_ahead *a)
+{
+    pthread_mutex_lock(&a->lock);
+    bool any = a->first != NULL;
+    pthread_mutex_unlock(&a->lock);
+    return any;
+}

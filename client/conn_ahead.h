@@ -1,0 +1,63 @@
+/* Requests that were answered ahead of the disk: kept until the site says that they are durable,
+ * and sent again to a node that has started anew, in their order and under their numbers, before
+ * any other call passes (C8).
+ *
+ *   begin -> end, answered as usual: gone
+ *        \-> end, answered ahead: kept -> durable: gone
+ *                                   \-> sent again by the owner -> gone, or kept
+ *
+ * At most one COMMIT of an object is kept: a later one waits for the disk, and so for the first.
+ * Threads: any. */
+#ifndef CLIENT_CONN_AHEAD_H
+#define CLIENT_CONN_AHEAD_H
+
+#include "client/conn_seq.h"
+#include "site/proto.h"
+
+#define CONN_AHEAD_MAX 1024u /* requests kept; more of them wait for the disk */
+
+struct ahead_entry {
+    struct conn_number number; /* read-only: taken over from the call when it is kept */
+    uint64_t id;               /* read-only: that number, also before */
+    uint16_t type;             /* read-only */
+    struct oid oid;            /* read-only: what the request was about */
+    struct buf body;           /* read-only: as it was sent */
+    bool told, durable;        /* private from here */
+    struct ahead_entry *next;
+};
+struct conn_ahead {
+    pthread_mutex_t lock; /* private from here */
+    struct conn_seq *seq;
+    struct ahead_entry *first, **last; /* by number, nearly: in the order of begin */
+    unsigned count;
+};
+void conn_ahead_init(struct conn_ahead *a, struct conn_seq *seq);
+/* Gives up what is left. */
+void conn_ahead_deinit(struct conn_ahead *a);
+/* May a change of this type to this object be asked for ahead? Questions may always. */
+bool conn_ahead_may(struct conn_ahead *a, uint16_t type, struct oid oid);
+/* Before it is sent; the body is copied. */
+struct ahead_entry *conn_ahead_begin(
+    struct conn_ahead *a, uint16_t type, struct oid oid, uint64_t number, struct slice body);
+/* After the answer, or instead of it. True: it is kept, and has taken the number from `number`. */
+bool conn_ahead_end(struct conn_ahead *a,
+                    struct ahead_entry *e,
+                    bool told,
+                    struct conn_number *number);
+/* Undoes a conn_ahead_end that kept it: the number is the call's again (*ret_numbered). False: it
+ * is not there any more. */
+bool conn_ahead_take_back(struct conn_ahead *a,
+                          uint64_t id,
+                          struct conn_number *number,
+                          bool *ret_numbered);
+void conn_ahead_durable(struct conn_ahead *a, uint64_t number);
+/* The kept one with the lowest number above `after`: a copy of its body. False: none. */
+bool conn_ahead_next(struct conn_ahead *a,
+                     uint64_t after,
+                     uint16_t *ret_type,
+                     uint64_t *ret_number,
+                     struct oid *ret_oid,
+                     struct buf *ret_body);
+bool conn_ahead_any(struct conn_ahead *a);
+
+#endif
