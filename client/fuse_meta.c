@@ -63,6 +63,10 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent_id, const char *name)
     }
     if (rc == 0 && !call.reply.has_attr)
         rc = ERR_PEER;
+    /* Only for a handle: the kernel has nobody left who has it open, and the site may know of a
+     * close of ours a little later. */
+    if (rc == 0 && dot && call.reply.attr.nlink == 0)
+        rc = ERR_STALE;
     if (rc == 0) {
         op_reply_entry(req, m, &call.reply.attr, how);
     } else if (rc == ERR_NOT_FOUND && !dot) {
