@@ -32,6 +32,7 @@ class Terminal:
         self.text = ""
         pid, self.fd = pty.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
             os.environ.update(lib.environment(), COLUMNS="100")
             os.execv(lib.PROGRAM, [lib.PROGRAM, *args, "--dir", site.dir])
         self.pid = pid
