@@ -27,6 +27,24 @@ void log_level_set(enum log_area area, enum log_level level)
     __atomic_store_n(&log_levels[area], (int)level, __ATOMIC_RELAXED);
 }
 
+enum log_level log_level_get(enum log_area area)
+{
+    ASSERT((unsigned)area < LOG_AREA_COUNT);
+    return (enum log_level)__atomic_load_n(&log_levels[area], __ATOMIC_RELAXED);
+}
+
+const char *log_level_name(enum log_level level)
+{
+    ASSERT((unsigned)level < ARRAY_COUNT(level_names));
+    return level_names[level];
+}
+
+const char *log_area_name(enum log_area area)
+{
+    ASSERT((unsigned)area < LOG_AREA_COUNT);
+    return area_names[area];
+}
+
 static int name_find(const char *const *names, size_t count, const char *text, size_t len)
 {
     for (size_t i = 0; i < count; i++)

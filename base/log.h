@@ -24,6 +24,9 @@ enum log_area {
 };
 extern int log_levels[LOG_AREA_COUNT]; /* read without a lock; see log_level_set */
 void log_level_set(enum log_area area, enum log_level level);
+enum log_level log_level_get(enum log_area area);
+const char *log_level_name(enum log_level level); /* as log_levels_parse takes it */
+const char *log_area_name(enum log_area area);
 /* "info", or "wan=debug,site=warn": ERR_INVALID names nothing changed. */
 int log_levels_parse(const char *text) MUST_CHECK;
 void log_write(enum log_level level, enum log_area area, const char *event, const char *fmt, ...)

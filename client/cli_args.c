@@ -50,7 +50,7 @@ list_commands(FILE *out, const char *group, const struct cli_command *commands, 
 {
     fprintf(out, "usage: %s COMMAND [ARGUMENT]...\n\ncommands:\n", group);
     for (size_t i = 0; i < count; i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-14s %s\n", commands[i].name, commands[i].summary);
     fprintf(out, "\n'%s COMMAND --help' says more about one of them.\n", group);
 }
 

@@ -267,14 +267,19 @@ int cmd_wait(int argc, char **argv)
 int cmd_log_level(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs log-level LEVELS --dir DIR\n"
+        "usage: claudefs log-level [LEVELS] [--json] --dir DIR\n"
         "\n"
         "Changes what the running daemon logs. LEVELS is error, warn, info or debug, for all its\n"
-        "parts or for each: 'wan=debug,site=warn'. Parts: base, journal, data, site, wan.\n";
-    const char *words[1], *dir = NULL;
-    const struct cli_option options[] = {{"--dir", CLI_TEXT, &dir, 0, 0}};
+        "parts or for each: 'wan=debug,site=warn'. Parts: base, journal, data, site, wan. Without\n"
+        "LEVELS it prints what they are.\n";
+    const char *words[1] = {NULL}, *dir = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
     const struct cli_syntax syntax = {"log-level", usage, options, ARRAY_COUNT(options),
-                                      words,       1,     1};
+                                      words,       0,     1};
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
@@ -282,8 +287,12 @@ int cmd_log_level(int argc, char **argv)
     if (!dir)
         return CLI_USAGE;
     json_t *answer = NULL;
-    code = cli_request(dir, "log-level", json_pack("{s:s,s:s}", "verb", "log", "levels", words[0]),
+    code = cli_request(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
                        CLI_ANSWER_MS, &answer);
+    if (code == CLI_OK && json)
+        cli_print_json(answer);
+    else if (code == CLI_OK)
+        cli_print_object(json_object_get(answer, "levels"));
     json_decref(answer);
     return code;
 }

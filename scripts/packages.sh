@@ -9,8 +9,8 @@ packages=(
     dpkg-dev openssl e2fsprogs
 )
 
-# Only what tests of scripts/check look at the dashboard and its metrics with.
-test_packages=(chromium chromium-driver prometheus)
+# Only what tests of scripts/check need: a browser, promtool, zsh for its completion, man pages.
+test_packages=(chromium chromium-driver prometheus zsh groff-base)
 
 missing_packages() {
     local package

@@ -90,10 +90,15 @@ static void verb_log(struct node *n, const json_t *in, admin_reply_cb cb, void *
 {
     const char *levels = json_string_value(json_object_get(in, "levels"));
     (void)n;
-    if (levels == NULL || log_levels_parse(levels) != 0)
+    if (levels != NULL && log_levels_parse(levels) != 0) {
         cb(ctx, ERR_INVALID, "levels: use \"info\" or \"wan=debug,site=warn\"");
-    else
-        cb(ctx, 0, "{}");
+        return;
+    }
+    json_t *now = json_object();
+    for (unsigned i = 0; i < LOG_AREA_COUNT; i++)
+        (void)json_object_set_new(now, log_area_name((enum log_area)i),
+                                  json_string(log_level_name(log_level_get((enum log_area)i))));
+    admin_reply_json(cb, ctx, json_pack("{s:o}", "levels", now));
 }
 
 static const struct {

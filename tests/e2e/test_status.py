@@ -178,6 +178,7 @@ def answers(pair):
     yield "restore", site.json("restore", "/json/x")
     yield "site keep-versions", site.json("site", "keep-versions")
     yield "fsck", site.json("fsck")
+    yield "log-level", site.json("log-level")
 
 
 def test_json_is_as_documented(pair):
