@@ -172,7 +172,7 @@ def test_lag_is_true(two):
     lib.eventually(lambda: peer(b.site, "alpha")["lag_in_s"] < 0.2, 20, "lag is gone")
 
 
-def test_metrics_are_those_that_are_documented(two):
+def test_metrics_are_those_that_are_documented(two, tmp_path):
     world, a, b = two
     lib.converge(a, b)
     lib.eventually(lambda: "claudefs_lag_seconds" in fetch(url(a.site) + "metrics"), 30, "metrics")
@@ -184,12 +184,23 @@ def test_metrics_are_those_that_are_documented(two):
     for line in text.splitlines():
         assert line.startswith("#") or re.fullmatch(
             r'[a-z_]+(\{[a-z_]+="[^"\\]*"(,[a-z_]+="[^"\\]*")*\})? \S+', line), line
+    # The files in docs/ ask for nothing that is not there, in words that Prometheus understands.
+    with open(os.path.join(DOCS, "claudefs-grafana.json"), encoding="utf-8") as f:
+        asked = [t["expr"] for p in json.load(f)["panels"] for t in p["targets"]]
+    with open(os.path.join(DOCS, "claudefs-alerts.yml"), encoding="utf-8") as f:
+        rules = re.findall(r"expr: (.*)", f.read())
+    for name in re.findall(r"\bclaudefs_\w+", " ".join(asked + rules)):
+        assert re.sub("_bucket$", "", name) in names, name
     if not lib.shutil.which("promtool"):
         pytest.skip("promtool is not installed: the format was checked by this test only")
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lib.run("promtool", "check", "rules", os.path.join(DOCS, "claudefs-alerts.yml"))
+    panels = tmp_path / "panels.yml"
+    panels.write_text(json.dumps({"groups": [{"name": "panels", "rules": [
+        {"record": f"panel:{n}", "expr": expr} for n, expr in enumerate(asked)]}]}))
+    lib.run("promtool", "check", "rules", panels)
 
 
 @pytest.mark.nofuse
