@@ -356,8 +356,7 @@ static void test_direct(void)
         return;
     }
     OK(fd);
-    char *buf = NULL;
-    EQ(0, posix_memalign((void **)&buf, 4096, 16384));
+    static _Alignas(4096) char buf[16384];
     memset(buf, 'D', 16384);
     EQ(16384, pwrite(fd, buf, 16384, 0));
     int plain = open("f", O_RDWR);
@@ -371,7 +370,6 @@ static void test_direct(void)
     EQ('D', buf[0]);
     EQ('D', buf[16383]);
     EQ(0, pread(fd, buf, 4096, 16384));
-    free(buf);
     close(fd);
     close(plain);
 }
