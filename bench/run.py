@@ -27,7 +27,7 @@ READY_S = 30
 RTT_MS = 80  # of the long link
 
 sys.path.insert(0, os.path.join(REPO, "tests/e2e"))
-from linkproxy import LinkProxy  # noqa: E402
+from link import Link  # noqa: E402
 
 # program -> (arguments of a quick run, of a full one). {dir}: on the disk to be measured.
 ARGUMENTS = {
@@ -149,7 +149,7 @@ class World:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             target = s.getsockname()
-        link = LinkProxy(target)
+        link = Link(target)
         self.ending.callback(link.stop)
         link.set_latency(rtt_ms / 2000)
         return ["--wan", "%s:%d" % target, "--advertise", "%s:%d" % link.address]

@@ -6,5 +6,6 @@
 int cmd_soak(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_shrink(int argc, char **argv);
+int cmd_link(int argc, char **argv);
 
 #endif

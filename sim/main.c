@@ -12,6 +12,7 @@ static const struct {
     {"soak", cmd_soak, "searches seeds for broken promises"},
     {"replay", cmd_replay, "runs one seed again, and can tell every event"},
     {"shrink", cmd_shrink, "finds the shortest history that still fails"},
+    {"link", cmd_link, "a TCP link with latency, loss and cuts, between real daemons"},
 };
 
 static int usage(FILE *to)

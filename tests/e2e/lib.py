@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 
-from linkproxy import LinkProxy
+from link import Link
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("CLAUDEFS_BUILD", os.path.join(REPO, "build")))
@@ -210,7 +210,7 @@ class Site:
             args += ["--shards", str(shards)]
         if listens:
             self.wan = world.free_address()
-            self.link = LinkProxy(self.wan, (self.wan[0], 0), seed=world.seed)
+            self.link = Link(self.wan, (self.wan[0], 0), seed=world.seed)
             world.links.append(self.link)
             args += ["--wan", "%s:%d" % self.wan, "--advertise", "%s:%d" % self.link.address]
         claudefs(*args)
