@@ -36,9 +36,10 @@
  * 24 the lag shown is always nought
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
  * 26 a relay sends on what of a batch is durable first
+ * 27 a relay sends on a batch shard by shard
  */
 /* clang-format on */
-#define PLANT_COUNT 26u
+#define PLANT_COUNT 27u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

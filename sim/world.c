@@ -9,7 +9,7 @@
 #include "base/assert.h"
 #include "sim/tree.h"
 
-#define LOOK_EVENTS 64u /* between two looks at the order of what arrives */
+#define LOOK_EVENTS 4u /* between two looks at the order of what arrives */
 #define WATCH_NS (250 * NS_PER_MS)
 #define RESTART_NS (2 * NS_PER_SEC)
 #define SETTLE_STEP_NS (250 * NS_PER_MS)

@@ -62,7 +62,7 @@ struct feed_state {
     uint64_t durable[SHARD_COUNT_MAX]; /* highest index that may leave the site */
     uint64_t first[SHARD_COUNT_MAX];   /* lowest index still there */
     uint64_t safe_hlc; /* all records with commit_hlc <= this are durable, none will be added: the
-                          gateway may emit everything up to here merged by commit_hlc */
+                          gateway may emit everything up to here, see struct feed_item */
 };
 void node_feed_state(struct node *n, struct feed_state *ret); /* any */
 /* changed() runs on the loop after the state moved; one watcher. */
@@ -70,8 +70,9 @@ void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* 
 struct feed_item {                                                           /* borrowed */
     shard_id_t shard;
     uint64_t index;      /* of the record; several items of one record share it */
-    uint64_t commit_hlc; /* local commit: what streams are merged by; rises with index */
+    uint64_t commit_hlc; /* local commit: what streams are merged by; does not fall with index */
     struct dot dot;      /* of the operation */
+    struct stamp stamp;  /* of the operation: orders what was committed with one stamp */
     bool barrier;        /* a directory move: applied alone (P7) */
     struct slice op;     /* encoded, see op_decode */
 };

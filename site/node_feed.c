@@ -3,6 +3,7 @@
  * The state of the feed is copied under a mutex, so that the thread that ships can look at it; the
  * journals themselves are read directly (log_read may run on any thread below the durable index).
  * Lock order: feed_mutex is a leaf. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -10,42 +11,6 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "site/node_int.h"
-
-/* Operations of one batch of a peer that were written to several shards. Each shard's part becomes
- * durable in its own time; a third site that we relay to must not see a later part before an
- * earlier one (P7), so none leaves before all are durable. */
-struct feed_group {
-    uint64_t first_hlc; /* no record of the group is stamped lower */
-    uint64_t last[SHARD_COUNT_MAX];
-    struct feed_group *next;
-};
-
-static void group_add(struct node *n, struct feed_group *g)
-{
-    struct feed_group **at = &n->feed_groups;
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = g;
-}
-
-static bool group_durable(const struct node *n, const struct feed_group *g)
-{
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        if (log_durable(shard_log(n->shards[i])) < g->last[i])
-            return false;
-    return true;
-}
-
-/* What may leave without parting a group. */
-static uint64_t groups_floor(struct node *n)
-{
-    while (n->feed_groups != NULL && group_durable(n, n->feed_groups)) {
-        struct feed_group *g = n->feed_groups;
-        n->feed_groups = g->next;
-        mem_free(g);
-    }
-    return n->feed_groups != NULL && !PLANTED(26) ? n->feed_groups->first_hlc - 1 : UINT64_MAX;
-}
 
 void node_feed_publish(struct node *n)
 {
@@ -60,7 +25,6 @@ void node_feed_publish(struct node *n)
     }
     /* Nothing is waiting for the disk: whatever comes will be stamped above what was stamped. */
     f.safe_hlc = MIN(f.safe_hlc, n->hlc.last);
-    f.safe_hlc = MIN(f.safe_hlc, groups_floor(n));
     pthread_mutex_lock(&n->feed_mutex);
     n->feed = f;
     void (*changed)(void *) = n->feed_changed;
@@ -89,18 +53,8 @@ void node_feed_init(struct node *n)
     n->feed_defer.run = feed_defer_run;
 }
 
-void node_feed_forget(struct node *n)
-{
-    while (n->feed_groups != NULL) {
-        struct feed_group *g = n->feed_groups;
-        n->feed_groups = g->next;
-        mem_free(g);
-    }
-}
-
 void node_feed_deinit(struct node *n)
 {
-    node_feed_forget(n);
     pthread_mutex_destroy(&n->feed_mutex);
 }
 
@@ -147,6 +101,7 @@ static bool feed_op(struct feed_reader *fr, const struct record *r, uint64_t ind
                                  .index = index,
                                  .commit_hlc = r->commit_hlc,
                                  .dot = decoded.dot,
+                                 .stamp = decoded.stamp,
                                  .barrier = has_move(&decoded),
                                  .op = op};
         go = fr->fn(fr->ctx, &item);
@@ -201,59 +156,86 @@ int node_feed_read(struct node *n,
 
 /* ---- a peer's batch ---- */
 
+uint64_t node_hlc_stamp(struct node *n)
+{
+    return hlc_next(&n->hlc, clock_wall_ns(n->clock));
+}
+
 /* Operations of one home shard that touch no other, collected until something needs order. */
+struct run_op {
+    struct stamp stamp;
+    uint32_t number; /* in the run */
+    struct slice op;
+};
 struct run {
-    struct slice *ops;
+    struct run_op *ops;
     uint32_t count, cap;
     size_t bytes;
+    bool sorted; /* by stamp, so far */
 };
 struct applying {
     struct node *n;
     struct apply_batch *b;
     struct run runs[SHARD_COUNT_MAX];
+    struct slice *slices;
+    uint32_t slices_cap;
 };
 
-static int run_flush(struct applying *a, shard_id_t shard, uint64_t cursor)
+static int run_op_compare(const void *a, const void *b)
+{
+    const struct run_op *x = a, *y = b;
+    int by_stamp = stamp_cmp(x->stamp, y->stamp);
+    return by_stamp != 0 ? by_stamp : x->number < y->number ? -1 : 1;
+}
+
+static int run_write(struct applying *a, shard_id_t shard, uint64_t hlc, uint64_t cursor)
 {
     struct run *r = &a->runs[shard];
     if (r->count == 0 && cursor == 0)
         return 0;
-    int rc = shard_remote(a->n->shards[shard], a->b->peer, r->ops, r->count, cursor);
+    if (!r->sorted)
+        qsort(r->ops, r->count, sizeof r->ops[0], run_op_compare);
+    if (a->slices_cap < r->count) {
+        a->slices_cap = r->cap;
+        a->slices = mem_realloc(a->slices, a->slices_cap * sizeof a->slices[0]);
+    }
+    for (uint32_t i = 0; i < r->count; i++)
+        a->slices[i] = r->ops[i].op;
+    struct shard_part part = {.commit_hlc = PLANTED(26) ? node_hlc_stamp(a->n) : hlc,
+                              .peer = a->b->peer,
+                              .ops = a->slices,
+                              .count = r->count,
+                              .cursor = cursor};
+    int rc = shard_remote(a->n->shards[shard], &part);
     r->count = 0;
     r->bytes = 0;
+    r->sorted = true;
     return rc;
 }
 
-/* All runs, in the order of shards; with the batch's cursors at its end (else NULL). */
+/* All runs; with the batch's cursors at its end (else NULL). One part for each shard, all with one
+ * commit stamp: so the safe point never lies between them, and a site that we relay to gets the
+ * operations merged by their own stamps (P7, S17). */
 static int runs_flush(struct applying *a, const uint64_t *cursor, shard_id_t *ret_shard)
 {
     struct node *n = a->n;
-    struct feed_group *g = NULL;
-    unsigned count = 0;
+    uint64_t hlc = node_hlc_stamp(n);
     int rc = 0;
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        count += a->runs[i].count > 0;
-    if (count > 1) {
-        g = mem_calloc(1, sizeof *g);
-        g->first_hlc = n->hlc.last + 1;
-    }
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
-        bool some = a->runs[i].count > 0;
         *ret_shard = (shard_id_t)i;
-        rc = run_flush(a, (shard_id_t)i, cursor != NULL ? cursor[i] : 0);
-        if (g != NULL && some)
-            g->last[i] = log_last(shard_log(n->shards[i]));
+        rc = run_write(a, (shard_id_t)i, hlc, cursor != NULL ? cursor[i] : 0);
     }
-    if (g != NULL)
-        group_add(n, g);
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        shard_drain(n->shards[i]);
     return rc;
 }
 
-static int run_add(struct applying *a, shard_id_t shard, struct slice op)
+static int run_add(struct applying *a, shard_id_t shard, const struct op *op, struct slice encoded)
 {
     struct run *r = &a->runs[shard];
-    if (r->bytes + op.len > LIMIT_BATCH_BYTES) {
-        int rc = run_flush(a, shard, 0);
+    if (r->bytes + encoded.len > LIMIT_BATCH_BYTES) {
+        shard_id_t at;
+        int rc = runs_flush(a, NULL, &at);
         if (rc != 0)
             return rc;
     }
@@ -261,9 +243,29 @@ static int run_add(struct applying *a, shard_id_t shard, struct slice op)
         r->cap = MAX(r->cap * 2, 64u);
         r->ops = mem_realloc(r->ops, r->cap * sizeof r->ops[0]);
     }
-    r->ops[r->count++] = op;
-    r->bytes += op.len + 8;
+    if (r->count == 0)
+        r->sorted = true;
+    else if (stamp_cmp(r->ops[r->count - 1].stamp, op->stamp) > 0)
+        r->sorted = false;
+    r->ops[r->count] = (struct run_op){.stamp = op->stamp, .number = r->count, .op = encoded};
+    r->count++;
+    r->bytes += encoded.len + 8;
     return 0;
+}
+
+/* By itself: order matters before and behind it. */
+static int apply_alone(struct applying *a, const struct apply_item *item)
+{
+    struct node *n = a->n;
+    shard_id_t at;
+    int rc = runs_flush(a, NULL, &at);
+    if (rc != 0)
+        return rc;
+    struct shard_part part = {
+        .commit_hlc = node_hlc_stamp(n), .peer = a->b->peer, .ops = &item->op, .count = 1};
+    rc = shard_remote(n->shards[item->shard], &part);
+    shard_drain(n->shards[item->shard]);
+    return rc;
 }
 
 /* Does the operation reach other shards, at once or by what it derives? */
@@ -326,13 +328,9 @@ static int apply_item(struct applying *a, const struct apply_item *item)
     } else if (rc == 0 && op_is_beyond(n->shards[item->shard], &op)) {
         rc = 0;
     } else if (rc == 0 && !op_spreads(&op)) {
-        rc = run_add(a, item->shard, item->op);
+        rc = run_add(a, item->shard, &op, item->op);
     } else if (rc == 0) {
-        /* Order matters from here: records are written in the order they are applied (S3). */
-        shard_id_t at;
-        rc = runs_flush(a, NULL, &at);
-        if (rc == 0)
-            rc = shard_remote(n->shards[item->shard], a->b->peer, &item->op, 1, 0);
+        rc = apply_alone(a, item);
     }
     op_arena_deinit(&arena);
     return rc;
@@ -371,6 +369,7 @@ static void apply_run(struct loop_msg *msg)
     }
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         mem_free(a->runs[i].ops);
+    mem_free(a->slices);
     mem_free(a);
     retry_waiting(n);
     node_members_fresh(n);

@@ -69,7 +69,6 @@ struct node {
     void *feed_ctx;
     uint32_t feed_members; /* how many there were when it last told */
     struct loop_defer feed_defer;
-    struct feed_group *feed_groups; /* what other sites must get whole, oldest first */
     /* members */
     struct node_member_cache *members;
     uint32_t member_count;
@@ -180,9 +179,9 @@ void node_settle_check(struct node *n);
 /* node_feed.c */
 void node_feed_moved(struct node *n);   /* at the end of the turn */
 void node_feed_publish(struct node *n); /* now */
+uint64_t node_hlc_stamp(struct node *n); /* of something that is committed now */
 void node_feed_init(struct node *n);
 void node_feed_deinit(struct node *n);
-void node_feed_forget(struct node *n); /* the journals go away */
 
 /* node_member.c */
 int node_members_load(struct node *n);

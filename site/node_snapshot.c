@@ -219,7 +219,10 @@ int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail 
     int rc = 0;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
         /* The stream goes on where the snapshot ends. */
-        rc = shard_remote(n->shards[i], from_peer, NULL, 0, n->snapshot_index[i] + 1);
+        struct shard_part part = {.commit_hlc = node_hlc_stamp(n),
+                                  .peer = from_peer,
+                                  .cursor = n->snapshot_index[i] + 1};
+        rc = shard_remote(n->shards[i], &part);
         if (rc == 0)
             rc = shard_reload(n->shards[i]);
     }
@@ -290,7 +293,6 @@ static int remove_tree(const char *path)
 int node_wipe_shards(struct node *n)
 {
     int rc = 0;
-    node_feed_forget(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         shard_close(n->shards[i]);
         n->shards[i] = NULL;

@@ -195,8 +195,9 @@ void shard_wait_durable(struct shard *s, uint64_t index, struct shard_wait *w)
 
 /* ---- appending ---- */
 
-/* Appends the record in s->scratch and applies it. */
-static int commit_record(struct shard *s, struct pending *p)
+/* Appends the record in s->scratch and applies it; what that makes for other shards is not handed
+ * over yet. */
+static int append_record(struct shard *s, struct pending *p)
 {
     struct record r;
     struct slice raw = buf_slice(&s->scratch);
@@ -227,6 +228,14 @@ static int commit_record(struct shard *s, struct pending *p)
         shard_fail(s, rc, "an operation could not be applied");
         return ERR_FATAL;
     }
+    return 0;
+}
+
+static int commit_record(struct shard *s, struct pending *p)
+{
+    int rc = append_record(s, p);
+    if (rc != 0)
+        return rc;
     shard_drain(s);
     if (PLANTED(16) && p->committed != NULL) {
         p->committed(p->ctx, 0);
@@ -307,19 +316,18 @@ int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_
     return put_pairs(s, RECORD_SNAPSHOT, pairs, count, NULL, NULL);
 }
 
-int shard_remote(
-    struct shard *s, site_id_t peer, const struct slice *ops, uint32_t count, uint64_t cursor)
+int shard_remote(struct shard *s, const struct shard_part *part)
 {
     struct buf body = {0};
-    for (uint32_t i = 0; i < count; i++)
-        enc_bytes(&body, ops[i]);
-    record_remote(&s->scratch, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), peer, cursor,
-                  count, buf_slice(&body));
+    for (uint32_t i = 0; i < part->count; i++)
+        enc_bytes(&body, part->ops[i]);
+    record_remote(&s->scratch, part->commit_hlc, part->peer, part->cursor, part->count,
+                  buf_slice(&body));
     buf_deinit(&body);
     struct pending *q = mem_calloc(1, sizeof *q);
-    q->peer = peer;
-    q->cursor = cursor;
-    int rc = commit_record(s, q);
+    q->peer = part->peer;
+    q->cursor = part->cursor;
+    int rc = append_record(s, q);
     if (rc != 0 && q->index == 0)
         pending_free(q);
     return rc;

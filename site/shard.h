@@ -134,13 +134,20 @@ int shard_local(struct shard *s,
                 uint32_t count,
                 void (*committed)(void *ctx, int rc),
                 void *ctx) MUST_CHECK;
-/* Operations of a peer's stream that all have this home, in stream order; with the cursor of this
+/* Operations of a peer's stream that all have this home, in a causal order; with the cursor of this
  * shard after them, 0 when it does not move yet. Already known operations are skipped. */
-int shard_remote(struct shard *s,
-                 site_id_t peer,
-                 const struct slice *ops,
-                 uint32_t count,
-                 uint64_t cursor) MUST_CHECK;
+struct shard_part {
+    uint64_t commit_hlc; /* of hlc_next; several shards may get parts with one stamp */
+    site_id_t peer;
+    const struct slice *ops; /* encoded; borrowed */
+    uint32_t count;
+    uint64_t cursor;
+};
+/* The caller lets all shards take their parts before any other record is made, and calls
+ * shard_drain() then, also after an error. */
+int shard_remote(struct shard *s, const struct shard_part *part) MUST_CHECK;
+/* Hands over what applying has made for other shards. */
+void shard_drain(struct shard *s);
 /* Journals up to which operation of this home a site is followed; in replay, too, what lies behind
  * this record obeys it. What waited below a raised limit is applied by shard_retry(). */
 int shard_limit_set(struct shard *s,

@@ -113,7 +113,6 @@ void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /
 /* shard_apply.c */
 int shard_apply_record(
     struct shard *s, const struct record *r, struct slice raw, uint64_t index, struct pending *p);
-void shard_drain(struct shard *s);
 void shard_events_of(struct shard *s, struct merge_events *ret);
 /* shard_outbox.c */
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes);

@@ -10,6 +10,7 @@
 struct queued {
     uint64_t index, hlc;
     struct dot dot;
+    struct stamp stamp;
     bool barrier;
     struct buf op;
 };
@@ -129,8 +130,11 @@ void gateway_add(struct gateway *g, const struct feed_item *item)
         lane->items = mem_realloc(lane->items, lane->cap * sizeof lane->items[0]);
     }
     struct queued *q = &lane->items[lane->count++];
-    *q = (struct queued){
-        .index = item->index, .hlc = item->commit_hlc, .dot = item->dot, .barrier = item->barrier};
+    *q = (struct queued){.index = item->index,
+                         .hlc = item->commit_hlc,
+                         .dot = item->dot,
+                         .stamp = item->stamp,
+                         .barrier = item->barrier};
     buf_append(&q->op, item->op.ptr, item->op.len);
     lane->last_hlc = item->commit_hlc;
 }
@@ -144,6 +148,17 @@ void gateway_read_done(struct gateway *g, shard_id_t shard, uint64_t next)
         lane->sent_next = next;
 }
 
+/* What was committed together (the parts of a peer's batch, one in each shard) goes in the order of
+ * the stamps, which is a causal one: so the stream may be cut anywhere between two operations. */
+static bool goes_before(const struct queued *a, const struct queued *b)
+{
+    if (PLANTED(13))
+        return false;
+    if (a->hlc != b->hlc || PLANTED(27))
+        return a->hlc < b->hlc;
+    return stamp_cmp(a->stamp, b->stamp) < 0;
+}
+
 /* The lane whose first operation was committed first, if it is safe to send. */
 static struct lane *lane_next(struct gateway *g, unsigned *ret_shard)
 {
@@ -154,8 +169,7 @@ static struct lane *lane_next(struct gateway *g, unsigned *ret_shard)
             return NULL;
         if (lane_empty(lane) || lane->items[lane->first].hlc > g->state.safe_hlc)
             continue;
-        if (best == NULL ||
-            (!PLANTED(13) && lane->items[lane->first].hlc < best->items[best->first].hlc)) {
+        if (best == NULL || goes_before(&lane->items[lane->first], &best->items[best->first])) {
             best = lane;
             *ret_shard = s;
         }

@@ -184,6 +184,53 @@ static void test_gateway_batch_any_growth_keeps_the_order(void **state)
     }
 }
 
+/* The parts of a batch that this site relays, one in each shard, have one commit stamp; they leave
+ * in the order of their own stamps, also when a batch must end between them because one shard has
+ * not been read so far yet. */
+static void test_gateway_batch_parts_of_one_commit_go_by_their_stamps(void **state)
+{
+    (void)state;
+    const struct {
+        shard_id_t shard;
+        uint64_t seq, stamp;
+    } parts[] = {{0, 1, 1}, {0, 2, 4}, {1, 1, 2}, {1, 2, 3}};
+    uint64_t next[SHARDS] = {1, 1, 1, 1}, want = 1;
+    struct vv have[SHARDS] = {{0}};
+    struct gateway *g = gateway_new(SHARDS, PEER, next, have);
+    /* Behind its part the first shard has a record more, which is not read yet. */
+    struct feed_state st = {.shard_count = SHARDS, .durable = {2, 1, 0, 0}, .safe_hlc = 100};
+    gateway_see_state(g, &st);
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        struct dot dot = {.seq = parts[i].seq, .site = THIRD, .shard = parts[i].shard};
+        struct buf op = {0};
+        test_op(dot, 1, 1, slice_str("body"), &op);
+        struct feed_item item = {.shard = parts[i].shard,
+                                 .index = 1,
+                                 .commit_hlc = 50,
+                                 .dot = dot,
+                                 .stamp = {.hlc = parts[i].stamp, .site = THIRD},
+                                 .op = buf_slice(&op)};
+        gateway_add(g, &item);
+        buf_deinit(&op);
+    }
+    gateway_read_done(g, 0, 2);
+    gateway_read_done(g, 1, 2);
+    struct batch b;
+    for (int turn = 0; turn < 2; turn++) {
+        assert_int_equal(gateway_batch(g, false, &b), want < 5);
+        for (uint32_t i = 0; i < b.count; i++, want++) {
+            size_t at = 0;
+            while (parts[at].stamp != want)
+                at++;
+            assert_int_equal(b.items[i].shard, parts[at].shard);
+            assert_int_equal(b.items[i].dot.seq, parts[at].seq);
+        }
+        gateway_read_done(g, 0, 3);
+    }
+    assert_int_equal(want, 5);
+    gateway_free(g);
+}
+
 /* An idle link stays idle: records that are nobody else's business make no batch. */
 static void test_gateway_batch_own_business_makes_no_traffic(void **state)
 {
@@ -246,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gateway_batch_any_growth_keeps_the_order),
+        cmocka_unit_test(test_gateway_batch_parts_of_one_commit_go_by_their_stamps),
         cmocka_unit_test(test_gateway_batch_own_business_makes_no_traffic),
         cmocka_unit_test(test_gateway_batch_ends_when_full),
     };
