@@ -37,7 +37,7 @@ ARGUMENTS = {
     "rpc": ("20000", "100000"),
     "data_pipeline": ("4", "15"),
     "meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 10 -u 20000"),
-    "meta_ahead": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 10000"),
+    "meta_sync": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 10000"),
     "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
     "geo": ("-f 100 -b 1000 -s 48 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
@@ -49,7 +49,7 @@ TITLES = {
     "rpc": "Mount to node, beside a bare socketpair",
     "data_pipeline": "Hash, compress, encrypt, beside the bare parts",
     "meta": "Names and attributes through a mount",
-    "meta_ahead": "Names and attributes through a mount with -o ahead",
+    "meta_sync": "Names and attributes through a mount with -o sync",
     "data": "Bytes through a mount",
     "geo": "From site to site",
     "geo_far": f"From site to site, {RTT_MS} ms round trip",
@@ -159,11 +159,11 @@ class World:
 
 def command_of(name, world, arguments):
     """The command line of a program, with all that it needs running."""
-    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", "").replace("_ahead", ""))
+    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", "").replace("_sync", ""))
     args = shlex.split(arguments.format(dir=world.dir))
-    if name in ("meta", "meta_ahead", "data"):
+    if name in ("meta", "meta_sync", "data"):
         mount, remount = world.mount(world.site("alpha"),
-                                     *(["-o", "ahead"] if name == "meta_ahead" else []))
+                                     *(["-o", "sync"] if name == "meta_sync" else []))
         args += ["-m", world.memory("memory"), "-l", world.path("local"), "-R", remount]
         if name != "data":
             args += ["-z", world.memory("memory-cold", "-t", "0")]

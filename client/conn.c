@@ -292,7 +292,7 @@ static int thread_connect(struct conn *c, struct conn_thread *t)
 static int ahead_end(struct conn *c,
                      const struct conn_thread *t,
                      struct ahead_entry *e,
-                     bool told,
+                     const struct fs_reply *told,
                      struct conn_call *call)
 {
     uint64_t number = e->id;
@@ -321,8 +321,7 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     call->req.number = call->numbered ? call->number.number : 0;
     call->req.acked = conn_seq_acked(&c->seq);
     bool change = call->numbered && call->type != RPC_OPEN;
-    call->req.ahead =
-        c->may_ahead && !t->recovering && conn_ahead_may(&c->ahead, call->type, call->req.oid);
+    call->req.ahead = c->may_ahead && !t->recovering && conn_ahead_may(&c->ahead, call->type);
     buf_clear(&s->body);
     op_arena_reset(&s->arena);
     fs_request_encode(&call->req, &s->body);
@@ -337,11 +336,11 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
         call->reply_bulk = s->reply.frame.bulk;
         rc = rc == 0 ? call->reply.rc : rc;
         bool told = rc == 0 && (call->reply.flags & REPLY_AHEAD) != 0;
-        int again = e != NULL ? ahead_end(c, t, e, told, call) : 0;
+        int again = e != NULL ? ahead_end(c, t, e, told ? &call->reply : NULL, call) : 0;
         return again != 0 ? again : rc;
     }
     if (e != NULL)
-        (void)conn_ahead_end(&c->ahead, e, false, NULL); /* there was no answer: not kept */
+        (void)conn_ahead_end(&c->ahead, e, NULL, NULL); /* there was no answer: not kept */
     if (rc == ERR_TOO_BIG)
         return rc;
     rpc_client_close(t->client);
@@ -448,49 +447,63 @@ static void durable_pushed(struct conn *c, struct slice numbers)
         conn_ahead_durable(&c->ahead, dec_u64(&d));
 }
 
+/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED when there is no
+ * answer. */
+static int ahead_send(struct conn *c,
+                      const struct ahead_entry *e,
+                      struct rpc_reply *frame,
+                      struct op_arena *arena,
+                      struct fs_reply *ret)
+{
+    struct conn_thread *t = thread_self();
+    if (thread_connect(c, t) != 0)
+        return ERR_CLOSED; /* the next reconnect begins again */
+    int rc = rpc_client_call(t->client, e->type, t->next_id++, 0, buf_slice(&e->body),
+                             slice_of(NULL, 0), 0, frame);
+    if (rc != 0) {
+        rpc_client_close(t->client);
+        t->client = NULL;
+        broken(c, t->incarnation);
+        return ERR_CLOSED;
+    }
+    rc = fs_reply_decode(frame->frame.body, arena, ret);
+    return rc == 0 ? ret->rc : rc;
+}
+
 /* What was answered ahead is sent again, in its order. Those that the site has get their first
  * answer. */
 static void ahead_again(struct conn *c)
 {
-    struct conn_thread *t = thread_self();
-    struct rpc_reply reply = {0};
+    struct rpc_reply frame = {0};
     struct op_arena arena = {0};
-    struct buf body = {0};
-    uint16_t type;
-    uint64_t number = 0;
-    struct oid oid;
+    struct ahead_entry e = {0};
+    uint64_t done = 0;
     unsigned count = 0;
-    while (!stopped(c) && conn_ahead_next(&c->ahead, number, &type, &number, &oid, &body)) {
-        struct fs_reply r;
-        if (thread_connect(c, t) != 0)
-            break; /* the next reconnect begins again */
+    while (!stopped(c) && conn_ahead_next(&c->ahead, done, &e)) {
+        struct fs_reply r = {0};
         op_arena_reset(&arena);
-        int rc = rpc_client_call(t->client, type, t->next_id++, 0, buf_slice(&body),
-                                 slice_of(NULL, 0), 0, &reply);
-        if (rc != 0) {
-            rpc_client_close(t->client);
-            t->client = NULL;
-            broken(c, t->incarnation);
+        int rc = ahead_send(c, &e, &frame, &arena, &r);
+        if (rc == ERR_CLOSED)
             break;
-        }
-        rc = fs_reply_decode(reply.frame.body, &arena, &r);
-        rc = rc == 0 ? r.rc : rc;
-        count += rc == 0;
-        if (rc == 0 && (r.flags & REPLY_AHEAD) != 0)
-            continue;
         if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY) {
             pause_before_again(c);
-            number--;
             continue;
         }
-        conn_ahead_durable(&c->ahead, number);
+        done = e.id;
+        count += rc == 0;
+        if (rc == 0 && r.has_attr)
+            conn_ahead_answered_again(&c->ahead, e.id, &r.attr);
+        if (rc != 0 || (r.flags & REPLY_AHEAD) == 0)
+            conn_ahead_durable(&c->ahead, e.id);
         if (rc != 0)
-            c->events.lost(c->events.ctx, type, oid, rc);
+            c->events.lost(c->events.ctx, e.type, e.oid, rc);
+        else if (e.type == RPC_CREATE)
+            c->events.made_again(c->events.ctx, e.oid);
     }
     if (count > 0)
         log_info(LOG_CLIENT, "changes_made_again", "count=%u", count);
-    buf_deinit(&body);
-    buf_deinit(&reply.storage);
+    buf_deinit(&e.body);
+    buf_deinit(&frame.storage);
     op_arena_deinit(&arena);
 }
 
@@ -676,6 +689,11 @@ void conn_free(struct conn *c)
     mem_free(c->unix_path);
     mem_free(c->host);
     mem_free(c);
+}
+
+bool conn_makes_again(struct conn *c, struct oid oid)
+{
+    return conn_ahead_makes(&c->ahead, oid);
 }
 
 bool conn_is_ahead(struct conn *c)

@@ -37,6 +37,9 @@ struct conn_events {
     /* A change that was answered ahead of the disk went with the node that had it in memory, and
      * cannot be made again: `rc` says why. Push thread. */
     void (*lost)(void *ctx, uint16_t type, struct oid oid, int rc);
+    /* A file that was made ahead of the disk was made again, and this session has it open if it was
+     * opened with it. Push thread. */
+    void (*made_again)(void *ctx, struct oid oid);
     void *ctx;
 };
 /* Connects once: an error says why the site is not there. */
@@ -52,6 +55,8 @@ void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
 const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
 const char *conn_site_name(const struct conn *c);
 void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
+/* Will a recovery make this file again? Then it is opened with that, not before. Push thread. */
+bool conn_makes_again(struct conn *c, struct oid oid);
 /* Is there anything that was answered, and may not be durable? */
 bool conn_is_ahead(struct conn *c);
 

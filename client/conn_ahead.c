@@ -30,17 +30,15 @@ void conn_ahead_deinit(struct conn_ahead *a)
     pthread_mutex_destroy(&a->lock);
 }
 
-bool conn_ahead_may(struct conn_ahead *a, uint16_t type, struct oid oid)
+bool conn_ahead_may(struct conn_ahead *a, uint16_t type)
 {
     if (type == RPC_GETATTR || type == RPC_OPEN || type == RPC_CONTENT)
         return true;
-    if (type != RPC_SETATTR && type != RPC_COMMIT && type != RPC_UNLINK && type != RPC_RENAME)
+    if (type != RPC_CREATE && type != RPC_SETATTR && type != RPC_COMMIT && type != RPC_UNLINK &&
+        type != RPC_RENAME)
         return false;
     pthread_mutex_lock(&a->lock);
     bool may = a->count < CONN_AHEAD_MAX;
-    for (const struct ahead_entry *e = a->first; e != NULL && may && type == RPC_COMMIT;
-         e = e->next)
-        may = e->type != RPC_COMMIT || !oid_equal(e->oid, oid);
     pthread_mutex_unlock(&a->lock);
     return may;
 }
@@ -69,16 +67,44 @@ static struct ahead_entry **find(struct conn_ahead *a, uint64_t number)
     return at;
 }
 
+/* Changes what will be sent again. The body is one that this mount has encoded. */
+static void rewrite(struct ahead_entry *e,
+                    void (*change)(struct fs_request *r, const void *arg),
+                    const void *arg)
+{
+    struct op_arena arena = {0};
+    struct buf body = {0};
+    struct fs_request r;
+    int rc = fs_request_decode(buf_slice(&e->body), &arena, &r);
+    ASSERT(rc == 0);
+    change(&r, arg);
+    fs_request_encode(&r, &body);
+    buf_deinit(&e->body);
+    e->body = body;
+    op_arena_deinit(&arena);
+}
+
+static void set_oid2(struct fs_request *r, const void *arg)
+{
+    r->oid2 = *(const struct oid *)arg;
+}
+
 bool conn_ahead_end(struct conn_ahead *a,
                     struct ahead_entry *e,
-                    bool told,
+                    const struct fs_reply *told,
                     struct conn_number *number)
 {
     pthread_mutex_lock(&a->lock);
-    bool kept = told && !e->durable;
+    bool kept = told != NULL && !e->durable;
     if (kept) {
         conn_seq_move(a->seq, number, &e->number);
         e->told = true;
+        if (told->has_attr)
+            e->version = told->attr.version;
+        if (told->has_attr && e->type == RPC_CREATE) {
+            e->oid = told->attr.oid;
+            rewrite(e, set_oid2, &e->oid);
+        }
     } else {
         drop(a, find(a, e->id));
     }
@@ -115,12 +141,7 @@ void conn_ahead_durable(struct conn_ahead *a, uint64_t number)
     pthread_mutex_unlock(&a->lock);
 }
 
-bool conn_ahead_next(struct conn_ahead *a,
-                     uint64_t after,
-                     uint16_t *ret_type,
-                     uint64_t *ret_number,
-                     struct oid *ret_oid,
-                     struct buf *ret_body)
+bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *ret)
 {
     const struct ahead_entry *best = NULL;
     pthread_mutex_lock(&a->lock);
@@ -128,14 +149,51 @@ bool conn_ahead_next(struct conn_ahead *a,
         if (e->told && e->id > after && (best == NULL || e->id < best->id))
             best = e;
     if (best != NULL) {
-        *ret_type = best->type;
-        *ret_number = best->id;
-        *ret_oid = best->oid;
-        buf_clear(ret_body);
-        buf_append(ret_body, best->body.ptr, best->body.len);
+        struct buf body = ret->body;
+        buf_clear(&body);
+        buf_append(&body, best->body.ptr, best->body.len);
+        *ret = *best;
+        ret->body = body;
     }
     pthread_mutex_unlock(&a->lock);
     return best != NULL;
+}
+
+struct renamed {
+    struct dot from, to;
+};
+
+static void set_base(struct fs_request *r, const void *arg)
+{
+    const struct renamed *v = arg;
+    if (dot_equal(r->base, v->from))
+        r->base = v->to;
+}
+
+void conn_ahead_answered_again(struct conn_ahead *a, uint64_t number, const struct fs_attr *attr)
+{
+    pthread_mutex_lock(&a->lock);
+    struct ahead_entry *made = *find(a, number);
+    if (made != NULL && !dot_is_none(made->version) && !dot_equal(made->version, attr->version)) {
+        /* Only in later ones: what the node called `to` before it started anew is another version.
+         */
+        struct renamed v = {made->version, attr->version};
+        for (struct ahead_entry *e = a->first; e != NULL; e = e->next)
+            if (e->told && e->id > number && e->type == RPC_COMMIT && oid_equal(e->oid, made->oid))
+                rewrite(e, set_base, &v);
+        made->version = attr->version;
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool conn_ahead_makes(struct conn_ahead *a, struct oid oid)
+{
+    bool makes = false;
+    pthread_mutex_lock(&a->lock);
+    for (const struct ahead_entry *e = a->first; e != NULL && !makes; e = e->next)
+        makes = e->told && e->type == RPC_CREATE && oid_equal(e->oid, oid);
+    pthread_mutex_unlock(&a->lock);
+    return makes;
 }
 
 bool conn_ahead_any(struct conn_ahead *a)

@@ -6,8 +6,9 @@
  *        \-> end, answered ahead: kept -> durable: gone
  *                                   \-> sent again by the owner -> gone, or kept
  *
- * At most one COMMIT of an object is kept: a later one waits for the disk, and so for the first.
- * Threads: any. */
+ * What was made ahead is made again under the oid that it was given at first. A node that starts
+ * anew gives new names to versions: what is sent again later says the new one
+ * (conn_ahead_answered_again). Threads: any. */
 #ifndef CLIENT_CONN_AHEAD_H
 #define CLIENT_CONN_AHEAD_H
 
@@ -20,8 +21,9 @@ struct ahead_entry {
     struct conn_number number; /* read-only: taken over from the call when it is kept */
     uint64_t id;               /* read-only: that number, also before */
     uint16_t type;             /* read-only */
-    struct oid oid;            /* read-only: what the request was about */
-    struct buf body;           /* read-only: as it was sent */
+    struct oid oid;            /* read-only: what the request was about, or has made */
+    struct dot version;        /* read-only: the file's, by the answer; none: it said none */
+    struct buf body;           /* read-only: to be sent again */
     bool told, durable;        /* private from here */
     struct ahead_entry *next;
 };
@@ -34,15 +36,16 @@ struct conn_ahead {
 void conn_ahead_init(struct conn_ahead *a, struct conn_seq *seq);
 /* Gives up what is left. */
 void conn_ahead_deinit(struct conn_ahead *a);
-/* May a change of this type to this object be asked for ahead? Questions may always. */
-bool conn_ahead_may(struct conn_ahead *a, uint16_t type, struct oid oid);
+/* May a change of this type be asked for ahead? Questions may always. */
+bool conn_ahead_may(struct conn_ahead *a, uint16_t type);
 /* Before it is sent; the body is copied. */
 struct ahead_entry *conn_ahead_begin(
     struct conn_ahead *a, uint16_t type, struct oid oid, uint64_t number, struct slice body);
-/* After the answer, or instead of it. True: it is kept, and has taken the number from `number`. */
+/* After the answer, or instead of it (NULL). True: it is kept, and has taken the number from
+ * `number`. */
 bool conn_ahead_end(struct conn_ahead *a,
                     struct ahead_entry *e,
-                    bool told,
+                    const struct fs_reply *told,
                     struct conn_number *number);
 /* Undoes a conn_ahead_end that kept it: the number is the call's again (*ret_numbered). False: it
  * is not there any more. */
@@ -51,13 +54,14 @@ bool conn_ahead_take_back(struct conn_ahead *a,
                           struct conn_number *number,
                           bool *ret_numbered);
 void conn_ahead_durable(struct conn_ahead *a, uint64_t number);
-/* The kept one with the lowest number above `after`: a copy of its body. False: none. */
-bool conn_ahead_next(struct conn_ahead *a,
-                     uint64_t after,
-                     uint16_t *ret_type,
-                     uint64_t *ret_number,
-                     struct oid *ret_oid,
-                     struct buf *ret_body);
+/* The kept one with the lowest number above `after`: a copy, whose body (initialized by the caller)
+ * is the caller's. False: none. */
+bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *ret);
+/* The one with this number was sent again, and the file is like this: its version may have got
+ * another name, which later kept commits are based on. */
+void conn_ahead_answered_again(struct conn_ahead *a, uint64_t number, const struct fs_attr *attr);
+/* Is the request that made this file among the kept ones? */
+bool conn_ahead_makes(struct conn_ahead *a, struct oid oid);
 bool conn_ahead_any(struct conn_ahead *a);
 
 #endif

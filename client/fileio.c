@@ -421,7 +421,7 @@ void file_reopen(struct fileio *io, struct inode *i)
     f->base_stale = true;
     f->pages_version = (struct dot){0};
     pthread_mutex_unlock(&f->lock);
-    if (!held)
+    if (!held || conn_makes_again(io->config.conn, i->oid))
         return;
     struct conn_call call;
     conn_call_init(&call, RPC_OPEN);
@@ -435,6 +435,19 @@ void file_reopen(struct fileio *io, struct inode *i)
     pthread_mutex_lock(&f->lock);
     f->held = FILE_LOST;
     pthread_mutex_unlock(&f->lock);
+}
+
+void file_made_again(struct fileio *io, struct inode *i, struct oid oid)
+{
+    struct file *f = i == NULL ? NULL : file_if_any(i);
+    bool held = false;
+    if (f != NULL) {
+        pthread_mutex_lock(&f->lock);
+        held = f->held == FILE_HELD;
+        pthread_mutex_unlock(&f->lock);
+    }
+    if (!held)
+        io_close_later(io, oid); /* it was closed since */
 }
 
 void file_lost(struct inode *i, int rc)

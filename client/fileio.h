@@ -110,7 +110,9 @@ bool file_check(struct fileio *io, struct inode *i, struct dot version);
 /* What was committed is not there any more: for every open handle to report. */
 void file_lost(struct inode *i, int rc);
 /* After a reconnect: opens again at the site what was open; files that are gone give ERR_STALE from
- * then on. */
+ * then on. One that will be made again is opened with that. */
 void file_reopen(struct fileio *io, struct inode *i);
+/* The site made it again, open; `i` may be NULL. Closes what nobody here has open any more. */
+void file_made_again(struct fileio *io, struct inode *i, struct oid oid);
 
 #endif

@@ -171,7 +171,6 @@ set_at_site(struct mount *m, fuse_req_t req, struct inode *i, const struct stat 
         rc = conn_call_run(m->conn, &call);
         if (rc == 0 && call.reply.has_attr)
             inode_attr_changed(i, &m->clock, &call.reply.attr, since);
-        rc = op_durable(m, i->oid, rc);
     }
     conn_call_deinit(&call);
     return rc;
@@ -186,7 +185,7 @@ set_size(struct mount *m, struct inode *i, const struct stat *st, const struct f
         rc = file_truncate(m->io, i, (uint64_t)st->st_size, flags);
     /* Through a handle it is committed like a write; by path it holds when the call returns. */
     if (rc == 0 && fi == NULL)
-        rc = op_durable(m, i->oid, file_flush(m->io, i));
+        rc = file_flush(m->io, i);
     return rc;
 }
 

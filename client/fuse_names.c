@@ -93,7 +93,7 @@ static int change_run(struct change *c, const char *name)
     inode_name_end(t, c->parent, q->name, gone);
     if (c->parent2 != NULL)
         inode_name_end(t, c->parent2, q->name2, false);
-    return op_durable(c->m, c->parent->oid, rc);
+    return rc;
 }
 
 /* The answer of what makes an object. */

@@ -21,8 +21,6 @@ struct inode *op_inode(fuse_req_t req, struct mount *m, fuse_ino_t id);
 void op_unref(struct mount *m, struct inode *i);
 /* Runs a call on one object without more arguments: RPC_GETATTR, RPC_CLOSE, RPC_SYNC ... */
 int op_simple(struct mount *m, uint16_t type, struct oid oid) MUST_CHECK;
-/* With -o sync: what was just changed is durable when this returns. */
-int op_durable(struct mount *m, struct oid oid, int rc) MUST_CHECK;
 void op_caller(fuse_req_t req, struct fs_request *r); /* uid, gid, pid, umask */
 
 struct op_entry {

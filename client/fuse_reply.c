@@ -63,11 +63,6 @@ int op_simple(struct mount *m, uint16_t type, struct oid oid)
     return rc;
 }
 
-int op_durable(struct mount *m, struct oid oid, int rc)
-{
-    return rc != 0 || !m->options.sync ? rc : op_simple(m, RPC_SYNC, oid);
-}
-
 void op_caller(fuse_req_t req, struct fs_request *r)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);

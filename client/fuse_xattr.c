@@ -74,7 +74,7 @@ void op_setxattr(
     if (rc == 0 && strcmp(name, NAME_ACL) == 0)
         rc = drop_setgid(req, m, i);
     inode_attr_drop(i, &m->clock);
-    op_reply(req, op_durable(m, i->oid, rc));
+    op_reply(req, rc);
     op_unref(m, i);
 }
 
@@ -169,6 +169,6 @@ void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
         rc = conn_call_run(m->conn, &call);
     conn_call_deinit(&call);
     inode_attr_drop(i, &m->clock);
-    op_reply(req, op_durable(m, i->oid, rc));
+    op_reply(req, rc);
     op_unref(m, i);
 }

@@ -21,7 +21,7 @@ struct mount_options {
     const char *mountpoint;
     char *log;       /* file for messages; owned */
     char *fuse_args; /* what goes to libfuse as -o; owned */
-    bool foreground, read_only, sync, ahead, allow_other;
+    bool foreground, read_only, sync, allow_other;
     uint64_t cache_mb;
     uint64_t timeout_s; /* how long the kernel may believe entries and attributes */
     uint64_t threads_max;
@@ -46,6 +46,7 @@ struct mount {
 void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push);
 void mount_recover(void *ctx, bool new_session);
 void mount_lost(void *ctx, uint16_t type, struct oid oid, int rc);
+void mount_made_again(void *ctx, struct oid oid);
 
 /* ---- mount_notify.c: telling the kernel ---- */
 int notifier_new(struct mount *m, struct notifier **ret) MUST_CHECK;

@@ -31,7 +31,6 @@ static const char usage[] =
     "  -o OPTIONS         separated by commas:\n"
     "     ro, rw          read only, or not\n"
     "     sync            every change is durable when its call returns\n"
-    "     ahead           changes need not wait for the disk; fsync does\n"
     "     cache_mb=N      memory for data (256)\n"
     "     timeout=S       how long the kernel may believe what it knows (3600)\n"
     "     threads=N       calls that may wait at a time (64)\n"
@@ -84,8 +83,6 @@ static bool word_option(struct mount_options *o, const char *word)
     } else if (strcmp(word, "sync") == 0) {
         o->sync = true;
         fuse_arg(o, word);
-    } else if (strcmp(word, "ahead") == 0) {
-        o->ahead = true;
     } else if (strcmp(word, "allow_other") == 0) {
         o->allow_other = true;
     } else if (strcmp(word, "private") == 0) {
@@ -194,7 +191,7 @@ static void place_deinit(struct place *p)
 
 static int find_place(const struct mount_options *o, struct place *p)
 {
-    *p = (struct place){.config.clock = &clock_os, .config.ahead = o->ahead && !o->sync};
+    *p = (struct place){.config.clock = &clock_os, .config.ahead = !o->sync};
     p->key = o->key != NULL ? mem_strdup(o->key) : mem_printf("%s/site.key", o->dir);
     int code = key_read(p->key, p->config.auth.site_key);
     if (code != CLI_OK)
@@ -236,8 +233,11 @@ static void pages_changed(void *ctx, struct inode *i)
 
 static int parts_start(struct mount *m, const struct conn_config *config, struct err_detail *d)
 {
-    const struct conn_events events = {
-        .push = mount_push, .recover = mount_recover, .lost = mount_lost, .ctx = m};
+    const struct conn_events events = {.push = mount_push,
+                                       .recover = mount_recover,
+                                       .lost = mount_lost,
+                                       .made_again = mount_made_again,
+                                       .ctx = m};
     inode_clock_init(&m->clock);
     held_locks_init(&m->locks);
     m->inodes = inode_table_new(evicted, m);

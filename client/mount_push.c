@@ -57,7 +57,15 @@ void mount_lost(void *ctx, uint16_t type, struct oid oid, int rc)
     log_error(LOG_CLIENT, "change_lost", "ino=%llu type=%u rc=%s: %s",
               (unsigned long long)oid_ino(oid), type, err_name(rc), err_text(rc));
     struct inode *i = inode_table_find(m->inodes, oid);
-    if (i != NULL && type == RPC_COMMIT)
+    if (i != NULL && (type == RPC_COMMIT || type == RPC_CREATE))
         file_lost(i, rc);
+    inode_unref(m->inodes, i);
+}
+
+void mount_made_again(void *ctx, struct oid oid)
+{
+    struct mount *m = ctx;
+    struct inode *i = inode_table_find(m->inodes, oid);
+    file_made_again(m->io, i, oid);
     inode_unref(m->inodes, i);
 }

@@ -15,7 +15,8 @@
 /* Answered ahead of the disk, if asked for: changes, and questions about what was changed so. */
 static bool changes_ahead(uint16_t type)
 {
-    return type == RPC_SETATTR || type == RPC_COMMIT || type == RPC_UNLINK || type == RPC_RENAME;
+    return type == RPC_CREATE || type == RPC_SETATTR || type == RPC_COMMIT || type == RPC_UNLINK ||
+           type == RPC_RENAME;
 }
 
 static bool may_ask_ahead(const struct call *c)
@@ -161,6 +162,10 @@ static bool answer_again(struct call *c)
         c->reply.rc = stored;
         if (stored == 0 && !oid_is_none(oid) && c->type != RPC_UNLINK && c->type != RPC_RMDIR)
             c->attr_oid = oid;
+        if (stored == 0 && c->type == RPC_CREATE && oid_kind(oid) == OID_FILE &&
+            (c->req.flags & O_CREAT) != 0 && !session_has_open(c->n->sessions, c->req.session, oid))
+            node_session_open(c, oid); /* it was, at a node that is gone */
+        c->req.ahead = false;          /* what its attributes say may be somebody else's doing */
         call_hold_durable(c, s, log_last(shard_log(s)));
         return true;
     }

@@ -3,7 +3,7 @@
  * A peer's operation may make this site owe repairs; a repair's parts go to other shards, whose
  * derived messages may make the next repair due (rule 4 goes upwards directory by directory). A
  * site acknowledges an operation only with the repairs it owes for it, so whoever tells others how
- * far this site is waits here first (S14).
+ * far this site is waits here first (S18).
  *
  * Normal path: a pass notes the last message in each outbox, and ends when those have been
  * delivered and no repair of ours is owed or under way. A pass in which a repair was issued is

@@ -217,8 +217,7 @@ int call_restore(struct call *c)
         return (r->flags & RESTORE_NEW) != 0 ? ERR_EXISTS : restore_over(c, s.oid);
     if (rc != ERR_NOT_FOUND)
         return rc;
-    struct oid oid =
-        oid_file(shard_id(home), (enum oid_kind)r->kind, node_site(c->n), shard_next_seq(home));
+    struct oid oid = shard_new_oid(home, (enum oid_kind)r->kind);
     struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
     e->content = r->content;
     e->mtime_ns = r->mtime_ns;

@@ -123,6 +123,21 @@ static int open_existing(struct call *c, const struct shown *s)
     return rc;
 }
 
+/* A client that makes again what a node that is gone had answered ahead of the disk says which oid
+ * it was given. */
+static int new_oid(struct call *c, struct shard *home, struct oid *ret)
+{
+    struct oid asked = c->req.oid2;
+    struct file_view known;
+    *ret = oid_is_none(asked) ? shard_new_oid(home, (enum oid_kind)c->req.kind) : asked;
+    if (oid_is_none(asked))
+        return 0;
+    if (oid_kind(asked) != c->req.kind || !shard_gave_oid(home, asked))
+        return ERR_INVALID;
+    int rc = merge_file(merge_of(c->n, asked), asked, &known);
+    return rc == 0 ? ERR_EXISTS : rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
 int call_create(struct call *c)
 {
     const struct fs_request *r = &c->req;
@@ -151,8 +166,10 @@ int call_create(struct call *c)
         return open_existing(c, &s);
     if (rc != ERR_NOT_FOUND)
         return rc;
-    struct oid oid =
-        oid_file(shard_id(home), (enum oid_kind)r->kind, node_site(c->n), shard_next_seq(home));
+    struct oid oid;
+    rc = new_oid(c, home, &oid);
+    if (rc != 0)
+        return rc;
     struct effect *e = op_builder_add(&c->b, EFFECT_VERSION, oid);
     e->content.kind = CONTENT_INLINE;
     e->mtime_ns = c->now_ns;
@@ -172,6 +189,7 @@ int call_create(struct call *c)
     rc = call_propose(c, home, oid, NULL);
     if (rc != 0)
         return rc;
+    c->req.ahead = c->req.ahead && shard_may_make_ahead(home);
     if (r->kind == OID_FILE && (r->flags & O_CREAT) != 0) {
         node_session_open(c, oid);
         c->reply.has_content = true;

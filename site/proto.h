@@ -27,7 +27,8 @@ enum rpc_type {
     RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
     RPC_SETATTR,     /* oid, set mask + values -> attr */
     RPC_CREATE,      /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
-                        text = symlink target, rdev -> attr, dir; also mknod, symlink */
+                        data = symlink target, rdev; oid2 = its oid, when it is made again after it was
+                        answered ahead and lost -> attr, dir; also mknod, symlink */
     RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr, flags REPLY_NEW */
     RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr, dir2 */
     RPC_UNLINK,      /* oid = parent, name -> dir, oids */
@@ -148,8 +149,8 @@ struct fs_request {
     bool has_chunk;
     const struct oid *oids; /* FORGET, CLOSE; in the arena */
     uint32_t oid_count;
-    /* SETATTR, COMMIT, UNLINK, RENAME: the answer need not wait for the disk. GETATTR, OPEN,
-     * CONTENT: nor for what this session changed so. */
+    /* CREATE, SETATTR, COMMIT, UNLINK, RENAME: the answer need not wait for the disk. GETATTR,
+     * OPEN, CONTENT: nor for what this session changed so. */
     bool ahead;
 };
 struct fs_reply {

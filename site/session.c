@@ -305,6 +305,13 @@ int session_closed(struct session_table *t, uint64_t id, struct oid oid)
     return 0;
 }
 
+bool session_has_open(const struct session_table *t, uint64_t id, struct oid oid)
+{
+    const struct session *s = session_find(t, id);
+    const struct session_link *l = s == NULL ? NULL : link_find(session_object_find(t, oid), s);
+    return l != NULL && l->opens > 0;
+}
+
 bool session_object_open(const struct session_table *t, struct oid oid)
 {
     const struct session_object *o = session_object_find(t, oid);

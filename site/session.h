@@ -64,6 +64,7 @@ void *session_user(const struct session_table *t, uint64_t id); /* NULL when unk
  * there (an old or repeated request); nothing changed then. */
 int session_opened(struct session_table *t, uint64_t id, struct oid oid) MUST_CHECK;
 int session_closed(struct session_table *t, uint64_t id, struct oid oid);
+bool session_has_open(const struct session_table *t, uint64_t id, struct oid oid);
 bool session_object_open(const struct session_table *t, struct oid oid); /* at any session */
 
 void session_interest(struct session_table *t, uint64_t id, struct oid oid);

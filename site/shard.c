@@ -735,6 +735,7 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     hlc_see(config->hlc, merge_hlc_max(s->merge));
     load_positions(s);
     shard_results_load(s);
+    s->first_seq = shard_next_seq(s);
     s->live = true;
     *ret = s;
     return 0;

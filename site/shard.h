@@ -109,6 +109,14 @@ struct state *shard_state(struct shard *s);
 struct log *shard_log(struct shard *s);
 shard_id_t shard_id(const struct shard *s);
 uint64_t shard_next_seq(struct shard *s); /* of this site: what the next operation will get */
+/* The oid of a file that the next operation makes. No oid is given twice: operations that were
+ * answered ahead of the disk may be lost, and their seqs used again, so the counter in the oid
+ * starts higher in each epoch, by more than can have been lost. */
+struct oid shard_new_oid(struct shard *s, enum oid_kind kind);
+/* May the next file get its oid ahead of the disk? */
+bool shard_may_make_ahead(const struct shard *s);
+/* Can `o` have been given in an earlier epoch? */
+bool shard_gave_oid(const struct shard *s, struct oid o);
 
 /* ---- proposing ---- */
 struct proposal {

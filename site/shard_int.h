@@ -70,6 +70,7 @@ struct shard {
     struct message_list out; /* made while applying, to leave now (not by local operations) */
     struct pending *collect; /* messages of the operation being applied go here instead */
     bool live;               /* replay is over */
+    uint64_t first_seq;      /* of this epoch */
     bool failed;
     bool in_apply;        /* S4 */
     uint64_t apply_index; /* of the record being applied: for marks */

@@ -10,7 +10,7 @@ SUITE = os.path.join(lib.BUILD, "tests", "posix-suite")
 
 
 @pytest.mark.limit(900)
-@pytest.mark.parametrize("options", ["", "ahead"])
+@pytest.mark.parametrize("options", ["", "sync"])
 def test_posix_suite(world, options):
     if not os.path.exists(SUITE):
         pytest.fail(f"{SUITE} is not built")

@@ -13,7 +13,7 @@ import pytest
 import lib
 
 
-@pytest.fixture(params=["", "ahead"])
+@pytest.fixture(params=["", "sync"])
 def pair(world, request):
     site = world.site("alpha", listens=False)
     return world, site.mount(request.param), site.mount(request.param)

@@ -29,32 +29,62 @@ static void teardown(struct fixture *f)
     mem_free(f);
 }
 
+static const struct dot none;
+
+static struct ahead_entry *
+sent_with(struct fixture *f, uint16_t type, struct oid oid, struct dot base, struct conn_number *n)
+{
+    struct fs_request r = {.oid = oid, .name = slice_str("name"), .base = base};
+    struct buf body = {0};
+    fs_request_encode(&r, &body);
+    conn_seq_begin(&f->seq, n);
+    struct ahead_entry *e = conn_ahead_begin(&f->ahead, type, oid, n->number, buf_slice(&body));
+    buf_deinit(&body);
+    return e;
+}
+
 static struct ahead_entry *sent(struct fixture *f, uint16_t type, struct conn_number *n)
 {
-    conn_seq_begin(&f->seq, n);
-    return conn_ahead_begin(&f->ahead, type, OID_ROOT, n->number, slice_str("body"));
+    return sent_with(f, type, OID_ROOT, none, n);
 }
+
+static void answered_with(
+    struct fixture *f, uint16_t type, struct oid oid, struct dot base, const struct fs_reply *told)
+{
+    struct conn_number n;
+    struct ahead_entry *e = sent_with(f, type, oid, base, &n);
+    assert_true(conn_ahead_end(&f->ahead, e, told, &n));
+}
+
+static const struct fs_reply plain;
 
 static void answered_ahead(struct fixture *f, uint16_t type)
 {
-    struct conn_number n;
-    struct ahead_entry *e = sent(f, type, &n);
-    assert_true(conn_ahead_end(&f->ahead, e, true, &n));
+    answered_with(f, type, OID_ROOT, none, &plain);
 }
 
-/* The number of the first kept one after `after`; 0: none. */
+/* The first kept one after `after`, as it would be sent again; id 0: none. */
+static struct fs_request again(struct fixture *f, uint64_t after, struct ahead_entry *e)
+{
+    struct fs_request r = {0};
+    struct op_arena arena = {0};
+    *e = (struct ahead_entry){0};
+    if (conn_ahead_next(&f->ahead, after, e)) {
+        assert_int_equal(fs_request_decode(buf_slice(&e->body), &arena, &r), 0);
+        assert_true(slice_equal(r.name, slice_str("name")));
+    }
+    r.name = (struct slice){0};
+    buf_deinit(&e->body);
+    op_arena_deinit(&arena);
+    return r;
+}
+
+/* Its number. */
 static uint64_t next(struct fixture *f, uint64_t after)
 {
-    uint16_t type;
-    uint64_t number = 0;
-    struct oid oid;
-    struct buf body = {0};
-    if (conn_ahead_next(&f->ahead, after, &type, &number, &oid, &body)) {
-        assert_true(slice_equal(buf_slice(&body), slice_str("body")));
-        assert_true(oid_is_root(oid));
-    }
-    buf_deinit(&body);
-    return number;
+    struct ahead_entry e;
+    (void)again(f, after, &e);
+    return e.id;
 }
 
 static void test_end_answered_as_usual_keeps_nothing(void **state)
@@ -64,7 +94,7 @@ static void test_end_answered_as_usual_keeps_nothing(void **state)
     (void)state;
     struct ahead_entry *e = sent(f, RPC_UNLINK, &n);
     assert_int_equal(next(f, 0), 0);
-    assert_false(conn_ahead_end(&f->ahead, e, false, &n));
+    assert_false(conn_ahead_end(&f->ahead, e, NULL, &n));
     conn_seq_end(&f->seq, &n);
     assert_false(conn_ahead_any(&f->ahead));
     assert_int_equal(conn_seq_acked(&f->seq), 1);
@@ -99,7 +129,7 @@ static void test_durable_before_end_keeps_nothing(void **state)
     (void)state;
     struct ahead_entry *e = sent(f, RPC_SETATTR, &n);
     conn_ahead_durable(&f->ahead, n.number);
-    assert_false(conn_ahead_end(&f->ahead, e, true, &n));
+    assert_false(conn_ahead_end(&f->ahead, e, &plain, &n));
     conn_seq_end(&f->seq, &n);
     assert_false(conn_ahead_any(&f->ahead));
     teardown(f);
@@ -112,7 +142,7 @@ static void test_take_back_gives_the_number_back(void **state)
     bool numbered = false;
     (void)state;
     struct ahead_entry *e = sent(f, RPC_SETATTR, &n);
-    assert_true(conn_ahead_end(&f->ahead, e, true, &n));
+    assert_true(conn_ahead_end(&f->ahead, e, &plain, &n));
     assert_true(conn_ahead_take_back(&f->ahead, 1, &n, &numbered));
     assert_true(numbered && n.number == 1);
     assert_int_equal(conn_seq_acked(&f->seq), 0);
@@ -122,21 +152,55 @@ static void test_take_back_gives_the_number_back(void **state)
     teardown(f);
 }
 
-/* A commit names the version it is based on, which a node that starts anew makes under another
- * name: two of one object never wait together. */
-static void test_may_commit_once_for_an_object(void **state)
+static void test_made_again_under_the_same_oid(void **state)
 {
     struct fixture *f = setup();
-    struct oid other = oid_file(0, OID_FILE, 1, 1);
+    struct oid file = oid_file(3, OID_FILE, 1, 7);
+    struct fs_reply told = {.has_attr = true, .attr.oid = file};
+    struct ahead_entry e;
     (void)state;
-    assert_true(conn_ahead_may(&f->ahead, RPC_COMMIT, OID_ROOT));
-    answered_ahead(f, RPC_COMMIT);
-    assert_false(conn_ahead_may(&f->ahead, RPC_COMMIT, OID_ROOT));
-    assert_true(conn_ahead_may(&f->ahead, RPC_COMMIT, other));
-    assert_true(conn_ahead_may(&f->ahead, RPC_SETATTR, OID_ROOT));
+    answered_with(f, RPC_CREATE, OID_ROOT, none, &told);
+    struct fs_request r = again(f, 0, &e);
+    assert_true(oid_equal(r.oid, OID_ROOT) && oid_equal(r.oid2, file));
+    assert_true(oid_equal(e.oid, file));
+    assert_true(conn_ahead_makes(&f->ahead, file));
+    assert_false(conn_ahead_makes(&f->ahead, OID_ROOT));
     conn_ahead_durable(&f->ahead, 1);
-    assert_true(conn_ahead_may(&f->ahead, RPC_COMMIT, OID_ROOT));
-    assert_false(conn_ahead_may(&f->ahead, RPC_CREATE, OID_ROOT));
+    assert_false(conn_ahead_makes(&f->ahead, file));
+    teardown(f);
+}
+
+/* A commit names the version it is based on, which a node that starts anew makes under another
+ * name, and may give the old name to a third version. */
+static void test_commits_follow_the_names_of_versions(void **state)
+{
+    struct fixture *f = setup();
+    struct oid file = oid_file(3, OID_FILE, 1, 7), other = oid_file(3, OID_FILE, 1, 8);
+    struct dot v10 = {10, 1, 3}, v11 = {11, 1, 3}, v12 = {12, 1, 3}, v13 = {13, 1, 3};
+    struct fs_reply told = {.has_attr = true, .attr = {.oid = file, .version = v10}};
+    struct ahead_entry e;
+    (void)state;
+    answered_with(f, RPC_CREATE, OID_ROOT, none, &told);
+    told.attr.version = v11;
+    answered_with(f, RPC_COMMIT, file, v10, &told);
+    told.attr.version = v12;
+    answered_with(f, RPC_COMMIT, file, v11, &told);
+    answered_with(f, RPC_COMMIT, other, v10, &plain);
+    told.attr.version = v11; /* the file is made again, a record later */
+    conn_ahead_answered_again(&f->ahead, 1, &told.attr);
+    assert_true(dot_equal(again(f, 1, &e).base, v11));
+    told.attr.version = v12;
+    conn_ahead_answered_again(&f->ahead, 2, &told.attr);
+    assert_true(dot_equal(again(f, 1, &e).base, v11)); /* done: as it was */
+    assert_true(dot_equal(again(f, 2, &e).base, v12));
+    told.attr.version = v13;
+    conn_ahead_answered_again(&f->ahead, 3, &told.attr);
+    assert_true(dot_equal(again(f, 3, &e).base, v10)); /* another file's */
+    /* The node starts anew once more. */
+    told.attr.version = v10;
+    conn_ahead_answered_again(&f->ahead, 1, &told.attr);
+    assert_true(dot_equal(again(f, 1, &e).base, v10));
+    assert_true(dot_equal(again(f, 2, &e).base, v12));
     teardown(f);
 }
 
@@ -145,11 +209,12 @@ static void test_may_is_bounded(void **state)
     struct fixture *f = setup();
     (void)state;
     for (unsigned i = 0; i < CONN_AHEAD_MAX; i++) {
-        assert_true(conn_ahead_may(&f->ahead, RPC_SETATTR, OID_ROOT));
+        assert_true(conn_ahead_may(&f->ahead, RPC_SETATTR));
         answered_ahead(f, RPC_SETATTR);
     }
-    assert_false(conn_ahead_may(&f->ahead, RPC_SETATTR, OID_ROOT));
-    assert_true(conn_ahead_may(&f->ahead, RPC_GETATTR, OID_ROOT));
+    assert_false(conn_ahead_may(&f->ahead, RPC_SETATTR));
+    assert_true(conn_ahead_may(&f->ahead, RPC_GETATTR));
+    assert_false(conn_ahead_may(&f->ahead, RPC_MKDIR));
     teardown(f);
 }
 
@@ -160,7 +225,8 @@ int main(void)
         cmocka_unit_test(test_durable_ends_what_was_kept),
         cmocka_unit_test(test_durable_before_end_keeps_nothing),
         cmocka_unit_test(test_take_back_gives_the_number_back),
-        cmocka_unit_test(test_may_commit_once_for_an_object),
+        cmocka_unit_test(test_made_again_under_the_same_oid),
+        cmocka_unit_test(test_commits_follow_the_names_of_versions),
         cmocka_unit_test(test_may_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
