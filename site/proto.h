@@ -27,8 +27,8 @@ enum rpc_type {
     RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
     RPC_SETATTR,     /* oid, set mask + values -> attr */
     RPC_CREATE,      /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
-                        data = symlink target, rdev; oid2 = its oid, when it is made again after it was
-                        answered ahead and lost -> attr, dir; also mknod, symlink */
+                        data = symlink target, rdev; oid2 = its oid, when it was answered ahead,
+                        lost, and is made again -> attr, dir; also mknod, symlink */
     RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr, flags REPLY_NEW */
     RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr, dir2 */
     RPC_UNLINK,      /* oid = parent, name -> dir, oids */
