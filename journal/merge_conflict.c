@@ -157,10 +157,9 @@ void conflict_of_fork(struct merge *m, const struct op *op, const struct effect 
         if (stamp_cmp(shown->stamp, c.stamp) > 0)
             c.stamp = shown->stamp;
     }
-    if (f->ref_count > 0) {
-        c.parent = f->refs[0].parent;
-        c.name = f->refs[0].name;
-    }
+    /* Without a name, which it had last: it may have been removed before this was heard of. */
+    c.parent = f->ref_count > 0 ? f->refs[0].parent : f->last_parent;
+    c.name = f->ref_count > 0 ? f->refs[0].name : f->last_name;
     for (uint32_t i = 0; i < op->effect_count; i++) {
         const struct effect *enter = &op->effects[i];
         if (enter->kind == EFFECT_ENTER && oid_equal(enter->oid, e->to))

@@ -9,6 +9,7 @@
 
 void admin_reply_json(admin_reply_cb cb, void *ctx, json_t *o /* taken */);
 void admin_conflicts_list(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
+void admin_conflicts_explain(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_conflicts_show(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_conflicts_resolve(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_conflicts_undo(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);

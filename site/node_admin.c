@@ -108,6 +108,7 @@ static const struct {
     {"status", verb_status},
     {"log", verb_log},
     {"conflicts.list", admin_conflicts_list},
+    {"conflicts.explain", admin_conflicts_explain},
     {"conflicts.show", admin_conflicts_show},
     {"conflicts.resolve", admin_conflicts_resolve},
     {"conflicts.undo", admin_conflicts_undo},

@@ -286,23 +286,6 @@ void conflict_unload(struct conflict_list *l)
     op_arena_deinit(&l->arena);
 }
 
-void admin_conflicts_list(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
-{
-    struct conflict_list l;
-    (void)in;
-    int rc = conflict_load(n, &l);
-    json_t *list = json_array();
-    for (size_t i = 0; i < l.count && rc == 0; i++)
-        json_array_append_new(list, conflict_json(n, &l.at[i]));
-    conflict_unload(&l);
-    if (rc != 0) {
-        json_decref(list);
-        cb(ctx, rc, "the conflict log cannot be read");
-        return;
-    }
-    admin_reply_json(cb, ctx, json_pack("{s:o}", "conflicts", list));
-}
-
 const struct conflict *conflict_find(const struct conflict_list *l, const char *text)
 {
     char id[17];
@@ -336,6 +319,37 @@ static json_t *explained(struct node *n, const struct conflict *c)
                                             json_is_true(json_object_get(r, "undone"))));
     json_decref(r);
     return o;
+}
+
+static void conflicts_reply(struct node *n,
+                            json_t *(*one)(struct node *n, const struct conflict *c),
+                            admin_reply_cb cb,
+                            void *ctx)
+{
+    struct conflict_list l;
+    int rc = conflict_load(n, &l);
+    json_t *list = json_array();
+    for (size_t i = 0; i < l.count && rc == 0; i++)
+        json_array_append_new(list, one(n, &l.at[i]));
+    conflict_unload(&l);
+    if (rc != 0) {
+        json_decref(list);
+        cb(ctx, rc, "the conflict log cannot be read");
+        return;
+    }
+    admin_reply_json(cb, ctx, json_pack("{s:o}", "conflicts", list));
+}
+
+void admin_conflicts_list(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
+{
+    (void)in;
+    conflicts_reply(n, conflict_json, cb, ctx);
+}
+
+void admin_conflicts_explain(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
+{
+    (void)in;
+    conflicts_reply(n, explained, cb, ctx);
 }
 
 void admin_conflicts_show(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)

@@ -12,7 +12,7 @@ int node_dir_path(struct node *n, struct oid dir, struct buf *out)
     int rc = 0;
     while (!oid_is_root(dir) && count < ARRAY_COUNT(parts)) {
         struct dir_view v;
-        rc = merge_dir(merge_of(n, dir), dir, &v);
+        rc = oid_is_dir(dir) ? merge_dir(merge_of(n, dir), dir, &v) : ERR_NOT_FOUND;
         if (rc != 0)
             break;
         parts[count++] = op_dup(&arena, v.name);

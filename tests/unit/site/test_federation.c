@@ -559,6 +559,56 @@ static void test_relinked_file_shows_what_others_show(void **state)
     world_deinit(&w);
 }
 
+/* ---- conflicts ---- */
+
+static void told(void *ctx, int rc, const char *json)
+{
+    char **ret = ctx;
+    assert_int_equal(rc, 0);
+    *ret = mem_strdup(json);
+}
+
+static void check_conflicts_tell(struct world *w, unsigned site, const char *verb, const char *text)
+{
+    char *json = NULL;
+    node_admin_ask(w->sites[site].n, verb, told, &json);
+    assert_non_null(json);
+    if (strstr(json, text) == NULL)
+        print_error("%s at site %u: %s is not in %s\n", verb, site, text, json);
+    assert_non_null(strstr(json, text));
+    mem_free(json);
+}
+
+/* A file that two sites have edited (rule 2) is removed by one of them before it hears that the
+ * other has made its version a file of its own: the record of that is about a file without a name,
+ * and tells the one that it had last. */
+static void test_conflict_of_a_file_without_a_name_tells_its_last_one(void **state)
+{
+    struct world w;
+    struct oid oid;
+    (void)state;
+    world_init(&w, 2, 1, 3);
+    call_path(&w, 0, RPC_CREATE, "/f");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[0], "/f", &oid), 0);
+    user_write(&w.sites[1], oid, 2);
+    struct merge *mine = shard_merge(w.sites[0].n->shards[0]);
+    struct merge *other = shard_merge(w.sites[1].n->shards[0]);
+    while (hlc_ms(merge_hlc_max(mine)) <= hlc_ms(merge_hlc_max(other)))
+        user_write(&w.sites[0], oid, 1); /* the later one: it keeps the name */
+    while (pull_one(&w, 1, 0))
+        ;
+    wait_settled(&w, 1);
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    drain(&w);
+    check_equal(&w, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        check_conflicts_tell(&w, i, "conflicts.list", "\"path\":\"/f\"");
+        check_conflicts_tell(&w, i, "conflicts.explain", "\"path\":\"/f.conflict-s1-");
+    }
+    world_deinit(&w);
+}
+
 /* ---- leaving ---- */
 
 static const struct member *member_at(struct world *w, unsigned site, unsigned other)
@@ -700,6 +750,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_three_sites_eight_shards_converge),
         cmocka_unit_test(test_settled_revives_all_the_way_up),
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
+        cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_leaving_site_has_one_cut),
     };
     if (argc > 4) { /* sites shards seed steps [leaving]: to replay one */
