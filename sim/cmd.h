@@ -3,6 +3,7 @@
 #ifndef SIM_CMD_H
 #define SIM_CMD_H
 
+int cmd_run(int argc, char **argv);
 int cmd_soak(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_shrink(int argc, char **argv);

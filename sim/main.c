@@ -9,6 +9,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
+    {"run", cmd_run, "runs a described world, and tells what became of it"},
     {"soak", cmd_soak, "searches seeds for broken promises"},
     {"replay", cmd_replay, "runs one seed again, and can tell every event"},
     {"shrink", cmd_shrink, "finds the shortest history that still fails"},

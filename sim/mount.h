@@ -52,8 +52,9 @@ struct mount {
     struct oid doomed_oids[2]; /* and everything known of these */
     unsigned doom_count;
     /* what it knows */
-    struct oid ring[MOUNT_RING]; /* what all sites move into each other; none: unknown */
-    struct mount_dir dirs[MOUNT_DIRS];
+    struct oid ring[MOUNT_RING];       /* what all sites move into each other; none: unknown */
+    struct mount_dir dirs[MOUNT_DIRS]; /* the first one is where the workload lives */
+    bool home_is_there;                /* somebody else made it */
     unsigned dir_count;
     struct mount_file files[MOUNT_FILES];
     unsigned file_count;

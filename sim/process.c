@@ -27,6 +27,13 @@ static uint64_t wall_ns(void *ctx)
     return EPOCH_NS + (uint64_t)((int64_t)drifted(p) + p->config.offset_ns);
 }
 
+uint64_t process_true_ns(const struct process *p, uint64_t shown_ns)
+{
+    int64_t ns = (int64_t)(shown_ns - MIN(shown_ns, EPOCH_NS)) - p->config.offset_ns;
+    ns = MAX(ns, 0);
+    return (uint64_t)(ns - ns / 1000000 * p->config.drift_ppm);
+}
+
 void process_init(struct process *p, unsigned site, const struct world_site *config)
 {
     memset(p, 0, sizeof *p);

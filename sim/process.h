@@ -30,6 +30,8 @@ int process_start(struct process *p, struct err_detail *d) MUST_CHECK;
 /* It dies between two instructions. `power`: the machine with it. */
 void process_crash(struct process *p, bool power);
 /* Why it wants to end, or NULL: it runs. */
+/* The queue's time at which its wall clock, as it goes now, showed this. */
+uint64_t process_true_ns(const struct process *p, uint64_t wall_ns);
 const char *process_ended(const struct process *p);
 
 #endif

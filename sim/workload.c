@@ -77,6 +77,8 @@ static struct slice name_draw(struct mount *m, int which)
 
 static struct oid dir_draw(struct mount *m)
 {
+    if (!oid_is_root(m->dirs[0].oid) && draw(m, 1000000) < m->work->shared_per_million)
+        return OID_ROOT;
     return m->dirs[draw(m, m->dir_count)].oid;
 }
 
@@ -308,9 +310,31 @@ static void draw_call(struct mount *m, enum choice what)
     UNREACHABLE();
 }
 
+/* The directory this workload lives in is made, or found, before anything else is done. */
+static bool home_draw(struct mount *m)
+{
+    if (m->work->dir[0] == '\0' || !oid_is_root(m->dirs[0].oid))
+        return false;
+    m->type = m->home_is_there ? RPC_LOOKUP : RPC_MKDIR;
+    m->req.oid = OID_ROOT;
+    m->req.name = slice_str(m->work->dir);
+    m->req.mode = 0755;
+    return true;
+}
+
+static void home_learn(struct mount *m, const struct fs_reply *r)
+{
+    m->home_is_there = r->rc == ERR_EXISTS;
+    if (r->rc == 0 && r->has_attr)
+        m->dirs[0].oid = r->attr.oid;
+}
+
 void workload_next(struct mount *m)
 {
     m->again = false;
+    m->in_own = false;
+    if (home_draw(m))
+        return;
     m->in_own = rng_below(&m->rng, 8) == 0;
     if (m->in_own) {
         private_next(m);
@@ -342,8 +366,8 @@ static void dir_learn(struct mount *m, struct oid oid)
     unsigned i = 0;
     while (i < m->dir_count && !oid_equal(m->dirs[i].oid, oid))
         i++;
-    if (i == 0)
-        return; /* the root */
+    if (i == 0 || oid_is_root(oid))
+        return; /* where the workload lives */
     if (i == m->dir_count)
         i = m->dir_count < MOUNT_DIRS ? m->dir_count++ : 1 + (unsigned)draw(m, MOUNT_DIRS - 1);
     struct mount_dir *d = &m->dirs[i];
@@ -428,6 +452,10 @@ void workload_done(struct mount *m, const struct fs_reply *r)
     if (r->rc == 0) {
         give_up(m);
         m->stats.changes += is_change(m->type);
+    }
+    if (m->work->dir[0] != '\0' && oid_is_root(m->dirs[0].oid)) {
+        home_learn(m, r);
+        return;
     }
     if (r->rc == ERR_STALE || r->rc == ERR_NOT_FOUND) {
         dir_forget(m, m->req.oid);

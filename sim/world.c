@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "sim/tree.h"
+#include "sim/world_look.h"
 
 #define LOOK_EVENTS 4u /* between two looks at the order of what arrives */
 #define WATCH_NS (250 * NS_PER_MS)
@@ -39,31 +40,6 @@ static void sim_random_buf(void *const to, const size_t len)
 
 static randombytes_implementation sim_randombytes = {
     .implementation_name = sim_random_name, .random = sim_random, .buf = sim_random_buf};
-
-/* --- describing --- */
-
-void world_config_init(struct world_config *c, unsigned site_count, uint64_t seed)
-{
-    memset(c, 0, sizeof *c);
-    c->seed = seed;
-    c->shards = 2;
-    c->site_count = site_count;
-    for (unsigned i = 0; i < site_count; i++) {
-        struct world_site *s = &c->sites[i];
-        (void)snprintf(s->name, sizeof s->name, "s%u", i); /* fits */
-        s->nodes = 1;
-        s->disk.write = (struct world_delay){.base_ns = 60000, .jitter_ns = 60000};
-        s->disk.read = (struct world_delay){.base_ns = 80000, .jitter_ns = 40000};
-        s->disk.sync = (struct world_delay){.base_ns = 200000, .jitter_ns = 200000};
-        s->work.clients = 1;
-        for (unsigned k = 0; k < site_count; k++) {
-            c->linked[i][k] = i != k;
-            c->links[i][k].delay =
-                (struct world_delay){.base_ns = 10 * NS_PER_MS, .jitter_ns = NS_PER_MS};
-            c->links[i][k].bytes_per_s = 125000000;
-        }
-    }
-}
 
 /* --- failing --- */
 
@@ -201,7 +177,7 @@ static void watch_run(struct sched_event *e)
         sched_in(&w->restarts[i].event, RESTART_NS);
     }
     world_check_now(w);
-    sched_in(&w->watch, WATCH_NS);
+    sched_in(&w->watch, w->config.check_ns);
 }
 
 /* --- life --- */
@@ -235,6 +211,8 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     w->config = *c;
     if (w->config.shards == 0)
         w->config.shards = 2;
+    if (w->config.check_ns == 0)
+        w->config.check_ns = WATCH_NS;
     sched_init(&w->sched, c->seed);
     sched = &w->sched;
     running = w;
@@ -263,7 +241,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     rpc_sim_lost_per_million = c->mount_reset_per_million;
     mounts_make(w);
     event_arm(w);
-    sched_in(&w->watch, WATCH_NS);
+    sched_in(&w->watch, w->config.check_ns);
     if (w->config.sample != NULL && w->config.sample_ns > 0)
         sched_in(&w->sample, 0);
     *ret = w;
@@ -280,6 +258,7 @@ void world_free(struct world *w)
         process_deinit(&w->sites[i]);
     net_deinit();
     watch_free(w->watcher);
+    world_conflicts_free(w);
     ledger_deinit(&w->ledger);
     sched_deinit(&w->sched);
     sched = NULL;

@@ -69,6 +69,7 @@ struct world_work {
     /* The file tree the workload lives in: "/" + this (made when missing); "" = the root. Sites
      * that name the same directory collide. */
     char dir[32];
+    uint32_t shared_per_million; /* of names that are taken from the root all the same */
 };
 struct world_site {
     char name[WORLD_NAME_BYTES];
@@ -103,10 +104,12 @@ struct world_event {
 };
 struct world_conflict_seen {
     uint64_t at_ns;
-    unsigned site; /* index of the site that noticed */
-    unsigned rule; /* enum conflict_rule of journal/merge.h: section 5 of the design */
-    site_id_t winner, loser;
-    const char *name; /* borrowed */
+    unsigned site;     /* index of the site that noticed */
+    bool first;        /* no other site has before */
+    unsigned rule;     /* enum conflict_rule of journal/merge.h: section 5 of the design */
+    uint64_t id;       /* the same at every site */
+    int winner, loser; /* indices of sites; -1: none */
+    uint64_t winner_at_ns, loser_at_ns; /* when each side acted; 0: it is not known */
 };
 struct world_config {
     uint64_t seed;
@@ -120,12 +123,13 @@ struct world_config {
     bool model; /* keep the history, and ask the reference model what must be there in the end */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
+    uint64_t check_ns; /* how often the checkers look; 0: 250 ms. For worlds of days */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
     void *ctx;
     uint64_t sample_ns; /* how often sample() is called; 0: never */
     void (*sample)(void *ctx, const struct world *w, uint64_t now_ns);
     void (*event)(void *ctx, uint64_t now_ns, const struct world_event *e, const char *text);
-    void (*conflict)(void *ctx, const struct world_conflict_seen *c);
+    void (*conflict)(void *ctx, const struct world_conflict_seen *c); /* world_conflicts_look */
 };
 /* Sensible values: all sites linked both ways, 10 ms, 1 Gbit/s, quick disks, right clocks. */
 void world_config_init(struct world_config *c, unsigned site_count, uint64_t seed);
@@ -165,7 +169,7 @@ struct world_site_stats {
     uint64_t calls, calls_failed; /* answered to mounts; failed: with an error of the file system */
     uint64_t changes;             /* that were committed */
     uint64_t latency_ns_sum, latency_ns_max;
-    uint64_t conflicts;
+    uint64_t conflicts; /* that it knew at the last world_conflicts_look */
     uint64_t crashes;
     uint64_t disk_bytes;
 };

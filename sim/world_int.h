@@ -19,6 +19,7 @@ struct world {
     struct mount mounts[WORLD_MOUNTS_MAX];
     unsigned mount_count;
     uint64_t conflicts[WORLD_SITES_MAX];
+    struct world_conflicts *told; /* world_look.c; NULL: nobody asked */
     uint32_t event_next;
     struct sched_event event, sample, watch;
     struct { /* a site that is down comes back by itself */

@@ -102,14 +102,15 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     world_lag(w, from, to, &lag);
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
-    if (missing > lag.lag_ns + LAG_SLACK_NS && now - t->up_ns[to] > missing)
+    uint64_t slack = LAG_SLACK_NS + w->config.check_ns; /* what is missing is known so well */
+    if (missing > lag.lag_ns + slack && now - t->up_ns[to] > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);
     bool well = t->up_ns[from] != 0 && now - t->up_ns[from] > LAG_STEADY_NS &&
                 now - t->well_ns[from][to] > LAG_STEADY_NS &&
                 now - t->well_ns[to][from] > LAG_STEADY_NS;
-    if (well && lag.up && lag.lag_ns > missing + 2 * LAG_SLACK_NS)
+    if (well && lag.up && lag.lag_ns > missing + 2 * slack)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);
