@@ -41,6 +41,7 @@ struct conn {
     enum conn_state state;
     uint64_t incarnation; /* counts reconnects; connections of older ones are closed when met */
     uint64_t session;
+    uint32_t site_flags; /* SITE_*, from the last hello */
     struct rpc_client *push;
     pthread_mutex_t ack_lock; /* writers on the push connection; taken after `lock` */
 };
@@ -416,6 +417,7 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
         c->site_name[len] = '\0';
         pthread_mutex_lock(&c->lock);
         c->session = call.reply.session;
+        c->site_flags = call.reply.flags;
         c->push = client;
         c->incarnation++;
         if (c->state != CONN_STOPPED)
@@ -653,6 +655,7 @@ struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), v
     struct conn *c = conn_new();
     c->answer = answer;
     c->answer_ctx = ctx;
+    c->site_flags = SITE_TAKES_RIDERS;
     c->state = CONN_UP;
     return c;
 }
@@ -699,6 +702,14 @@ bool conn_makes_again(struct conn *c, struct oid oid)
 bool conn_is_ahead(struct conn *c)
 {
     return conn_ahead_any(&c->ahead);
+}
+
+bool conn_takes_riders(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool takes = (c->site_flags & SITE_TAKES_RIDERS) != 0;
+    pthread_mutex_unlock(&c->lock);
+    return takes;
 }
 
 const uint8_t *conn_fs_key(const struct conn *c)

@@ -86,6 +86,8 @@ int file_zero(struct fileio *io, struct inode *i, uint64_t from, uint64_t to, bo
 int file_extend(struct fileio *io, struct inode *i, uint64_t size) MUST_CHECK;
 /* Commits what was dirty at the call. Waits for the site. ERR of this attempt. */
 int file_flush(struct fileio *io, struct inode *i);
+/* The same, and all that was committed of the file before, by whatever mount, is durable. */
+int file_sync(struct fileio *io, struct inode *i);
 /* An error that this handle has not reported yet, once. */
 int file_error(struct open_file *h);
 /* SEEK_DATA or SEEK_HOLE. Commits first. ERR_NO_SUCH_OFFSET. */

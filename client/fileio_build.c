@@ -7,10 +7,18 @@
 #include "base/limits.h"
 #include "client/fileio_int.h"
 
+/* A change of at most so many bytes of blocks goes to the site with its commit. */
+#define RIDE_BYTES_MAX (1u * MIB)
+/* Less of a new file was written than this share of its length: it is sparse. */
+#define SPARSE_SHARE 4u
+_Static_assert(RIDE_BYTES_MAX < RIDERS_BYTES_MAX, "with room for the nodes above");
+
 struct build {
     struct fileio *io;
+    struct content_build *ask;
     struct base *base;
     const struct dirty_layer *layer;
+    struct riders *riders;
     uint32_t block_bytes;
     const struct manifest *old; /* NULL: nothing of it is kept */
     struct spans changed;       /* block numbers that need a new chunk */
@@ -35,18 +43,18 @@ static int compose(
     return rc;
 }
 
-static int
-build_inline(struct fileio *io, struct base *b, const struct dirty_layer *l, struct content *ret)
+static int build_inline(struct fileio *io, struct content_build *ask)
 {
+    const struct dirty_layer *l = ask->layer;
     uint8_t *bytes = mem_alloc((size_t)l->size + 1);
-    int rc = compose(io, b, l, (struct span){.from = 0, .to = l->size}, bytes);
+    int rc = compose(io, ask->base, l, (struct span){.from = 0, .to = l->size}, bytes);
     if (rc != 0) {
         mem_free(bytes);
         return rc;
     }
-    *ret = (struct content){.kind = CONTENT_INLINE,
-                            .size = l->size,
-                            .bytes = slice_of(bytes, block_trim(bytes, (size_t)l->size))};
+    ask->content = (struct content){.kind = CONTENT_INLINE,
+                                    .size = l->size,
+                                    .bytes = slice_of(bytes, block_trim(bytes, (size_t)l->size))};
     return 0;
 }
 
@@ -79,6 +87,8 @@ static void mark(struct build *b)
         mark_zeros(b, l->cut, (had + bb - 1) / bb * bb);
     if (b->old == NULL && b->base->content.kind == CONTENT_INLINE)
         spans_add(&b->changed, 0, 1); /* its bytes go into the first block */
+    else if (b->old == NULL && l->cut > 0)
+        spans_add(&b->changed, 0, blocks); /* cut into blocks anew */
     for (size_t i = 0; i < l->data.count; i++)
         spans_add(&b->changed, l->data.at[i].from / bb, (l->data.at[i].to + bb - 1) / bb);
     spans_remove(&b->changed, blocks, UINT64_MAX);
@@ -98,7 +108,7 @@ static int store_block(void *ctx, size_t idx)
         mem_free(data);
         return rc;
     }
-    return chunk_store(b->io, data, (size_t)(to - from), &b->ids[idx]);
+    return chunk_store(b->io, data, (size_t)(to - from), b->riders, &b->ids[idx]);
 }
 
 static int store_blocks(struct build *b)
@@ -111,6 +121,8 @@ static int store_blocks(struct build *b)
         for (uint64_t block = b->changed.at[i].from; block < b->changed.at[i].to; block++)
             b->blocks[n++] = block;
     ASSERT_EQ(n, b->count);
+    b->ask->stored_bytes = n * b->block_bytes;
+    b->riders->open = n * b->block_bytes <= RIDE_BYTES_MAX && conn_takes_riders(b->io->config.conn);
     return io_each(b->io, n, store_block, b);
 }
 
@@ -123,6 +135,7 @@ struct new_node {
 };
 struct new_nodes {
     struct fileio *io;
+    struct riders *riders;
     struct new_node *at;
     size_t count, cap;
 };
@@ -143,7 +156,7 @@ static int node_made(void *ctx, const struct chunk_id *id, struct slice sealed)
 static int node_put(void *ctx, size_t idx)
 {
     const struct new_nodes *n = ctx;
-    return chunk_put(n->io, &n->at[idx].id, buf_slice(&n->at[idx].sealed));
+    return chunk_send(n->io, &n->at[idx].id, buf_slice(&n->at[idx].sealed), n->riders);
 }
 
 static void nodes_clear(struct new_nodes *n)
@@ -160,11 +173,12 @@ struct update {
     const struct manifest_extent *extents;
     size_t count;
     unsigned stripe;
+    struct riders *riders;
 };
 
 static int update_run(struct fileio *io, const struct update *u, struct manifest *ret)
 {
-    struct new_nodes made = {.io = io};
+    struct new_nodes made = {.io = io, .riders = u->riders};
     struct chunk_ids missing = {0};
     struct pipeline *p = io_pipeline(io);
     int rc;
@@ -241,7 +255,8 @@ static int build_manifest(struct build *b, struct content *ret)
         struct update u = {.old = b->old,
                            .block_bytes = b->block_bytes,
                            .new_size = b->layer->size,
-                           .stripe = b->base->stripe};
+                           .stripe = b->base->stripe,
+                           .riders = b->riders};
         struct manifest_extent *extents = extents_of(b, &u.count);
         u.extents = extents;
         rc = update_run(b->io, &u, &m);
@@ -256,20 +271,38 @@ static int build_manifest(struct build *b, struct content *ret)
     return rc;
 }
 
-int content_build(struct fileio *io,
-                  struct base *b,
-                  const struct dirty_layer *l,
-                  struct content *ret)
+/* A file that is mostly hole will be written here and there, as disk images and databases are. */
+static uint32_t block_bytes_new(const struct dirty_layer *l)
 {
+    uint64_t written = spans_bytes(&l->data);
+    return manifest_block_bytes(written < l->size / SPARSE_SHARE ? written : l->size);
+}
+
+int content_build(struct fileio *io, struct content_build *ask)
+{
+    struct base *b = ask->base;
+    const struct dirty_layer *l = ask->layer;
+    pthread_mutex_init(&ask->riders.lock, NULL);
     if (l->size > LIMIT_FILE_BYTES)
         return ERR_FILE_TOO_BIG;
     if (l->size <= LIMIT_INLINE_BYTES)
-        return build_inline(io, b, l, ret);
-    struct build build = {.io = io, .base = b, .layer = l};
-    if (b->content.kind == CONTENT_MANIFEST && l->cut > 0)
+        return build_inline(io, ask);
+    struct build build = {.io = io, .ask = ask, .base = b, .layer = l, .riders = &ask->riders};
+    bool of_blocks = b->content.kind == CONTENT_MANIFEST && l->cut > 0;
+    if (of_blocks && !ask->small_blocks)
         build.old = &b->manifest;
-    build.block_bytes = build.old != NULL ? b->manifest.block_bytes : manifest_block_bytes(l->size);
-    return build_manifest(&build, ret);
+    build.block_bytes = build.old != NULL   ? b->manifest.block_bytes
+                        : ask->small_blocks ? MANIFEST_BLOCK_BYTES_MIN
+                                            : block_bytes_new(l);
+    return build_manifest(&build, &ask->content);
+}
+
+void content_build_deinit(struct content_build *b)
+{
+    if (b->content.kind == CONTENT_INLINE)
+        mem_free((void *)(uintptr_t)b->content.bytes.ptr);
+    buf_deinit(&b->riders.bulk);
+    pthread_mutex_destroy(&b->riders.lock);
 }
 
 int content_splice(struct fileio *io, const struct content_splice *s, struct content *ret)
@@ -280,12 +313,14 @@ int content_splice(struct fileio *io, const struct content_splice *s, struct con
                                 .from = &s->source->manifest,
                                 .from_first = s->from_block};
     bool fresh = s->target->content.kind == CONTENT_INLINE;
+    struct riders none = {.lock = PTHREAD_MUTEX_INITIALIZER};
     struct update u = {.old = fresh ? NULL : &s->target->manifest,
                        .block_bytes = s->source->manifest.block_bytes,
                        .new_size = s->new_size,
                        .extents = &e,
                        .count = 1,
-                       .stripe = s->target->stripe};
+                       .stripe = s->target->stripe,
+                       .riders = &none};
     struct manifest m;
     int rc = update_run(io, &u, &m);
     return rc != 0 ? rc : content_of(io, s->target->stripe, &m, ret);

@@ -116,7 +116,7 @@ static int block_load(struct fileio *io, const struct chunk_id *id, struct block
     return rc;
 }
 
-int chunk_put(struct fileio *io, const struct chunk_id *id, struct slice sealed)
+static int chunk_put(struct fileio *io, const struct chunk_id *id, struct slice sealed)
 {
     struct conn_call call;
     conn_call_init(&call, RPC_CHUNK_PUT);
@@ -126,6 +126,27 @@ int chunk_put(struct fileio *io, const struct chunk_id *id, struct slice sealed)
     int rc = conn_call_run(io->config.conn, &call);
     conn_call_deinit(&call);
     return rc;
+}
+
+static bool ride(struct riders *r, const struct chunk_id *id, struct slice sealed)
+{
+    pthread_mutex_lock(&r->lock);
+    bool fits = r->open && r->count < RIDERS_MAX &&
+                r->bulk.len + RIDER_HEAD_BYTES + sealed.len <= RIDERS_BYTES_MAX;
+    if (fits) {
+        rider_append(&r->bulk, id->b, sealed);
+        r->count++;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return fits;
+}
+
+int chunk_send(struct fileio *io,
+               const struct chunk_id *id,
+               struct slice sealed,
+               struct riders *riders)
+{
+    return ride(riders, id, sealed) ? 0 : chunk_put(io, id, sealed);
 }
 
 static bool site_has(struct fileio *io, const struct chunk_id *id)
@@ -139,7 +160,8 @@ static bool site_has(struct fileio *io, const struct chunk_id *id)
     return has;
 }
 
-int chunk_store(struct fileio *io, uint8_t *data, size_t len, struct chunk_id *ret_id)
+int chunk_store(
+    struct fileio *io, uint8_t *data, size_t len, struct riders *riders, struct chunk_id *ret_id)
 {
     struct pipeline *p = io_pipeline(io);
     size_t used = block_trim(data, len);
@@ -152,10 +174,10 @@ int chunk_store(struct fileio *io, uint8_t *data, size_t len, struct chunk_id *r
     struct chunk_id id;
     struct buf sealed = {0};
     int rc = chunk_hash(p, plain, &id);
-    if (rc == 0 && (used < ASK_FIRST_BYTES || !site_has(io, &id))) {
+    if (rc == 0 && (riders->open || used < ASK_FIRST_BYTES || !site_has(io, &id))) {
         rc = chunk_seal_as(p, &id, plain, &sealed);
         if (rc == 0)
-            rc = chunk_put(io, &id, buf_slice(&sealed));
+            rc = chunk_send(io, &id, buf_slice(&sealed), riders);
     }
     buf_deinit(&sealed);
     if (rc != 0) {

@@ -8,6 +8,8 @@
 /* Dirty data beyond this share of the memory are committed whatever their age; writers wait at
  * twice of it. */
 #define FLUSH_SHARE 4u
+/* Cutting a larger file into small blocks would keep fsync(2) waiting for too long. */
+#define REBLOCK_BYTES_MAX (64u * MIB)
 #define CLOSES_AT_ONCE 256u
 #define CLOSES_DELAY_NS (200u * NS_PER_MS) /* fewer wait for more to come */
 
@@ -63,10 +65,7 @@ void io_close_later(struct fileio *io, struct oid oid)
 
 /* ---- one commit ---- */
 
-int content_commit(struct fileio *io,
-                   struct inode *i,
-                   const struct commit *c,
-                   struct base **ret_base)
+int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct base **ret_base)
 {
     uint64_t since = inode_clock_now(io->config.inode_clock);
     struct conn_call call;
@@ -77,6 +76,7 @@ int content_commit(struct fileio *io,
     call.req.content = *c->content;
     call.req.mtime_ns = c->mtime_ns;
     call.req.flags = c->flags;
+    call.bulk = c->riders;
     int rc = conn_call_run(io->config.conn, &call);
     const struct content *now = c->content;
     if (rc == ERR_STALE_BASE)
@@ -89,17 +89,12 @@ int content_commit(struct fileio *io,
         if (bad == 0) {
             *ret_base = base_new(i, now, call.reply.attr.version);
             inode_attr_changed(i, io->config.inode_clock, &call.reply.attr, since);
+            c->ahead = (call.reply.flags & REPLY_AHEAD) != 0;
         }
         rc = bad != 0 ? bad : rc;
     }
     conn_call_deinit(&call);
     return rc;
-}
-
-static void content_free(struct content *c)
-{
-    if (c->kind == CONTENT_INLINE)
-        mem_free((void *)(uintptr_t)c->bytes.ptr);
 }
 
 struct flush {
@@ -110,8 +105,27 @@ struct flush {
     uint32_t flags;
     bool rebased;
     struct base *result;
-    uint64_t since; /* before the commit that succeeded */
+    bool durable;   /* the commit that succeeded is on disk */
+    uint64_t since; /* before it */
 };
+
+/* Blocks larger than what is changed at a time are stored again and again for little. When that has
+ * cost as much as storing the whole file, it is cut into the smallest blocks: whatever comes then,
+ * both together were at most twice what the better choice would have cost. */
+static bool wants_small_blocks(const struct file *f, const struct base *b)
+{
+    return b->content.kind == CONTENT_MANIFEST && base_size(b) <= REBLOCK_BYTES_MAX &&
+           b->manifest.block_bytes > MANIFEST_BLOCK_BYTES_MIN && f->waste >= base_size(b);
+}
+
+/* Only the one who commits looks at it. */
+static void count_waste(struct file *f, const struct content_build *b)
+{
+    uint64_t written = spans_bytes(&b->layer->data);
+    bool same = b->base->content.kind == CONTENT_MANIFEST &&
+                b->base->manifest.block_bytes == b->content.block_bytes;
+    f->waste = same ? f->waste + (b->stored_bytes - MIN(b->stored_bytes, written)) : 0;
+}
 
 /* Builds and commits until the base holds. */
 static int commit_frozen(struct flush *fl)
@@ -119,21 +133,26 @@ static int commit_frozen(struct flush *fl)
     struct fileio *io = fl->io;
     struct file *f = fl->f;
     for (;;) {
-        struct content content;
-        int rc = content_build(io, fl->base, &f->frozen, &content);
-        if (rc != 0)
-            return rc;
-        struct commit c = {.oid = f->inode->oid,
-                           .base = fl->base,
-                           .content = &content,
-                           .mtime_ns = fl->mtime_ns,
-                           .flags = fl->flags};
-        fl->since = inode_clock_now(io->config.inode_clock);
         struct base *now = NULL;
-        rc = content_commit(io, f->inode, &c, &now);
-        content_free(&content);
-        if (rc == 0)
+        struct content_build b = {
+            .base = fl->base, .layer = &f->frozen, .small_blocks = wants_small_blocks(f, fl->base)};
+        int rc = content_build(io, &b);
+        if (rc == 0) {
+            struct commit c = {.oid = f->inode->oid,
+                               .base = fl->base,
+                               .content = &b.content,
+                               .riders = buf_slice(&b.riders.bulk),
+                               .mtime_ns = fl->mtime_ns,
+                               .flags = fl->flags};
+            fl->since = inode_clock_now(io->config.inode_clock);
+            rc = content_commit(io, f->inode, &c, &now);
+            fl->durable = rc == 0 && !c.ahead;
+        }
+        if (rc == 0) {
+            count_waste(f, &b);
             fl->result = now;
+        }
+        content_build_deinit(&b);
         if (rc != ERR_STALE_BASE)
             return rc;
         /* Somebody was faster: our ranges go onto what is there now (C1). */
@@ -193,7 +212,7 @@ static void flush_done(struct flush *fl)
 }
 
 /* Commits the dirty layer. File lock held, no commit in progress; held again on return. */
-static int flush_locked(struct file *f)
+static int flush_locked(struct file *f, bool *ret_durable)
 {
     struct fileio *io = f->io;
     f->frozen = f->dirty;
@@ -221,17 +240,19 @@ static int flush_locked(struct file *f)
         f->pages_version = (struct dot){0};
         io->config.pages_changed(io->config.ctx, f->inode);
     }
+    *ret_durable = fl.durable;
     return rc;
 }
 
-int file_flush(struct fileio *io, struct inode *i)
+/* *ret_durable: something was dirty, and is committed and on disk now. */
+static int flush(struct inode *i, bool *ret_durable)
 {
+    *ret_durable = false;
     pthread_mutex_lock(&i->lock);
     struct file *f = i->file;
     pthread_mutex_unlock(&i->lock);
     if (f == NULL)
         return 0;
-    (void)io;
     pthread_mutex_lock(&f->lock);
     while (f->frozen_busy)
         pthread_cond_wait(&f->moved, &f->lock);
@@ -241,9 +262,32 @@ int file_flush(struct fileio *io, struct inode *i)
         f->dirty_made = false;
         file_account(f);
     } else if (f->dirty_made) {
-        rc = flush_locked(f);
+        rc = flush_locked(f, ret_durable);
     }
     pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+int file_flush(struct fileio *io, struct inode *i)
+{
+    bool durable;
+    (void)io;
+    return flush(i, &durable);
+}
+
+int file_sync(struct fileio *io, struct inode *i)
+{
+    bool durable;
+    int rc = flush(i, &durable);
+    /* A commit that was durable when it was answered stands behind all that the file's shard had
+     * been told before: there is nothing left to wait for. */
+    if (rc != 0 || durable)
+        return rc;
+    struct conn_call call;
+    conn_call_init(&call, RPC_SYNC);
+    call.req.oid = i->oid;
+    rc = conn_call_run(io->config.conn, &call);
+    conn_call_deinit(&call);
     return rc;
 }
 

@@ -40,6 +40,7 @@ struct file {
     bool dirty_made, frozen_busy;
     int64_t mtime_ns; /* of the last uncommitted change */
     bool kill_setid;  /* some uncommitted write was made without privilege */
+    uint64_t waste;   /* bytes stored again only because blocks are larger than what changed */
     int error;        /* last failure to commit */
     uint64_t error_count;
     struct dot pages_version; /* what the kernel's pages show; none: unknown */
@@ -84,7 +85,7 @@ struct fileio {
     struct oid *closes; /* to be told to the site: RPC_CLOSE */
     size_t close_count, close_cap;
     uint64_t closes_due_ns; /* when those that wait are sent, be they ever so few */
-    unsigned waiting; /* writers that wait for room */
+    unsigned waiting;       /* writers that wait for room */
     uint64_t handles_made;
 };
 
@@ -108,22 +109,42 @@ uint64_t base_size(const struct base *b);
 int base_read(struct fileio *io, struct base *b, uint64_t from, uint8_t *out, size_t len)
     MUST_CHECK;
 void base_read_ahead(struct fileio *io, struct base *b, uint64_t from, uint64_t to);
-/* Hashes, asks, seals and puts: *ret_id (the hole for nothing but zeros). `data` (mem_alloc) is
- * taken over and kept in the cache. Returns when the chunk is durable. */
-int chunk_store(struct fileio *io, uint8_t *data, size_t len, struct chunk_id *ret_id) MUST_CHECK;
-int chunk_put(struct fileio *io, const struct chunk_id *id, struct slice sealed) MUST_CHECK;
+/* New chunks that go to the site with the commit that names them: no requests of their own. */
+struct riders {
+    pthread_mutex_t lock; /* blocks are sealed in parallel */
+    struct buf bulk;      /* of RPC_COMMIT */
+    unsigned count;
+    bool open; /* more may get on */
+};
+/* Hashes, asks, seals, and puts or lets ride: *ret_id (the hole for nothing but zeros). `data`
+ * (mem_alloc) is taken over and kept in the cache. Returns when the chunk is durable, or in the
+ * riders' bulk. */
+int chunk_store(struct fileio *io,
+                uint8_t *data,
+                size_t len,
+                struct riders *riders,
+                struct chunk_id *ret_id) MUST_CHECK;
+int chunk_send(struct fileio *io,
+               const struct chunk_id *id,
+               struct slice sealed,
+               struct riders *riders) MUST_CHECK;
 /* A stripe's node cache is to be locked around operations. */
 void node_lock(struct fileio *io, unsigned stripe);
 void node_unlock(struct fileio *io, unsigned stripe);
 int nodes_load(struct fileio *io, unsigned stripe, const struct chunk_ids *missing) MUST_CHECK;
 
 /* ---- fileio_build.c ---- */
-/* The content that `l` makes of `b`, all its chunks durable. Inline bytes are mem_alloc'ed for the
- * caller. */
-int content_build(struct fileio *io,
-                  struct base *b,
-                  const struct dirty_layer *l,
-                  struct content *ret) MUST_CHECK;
+/* The content that `layer` makes of `base`. */
+struct content_build {
+    struct base *base;
+    const struct dirty_layer *layer;
+    bool small_blocks;      /* blocks of the smallest size, whatever the base has */
+    struct riders riders;   /* out: chunks that are not durable yet */
+    uint64_t stored_bytes;  /* out: of blocks that were made anew */
+    struct content content; /* out: inline bytes are mem_alloc'ed */
+};
+int content_build(struct fileio *io, struct content_build *b) MUST_CHECK;
+void content_build_deinit(struct content_build *b);
 /* What `target` becomes when [to, to + blocks) are taken from `source`, by reference. */
 struct content_splice {
     const struct base *source, *target; /* manifests; the target may be inline and empty */
@@ -140,13 +161,13 @@ struct commit {
     struct oid oid;
     const struct base *base;
     const struct content *content;
+    struct slice riders; /* chunks that go with it */
     int64_t mtime_ns;
     uint32_t flags;
+    bool ahead; /* out: answered before it was durable */
 };
-int content_commit(struct fileio *io,
-                   struct inode *i,
-                   const struct commit *c,
-                   struct base **ret_base) MUST_CHECK;
+int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct base **ret_base)
+    MUST_CHECK;
 /* After the layers changed, file lock held: counts memory and lists the file as dirty or clean. */
 void file_account(struct file *f);
 /* Queues RPC_CLOSE. */

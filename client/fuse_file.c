@@ -140,9 +140,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
     struct open_file *h = handle(fi);
     (void)id;
     (void)datasync;
-    int rc = file_flush(m->io, h->inode);
-    if (rc == 0)
-        rc = op_simple(m, RPC_SYNC, h->inode->oid);
+    int rc = file_sync(m->io, h->inode);
     int late = file_error(h);
     op_reply(req, late != 0 ? late : rc);
 }

@@ -40,6 +40,7 @@ struct call {
     bool evaluated;         /* the handler has returned CALL_DONE */
     bool foreign;           /* it has read what others did and what is not durable */
     bool told;              /* answered ahead of the disk */
+    bool riders_stored;     /* the chunks that came with it are durable */
     int committed_rc;
     struct {
         struct shard *shard;

@@ -45,6 +45,63 @@ int call_chunk_put(struct call *c)
     return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
 }
 
+/* ---- chunks that ride with a commit ---- */
+
+struct riders {
+    struct call *call;
+    uint32_t open;
+    int rc; /* first failure */
+    struct rider_put {
+        struct store_put put;
+        struct riders *all;
+    } puts[];
+};
+
+static void rider_done(struct store_put *put, int rc)
+{
+    struct riders *r = CONTAINER_OF(put, struct rider_put, put)->all;
+    struct call *c = r->call;
+    r->rc = r->rc == 0 ? rc : r->rc;
+    if (--r->open > 0)
+        return;
+    rc = r->rc;
+    mem_free(r);
+    c->riders_stored = rc == 0;
+    if (rc == 0) {
+        node_run_later(c->n, c);
+    } else {
+        c->reply.rc = rc == ERR_LIMIT ? ERR_AGAIN : rc;
+        node_call_finish(c);
+    }
+}
+
+int call_riders(struct call *c)
+{
+    struct rider riders[RIDERS_MAX];
+    uint32_t count = 0;
+    if (c->riders_stored || c->bulk.len == 0)
+        return 0;
+    int rc = riders_decode(buf_slice(&c->bulk), riders, &count);
+    if (rc != 0)
+        return ERR_INVALID;
+    struct riders *r = mem_calloc(1, sizeof *r + count * sizeof r->puts[0]);
+    r->call = c;
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        struct rider_put *p = &r->puts[i];
+        p->all = r;
+        memcpy(p->put.id.b, riders[i].id, sizeof p->put.id.b);
+        p->put.data = riders[i].sealed;
+        p->put.done = rider_done;
+        rc = front_put(c->n->front, &p->put);
+        r->open += rc == 0;
+    }
+    r->rc = rc;
+    if (r->open > 0)
+        return CALL_HELD; /* puts are never done from inside */
+    mem_free(r);
+    return rc == ERR_LIMIT ? ERR_AGAIN : rc;
+}
+
 void node_chunk_put(struct node *n,
                     const uint8_t id[32],
                     struct slice sealed,

@@ -129,6 +129,9 @@ void node_fail(struct node *n, int rc, const char *what);
 
 /* node_session.c */
 int call_hello(struct call *c);
+/* node_chunk.c: the chunks that came with a commit are stored first. 0: there are none, or they are
+ * durable; CALL_HELD: evaluated again when they are; or an error. */
+int call_riders(struct call *c);
 int call_forget(struct call *c);
 int call_inval_ack(struct call *c);
 int call_ping(struct call *c);

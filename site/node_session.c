@@ -230,6 +230,7 @@ int call_hello(struct call *c)
         r->session = id;
         c->reply_bulk = slice_of(n->fs_key, sizeof n->fs_key);
     }
+    r->flags = SITE_TAKES_RIDERS;
     r->site = n->settings.site;
     r->name = slice_str(n->settings.name);
     r->shard_count = n->settings.shard_count;

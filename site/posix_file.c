@@ -134,6 +134,12 @@ int call_commit(struct call *c)
         return ERR_INVALID;
     int rc = check_content(&r->content);
     if (rc == 0)
+        rc = call_riders(c);
+    if (rc == ERR_AGAIN) { /* the store has too much to do: the mount asks again in a moment */
+        c->reply.rc = rc;
+        return 0;
+    }
+    if (rc == 0)
         rc = call_need_object(c, home, r->oid);
     if (rc == 0)
         rc = content_get(c->n, r->oid, &now, &version, &mtime);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/codec.h"
 #include "base/limits.h"
 #include "base/mp.h"
 
@@ -520,4 +521,36 @@ int fs_reply_decode(struct slice s, struct op_arena *arena, struct fs_reply *ret
     if (rc == 0)
         *ret = r;
     return rc;
+}
+
+/* --- riders --- */
+
+void rider_append(struct buf *bulk, const uint8_t id[32], struct slice sealed)
+{
+    enc_raw(bulk, id, 32);
+    enc_u32(bulk, (uint32_t)sealed.len);
+    enc_raw(bulk, sealed.ptr, sealed.len);
+}
+
+int riders_decode(struct slice bulk, struct rider ret[RIDERS_MAX], uint32_t *ret_count)
+{
+    struct dec d = dec_of(bulk);
+    uint32_t count = 0;
+    if (bulk.len > RIDERS_BYTES_MAX)
+        return ERR_LIMIT;
+    while (d.rc == 0 && dec_left(&d) > 0) {
+        if (count == RIDERS_MAX)
+            return ERR_LIMIT;
+        struct rider *r = &ret[count++];
+        dec_raw(&d, r->id, sizeof r->id);
+        uint32_t len = dec_u32(&d);
+        if (d.rc == 0 && len == 0)
+            return ERR_MALFORMED;
+        if (d.rc == 0 && len > dec_left(&d))
+            return ERR_TRUNCATED;
+        r->sealed = slice_of(d.at, len);
+        d.at += d.rc == 0 ? len : 0;
+    }
+    *ret_count = count;
+    return d.rc;
 }

@@ -21,7 +21,7 @@
 enum rpc_type {
     RPC_HELLO = 1,   /* session (0: open a new one); flags HELLO_PUSH for the push connection.
                         reply: session, site_id, site name, root, shard_count, fs keys (bulk:
-                        32 bytes), flags */
+                        32 bytes), flags SITE_* */
     RPC_LOOKUP,      /* oid = parent, name -> attr (name "." = attr of oid; ".." = parent) */
     RPC_GETATTR,     /* oid -> attr */
     RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
@@ -41,7 +41,8 @@ enum rpc_type {
     RPC_CONTENT,   /* oid -> attr + content: the current version */
     RPC_COMMIT,    /* oid, base = version dot it is based on, content, mtime_ns, flags
                       COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
-                      of what is there now */
+                      of what is there now. bulk = new chunks of the content
+                      (rider_append), durable before the commit is looked at */
     RPC_SETXATTR,  /* oid, name, data, flags XATTR_CREATE/REPLACE */
     RPC_GETXATTR,  /* oid, name -> data */
     RPC_LISTXATTR, /* oid -> data: names, each with its NUL */
@@ -72,6 +73,7 @@ enum rpc_type {
 
 #define HELLO_PUSH 1u
 #define HELLO_ADMIN 2u       /* command line: no session */
+#define SITE_TAKES_RIDERS 1u /* chunks may come with the COMMIT that names them */
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */
@@ -190,6 +192,18 @@ void fs_request_encode(const struct fs_request *r, struct buf *out);
 int fs_request_decode(struct slice s, struct op_arena *arena, struct fs_request *ret) MUST_CHECK;
 void fs_reply_encode(const struct fs_reply *r, struct buf *out);
 int fs_reply_decode(struct slice s, struct op_arena *arena, struct fs_reply *ret) MUST_CHECK;
+
+/* A chunk that rides with a COMMIT, in its bulk: id (32), length u32, sealed bytes. */
+#define RIDERS_MAX 64u
+#define RIDERS_BYTES_MAX (2u * MIB)
+#define RIDER_HEAD_BYTES 36u
+struct rider {
+    uint8_t id[32];
+    struct slice sealed; /* not empty; borrowed from the bulk */
+};
+void rider_append(struct buf *bulk, const uint8_t id[32], struct slice sealed);
+/* *ret_count of at most RIDERS_MAX; ERR_MALFORMED, ERR_TRUNCATED, ERR_LIMIT. */
+int riders_decode(struct slice bulk, struct rider ret[RIDERS_MAX], uint32_t *ret_count) MUST_CHECK;
 
 /* 64-bit inode numbers, reversible up to a short scan: bit 63 zero; files: shard (8 bits), low 8
  * bits of a hash of the site id, 44 bits of counter, kind; directories: a bit, shard, 54 bits of

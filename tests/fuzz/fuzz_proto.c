@@ -34,6 +34,20 @@ static void reply_check(struct slice s, struct op_arena *arena)
     buf_deinit(&twice);
 }
 
+/* What was read of a commit's bulk lies in it, in order, and is all of it. */
+static void riders_check(struct slice s)
+{
+    struct rider riders[RIDERS_MAX];
+    uint32_t count = 0;
+    if (riders_decode(s, riders, &count) != 0)
+        return;
+    struct buf again = {0};
+    for (uint32_t i = 0; i < count; i++)
+        rider_append(&again, riders[i].id, riders[i].sealed);
+    ASSERT(slice_equal(buf_slice(&again), s));
+    buf_deinit(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct op_arena arena = {0};
@@ -44,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         request_check(s, &arena);
     else
         reply_check(s, &arena);
+    riders_check(s);
     op_arena_deinit(&arena);
     return 0;
 }

@@ -30,7 +30,7 @@ struct site {
     struct id_map chunks; /* id -> index + 1 */
     struct buf *sealed;
     size_t sealed_count, sealed_cap;
-    uint64_t commits, stale, puts;
+    uint64_t commits, stale, puts, rides, requests;
     int fail_commits; /* so many fail with NO_SPACE */
 };
 
@@ -66,11 +66,33 @@ static void give(const struct site_file *f, struct conn_call *call)
     }
 }
 
+static void chunk_keep(struct site *s, const struct chunk_id *id, struct slice sealed)
+{
+    if (id_map_get(&s->chunks, id) != NULL)
+        return;
+    if (s->sealed_count == s->sealed_cap) {
+        assert_true(s->sealed_cap == 0);
+        s->sealed_cap = 65536; /* never moves: readers hold slices */
+        s->sealed = mem_calloc(s->sealed_cap, sizeof *s->sealed);
+    }
+    assert_true(s->sealed_count < s->sealed_cap);
+    buf_append(&s->sealed[s->sealed_count], sealed.ptr, sealed.len);
+    id_map_set(&s->chunks, id, ++s->sealed_count);
+}
+
 static int commit(struct site *s, struct site_file *f, struct conn_call *call)
 {
+    struct rider riders[RIDERS_MAX];
+    uint32_t count = 0;
     if (s->fail_commits > 0) {
         s->fail_commits--;
         return ERR_NO_SPACE;
+    }
+    assert_int_equal(riders_decode(call->bulk, riders, &count), 0);
+    s->rides += count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct chunk_id id = chunk_id_of(riders[i].id);
+        chunk_keep(s, &id, riders[i].sealed);
     }
     if (call->req.base.seq != f->seq) {
         s->stale++;
@@ -100,16 +122,7 @@ static int chunk(struct site *s, struct conn_call *call)
         return 0;
     }
     s->puts++;
-    if (at != NULL)
-        return 0;
-    if (s->sealed_count == s->sealed_cap) {
-        assert_true(s->sealed_cap == 0);
-        s->sealed_cap = 65536; /* never moves: readers hold slices */
-        s->sealed = mem_calloc(s->sealed_cap, sizeof *s->sealed);
-    }
-    assert_true(s->sealed_count < s->sealed_cap);
-    buf_append(&s->sealed[s->sealed_count], call->bulk.ptr, call->bulk.len);
-    id_map_set(&s->chunks, &id, ++s->sealed_count);
+    chunk_keep(s, &id, call->bulk);
     return 0;
 }
 
@@ -134,6 +147,7 @@ static int answer(void *ctx, struct conn_call *call)
     pthread_mutex_lock(&s->lock);
     struct site_file *f = call->type == RPC_CLOSE ? NULL : file_at(s, call->req.oid);
     call->reply = (struct fs_reply){0};
+    s->requests++;
     switch (call->type) {
     case RPC_OPEN:
         f->opens++;
@@ -206,7 +220,7 @@ static void client_init(struct client *c, struct site *s)
                                    .inode_clock = &c->clock,
                                    .flight = &c->flight,
                                    .fs_key = key,
-                                   .memory_bytes = 16u << 20,
+                                   .memory_bytes = 32u << 20,
                                    .worker_count = 2,
                                    .commit_age_ms = 1000000,
                                    .pages_changed = on_pages,
@@ -352,6 +366,77 @@ static void test_large_file_round_trip(void **state)
     check(&x->b, h, 0, data, BIG);
     done(&x->b, h);
     mem_free(data);
+}
+
+/* Blocks and nodes of a small change travel with the commit: one request, and no question. */
+static void test_small_change_of_large_file_is_one_request(void **state)
+{
+    struct fixture *x = *state;
+    struct open_file *h = open_nth(&x->a, 0);
+    uint8_t *big = mem_alloc(BIG);
+    memset(big, 7, BIG);
+    put(&x->a, h, 0, big, BIG);
+    assert_int_equal(file_sync(x->a.io, h->inode), 0);
+    uint64_t before = x->site.requests;
+    put(&x->a, h, 1000000, "changed", 7);
+    assert_int_equal(file_sync(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.requests, before + 1);
+    assert_int_equal(x->site.rides, 2);
+    put(&x->a, h, 10, "to be refused", 13);
+    x->site.fail_commits = 1;
+    assert_int_equal(file_sync(x->a.io, h->inode), ERR_NO_SPACE);
+    assert_int_equal(file_sync(x->a.io, h->inode), 0);
+    memcpy(big + 1000000, "changed", 7);
+    memcpy(big + 10, "to be refused", 13);
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, big, BIG);
+    done(&x->b, h);
+    mem_free(big);
+}
+
+/* Small changes of large blocks, until cutting the file anew has paid; its bytes and holes stay. */
+static void test_file_that_is_changed_here_and_there_gets_small_blocks(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = 6u << 20, hole = 2u << 20;
+    struct open_file *h = open_nth(&x->a, 0);
+    uint8_t *big = mem_calloc(len, 1);
+    for (size_t i = 0; i < len; i++)
+        big[i] = i < hole ? 0 : (uint8_t)(i * 7 + (i >> 16));
+    put(&x->a, h, hole, big + hole, len - hole);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.files[0].content.block_bytes, MIB);
+    for (size_t i = 0; i < 8; i++) {
+        size_t at = hole + i * 500000;
+        memcpy(big + at, "page", 4);
+        put(&x->a, h, at, "page", 4);
+        assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    }
+    assert_int_equal(x->site.files[0].content.block_bytes, 64 * KIB);
+    assert_int_equal(x->site.files[0].content.data_blocks, (len - hole) / (64 * KIB));
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, big, len);
+    /* Written anew as a whole, it is cut as any file of its length. */
+    assert_int_equal(file_truncate(x->b.io, h->inode, 0, 0), 0);
+    put(&x->b, h, 0, big, len);
+    assert_int_equal(file_flush(x->b.io, h->inode), 0);
+    assert_int_equal(x->site.files[0].content.block_bytes, MIB);
+    done(&x->b, h);
+    mem_free(big);
+}
+
+static void test_sparse_file_begins_with_small_blocks(void **state)
+{
+    struct fixture *x = *state;
+    struct open_file *h = open_nth(&x->a, 0);
+    assert_int_equal(file_truncate(x->a.io, h->inode, 1u << 30, 0), 0);
+    put(&x->a, h, 777u << 20, "superblock", 10);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.files[0].content.block_bytes, 64 * KIB);
+    check(&x->a, h, 777u << 20, "superblock", 10);
+    done(&x->a, h);
 }
 
 static void test_both_mounts_ranges_are_kept(void **state)
@@ -548,6 +633,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_small_file_is_one_inline_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_file_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_small_change_of_large_file_is_one_request, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_file_that_is_changed_here_and_there_gets_small_blocks,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sparse_file_begins_with_small_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_both_mounts_ranges_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_appends_of_both_mounts_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_commit_is_reported_once_and_tried_again, setup,

@@ -299,6 +299,36 @@ static void test_decode_array_beyond_bound_fails(void **state)
     op_arena_deinit(&arena);
 }
 
+static void test_riders_round_trip_and_every_truncation_fails(void **state)
+{
+    (void)state;
+    static const uint8_t ids[2][32] = {{1}, {2}};
+    struct rider got[RIDERS_MAX];
+    uint32_t count;
+    struct buf bulk = {0};
+    assert_int_equal(riders_decode(buf_slice(&bulk), got, &count), 0);
+    assert_int_equal(count, 0);
+    rider_append(&bulk, ids[0], slice_str("block"));
+    size_t first = bulk.len;
+    rider_append(&bulk, ids[1], slice_str("node"));
+    assert_int_equal(riders_decode(buf_slice(&bulk), got, &count), 0);
+    assert_int_equal(count, 2);
+    assert_memory_equal(got[1].id, ids[1], 32);
+    assert_true(slice_equal(got[0].sealed, slice_str("block")));
+    assert_true(slice_equal(got[1].sealed, slice_str("node")));
+    for (size_t len = 1; len < bulk.len; len++)
+        if (len != first)
+            assert_int_equal(riders_decode(slice_of(bulk.ptr, len), got, &count), ERR_TRUNCATED);
+    buf_clear(&bulk);
+    rider_append(&bulk, ids[0], slice_of(NULL, 0));
+    assert_int_equal(riders_decode(buf_slice(&bulk), got, &count), ERR_MALFORMED);
+    buf_clear(&bulk);
+    for (unsigned i = 0; i <= RIDERS_MAX; i++)
+        rider_append(&bulk, ids[0], slice_str("x"));
+    assert_int_equal(riders_decode(buf_slice(&bulk), got, &count), ERR_LIMIT);
+    buf_deinit(&bulk);
+}
+
 static void test_ino_files_lead_back(void **state)
 {
     (void)state;
@@ -363,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_decode_tag_twice_fails),
         cmocka_unit_test(test_decode_out_of_bounds_fails),
         cmocka_unit_test(test_decode_array_beyond_bound_fails),
+        cmocka_unit_test(test_riders_round_trip_and_every_truncation_fails),
         cmocka_unit_test(test_ino_files_lead_back),
         cmocka_unit_test(test_ino_directories_lead_back),
     };
