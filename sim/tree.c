@@ -135,7 +135,8 @@ static void walk_dir(struct walk *w, struct oid dir, unsigned depth)
             fail(w, "two objects under one name");
         buf_clear(&last);
         buf_append(&last, name.ptr, name.len);
-        if (attr_get(w->node, l.at[i].oid, &a) == 0)
+        bool told = w->text != NULL || w->oids != NULL || w->content != NULL;
+        if (told && attr_get(w->node, l.at[i].oid, &a) == 0)
             line(w, &a);
         else if (w->text != NULL)
             buf_append(w->text, "?\n", 2);

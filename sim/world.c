@@ -71,6 +71,7 @@ static void site_up(struct world *w, unsigned i)
     if (p->node != NULL || p->lost)
         return;
     int rc = process_start(p, &d);
+    w->walked[i] = 0;
     if (rc != 0)
         world_fail(w, "P2", "site %s does not start again: %s: %s", w->config.sites[i].name,
                    err_name(rc), d.text);

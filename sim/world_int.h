@@ -28,6 +28,7 @@ struct world {
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
     uint64_t looks;                    /* of the checkers so far */
+    uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     bool settling;                     /* the liveness phase */
     bool faulty_disk[WORLD_SITES_MAX]; /* it was given a reason to stop */
     char failure[400];

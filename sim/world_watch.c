@@ -176,7 +176,7 @@ void watch_order(struct world *w)
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
-            if (i != k && w->watcher->up_ns[i] != 0 && w->sites[i].node != NULL)
+            if (i != k && w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node))
                 (void)look(w, i, k);
 }
 

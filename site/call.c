@@ -22,7 +22,7 @@ static int need(struct call *c, struct shard *home, struct shard *s, uint64_t ke
     c->wait.run = parked_run;
     c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
     if (shard_latched(s, key)) {
-        shard_wait_latch(s, &c->wait);
+        shard_wait_latch(s, key, &c->wait);
         return CALL_PARKED;
     }
     uint64_t index = s == home ? 0 : shard_mark(s, key);
@@ -41,6 +41,38 @@ int call_need_name(struct call *c, struct shard *home, struct oid parent, struct
 int call_need_object(struct call *c, struct shard *home, struct oid oid)
 {
     return need(c, home, shard_of(c->n, oid), touch_key(oid, slice_of(NULL, 0)));
+}
+
+static void word_came(struct call *c)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(c->words); i++) {
+        if (c->words[i].shard != NULL)
+            shard_wait_applied_cancel(c->words[i].shard, &c->words[i].wait);
+        c->words[i].shard = NULL;
+    }
+    node_run_later(c->n, c);
+}
+
+static void first_word_came(struct shard_wait *w)
+{
+    word_came(CONTAINER_OF(w, struct call, words[0].wait));
+}
+
+static void second_word_came(struct shard_wait *w)
+{
+    word_came(CONTAINER_OF(w, struct call, words[1].wait));
+}
+
+int call_await_word(struct call *c, struct shard *first, struct shard *second)
+{
+    c->words[0].wait.run = first_word_came;
+    c->words[1].wait.run = second_word_came;
+    c->words[0].shard = first;
+    c->words[1].shard = second != first ? second : NULL;
+    for (unsigned i = 0; i < ARRAY_COUNT(c->words); i++)
+        if (c->words[i].shard != NULL)
+            shard_wait_applied(c->words[i].shard, &c->words[i].wait);
+    return CALL_PARKED;
 }
 
 void call_hold(struct call *c)

@@ -47,7 +47,11 @@ struct call {
         uint64_t key;
     } latches[CALL_LATCHES_MAX];
     uint32_t latch_count;
-    struct shard_wait wait;           /* parked */
+    struct shard_wait wait; /* parked */
+    struct {
+        struct shard_wait wait;
+        struct shard *shard;          /* NULL: none */
+    } words[2];                       /* parked: what other shards have to say */
     struct shard_wait *durable_waits; /* unused entries are freed with the call */
     struct oid touched[4];            /* what the request itself names: its own mount knows */
     uint32_t touched_count;
@@ -72,6 +76,9 @@ struct merge *merge_of(struct node *n, struct oid oid);
 /* The name is needed to decide something that `home` will journal. */
 int call_need_name(struct call *c, struct shard *home, struct oid parent, struct slice name);
 int call_need_object(struct call *c, struct shard *home, struct oid oid);
+/* What this request needs to know is on its way, and will be applied in one of these shards (second
+ * may be NULL): CALL_PARKED, and evaluated again when something is. */
+int call_await_word(struct call *c, struct shard *first, struct shard *second);
 /* What was read of this key is told to the client: hold the reply until it is durable. */
 void call_show(struct call *c, struct oid oid, struct slice name);
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index);
@@ -158,7 +165,8 @@ int call_settle(struct call *c,
                 uint32_t skip_count);
 /* Births of `dir` and of everything above `target`, as a move needs them, in the builder's arena.
  */
-int call_lineage(struct call *c, struct oid dir, struct oid target, struct effect *e);
+int call_lineage(
+    struct call *c, struct op_builder *b, struct oid dir, struct oid target, struct effect *e);
 
 /* ---- the node's side (node_calls.c) ---- */
 void node_run_later(struct node *n, struct call *c);

@@ -6,6 +6,8 @@
 #ifndef SITE_NODE_H
 #define SITE_NODE_H
 
+#include <string.h>
+
 #include "base/loop.h"
 #include "journal/op.h"
 
@@ -64,7 +66,15 @@ struct feed_state {
     uint64_t safe_hlc; /* all records with commit_hlc <= this are durable, none will be added: the
                           gateway may emit everything up to here, see struct feed_item */
 };
-void node_feed_state(struct node *n, struct feed_state *ret); /* any */
+/* The arrays are large: only what the shards of the site use is copied. */
+static inline void feed_state_copy(struct feed_state *to, const struct feed_state *from)
+{
+    to->shard_count = from->shard_count;
+    to->safe_hlc = from->safe_hlc;
+    memcpy(to->durable, from->durable, from->shard_count * sizeof to->durable[0]);
+    memcpy(to->first, from->first, from->shard_count * sizeof to->first[0]);
+}
+void node_feed_state(struct node *n, struct feed_state *ret); /* any; as feed_state_copy */
 /* changed() runs on the loop after the state moved; one watcher. */
 void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* any */
 struct feed_item {                                                           /* borrowed */

@@ -186,6 +186,7 @@ static void call_reset(struct call *c)
 static void call_run(struct call *c)
 {
     int rc;
+    c->n->evaluations++;
     c->now_ns = node_wall_ns(c->n);
     call_hold(c); /* so that nothing finishes it under our feet */
     if (handlers[c->type].changes && c->req.number != 0 && !PLANTED(19) && answer_again(c))
@@ -194,13 +195,6 @@ static void call_run(struct call *c)
         rc = handlers[c->type].run(c);
     if (rc == CALL_PARKED || rc == CALL_HELD) {
         c->holds--;
-        return;
-    }
-    if (rc < 0 && err_class(rc) == ERR_CLASS_AGAIN && rc != ERR_STALE_BASE &&
-        rc != ERR_WOULD_BLOCK && handlers[c->type].changes && c->holds == 1) {
-        /* Another shard's word is still on its way: a turn later it is there. */
-        c->holds--;
-        node_run_later(c->n, c);
         return;
     }
     if (rc != CALL_DONE)

@@ -15,7 +15,9 @@
 void node_feed_publish(struct node *n)
 {
     node_members_fresh(n);
-    struct feed_state f = {.shard_count = n->settings.shard_count, .safe_hlc = UINT64_MAX};
+    struct feed_state f;
+    f.shard_count = n->settings.shard_count;
+    f.safe_hlc = UINT64_MAX;
     for (unsigned i = 0; i < f.shard_count; i++) {
         struct shard_durable sd;
         shard_durable(n->shards[i], &sd);
@@ -26,7 +28,7 @@ void node_feed_publish(struct node *n)
     /* Nothing is waiting for the disk: whatever comes will be stamped above what was stamped. */
     f.safe_hlc = MIN(f.safe_hlc, n->hlc.last);
     pthread_mutex_lock(&n->feed_mutex);
-    n->feed = f;
+    feed_state_copy(&n->feed, &f);
     void (*changed)(void *) = n->feed_changed;
     void *ctx = n->feed_ctx;
     pthread_mutex_unlock(&n->feed_mutex);
@@ -61,7 +63,7 @@ void node_feed_deinit(struct node *n)
 void node_feed_state(struct node *n, struct feed_state *ret)
 {
     pthread_mutex_lock(&n->feed_mutex);
-    *ret = n->feed;
+    feed_state_copy(ret, &n->feed);
     pthread_mutex_unlock(&n->feed_mutex);
 }
 
@@ -176,7 +178,7 @@ struct run {
 struct applying {
     struct node *n;
     struct apply_batch *b;
-    struct run runs[SHARD_COUNT_MAX];
+    struct run *runs; /* by shard */
     struct slice *slices;
     uint32_t slices_cap;
 };
@@ -356,6 +358,7 @@ static void apply_run(struct loop_msg *msg)
     uint32_t done = 0;
     a->n = n;
     a->b = b;
+    a->runs = mem_calloc(n->settings.shard_count, sizeof a->runs[0]);
     for (; done < b->item_count && rc == 0; done++)
         rc = apply_item(a, &b->items[done]);
     if (rc != 0)
@@ -369,6 +372,7 @@ static void apply_run(struct loop_msg *msg)
     }
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         mem_free(a->runs[i].ops);
+    mem_free(a->runs);
     mem_free(a->slices);
     mem_free(a);
     retry_waiting(n);

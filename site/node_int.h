@@ -53,6 +53,7 @@ struct node {
     struct call *run_head, **run_tail;
     struct loop_defer run_defer;
     uint64_t calls_open;
+    uint64_t evaluations; /* of requests, since the start */
     /* invalidations of the current step */
     struct node_inval {
         struct fs_inval inval;

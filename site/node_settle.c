@@ -109,7 +109,7 @@ int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct sl
     build_saw(shard_merge(zero), &own->b, e);
     int rc = call_need_name(c, zero, OID_ROOT, slice_str("*rename"));
     if (rc == 0)
-        rc = call_lineage(own, dir, parent, e);
+        rc = call_lineage(c, &own->b, dir, parent, e);
     s->waiter = c;
     s->self = own;
     struct proposal p = {.committed = settled, .ctx = s};

@@ -307,7 +307,7 @@ int call_leave(
         if (rc == 0)
             rc = merge_file(merge_of(c->n, oid), oid, &f);
         if (rc == ERR_NOT_FOUND)
-            return ERR_AGAIN; /* the name is here, the file on its way */
+            return call_await_word(c, shard_of(c->n, oid), NULL); /* its name is here already */
         if (rc != 0)
             return rc;
         if (f.names == 1 && !(lives_on && i == 0))
@@ -351,7 +351,7 @@ int call_settle(struct call *c,
         e->parent = parent;
         e->name = dirs.at[i].name;
         build_saw(shard_merge(home), &c->b, e);
-        int rc = call_lineage(c, e->oid, parent, e);
+        int rc = call_lineage(c, &c->b, e->oid, parent, e);
         if (rc != 0)
             return rc;
     }
@@ -403,7 +403,7 @@ int call_rmdir(struct call *c)
     if (rc == 0)
         rc = call_dir_alive(c, s.oid, &victim);
     if (rc != 0)
-        return rc == ERR_STALE ? ERR_AGAIN : rc;
+        return rc == ERR_STALE ? call_await_word(c, own, home) : rc;
     if (!merge_dir_empty(shard_merge(own), s.oid))
         return ERR_NOT_EMPTY;
     struct effect *e = op_builder_add(&c->b, EFFECT_BURY, s.oid);

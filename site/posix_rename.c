@@ -37,18 +37,20 @@ static int is_above(struct call *c, struct oid what, struct oid from, bool *ret)
         struct dir_view v;
         int rc = merge_dir(merge_of(c->n, from), from, &v);
         if (rc != 0)
-            return rc == ERR_NOT_FOUND ? ERR_AGAIN : rc;
+            return rc == ERR_NOT_FOUND ? call_await_word(c, shard_of(c->n, from), NULL) : rc;
         from = v.parent;
     }
     return ERR_LIMIT;
 }
 
-int call_lineage(struct call *c, struct oid dir, struct oid target, struct effect *e)
+int call_lineage(
+    struct call *c, struct op_builder *b, struct oid dir, struct oid target, struct effect *e)
 {
     struct birth *list = NULL;
     uint32_t count = 0;
     int rc = 0;
-    for (struct oid at = dir; rc == 0 && !oid_is_root(at);) {
+    struct oid at = dir;
+    while (rc == 0 && !oid_is_root(at)) {
         struct dir_view v;
         rc = merge_dir(merge_of(c->n, at), at, &v);
         if (rc == ERR_NOT_FOUND && count > 0) {
@@ -60,19 +62,19 @@ int call_lineage(struct call *c, struct oid dir, struct oid target, struct effec
         list = mem_realloc(list, (count + 1) * sizeof *list);
         list[count] = v.birth;
         list[count].oid = at;
-        list[count].name = op_dup(&c->b.arena, v.birth.name);
+        list[count].name = op_dup(&b->arena, v.birth.name);
         at = count++ == 0 ? target : v.birth.parent;
         if (count >= LIMIT_LINEAGE)
             rc = ERR_LIMIT;
     }
     if (rc == 0 && count > 0) {
-        struct birth *kept = op_alloc(&c->b.arena, count * sizeof *kept);
+        struct birth *kept = op_alloc(&b->arena, count * sizeof *kept);
         memcpy(kept, list, count * sizeof *kept);
         e->lineage = kept;
         e->lineage_count = count;
     }
     mem_free(list);
-    return rc == ERR_NOT_FOUND ? ERR_AGAIN : rc;
+    return rc == ERR_NOT_FOUND ? call_await_word(c, shard_of(c->n, at), NULL) : rc;
 }
 
 static int add_move(struct call *c, struct oid dir, struct oid parent, struct slice name)
@@ -81,7 +83,7 @@ static int add_move(struct call *c, struct oid dir, struct oid parent, struct sl
     e->parent = parent;
     e->name = name;
     build_saw(shard_merge(node_shard(c->n, 0)), &c->b, e);
-    return call_lineage(c, dir, parent, e);
+    return call_lineage(c, &c->b, dir, parent, e);
 }
 
 static void add_enter(struct call *c, struct oid oid, struct oid parent, struct slice name)

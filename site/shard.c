@@ -1,6 +1,5 @@
 /* One shard of a site: see shard.h. Opening and replay, proposing, durability, deliveries. */
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -49,19 +48,6 @@ void message_free(struct message *m)
 {
     buf_deinit(&m->bytes);
     mem_free(m);
-}
-
-uint64_t touch_key(struct oid oid, struct slice name)
-{
-    static const uint8_t key[crypto_shorthash_KEYBYTES] = {7};
-    uint8_t in[sizeof oid.b + LIMIT_NAME_BYTES];
-    uint64_t out;
-    size_t len = MIN(name.len, (size_t)LIMIT_NAME_BYTES);
-    memcpy(in, oid.b, sizeof oid.b);
-    if (len > 0)
-        memcpy(in + sizeof oid.b, name.ptr, len);
-    crypto_shorthash((unsigned char *)&out, in, sizeof oid.b + len, key);
-    return out;
 }
 
 void shard_fail(struct shard *s, int rc, const char *what)
@@ -137,30 +123,6 @@ static void pending_settle(struct shard *s, struct pending *p)
         s->cfg.events.delivered(s->cfg.events.ctx, p->from, s->cfg.id, p->number);
 }
 
-static void run_durable_waits(struct shard *s, uint64_t index)
-{
-    struct shard_wait *list = s->durable_waits, *keep = NULL, *ready = NULL, **rt = &ready;
-    s->durable_waits = NULL;
-    while (list != NULL) {
-        struct shard_wait *w = list;
-        list = w->next;
-        if (w->index <= index) {
-            w->next = NULL;
-            *rt = w;
-            rt = &w->next;
-        } else {
-            w->next = keep;
-            keep = w;
-        }
-    }
-    s->durable_waits = keep;
-    while (ready != NULL) {
-        struct shard_wait *w = ready;
-        ready = w->next;
-        w->run(w);
-    }
-}
-
 static void on_durable(void *ctx, uint64_t index)
 {
     struct shard *s = ctx;
@@ -176,7 +138,7 @@ static void on_durable(void *ctx, uint64_t index)
     }
     if (s->durable_gap && s->pending_head == NULL)
         durable_catch_up(s);
-    run_durable_waits(s, index);
+    shard_durable_waits_run(s, index);
     s->cfg.events.moved(s->cfg.events.ctx, s->cfg.id);
     shard_checkpoint(s, false);
 }
@@ -184,13 +146,6 @@ static void on_durable(void *ctx, uint64_t index)
 static void on_log_failed(void *ctx, int rc, const struct err_detail *d)
 {
     shard_fail(ctx, rc, d != NULL ? d->text : "journal write failed");
-}
-
-void shard_wait_durable(struct shard *s, uint64_t index, struct shard_wait *w)
-{
-    w->index = index;
-    w->next = s->durable_waits;
-    s->durable_waits = w;
 }
 
 /* ---- appending ---- */
@@ -228,6 +183,7 @@ static int append_record(struct shard *s, struct pending *p)
         shard_fail(s, rc, "an operation could not be applied");
         return ERR_FATAL;
     }
+    shard_applied_waits_run(s);
     return 0;
 }
 
@@ -346,60 +302,6 @@ int shard_receive(
     if (rc != 0 && q->index == 0)
         pending_free(q);
     return rc;
-}
-
-/* ---- latches and marks ---- */
-
-uint64_t shard_mark(struct shard *s, uint64_t key)
-{
-    uint64_t m = s->marks[key % MARK_COUNT];
-    return m > log_durable(s->log) ? m : 0;
-}
-
-bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session)
-{
-    uint64_t by = s->mark_sessions[key % MARK_COUNT];
-    return (by != 0 && by == session) || shard_mark(s, key) == 0;
-}
-
-bool shard_latched(struct shard *s, uint64_t key)
-{
-    struct latch *l;
-    HASH_FIND(hh, s->latches, &key, sizeof key, l);
-    return l != NULL;
-}
-
-void shard_latch(struct shard *s, uint64_t key)
-{
-    ASSERT(!shard_latched(s, key));
-    struct latch *l = mem_calloc(1, sizeof *l);
-    l->key = key;
-    HASH_ADD(hh, s->latches, key, sizeof l->key, l);
-}
-
-void shard_unlatch(struct shard *s, uint64_t key)
-{
-    struct latch *l;
-    HASH_FIND(hh, s->latches, &key, sizeof key, l);
-    ASSERT(l != NULL);
-    HASH_DEL(s->latches, l);
-    mem_free(l);
-    struct shard_wait *list = s->latch_waits;
-    s->latch_waits = NULL;
-    while (list != NULL) {
-        struct shard_wait *w = list;
-        list = w->next;
-        w->run(w);
-    }
-}
-
-void shard_wait_latch(struct shard *s, struct shard_wait *w)
-{
-    struct shard_wait **at = &s->latch_waits;
-    while (*at != NULL)
-        at = &(*at)->next;
-    w->next = NULL;
-    *at = w;
 }
 
 /* ---- small getters ---- */

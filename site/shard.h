@@ -193,12 +193,15 @@ uint64_t shard_mark(struct shard *s, uint64_t key);
 bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session);
 struct shard_wait {
     void (*run)(struct shard_wait *w);
-    uint64_t index; /* private from here */
+    uint64_t index; /* private from here; of a latch: its key */
     struct shard_wait *next;
 };
 void shard_wait_durable(struct shard *s, uint64_t index, struct shard_wait *w);
-/* run() when any latch of this shard was let go. */
-void shard_wait_latch(struct shard *s, struct shard_wait *w);
+/* run() when this latch was let go. */
+void shard_wait_latch(struct shard *s, uint64_t key, struct shard_wait *w);
+/* run() when something more was applied in this shard: within applying, so it only notes it. */
+void shard_wait_applied(struct shard *s, struct shard_wait *w);
+void shard_wait_applied_cancel(struct shard *s, struct shard_wait *w); /* also if it ran */
 bool shard_latched(struct shard *s, uint64_t key);
 void shard_latch(struct shard *s, uint64_t key); /* must not be held */
 void shard_unlatch(struct shard *s, uint64_t key);

@@ -222,6 +222,8 @@ bool shard_retry(struct shard *s)
         shard_fail(s, rc, "an operation that had waited could not be applied");
     else
         shard_drain(s);
+    if (applied)
+        shard_applied_waits_run(s);
     return applied && rc == 0;
 }
 

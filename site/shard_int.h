@@ -86,6 +86,7 @@ struct shard {
     struct latch *latches;
     struct shard_wait *latch_waits;
     struct shard_wait *durable_waits;
+    struct shard_wait *applied_waits;
     struct result_session *results;
     uint64_t keep_from;
     struct {
@@ -123,6 +124,9 @@ void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
 void shard_results_load(struct shard *s);
 void shard_results_free(struct shard *s);
+/* shard_wait.c */
+void shard_durable_waits_run(struct shard *s, uint64_t index);
+void shard_applied_waits_run(struct shard *s);
 /* shard.c */
 void shard_fail(struct shard *s, int rc, const char *what);
 static inline void key_begin(struct buf *b, enum shard_key k)

@@ -72,7 +72,7 @@ uint64_t shard_outbox_count(struct shard *s)
 void shard_outbox_note(struct shard *s)
 {
     s->outbox_noted = 0;
-    for (unsigned i = 0; i < SHARD_COUNT_MAX; i++) {
+    for (unsigned i = 0; i < s->cfg.shard_count; i++) {
         bool under_way = s->outbox[i].delivered < s->outbox[i].last;
         s->outbox[i].noted = under_way ? s->outbox[i].last : 0;
         s->outbox_noted += under_way;

@@ -78,7 +78,7 @@ void gateway_see_state(struct gateway *g, const struct feed_state *state)
     ASSERT(state->shard_count == g->shard_count);
     if (g->state_seen && state->safe_hlc < g->state.safe_hlc)
         return;
-    g->state = *state;
+    feed_state_copy(&g->state, state);
     g->state_seen = true;
 }
 
