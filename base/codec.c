@@ -2,34 +2,31 @@
  * that equal values have equal bytes and hashes. */
 #include "base/codec.h"
 
-#include "base/assert.h"
+#include <endian.h>
 
-static void enc_le(struct buf *b, uint64_t v, size_t bytes)
-{
-    uint8_t out[8];
-    for (size_t i = 0; i < bytes; i++, v >>= 8)
-        out[i] = (uint8_t)v;
-    buf_append(b, out, bytes);
-}
+#include "base/assert.h"
 
 void enc_u8(struct buf *b, uint8_t v)
 {
-    enc_le(b, v, 1);
+    buf_append(b, &v, 1);
 }
 
 void enc_u16(struct buf *b, uint16_t v)
 {
-    enc_le(b, v, 2);
+    v = htole16(v);
+    buf_append(b, &v, sizeof v);
 }
 
 void enc_u32(struct buf *b, uint32_t v)
 {
-    enc_le(b, v, 4);
+    v = htole32(v);
+    buf_append(b, &v, sizeof v);
 }
 
 void enc_u64(struct buf *b, uint64_t v)
 {
-    enc_le(b, v, 8);
+    v = htole64(v);
+    buf_append(b, &v, sizeof v);
 }
 
 void enc_varint(struct buf *b, uint64_t v)
@@ -95,40 +92,44 @@ static const uint8_t *dec_take(struct dec *d, size_t len)
     return from;
 }
 
-static uint64_t dec_le(struct dec *d, size_t bytes)
-{
-    const uint8_t *from = dec_take(d, bytes);
-    uint64_t v = 0;
-    if (from == NULL)
-        return 0;
-    for (size_t i = bytes; i-- > 0;)
-        v = v << 8 | from[i];
-    return v;
-}
-
 uint8_t dec_u8(struct dec *d)
 {
-    return (uint8_t)dec_le(d, 1);
+    const uint8_t *from = dec_take(d, 1);
+    return from == NULL ? 0 : *from;
 }
 
 uint16_t dec_u16(struct dec *d)
 {
-    return (uint16_t)dec_le(d, 2);
+    uint16_t v = 0;
+    const uint8_t *from = dec_take(d, sizeof v);
+    if (from != NULL)
+        memcpy(&v, from, sizeof v);
+    return le16toh(v);
 }
 
 uint32_t dec_u32(struct dec *d)
 {
-    return (uint32_t)dec_le(d, 4);
+    uint32_t v = 0;
+    const uint8_t *from = dec_take(d, sizeof v);
+    if (from != NULL)
+        memcpy(&v, from, sizeof v);
+    return le32toh(v);
 }
 
 uint64_t dec_u64(struct dec *d)
 {
-    return dec_le(d, 8);
+    uint64_t v = 0;
+    const uint8_t *from = dec_take(d, sizeof v);
+    if (from != NULL)
+        memcpy(&v, from, sizeof v);
+    return le64toh(v);
 }
 
 uint64_t dec_varint(struct dec *d)
 {
     uint64_t v = 0;
+    if (d->rc == 0 && d->at != d->end && *d->at < 0x80)
+        return *d->at++; /* most are short */
     for (unsigned shift = 0; shift < 70; shift += 7) {
         uint8_t byte = dec_u8(d);
         if (d->rc != 0)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct slice slice_str(const char *text)
 {
@@ -85,4 +86,11 @@ void *mem_aligned(size_t align, size_t len)
     if (posix_memalign(&ptr, MAX(align, sizeof(void *)), len == 0 ? 1 : len) != 0)
         ptr = NULL;
     return mem_checked(ptr, len);
+}
+
+void *mem_huge(void)
+{
+    void *ptr = mem_aligned(MEM_HUGE_BYTES, MEM_HUGE_BYTES);
+    (void)madvise(ptr, MEM_HUGE_BYTES, MADV_HUGEPAGE); /* without it, it is memory all the same */
+    return ptr;
 }

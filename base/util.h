@@ -46,5 +46,9 @@ char *mem_strdup(const char *text);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *ptr);                    /* accepts NULL */
 void *mem_aligned(size_t align, size_t len); /* free with mem_free */
+/* MEM_HUGE_BYTES that the kernel is asked to map as one page: for memory that is used all over.
+ * Free with mem_free. */
+#define MEM_HUGE_BYTES ((size_t)2 * MIB)
+void *mem_huge(void);
 
 #endif

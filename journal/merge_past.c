@@ -4,6 +4,8 @@
  *   n parent name 00 ~gone_hlc oid   what a name meant; no value */
 #include "journal/merge_past.h"
 
+#include <endian.h>
+
 #include "journal/merge_int.h"
 
 enum {
@@ -15,8 +17,8 @@ enum {
 
 static void put_be(struct buf *b, uint64_t v, int bytes)
 {
-    for (int i = bytes - 1; i >= 0; i--)
-        enc_u8(b, (uint8_t)(v >> (8 * i)));
+    v = htobe64(v << (64 - 8 * bytes));
+    buf_append(b, &v, (size_t)bytes);
 }
 
 static uint64_t get_be(const uint8_t *at, int bytes)

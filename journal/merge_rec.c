@@ -2,6 +2,8 @@
  * refused. Decoded slices borrow from the input, arrays live in the arena. */
 #include "journal/merge_int.h"
 
+#include <endian.h>
+
 enum {
     FILE_BORN = 1,
     FILE_OWED = 2,
@@ -38,25 +40,22 @@ static inline void put_raw(struct buf *b, const void *ptr, size_t len)
     b->len += len;
 }
 
-static inline void put_le(struct buf *b, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++, v >>= 8)
-        b->ptr[b->len++] = (uint8_t)v;
-}
-
 static inline void put_u16(struct buf *b, uint16_t v)
 {
-    put_le(b, v, 2);
+    v = htole16(v);
+    put_raw(b, &v, sizeof v);
 }
 
 static inline void put_u32(struct buf *b, uint32_t v)
 {
-    put_le(b, v, 4);
+    v = htole32(v);
+    put_raw(b, &v, sizeof v);
 }
 
 static inline void put_u64(struct buf *b, uint64_t v)
 {
-    put_le(b, v, 8);
+    v = htole64(v);
+    put_raw(b, &v, sizeof v);
 }
 
 static inline void put_varint(struct buf *b, uint64_t v)

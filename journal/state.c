@@ -53,7 +53,7 @@ static bool get_from_store(struct state *st, struct slice key, struct slice *ret
 
 bool state_get(struct state *st, struct slice key, struct slice *ret_value)
 {
-    const struct state_map_rec *rec = state_map_get(st->active, key);
+    const struct state_map_rec *rec = state_map_find(st->active, key);
     if (rec == NULL && st->frozen != NULL)
         rec = state_map_get(st->frozen, key);
     if (rec == NULL)

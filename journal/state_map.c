@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "journal/state_map_node_int.h"
+#include "journal/state_map_recent_int.h"
 
 #define DEPTH_MAX 48u
 #define LEAF_SMALL 16u  /* try to join below this */
@@ -16,8 +16,9 @@ struct state_map {
     void *root;     /* a leaf when depth is 0 */
     uint32_t depth; /* inner levels above the leaves */
     size_t count;
-    size_t node_bytes;
     struct state_map_recs recs;
+    uint64_t shape;                  /* from 1; goes up when a leaf comes or goes */
+    struct state_map_recent *recent; /* NULL: there is no more than one leaf yet */
 };
 
 /* The inner nodes passed on the way to a leaf, root first, and the child taken at each. */
@@ -28,20 +29,18 @@ struct path {
 
 static struct state_map_leaf *leaf_new(struct state_map *map)
 {
-    struct state_map_leaf *leaf = mem_alloc(sizeof *leaf);
+    struct state_map_leaf *leaf = state_map_node_new(&map->recs, false);
     leaf->keys.count = 0;
     leaf->keys.prefix_len = 0;
     leaf->prev = leaf->next = NULL;
-    map->node_bytes += sizeof *leaf;
     return leaf;
 }
 
 static struct state_map_inner *inner_new(struct state_map *map)
 {
-    struct state_map_inner *inner = mem_alloc(sizeof *inner);
+    struct state_map_inner *inner = state_map_node_new(&map->recs, true);
     inner->keys.count = 0;
     inner->keys.prefix_len = 0;
-    map->node_bytes += sizeof *inner;
     return inner;
 }
 
@@ -49,31 +48,22 @@ struct state_map *state_map_new(void)
 {
     struct state_map *map = mem_calloc(1, sizeof *map);
     map->root = leaf_new(map);
+    map->shape = 1;
     return map;
-}
-
-static void node_free_all(void *node, uint32_t depth)
-{
-    if (depth > 0) {
-        struct state_map_inner *inner = node;
-        for (uint32_t i = 0; i <= inner->keys.count; i++)
-            node_free_all(inner->children[i], depth - 1);
-    }
-    mem_free(node);
 }
 
 void state_map_free(struct state_map *map)
 {
     if (map == NULL)
         return;
-    node_free_all(map->root, map->depth);
     state_map_recs_deinit(&map->recs);
+    mem_free(map->recent);
     mem_free(map);
 }
 
 size_t state_map_bytes(const struct state_map *map)
 {
-    return map->node_bytes + map->recs.bytes;
+    return map->recs.bytes;
 }
 
 size_t state_map_count(const struct state_map *map)
@@ -110,6 +100,60 @@ const struct state_map_rec *state_map_get(const struct state_map *map, struct sl
     bool equal;
     uint32_t idx = state_map_keys_find(&leaf->keys, key, &equal);
     return equal ? leaf->keys.recs[idx] : NULL;
+}
+
+/* ---- keys used lately ---- */
+
+static void recent_found(struct state_map *map, uint64_t hash, struct state_map_rec *rec)
+{
+    *state_map_found_at(map->recent, hash) = (struct state_map_found){.hash = hash, .rec = rec};
+}
+
+static void
+recent_missed(struct state_map *map, uint64_t hash, struct slice key, struct state_map_leaf *leaf)
+{
+    if (key.len == 0 || key.len > RECENT_MISSED_BYTES)
+        return;
+    struct state_map_missed *m = state_map_missed_at(map->recent, hash);
+    m->shape = map->shape;
+    m->leaf = leaf;
+    m->len = (uint32_t)key.len;
+    memcpy(m->key, key.ptr, key.len);
+}
+
+const struct state_map_rec *state_map_find(struct state_map *map, struct slice key)
+{
+    if (map->recent == NULL)
+        return state_map_get(map, key);
+    uint64_t hash = state_map_hash(key);
+    const struct state_map_found *f = state_map_found_at(map->recent, hash);
+    if (state_map_found_is(f, hash, key))
+        return f->rec;
+    struct state_map_leaf *leaf = descend(map, key, NULL);
+    bool equal;
+    uint32_t idx = state_map_keys_find(&leaf->keys, key, &equal);
+    if (equal)
+        recent_found(map, hash, leaf->keys.recs[idx]);
+    else
+        recent_missed(map, hash, key, leaf);
+    return equal ? leaf->keys.recs[idx] : NULL;
+}
+
+/* The record goes. */
+static void recent_forget(struct state_map *map, struct slice key, const struct state_map_rec *rec)
+{
+    if (map->recent == NULL)
+        return;
+    struct state_map_found *f = state_map_found_at(map->recent, state_map_hash(key));
+    if (f->rec == rec)
+        f->rec = NULL;
+}
+
+/* The leaf where a key belongs that was missed a moment ago; NULL: that must be searched. */
+static struct state_map_leaf *recent_leaf(struct state_map *map, uint64_t hash, struct slice key)
+{
+    const struct state_map_missed *m = state_map_missed_at(map->recent, hash);
+    return m->shape == map->shape && state_map_missed_is(m, key) ? m->leaf : NULL;
 }
 
 /* ---- growing ---- */
@@ -184,8 +228,9 @@ static void leaf_split_insert(struct state_map *map,
                               uint32_t at,
                               struct state_map_rec *rec)
 {
-    uint32_t cut = at == NODE_KEYS ? NODE_KEYS : NODE_KEYS / 2;
+    uint32_t cut = at == NODE_KEYS ? NODE_KEYS : state_map_keys_middle(&leaf->keys);
     struct state_map_leaf *right = leaf_new(map);
+    map->shape++;
     right->prev = leaf;
     right->next = leaf->next;
     if (leaf->next != NULL)
@@ -208,43 +253,66 @@ static void rec_set(struct state_map_rec *rec, struct slice value, bool mark)
         memcpy((uint8_t *)(rec + 1) + rec->key_len, value.ptr, value.len);
 }
 
-void state_map_put(struct state_map *map, struct slice key, struct slice value, bool mark)
+/* Overwrites the value, unless it does not fit or much of the memory would lie idle. */
+static bool rec_reuse(struct state_map_rec *rec, struct slice value, bool mark)
 {
-    struct path path;
-    struct state_map_leaf *leaf = descend(map, key, &path);
-    bool equal;
-    uint32_t at = state_map_keys_find(&leaf->keys, key, &equal);
-    size_t value_len = mark ? 0 : value.len;
-    if (equal) {
-        struct state_map_rec *old = leaf->keys.recs[at];
-        size_t need = key.len + value_len;
-        /* Reuse the memory unless much of it would lie idle. */
-        if (need <= old->capacity && old->capacity - need <= MAX(need, 64u)) {
-            rec_set(old, value, mark);
-            return;
-        }
-        struct state_map_rec *rec = state_map_rec_new(&map->recs, key, value_len);
-        rec_set(rec, value, mark);
+    size_t need = rec->key_len + (mark ? 0 : value.len);
+    if (need > rec->capacity || rec->capacity - need > MAX(need, 64u))
+        return false;
+    rec_set(rec, value, mark);
+    return true;
+}
+
+/* Makes the record that `at` is for: in the place of the key's old one, or between its neighbours.
+ * path: only looked at when the leaf is full. */
+static void leaf_put(struct state_map *map,
+                     struct path *path,
+                     struct state_map_leaf *leaf,
+                     uint32_t at,
+                     bool replace,
+                     struct state_map_rec *rec)
+{
+    if (replace) {
+        state_map_rec_free(&map->recs, leaf->keys.recs[at]);
         leaf->keys.recs[at] = rec;
-        state_map_rec_free(&map->recs, old);
         return;
     }
-    struct state_map_rec *rec = state_map_rec_new(&map->recs, key, value_len);
-    rec_set(rec, value, mark);
     map->count++;
     if (leaf->keys.count < NODE_KEYS)
         state_map_keys_insert(&leaf->keys, at, rec);
     else
-        leaf_split_insert(map, &path, leaf, at, rec);
+        leaf_split_insert(map, path, leaf, at, rec);
+}
+
+void state_map_put(struct state_map *map, struct slice key, struct slice value, bool mark)
+{
+    struct path path;
+    uint64_t hash = 0;
+    struct state_map_leaf *leaf = NULL;
+    bool equal;
+    if (map->recent == NULL && map->depth > 0)
+        map->recent = mem_calloc(1, sizeof *map->recent);
+    if (map->recent != NULL) {
+        hash = state_map_hash(key);
+        const struct state_map_found *f = state_map_found_at(map->recent, hash);
+        if (state_map_found_is(f, hash, key) && rec_reuse(f->rec, value, mark))
+            return;
+        leaf = recent_leaf(map, hash, key);
+    }
+    if (leaf == NULL || leaf->keys.count == NODE_KEYS)
+        leaf = descend(map, key, &path);
+    uint32_t at = state_map_keys_find(&leaf->keys, key, &equal);
+    struct state_map_rec *rec = equal ? leaf->keys.recs[at] : NULL;
+    if (!equal || !rec_reuse(rec, value, mark)) {
+        rec = state_map_rec_new(&map->recs, key, mark ? 0 : value.len);
+        rec_set(rec, value, mark);
+        leaf_put(map, &path, leaf, at, equal, rec);
+    }
+    if (map->recent != NULL)
+        recent_found(map, hash, rec);
 }
 
 /* ---- shrinking ---- */
-
-static void inner_free(struct state_map *map, struct state_map_inner *inner)
-{
-    map->node_bytes -= sizeof *inner;
-    mem_free(inner);
-}
 
 /* Takes child `at` with the separator beside it out of the parent at `level` of the path. */
 static void drop_child(struct state_map *map, struct path *path, uint32_t level, uint32_t at)
@@ -253,7 +321,7 @@ static void drop_child(struct state_map *map, struct path *path, uint32_t level,
     if (inner->keys.count == 0) {
         ASSERT(level > 0); /* a root with a single child is replaced by the child below */
         drop_child(map, path, level - 1, path->idx[level - 1]);
-        inner_free(map, inner);
+        state_map_node_free(&map->recs, true, inner);
         return;
     }
     uint32_t sep = at > 0 ? at - 1 : 0;
@@ -271,20 +339,20 @@ static void shrink_root(struct state_map *map)
             return;
         map->root = root->children[0];
         map->depth--;
-        inner_free(map, root);
+        state_map_node_free(&map->recs, true, root);
     }
 }
 
 static void
 leaf_drop(struct state_map *map, struct path *path, uint32_t at, struct state_map_leaf *leaf)
 {
+    map->shape++;
     if (leaf->prev != NULL)
         leaf->prev->next = leaf->next;
     if (leaf->next != NULL)
         leaf->next->prev = leaf->prev;
     drop_child(map, path, map->depth - 1, at);
-    map->node_bytes -= sizeof *leaf;
-    mem_free(leaf);
+    state_map_node_free(&map->recs, false, leaf);
     shrink_root(map);
 }
 
@@ -317,6 +385,7 @@ void state_map_remove(struct state_map *map, struct slice key)
         return;
     struct state_map_rec *rec = leaf->keys.recs[at];
     state_map_keys_remove(&leaf->keys, at);
+    recent_forget(map, key, rec);
     state_map_rec_free(&map->recs, rec);
     map->count--;
     leaf_join(map, &path, leaf);
@@ -389,4 +458,9 @@ void state_map_validate(const struct state_map *map)
         state_map_next(&cur);
     }
     ASSERT_EQ(count, map->count);
+    for (uint32_t i = 0; map->recent != NULL && i < RECENT_KEYS; i++) {
+        const struct state_map_rec *rec = map->recent->found[i].rec;
+        if (rec != NULL)
+            ASSERT(state_map_get(map, state_map_key(rec)) == rec);
+    }
 }

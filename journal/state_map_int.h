@@ -39,6 +39,9 @@ size_t state_map_bytes(const struct state_map *map); /* of memory held by live e
 size_t state_map_count(const struct state_map *map); /* entries, marks included */
 
 const struct state_map_rec *state_map_get(const struct state_map *map, struct slice key);
+/* The same, and remembers where it found the key, or missed it, for calls on the same key that
+ * follow (state_map_recent_int.h). For the map's one writer. */
+const struct state_map_rec *state_map_find(struct state_map *map, struct slice key);
 /* Sets or replaces; mark = true stores a deletion mark and ignores value. key and value may not
  * lie inside the map. */
 void state_map_put(struct state_map *map, struct slice key, struct slice value, bool mark);

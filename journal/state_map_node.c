@@ -6,9 +6,12 @@
 
 #include "base/assert.h"
 
-/* ---- records ---- */
+/* ---- memory ---- */
 
-#define REC_BLOCK_BYTES ((size_t)(64u * KIB))
+#define BLOCK_BYTES ((size_t)(64u * KIB))
+/* A map with this many small blocks gets huge ones: it is large, and looked at all over. */
+#define BLOCKS_SMALL 32u
+#define NODE_ALIGN 16u
 
 struct rec_block {
     struct rec_block *next;
@@ -23,6 +26,55 @@ static size_t rec_alloc_bytes(const struct state_map_rec *rec)
     return sizeof *rec + rec->capacity;
 }
 
+static void *block_take(struct state_map_recs *m, size_t len)
+{
+    if ((size_t)(m->end - m->at) < len) {
+        bool huge = m->block_count >= BLOCKS_SMALL;
+        struct rec_block *block = huge ? mem_huge() : mem_alloc(BLOCK_BYTES);
+        block->next = m->blocks;
+        m->blocks = block;
+        m->block_count++;
+        m->at = (uint8_t *)(block + 1);
+        m->end = (uint8_t *)block + (huge ? MEM_HUGE_BYTES : BLOCK_BYTES);
+    }
+    void *at = m->at;
+    m->at += len;
+    return at;
+}
+
+/* ---- nodes ---- */
+
+struct node_free {
+    struct node_free *next;
+};
+
+static size_t node_bytes(bool inner)
+{
+    size_t bytes = inner ? sizeof(struct state_map_inner) : sizeof(struct state_map_leaf);
+    return (bytes + NODE_ALIGN - 1) / NODE_ALIGN * NODE_ALIGN;
+}
+
+void *state_map_node_new(struct state_map_recs *m, bool inner)
+{
+    struct node_free *node = m->free_nodes[inner];
+    if (node != NULL)
+        m->free_nodes[inner] = node->next;
+    else
+        node = block_take(m, node_bytes(inner));
+    m->bytes += node_bytes(inner);
+    return node;
+}
+
+void state_map_node_free(struct state_map_recs *m, bool inner, void *node)
+{
+    struct node_free *f = node;
+    f->next = m->free_nodes[inner];
+    m->free_nodes[inner] = f;
+    m->bytes -= node_bytes(inner);
+}
+
+/* ---- records ---- */
+
 static struct state_map_rec *rec_small(struct state_map_recs *m, size_t len)
 {
     size_t class = len / REC_STEP;
@@ -31,16 +83,7 @@ static struct state_map_rec *rec_small(struct state_map_recs *m, size_t len)
         memcpy(&m->free[class], rec + 1, sizeof(void *));
         return rec;
     }
-    if ((size_t)(m->end - m->at) < len) {
-        struct rec_block *block = mem_alloc(REC_BLOCK_BYTES);
-        block->next = m->blocks;
-        m->blocks = block;
-        m->at = (uint8_t *)(block + 1);
-        m->end = (uint8_t *)block + REC_BLOCK_BYTES;
-    }
-    rec = (void *)m->at;
-    m->at += len;
-    return rec;
+    return block_take(m, len);
 }
 
 static struct state_map_rec *rec_big(struct state_map_recs *m, size_t len)
@@ -139,6 +182,19 @@ static int tail_cmp(struct slice a, struct slice b, size_t skip)
     return a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* The first position, from `low` on, whose head is not below `head`. Branchless. */
+static uint32_t heads_below(const struct state_map_keys *k, uint32_t low, uint64_t head)
+{
+    const uint64_t *base = k->heads + low;
+    uint32_t n = k->count - low;
+    while (n > 1) {
+        uint32_t half = n / 2;
+        base += base[half - 1] < head ? half : 0;
+        n -= half;
+    }
+    return (uint32_t)(base - k->heads) + (n == 1 && *base < head);
+}
+
 uint32_t state_map_keys_find(const struct state_map_keys *k, struct slice key, bool *ret_equal)
 {
     *ret_equal = false;
@@ -155,20 +211,11 @@ uint32_t state_map_keys_find(const struct state_map_keys *k, struct slice key, b
             return 0;
     }
     uint64_t head = head_of(key, plen);
-    /* Branchless: first position whose head is not smaller. */
-    const uint64_t *base = k->heads;
-    uint32_t n = k->count;
-    while (n > 1) {
-        uint32_t half = n / 2;
-        base += base[half - 1] < head ? half : 0;
-        n -= half;
-    }
-    uint32_t low = (uint32_t)(base - k->heads);
-    if (n == 1 && *base < head)
-        low++;
+    uint32_t low = heads_below(k, 0, head);
     uint32_t high = low;
-    while (high < k->count && k->heads[high] == head)
-        high++;
+    /* Names of one directory often have equal heads. */
+    if (low < k->count && k->heads[low] == head)
+        high = head == UINT64_MAX ? k->count : heads_below(k, low, head + 1);
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
         int c = tail_cmp(state_map_key(k->recs[mid]), key, plen);
@@ -230,6 +277,18 @@ void state_map_keys_remove(struct state_map_keys *k, uint32_t at)
     memmove(&k->recs[at], &k->recs[at + 1], tail * sizeof k->recs[0]);
     memmove(&k->heads[at], &k->heads[at + 1], tail * sizeof k->heads[0]);
     k->count--;
+}
+
+uint32_t state_map_keys_middle(const struct state_map_keys *k)
+{
+    uint32_t middle = k->count / 2u;
+    for (uint32_t off = 0; off < middle / 2; off++) {
+        if (k->heads[middle - off - 1] != k->heads[middle - off])
+            return middle - off;
+        if (k->heads[middle + off - 1] != k->heads[middle + off])
+            return middle + off;
+    }
+    return middle;
 }
 
 void state_map_keys_split(struct state_map_keys *k, uint32_t at, struct state_map_keys *to)

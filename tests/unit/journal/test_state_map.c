@@ -121,6 +121,35 @@ static void take(struct world *w, uint32_t i)
     state_map_remove(w->map, buf_slice(&w->entries[i].key));
 }
 
+static void check_found(struct world *w, uint32_t i)
+{
+    struct slice key = buf_slice(&w->entries[i].key);
+    const struct state_map_rec *rec = state_map_find(w->map, key);
+    assert_ptr_equal(rec, state_map_get(w->map, key));
+    if (w->entries[i].present)
+        check_entry(rec, &w->entries[i]);
+    else
+        assert_null(rec);
+}
+
+/* As the engine does: looks, and puts where it looked; meanwhile others may come and go beside it,
+ * and leaves with them. */
+static void look_and_put(struct world *w, uint32_t i, bool mark)
+{
+    uint32_t others = (uint32_t)rng_below(&w->rng, 100) == 0 ? 200 : (uint32_t)i % 2;
+    check_found(w, i);
+    for (uint32_t k = 1; k <= others; k++) {
+        uint32_t beside = (i + k) % w->count;
+        if (rng_below(&w->rng, 2) == 0)
+            put(w, beside, false);
+        else
+            take(w, beside);
+    }
+    check_found(w, i);
+    put(w, i, mark);
+    check_found(w, i);
+}
+
 static void check_all(struct world *w)
 {
     state_map_validate(w->map);
@@ -143,10 +172,12 @@ static void run_random(uint64_t seed, int shape)
         uint64_t put_of_ten = phase % 2 == 0 ? 8 : 1;
         for (uint32_t step = 0; step < 6000; step++) {
             uint32_t i = (uint32_t)rng_below(&w.rng, w.count);
-            if (rng_below(&w.rng, 10) < put_of_ten)
+            if (rng_below(&w.rng, 10) >= put_of_ten)
+                take(&w, i);
+            else if (step % 2 == 0)
                 put(&w, i, rng_below(&w.rng, 8) == 0);
             else
-                take(&w, i);
+                look_and_put(&w, i, rng_below(&w.rng, 8) == 0);
             if (step % 997 == 0)
                 check_walk(&w, i);
         }
