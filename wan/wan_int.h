@@ -101,8 +101,9 @@ struct wan_send {
     struct zpack *pack;
     struct batch_memory memory;
     struct gateway *gateway;
-    struct msg_hello *hello; /* until RUNNING */
-    uint64_t beat_ns;        /* mono: last heartbeat */
+    struct msg_hello *hello;     /* until RUNNING */
+    struct wan_horizon *horizon; /* the peer lacks what the stream takes for granted; or NULL */
+    uint64_t beat_ns;            /* mono: last heartbeat */
     uint64_t echo_ns, echo_at_ns;
     uint64_t ack_ns;      /* mono: last ack */
     uint64_t applied_hlc; /* as last acknowledged */
@@ -248,7 +249,7 @@ bool wan_peer_wanted(const struct wan_peer *p); /* should there be a connection?
 void wan_peer_dial(struct wan_peer *p);         /* now, if it is wanted and there is none */
 void wan_peer_kick(struct wan_peer *p);         /* now, forgetting earlier failures */
 void wan_peer_cut(struct wan_peer *p, int rc, const char *why); /* closes all its connections */
-const char *wan_peer_leaves_text(const struct wan_peer *p); /* what it is told, and why */
+const char *wan_peer_leaves_text(const struct wan_peer *p);     /* what it is told, and why */
 void wan_peer_dismiss(struct wan_peer *p); /* it leaves: says so, and closes them */
 /* Did every member that is left tell that this site was removed? */
 bool wan_removed_there(const struct wan *w);
@@ -277,6 +278,15 @@ void wan_send_pump(struct wan_send *s);
 void wan_send_tick(struct wan_send *s, uint64_t now_ns);
 void wan_send_farewell(struct wan_peer *p); /* the last frame says that it was removed */
 void wan_send_free(struct wan_send *s);
+
+/* wan_horizon.c: what a peer must have before a stream that is new to it. Any error ends the
+ * stream. from: by shard, where the stream begins; mine: durable here. */
+struct wan_horizon;
+struct wan_horizon *
+wan_horizon_new(struct wan *w, site_id_t peer, const struct vv *mine, const uint64_t *from);
+void wan_horizon_free(struct wan_horizon *h); /* accepts NULL */
+/* Goes on; wants to be called after each acknowledgement, and when the feed moves. */
+int wan_horizon_step(struct wan_horizon *h, const struct vv *have, bool *ret_met) MUST_CHECK;
 
 /* wan_chunk.c */
 void wan_chunk_fetch(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx); /* loop */

@@ -110,6 +110,23 @@ static bool send_one(struct wan_send *s, bool flush)
     return true;
 }
 
+/* May batches go? Not before the peer has what they take for granted (W10). */
+static bool is_open(struct wan_send *s)
+{
+    bool met = true;
+    if (s->horizon != NULL) {
+        int rc = wan_horizon_step(s->horizon, s->peer->have, &met);
+        if (rc != 0)
+            send_fail(s, rc, "the journal cannot be read there");
+        met = met && rc == 0;
+    }
+    if (met) {
+        wan_horizon_free(s->horizon);
+        s->horizon = NULL;
+    }
+    return met;
+}
+
 void wan_send_pump(struct wan_send *s)
 {
     if (s->state != SEND_RUNNING || s->failed)
@@ -119,6 +136,8 @@ void wan_send_pump(struct wan_send *s)
     if (state.shard_count != s->wan->me.shard_count)
         return; /* being adopted */
     gateway_see_state(s->gateway, &state);
+    if (!is_open(s))
+        return;
     while (h2_pending(s->stream) <= H2_LOW_BYTES && send_one(s, false))
         continue;
 }
@@ -135,7 +154,9 @@ static void beat_send(struct wan_send *s, uint64_t now_ns)
      * sent, and that is true up to this moment. */
     uint64_t head = MAX(g.head_hlc, hlc_from_wall(wall_ns));
     struct msg_heartbeat h = {
-        .sent_hlc = g.ops_to_go == 0 ? head : g.sent_hlc,
+        .sent_hlc = s->horizon != NULL ? 0
+                    : g.ops_to_go == 0 ? head
+                                       : g.sent_hlc,
         .head_hlc = head,
         .ops_sent = g.ops_sent,
         .bytes_sent = g.bytes_sent,
@@ -162,7 +183,7 @@ static void lag_measure(struct wan_send *s, uint64_t now_ns)
     uint64_t head = MAX(g.head_hlc, hlc_from_wall(wan_wall_ns(s->wan)));
     bool fresh = s->ack_ns != 0 && now_ns - s->ack_ns <= LAG_FRESH_NS;
     lag_hear(l, now_ns, head);
-    if (fresh && g.ops_to_go == 0 && s->applied_hlc >= s->sent_op_hlc)
+    if (fresh && s->horizon == NULL && g.ops_to_go == 0 && s->applied_hlc >= s->sent_op_hlc)
         lag_apply(l, head, 0, 0);
 }
 
@@ -174,7 +195,8 @@ void wan_send_tick(struct wan_send *s, uint64_t now_ns)
     lag_measure(s, now_ns);
     if (s->failed || now_ns - s->beat_ns < WAN_BEAT_NS || h2_pending(s->stream) > H2_LOW_BYTES)
         return;
-    (void)send_one(s, true); /* moves the cursor past what was not for this peer */
+    if (s->horizon == NULL)
+        (void)send_one(s, true); /* moves the cursor past what was not for this peer */
     if (!s->failed)
         beat_send(s, now_ns);
 }
@@ -214,6 +236,8 @@ static int on_ack(struct wan_send *s, struct slice payload)
         acked_tell(s);
     if (a.seq_count > 0)
         wan_wait_check(s->wan);
+    if (a.seq_count > 0 && s->horizon != NULL)
+        wan_send_pump(s);
     msg_ack_deinit(&a);
     return rc;
 }
@@ -335,6 +359,16 @@ static bool start_find(struct wan_send *s, uint64_t *ret_next)
     return true;
 }
 
+/* Nothing of this stream is there, and it did not begin with our snapshot. One cursor is enough to
+ * tell: before it moved the peer had all that the stream takes for granted. */
+static bool is_new(const struct msg_hello *hello, unsigned shard_count)
+{
+    for (unsigned i = 0; i < shard_count; i++)
+        if (hello->next[i] != 0)
+            return false;
+    return true;
+}
+
 static bool rollback_check(struct wan_send *s, const struct vv *vvs)
 {
     struct wan *w = s->wan;
@@ -384,6 +418,8 @@ static void begin(struct wan_call *call)
     s->gateway = gateway_new(w->me.shard_count, p->member.site, next, s->hello->vvs);
     batch_memory_init(&s->memory, w->me.shard_count);
     s->pack = zpack_new();
+    if (is_new(s->hello, w->me.shard_count))
+        s->horizon = wan_horizon_new(w, p->member.site, c->vvs, next);
     memcpy(p->have, s->hello->vvs, w->me.shard_count * sizeof p->have[0]);
     for (unsigned i = 0; i < w->me.shard_count; i++)
         p->acked_next[i] = MAX(p->acked_next[i], s->hello->next[i]);
@@ -481,6 +517,7 @@ void wan_send_free(struct wan_send *s)
     zpack_free(s->pack);
     batch_memory_deinit(&s->memory);
     gateway_free(s->gateway);
+    wan_horizon_free(s->horizon);
     mem_free(s->hello);
     mem_free(s);
 }

@@ -315,6 +315,26 @@ bool fake_same(struct node *a, struct node *b)
     return same;
 }
 
+uint64_t fake_commit_hlc(struct node *n, struct dot dot)
+{
+    uint64_t hlc = 0;
+    pthread_mutex_lock(&n->lock);
+    const struct shard *s = &n->shards[dot.shard];
+    for (uint64_t i = 0; i < s->count && hlc == 0; i++)
+        if (dot_equal(s->recs[i].dot, dot))
+            hlc = s->recs[i].hlc;
+    pthread_mutex_unlock(&n->lock);
+    return hlc;
+}
+
+uint64_t fake_seq(struct node *n, shard_id_t shard, site_id_t site)
+{
+    pthread_mutex_lock(&n->lock);
+    uint64_t seq = vv_get(&n->shards[shard].vv, site);
+    pthread_mutex_unlock(&n->lock);
+    return seq;
+}
+
 uint64_t fake_duplicates(struct node *n)
 {
     pthread_mutex_lock(&n->lock);

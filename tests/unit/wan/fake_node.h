@@ -31,6 +31,9 @@ void fake_write(struct node *n, shard_id_t shard, unsigned count, size_t len);
 void fake_write_at(struct node *n, shard_id_t shard, uint64_t hlc);
 uint64_t fake_ops(struct node *n);              /* in all shards, of all sites */
 bool fake_same(struct node *a, struct node *b); /* the same operations of every site and shard? */
+/* When it came to be there; 0: it is not. */
+uint64_t fake_commit_hlc(struct node *n, struct dot dot);
+uint64_t fake_seq(struct node *n, shard_id_t shard, site_id_t site); /* highest there */
 uint64_t fake_duplicates(struct node *n); /* operations that came again, and were passed over */
 const char *fake_broken(struct node *n);  /* what contract was violated, or NULL */
 void fake_clock_shift(struct node *n, int64_t wall_ns);

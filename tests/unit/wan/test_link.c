@@ -222,6 +222,66 @@ static void test_members_travel(void **state)
     fake_free(c);
 }
 
+static bool knows_gamma(void *ctx)
+{
+    json_t *state = peer_field(ctx, "gamma", "state");
+    bool known = state != NULL;
+    json_decref(state);
+    return known;
+}
+
+struct commit_wish {
+    struct node *n;
+    struct dot dot;
+};
+static bool has_commit(void *ctx)
+{
+    const struct commit_wish *w = ctx;
+    return fake_commit_hlc(w->n, w->dot) != 0;
+}
+
+/* A relay whose journal begins after an operation (it had it from a snapshot, or trimmed it) meets
+ * a site that lacks it: what came after it must not arrive there before it (P7, W10). */
+static void test_stream_of_a_late_relay_waits_for_what_it_cannot_send(void **state)
+{
+    (void)state;
+    struct proxy *pa = proxy_new(0);
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
+    struct fake_options o = {
+        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *a = fake_new(&o);
+    proxy_aim(pa, fake_port(a));
+    struct node *b = site_new("beta", 22, true), *c = site_new("gamma", 33, false);
+    pair_sites(a, b);
+    wait_same(a, b);
+    proxy_block(pa, true); /* alpha can dial, and cannot be dialled: gamma does not reach it */
+    proxy_cut(pa);
+    pair_sites(b, c);
+    wait_until(knows_gamma, a, "alpha knows gamma");
+    wait_same(b, c);
+    assert_int_equal(fake_admin(c, "peer.pause", "{\"name\":\"beta\"}", NULL), 0);
+    struct commit_wish cause = {a, {.site = 22, .shard = 0}},
+                       effect = {c, {.site = 11, .shard = 1}};
+    cause.dot.seq = fake_seq(b, 0, 22) + 1;
+    effect.dot.seq = fake_seq(a, 1, 11) + 1;
+    fake_write(b, 0, 1, 10);
+    wait_until(has_commit, &cause, "alpha has the cause");
+    fake_trim(a);
+    fake_write(a, 1, 1, 10);
+    proxy_block(pa, false);
+    wait_state(c, "alpha", "connected");
+    assert_int_equal(fake_admin(c, "peer.resume", "{\"name\":\"beta\"}", NULL), 0);
+    wait_until(has_commit, &effect, "gamma has the effect");
+    uint64_t caused = fake_commit_hlc(c, cause.dot);
+    assert_int_not_equal(caused, 0);
+    assert_true(caused < fake_commit_hlc(c, effect.dot));
+    fake_free(c);
+    fake_free(b);
+    fake_free(a);
+    proxy_free(pa);
+}
+
 static void test_rollback_is_noticed_and_said(void **state)
 {
     (void)state;
@@ -319,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_remove_ends_replication),
         cmocka_unit_test(test_relay_through_the_middle),
         cmocka_unit_test(test_members_travel),
+        cmocka_unit_test(test_stream_of_a_late_relay_waits_for_what_it_cannot_send),
         cmocka_unit_test(test_rollback_is_noticed_and_said),
         cmocka_unit_test(test_journal_gone_is_said),
         cmocka_unit_test(test_stamps_from_the_future_are_held),
