@@ -46,6 +46,12 @@ static const struct row { /* one number of the whole site */
      "Conflicts that nobody has resolved."},
     {NULL, "repairs_pending", "claudefs_repairs_pending", "gauge",
      "Repairs issued in the last turn."},
+    {"space", "logical_bytes", "claudefs_logical_bytes", "gauge",
+     "Bytes that all files hold, before deduplication."},
+    {"space", "inline_bytes", "claudefs_inline_bytes", "gauge",
+     "Bytes of these in small files, which have no chunks."},
+    {"space", "plain_bytes", "claudefs_chunk_plain_bytes", "gauge",
+     "Bytes in the chunks held, after deduplication, before compression."},
     {"space", "chunks", "claudefs_chunks", "gauge", "Chunks in the store."},
     {"space", "live_bytes", "claudefs_chunk_live_bytes", "gauge",
      "Bytes of these chunks, after deduplication, compression and encryption."},
@@ -110,6 +116,8 @@ static void put_links(struct buf *out, const json_t *status)
 static const struct shard_row {
     const char *key, *name, *help;
 } shard_rows[] = {
+    {"epoch", "claudefs_shard_epoch", "How often the shard has been taken over."},
+    {"in_sync", "claudefs_shard_in_sync_nodes", "Nodes that have all of the shard's journal."},
     {"journal_bytes", "claudefs_journal_bytes", "Bytes of the shard's journal on disk."},
     {"durable", "claudefs_journal_index", "Index of the newest durable record."},
     {"outbox", "claudefs_shard_messages", "Messages to other shards under way."},

@@ -205,15 +205,31 @@ add_peers(const json_t *status, const struct status_before *before, double secon
     mem_free(rows);
 }
 
+static void bytes_text(char out[CELL_BYTES], double bytes)
+{
+    json_t *o = json_pack("{s:I}", "bytes", (json_int_t)bytes);
+    value(out, o, "bytes");
+    json_decref(o);
+}
+
+static void sum_bytes(char out[CELL_BYTES], const json_t *o, const char *a, const char *b)
+{
+    bytes_text(out, number_of(o, a) + number_of(o, b));
+}
+
 static void add_space(const json_t *status, struct buf *b)
 {
     const json_t *space = json_object_get(status, "space");
     const json_t *versions = json_object_get(status, "versions");
-    char live[CELL_BYTES], file[CELL_BYTES], free_[CELL_BYTES], keep[CELL_BYTES], size[CELL_BYTES];
-    value(live, space, "live_bytes");
-    value(file, space, "file_bytes");
+    char logical[CELL_BYTES], plain[CELL_BYTES], live[CELL_BYTES], free_[CELL_BYTES];
+    char keep[CELL_BYTES], size[CELL_BYTES];
+    value(logical, space, "logical_bytes");
+    sum_bytes(plain, space, "plain_bytes", "inline_bytes");
+    sum_bytes(live, space, "live_bytes", "inline_bytes");
     value(free_, space, "free_bytes");
-    add(b, "  space      %s of data in files of %s, %s free\n", live, file, free_);
+    add(b, "  files      hold %s; deduplicated %s, compressed %s\n", logical, plain, live);
+    value(live, space, "file_bytes");
+    add(b, "  space      %s on disk, %s free\n", live, free_);
     if (number_of(space, "damaged") > 0)
         add(b, "  damage     %.0f chunks: see claudefs fsck\n", number_of(space, "damaged"));
     value(keep, versions, "keep_s");
@@ -236,9 +252,7 @@ static void add_rest(const json_t *status, struct buf *b)
         journal += number_of(shard, "journal_bytes");
         waiting += number_of(shard, "waiting");
     }
-    json_t *bytes = json_pack("{s:I}", "bytes", (json_int_t)journal);
-    value(text, bytes, "bytes");
-    json_decref(bytes);
+    bytes_text(text, journal);
     add(b, "  journal    %s in %zu shards\n", text,
         json_array_size(json_object_get(status, "shards")));
     add(b, "  mounts     %.0f\n", number_of(status, "sessions"));

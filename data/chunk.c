@@ -397,6 +397,12 @@ int chunk_open(struct pipeline *p, const struct chunk_id *id, struct slice seale
     return rc;
 }
 
+uint32_t chunk_plain_len(struct slice sealed)
+{
+    struct chunk_info info;
+    return chunk_info_decode(sealed, &info) == 0 ? info.plain_len : (uint32_t)sealed.len;
+}
+
 size_t block_trim(const void *block, size_t len)
 {
     const uint8_t *b = block;

@@ -75,6 +75,8 @@ struct chunk_info {
     enum chunk_cipher cipher;
 };
 int chunk_info_decode(struct slice sealed, struct chunk_info *ret) MUST_CHECK;
+/* plain_len of it; of what is no sealed chunk its own length. */
+uint32_t chunk_plain_len(struct slice sealed);
 
 /* Length without trailing zero bytes: what of a block is chunked (see data/manifest.h). */
 size_t block_trim(const void *block, size_t len);

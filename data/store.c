@@ -284,6 +284,7 @@ void store_stats(const struct store *s, struct store_stats *ret)
     *ret = (struct store_stats){
         .chunks = s->chunks,
         .live_bytes = s->live_bytes,
+        .plain_bytes = s->plain_bytes,
         .free_bytes = s->free_bytes > s->reserve_bytes ? s->free_bytes - s->reserve_bytes : 0,
         .segments = s->segment_count,
         .damaged = s->damaged.count,

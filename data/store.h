@@ -1,5 +1,6 @@
 /* The chunk store of one target: sealed chunks in append-only segment files, found through an index
- * in RocksDB. It never looks inside a chunk: whoever reads one opens it with data/chunk.h.
+ * in RocksDB. Of a chunk it reads the length before compression in its header, for
+ * statistics, and nothing else: whoever reads one opens it with data/chunk.h.
  *
  * Put: an id that is here already is kept (its epoch is refreshed); else the record (header with
  * id, length, epoch, CRC32C) joins the group that is being filled and goes out as one O_DIRECT
@@ -61,8 +62,9 @@ void store_close(struct store *s, void (*closed)(void *ctx), void *ctx);
 struct store_entry {
     uint64_t segment; /* number of the segment file; 0 is none */
     uint64_t epoch;
-    uint32_t offset; /* of the record in the file */
-    uint32_t len;    /* of the chunk */
+    uint32_t offset;    /* of the record in the file */
+    uint32_t len;       /* of the chunk */
+    uint32_t plain_len; /* of what it was made from, as its header says; else len */
 };
 struct store_lookup {
     struct chunk_id id;
@@ -133,10 +135,11 @@ struct store_has {
 int store_has(struct store *s, struct store_has *has) MUST_CHECK; /* ERR_LIMIT, ERR_CLOSED */
 
 struct store_stats {
-    uint64_t chunks;     /* held */
-    uint64_t live_bytes; /* of their records, sealed */
-    uint64_t file_bytes; /* of all segments */
-    uint64_t free_bytes; /* that puts may still use, by the file system and the reserve */
+    uint64_t chunks;      /* held */
+    uint64_t live_bytes;  /* of their records, sealed */
+    uint64_t plain_bytes; /* of what they were made from, before compression */
+    uint64_t file_bytes;  /* of all segments */
+    uint64_t free_bytes;  /* that puts may still use, by the file system and the reserve */
     uint64_t segments;
     uint64_t damaged; /* known now */
     uint64_t epoch;

@@ -5,13 +5,15 @@
 
 #include "base/assert.h"
 #include "base/codec.h"
+#include "data/store_format.h"
 
+#define INDEX_VERSION 2u /* 1 did not know lengths before compression */
 #define KEY_CHUNK 'c'
 #define KEY_META 'm'
 #define KEY_STAT 's'
 #define CHUNK_KEY_BYTES (1 + CHUNK_ID_BYTES)
 #define STAT_KEY_BYTES (1 + 8)
-#define ENTRY_BYTES 24u
+#define ENTRY_BYTES 28u
 
 struct index {
     rocksdb_t *db;
@@ -151,6 +153,7 @@ static int entry_decode(struct slice value, struct store_entry *ret)
     e.epoch = dec_u64(&d);
     e.offset = dec_u32(&d);
     e.len = dec_u32(&d);
+    e.plain_len = dec_left(&d) > 0 ? dec_u32(&d) : e.len; /* of version 1 */
     if (dec_end(&d) != 0 || e.segment == 0)
         return ERR_CORRUPT;
     *ret = e;
@@ -209,7 +212,7 @@ int index_meta_get(struct index *x, struct index_meta *ret, bool *ret_found)
     meta.epoch = dec_u64(&d);
     meta.next_segment = dec_u64(&d);
     dec_raw(&d, meta.store_id, sizeof meta.store_id);
-    rc = version != 1 ? ERR_VERSION : dec_end(&d) != 0 ? ERR_CORRUPT : 0;
+    rc = version < 1 || version > INDEX_VERSION ? ERR_VERSION : dec_end(&d) != 0 ? ERR_CORRUPT : 0;
     rocksdb_pinnableslice_destroy(pinned);
     if (rc == 0)
         *ret = meta;
@@ -261,6 +264,10 @@ int index_stats(struct index *x,
         struct segment_stat stat = {.end = dec_u64(&d)};
         stat.live_bytes = dec_u64(&d);
         stat.live_count = dec_u64(&d);
+        /* Version 1 has no more: not less than what its entries are taken for. */
+        stat.plain_bytes = dec_left(&d) > 0
+                               ? dec_u64(&d)
+                               : stat.live_bytes - STORE_RECORD_HEADER_BYTES * stat.live_count;
         rc = dec_end(&d) != 0 ? ERR_CORRUPT : 0;
         if (rc == 0)
             fn(ctx, segment, &stat);
@@ -328,6 +335,7 @@ void index_batch_put(struct index_batch *b, const struct chunk_id *id, const str
     enc_u64(&b->value, e->epoch);
     enc_u32(&b->value, e->offset);
     enc_u32(&b->value, e->len);
+    enc_u32(&b->value, e->plain_len);
     ASSERT_EQ(b->value.len, ENTRY_BYTES);
     struct chunk_key key = chunk_key_of(id);
     batch_put(b, key.b, sizeof key.b);
@@ -345,6 +353,7 @@ void index_batch_stat(struct index_batch *b, uint64_t segment, const struct segm
     enc_u64(&b->value, stat->end);
     enc_u64(&b->value, stat->live_bytes);
     enc_u64(&b->value, stat->live_count);
+    enc_u64(&b->value, stat->plain_bytes);
     struct stat_key key = stat_key_of(segment);
     batch_put(b, key.b, sizeof key.b);
 }
@@ -359,7 +368,7 @@ void index_batch_meta(struct index_batch *b, const struct index_meta *meta)
 {
     static const char key[] = {KEY_META};
     buf_clear(&b->value);
-    enc_u32(&b->value, 1);
+    enc_u32(&b->value, INDEX_VERSION);
     enc_u64(&b->value, meta->segment);
     enc_u64(&b->value, meta->offset);
     enc_u64(&b->value, meta->epoch);

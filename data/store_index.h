@@ -21,6 +21,7 @@ struct segment_stat {
     uint64_t end;        /* of the last record, rounded up to a block */
     uint64_t live_bytes; /* record_bytes() of what the index points to */
     uint64_t live_count;
+    uint64_t plain_bytes; /* of what they were made from */
 };
 
 /* An index that RocksDB calls corrupt is thrown away and made anew: *ret_rebuilt. */

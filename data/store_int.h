@@ -146,7 +146,7 @@ struct store {
     struct id_map damaged; /* id -> 1 */
     uint64_t change;       /* counts changes */
     int index_rc;          /* why the index cannot be written now; 0 when it can */
-    uint64_t chunks, live_bytes;
+    uint64_t chunks, live_bytes, plain_bytes;
     uint64_t epoch;
     struct store_segment *dirty;
     uint64_t *gone; /* removed segments whose stat the next batch deletes */

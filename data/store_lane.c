@@ -30,8 +30,10 @@ static void count_entry(struct store *s, const struct store_entry *e, bool add)
         return; /* its file is lost */
     s->chunks += add ? 1 : UINT64_MAX;
     s->live_bytes += add ? bytes : 0 - bytes;
+    s->plain_bytes += add ? e->plain_len : 0 - (uint64_t)e->plain_len;
     seg->stat.live_count += add ? 1 : UINT64_MAX;
     seg->stat.live_bytes += add ? bytes : 0 - bytes;
+    seg->stat.plain_bytes += add ? e->plain_len : 0 - (uint64_t)e->plain_len;
     segment_dirty(s, seg);
 }
 

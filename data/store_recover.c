@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "data/chunk.h"
 #include "data/store_int.h"
 
 #define RECENT_MAX 50000u /* changes held in memory while segments are read */
@@ -82,7 +83,8 @@ static int learn(struct recovery *r,
     struct store_entry now = {.segment = seg->number,
                               .epoch = scan->record.epoch,
                               .offset = (uint32_t)scan->offset,
-                              .len = scan->record.len};
+                              .len = scan->record.len,
+                              .plain_len = chunk_plain_len(slice_of(scan->data, scan->record.len))};
     int rc = lookup_now(s, &scan->record.id, &old);
     if (rc == ERR_AGAIN)
         rc = index_get(s->index, &scan->record.id, false, &old);
@@ -297,6 +299,7 @@ static void stat_loaded(void *ctx, uint64_t number, const struct segment_stat *s
         seg->known = true;
         s->chunks += stat->live_count;
         s->live_bytes += stat->live_bytes;
+        s->plain_bytes += stat->plain_bytes;
         return;
     }
     /* The file is gone. With nothing in it that is the end of a compaction; else it is lost. */

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "data/chunk.h"
 #include "data/store_int.h"
 
 _Static_assert(STORE_GROUP_BYTES >=
@@ -249,7 +250,8 @@ static void group_durable(struct store *s)
         struct store_entry now = {.segment = s->active->number,
                                   .epoch = put->epoch,
                                   .offset = (uint32_t)s->write_at + put->offset,
-                                  .len = (uint32_t)put->data.len};
+                                  .len = (uint32_t)put->data.len,
+                                  .plain_len = chunk_plain_len(put->data)};
         if (put->move_segment != 0)
             now.epoch = MAX(now.epoch, put->old.epoch);
         struct store_entry old = put->old;

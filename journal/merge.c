@@ -58,6 +58,8 @@ int merge_open(struct merge **ret, const struct merge_config *config)
     int rc = seen_load(m);
     m->contested_any = contested_load(m);
     owed_load(m);
+    if (rc == 0)
+        rc = usage_load(m);
     if (rc == 0 && m->shard == 0)
         rc = fold_open(m);
     if (rc == 0)

@@ -86,6 +86,14 @@ uint64_t merge_seen(struct merge *m, shard_id_t home, site_id_t site);
 void merge_vv(struct merge *m, struct vv *ret); /* the own row */
 uint64_t merge_hlc_max(struct merge *m);        /* highest stamp applied */
 
+/* Sums over the files of this shard that have a name, of the content they show; holes do not count
+ * where blocks were counted. */
+struct merge_usage {
+    uint64_t bytes;
+    uint64_t inline_bytes; /* of them in the state itself: no chunks */
+};
+void merge_usage(const struct merge *m, struct merge_usage *ret);
+
 /* ---- what users see ---- */
 #define SHOWN_TWINS_MAX 16
 struct shown {

@@ -158,12 +158,25 @@ static void check_file(struct check *c, struct slice key, struct slice value)
         bad(c, f.oid, "M4: the queue of repairs disagrees with the file");
 }
 
+/* M10 */
+static void check_usage(struct check *c)
+{
+    struct merge_usage u;
+    if (c->rc == 0)
+        c->rc = usage_count(c->m, &u);
+    if (c->rc == 0 && (u.bytes != c->m->usage.bytes || u.inline_bytes != c->m->usage.inline_bytes))
+        bad(c, OID_ROOT, "M10: counts %llu bytes in files, %llu inline; has %llu, %llu",
+            (unsigned long long)c->m->usage.bytes, (unsigned long long)c->m->usage.inline_bytes,
+            (unsigned long long)u.bytes, (unsigned long long)u.inline_bytes);
+}
+
 int merge_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx)
 {
     struct check c = {.m = m, .fn = fn, .ctx = ctx, .rc = work_health(m)};
     scan_type(&c, KEY_DIR, check_dir);
     scan_type(&c, KEY_SLOT, check_slot);
     scan_type(&c, KEY_FILE, check_file);
+    check_usage(&c);
     op_arena_deinit(&c.arena);
     fold_check(m, fn, ctx);
     return c.rc != 0 ? c.rc : work_health(m);

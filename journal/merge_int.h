@@ -15,7 +15,8 @@
  *   p oid                position below the folded moves (shard 0)
  *   k order id, j id     conflict records, local
  *   z hlc kind oid       to look at when stable, local
- *   h n                  past versions and names (merge_past.c), local */
+ *   h n                  past versions and names (merge_past.c), local
+ *   u                    sums over all files (merge_usage.c) */
 #ifndef JOURNAL_MERGE_INT_H
 #define JOURNAL_MERGE_INT_H
 
@@ -42,7 +43,8 @@ enum key_type {
     KEY_CONFLICT_ID = 'j',
     KEY_STABLE = 'z',
     KEY_PAST = 'h',
-    KEY_PAST_NAME = 'n'
+    KEY_PAST_NAME = 'n',
+    KEY_USAGE = 'u'
 };
 
 /* ---- records ---- */
@@ -90,9 +92,10 @@ struct file_rec {
     struct oid last_parent;
     struct slice last_name;
     struct lww perm;
-    struct when atime, mtime; /* explicit; hlc 0: never */
-    struct when ctime;        /* highest operation that touched it */
-    struct when btime;        /* lowest */
+    struct when atime, mtime;  /* explicit; hlc 0: never */
+    struct when ctime;         /* highest operation that touched it */
+    struct when btime;         /* lowest */
+    struct merge_usage before; /* what it counted for when it was read */
 };
 struct position {
     struct oid parent;
@@ -279,6 +282,7 @@ struct merge {
     uint64_t derived_clock;
     bool contested_any; /* some slot of this shard may be contested */
     bool past_off;      /* no records of past versions are made */
+    struct merge_usage usage;
 };
 
 /* merge_rec.c: records to bytes and back, into the arena. Decoders return 0 or ERR_CORRUPT. */
@@ -338,6 +342,12 @@ bool file_is_dead(const struct file_rec *f); /* goes once all that touched it is
 bool dir_alive(const struct dir_rec *d);
 bool dir_owes_revive(const struct dir_rec *d);
 struct position dir_position(const struct dir_rec *d);
+
+/* merge_usage.c */
+struct merge_usage file_usage(const struct file_rec *f);
+void usage_follow(struct merge *m); /* what the working set changes, into the state */
+int usage_count(struct merge *m, struct merge_usage *ret) MUST_CHECK; /* reads all files */
+int usage_load(struct merge *m) MUST_CHECK;
 
 /* merge_work.c: the working set. All return records of the arena; a record that is not in the
  * state comes back empty with known = false. */

@@ -89,6 +89,7 @@ struct file_rec *work_file(struct merge *m, struct oid oid)
     f->oid = oid;
     if (work_read(m, key_oid(m, KEY_FILE, oid), &value))
         work_corrupt(m, file_decode(value, &w->arena, f));
+    f->before = file_usage(f);
     f->hash_next = *bucket;
     *bucket = f;
     f->next = w->files;
@@ -428,6 +429,7 @@ int work_finish(struct merge *m)
     if (rc != 0)
         return rc;
     work_write(m);
+    usage_follow(m);
     owed_publish(m);
     work_emit(m);
     return 0;

@@ -42,27 +42,62 @@ void admin_reply_json(admin_reply_cb cb, void *ctx, json_t *o)
     json_decref(o);
 }
 
-static json_t *shard_json(struct shard *s)
+/* Who leads is the coordinator's word, not the shard's. */
+static void add_leader(struct node *n, shard_id_t shard, json_t *o)
+{
+    struct shard_record r = {.epoch = 0};
+    struct err_detail d = {{0}};
+    char primary[20];
+    if (coordinator_get(n->coordinator, shard, &r, &d) != 0)
+        log_warn(LOG_SITE, "leader_not_known", "shard=%u why=\"%s\"", shard, d.text);
+    (void)snprintf(primary, sizeof primary, "%08llx", (unsigned long long)r.primary); /* fits */
+    const char *role = r.primary == 0                  ? "nobody"
+                       : r.primary == n->settings.site ? "primary"
+                                                       : "replica";
+    (void)json_object_set_new(o, "role", json_string(role));
+    (void)json_object_set_new(o, "primary", json_string(primary));
+    (void)json_object_set_new(o, "epoch", json_integer((json_int_t)r.epoch));
+    (void)json_object_set_new(o, "in_sync", json_integer((json_int_t)r.in_sync_count));
+}
+
+static json_t *shard_json(struct node *n, struct shard *s)
 {
     struct shard_durable d;
     shard_durable(s, &d);
-    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:s}", "id", (int)shard_id(s), "durable",
-                     (json_int_t)d.index, "first", (json_int_t)log_first(shard_log(s)),
-                     "journal_bytes", (json_int_t)log_bytes(shard_log(s)), "outbox",
-                     (json_int_t)shard_outbox_count(s), "waiting",
-                     (json_int_t)shard_waiting_count(s), "role", "primary");
+    json_t *o =
+        json_pack("{s:i,s:I,s:I,s:I,s:I,s:I}", "id", (int)shard_id(s), "durable",
+                  (json_int_t)d.index, "first", (json_int_t)log_first(shard_log(s)),
+                  "journal_bytes", (json_int_t)log_bytes(shard_log(s)), "outbox",
+                  (json_int_t)shard_outbox_count(s), "waiting", (json_int_t)shard_waiting_count(s));
+    add_leader(n, shard_id(s), o);
+    return o;
+}
+
+static json_t *space_json(struct node *n)
+{
+    struct store_stats st;
+    struct merge_usage all = {.bytes = 0}, one;
+    store_stats(n->store, &st);
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        merge_usage(shard_merge(n->shards[i]), &one);
+        all.bytes += one.bytes;
+        all.inline_bytes += one.inline_bytes;
+    }
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "logical_bytes", (json_int_t)all.bytes,
+                     "inline_bytes", (json_int_t)all.inline_bytes, "chunks", (json_int_t)st.chunks,
+                     "plain_bytes", (json_int_t)st.plain_bytes, "live_bytes",
+                     (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes,
+                     "free_bytes", (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);
 }
 
 static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
 {
-    struct store_stats st;
     char id[12];
     (void)in;
-    store_stats(n->store, &st);
     snprintf(id, sizeof id, "%08x", n->settings.site);
     json_t *shards = json_array(), *members = json_array();
     for (unsigned i = 0; i < n->settings.shard_count; i++)
-        json_array_append_new(shards, shard_json(n->shards[i]));
+        json_array_append_new(shards, shard_json(n, n->shards[i]));
     node_members_fresh(n);
     for (uint32_t i = 0; i < n->member_count; i++) {
         char mid[12];
@@ -71,15 +106,13 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
                                                  n->members[i].m.name, "wan", n->members[i].m.wan,
                                                  "status", (int)n->members[i].m.status));
     }
-    json_t *o = json_pack(
-        "{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "site", id, "name",
-        n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
-        (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
-        (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending,
-        "conflicts_open", (json_int_t)conflict_open_count(n, CONFLICTS_MAX), "versions",
-        node_past_json(n), "space", "chunks", (json_int_t)st.chunks, "live_bytes",
-        (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes, "free_bytes",
-        (json_int_t)st.free_bytes, "damaged", (json_int_t)st.damaged);
+    json_t *o =
+        json_pack("{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:i,s:I,s:I,s:o,s:o}", "site", id, "name",
+                  n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
+                  (int)n->needs_snapshot, "shards", shards, "members", members, "sessions",
+                  (int)node_session_count(n), "repairs_pending", (json_int_t)n->repairs_pending,
+                  "conflicts_open", (json_int_t)conflict_open_count(n, CONFLICTS_MAX), "versions",
+                  node_past_json(n), "space", space_json(n));
     if (o == NULL)
         cb(ctx, ERR_NO_MEMORY, "status could not be written");
     else

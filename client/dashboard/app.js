@@ -97,22 +97,42 @@ function showConflicts(s) {
     : [el('p', { class: 'quiet' }, 'None that nobody has settled.')]));
 }
 
+// How much smaller the files become: each bar beside the longest.
+function showReduction(sp) {
+  const inline = sp.inline_bytes || 0, plain = sp.plain_bytes + inline, live = sp.live_bytes + inline;
+  const rows = [['in files', sp.logical_bytes], ['after deduplication', plain], ['after compression', live]];
+  const most = Math.max(1, ...rows.map(r => r[1]));
+  const times = sp.logical_bytes && live ? sp.logical_bytes / live : null;
+  fill($('reduction'), ...rows.flatMap(([k, v]) => {
+    const bar = el('span', { class: 'bar', 'aria-hidden': 'true' });
+    bar.style.width = `${100 * v / most}%`;
+    return [el('dt', {}, k), el('dd', {}, bytes(v)), el('dd', { class: 'track' }, bar)];
+  }));
+  $('reduction-text').textContent = times === null ? 'No files yet.'
+    : times >= 1 ? `${times.toFixed(times < 10 ? 1 : 0)} times less than the files hold.`
+    : 'More than the files hold: former versions and what waits for the next garbage pass are in it.';
+}
+
 function showSpace(s) {
-  const sp = s.space, journal = (s.shards || []).reduce((a, x) => a + x.journal_bytes, 0);
+  const sp = s.space, journal = (s.shards || []).reduce((a, x) => a + x.journal_bytes, 0), v = s.versions || {};
+  showReduction(sp);
   fill($('space'), ...pairs([
     ['mounts', count(s.sessions)],
-    ['stored', `${bytes(sp.live_bytes)} in ${count(sp.chunks)} chunks, after deduplication and compression`],
-    ['on disk', `${bytes(sp.file_bytes)} of chunks, ${bytes(journal)} of journals`],
+    ['on disk', `${bytes(sp.file_bytes)} of chunks (${count(sp.chunks)}), ${bytes(journal)} of journals`],
     ['free', bytes(sp.free_bytes)],
+    typeof v.count === 'number' ? ['versions', `${count(v.count)} former ones, kept for ${seconds(v.keep_s)}`] : null,
     sp.damaged ? ['damaged', `${count(sp.damaged)} chunks: run claudefs fsck --repair`] : null,
     ['conflicts', `${count(s.conflicts_open)} open`],
     ['site', s.site]]));
 }
 
+const leads = (s, x) => x.role === 'nobody' ? 'nobody' : x.primary === s.site ? `${s.name} (this node)` : x.primary;
 function showShards(s) {
-  fill($('shards'), el('thead', {}, el('tr', {}, ...['shard', 'role', 'journal', 'durable', 'under way', 'waiting']
+  fill($('shards'), el('thead', {}, el('tr', {}, ...['shard', 'leader', 'epoch', 'journal', 'durable', 'under way', 'waiting']
     .map(h => el('th', { scope: 'col' }, h)))), el('tbody', {}, ...(s.shards || []).map(x => el('tr', {},
-    ...[x.id, x.role, bytes(x.journal_bytes), count(x.durable), count(x.outbox), count(x.waiting)].map(v => el('td', {}, String(v)))))));
+    el('th', { scope: 'row' }, String(x.id)),
+    ...[leads(s, x), x.epoch, bytes(x.journal_bytes), count(x.durable), count(x.outbox), count(x.waiting)]
+      .map(v => el('td', {}, String(v)))))));
 }
 
 // ---- history ----

@@ -92,6 +92,46 @@ def test_a_screenful(pair):
         assert any(word in line for line in lines), (word, lines)
 
 
+def grown(site, before):
+    now = site.status()["space"]
+    return {key: now[key] - before[key] for key in now}
+
+
+def test_space_before_and_after_reduction(pair):
+    """Two files of the same bytes, one that compresses, a small one: counted as what they hold, as
+    what is different in them, and as what that is on disk; through overwriting and a crash."""
+    world, a, b = pair
+    site = a.site
+    before, before_b = site.status()["space"], b.site.status()["space"]
+    noise = world.random.randbytes(1 << 20)
+    text = "".join(f"line {n}\n" for n in range(200_000)).encode()
+    a.write("space/one", noise)
+    a.write("space/two", noise)
+    a.write("space/text", text)
+    a.write("space/small", b"s" * 1000)
+    with open(a / "space/holes", "wb") as f:
+        f.truncate(1 << 30)
+    os.link(a / "space/one", a / "space/link")
+    held = 2 * len(noise) + len(text) + 1000
+    g = grown(site, before)
+    assert g["logical_bytes"] == held and g["inline_bytes"] == 1000
+    nodes = 64 * 1024  # of manifests
+    assert 0 <= g["plain_bytes"] - len(noise) - len(text) < nodes, g
+    assert len(noise) < g["live_bytes"] < len(noise) + len(text) // 2, g
+    a.write("space/text", text[:1_000_000])  # the former version keeps its chunks
+    os.unlink(a / "space/two")
+    held = len(noise) + 1_000_000 + 1000
+    assert grown(site, before)["logical_bytes"] == held
+    assert grown(site, before)["plain_bytes"] >= g["plain_bytes"]
+    site.kill()
+    site.serve()
+    assert grown(site, before)["logical_bytes"] == held
+    assert grown(site, before)["plain_bytes"] >= g["plain_bytes"]
+    lib.converge(a, b)
+    assert grown(b.site, before_b)["logical_bytes"] == held
+    assert "hold" in site.cli("status", check=False).stdout
+
+
 def test_watch_updates_in_place_and_over_a_restart(pair):
     world, a, b = pair
     t = Terminal(a.site, "status", "--watch")

@@ -750,9 +750,10 @@ static void test_apply_with_a_failing_read_writes_nothing(void **state)
                                                .close = broken_close};
     uint32_t failures = 0;
     for (uint32_t n = 1;; n++) {
-        struct broken b = {.fail_at = n};
+        struct broken b = {.fail_at = 0};
         struct state_store store = {.ops = &ops, .ctx = &b};
         struct shard *s = shard_new(0, 1, &store);
+        b = (struct broken){.fail_at = n}; /* opening reads, too */
         size_t before = state_active_bytes(s->state);
         add_version(s, file(0, 1), NO_DOT, "x");
         add_enter(s, file(0, 1), OID_ROOT, "a");
