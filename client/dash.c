@@ -1,7 +1,6 @@
 /* The dashboard's side on the node's loop: collecting, rates, history, publishing. See dash.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +18,6 @@
 #define COLLECT_IDLE_NS (2 * NS_PER_SEC)
 #define WATCHED_FOR_NS (10 * NS_PER_SEC) /* after the last request */
 #define SAVE_EVERY_NS (60 * NS_PER_SEC)
-#define SMOOTH_S 8.0 /* time constant of rates */
 #define LAG_MAX_S 10.0
 #define CONFLICTS_SHOWN 30u
 #define HISTORY_FILE "http.history"
@@ -41,32 +39,6 @@ static struct dash_peer *peer_of(struct dash *d, const char *name)
     return p;
 }
 
-/* Counters start again with a stream: a step back is no rate. */
-static void rate_see(struct dash_rate *r, double now_s, double done, double to_go)
-{
-    double dt = now_s - r->at_s;
-    if (r->known && dt > 0 && done >= r->done) {
-        double keep = exp(-dt / SMOOTH_S);
-        r->per_s = r->per_s * keep + (done - r->done) / dt * (1 - keep);
-        r->shrink_per_s = r->shrink_per_s * keep + (r->to_go - to_go) / dt * (1 - keep);
-    } else if (!r->known || done < r->done) {
-        r->per_s = r->shrink_per_s = 0;
-    }
-    r->known = true;
-    r->at_s = now_s;
-    r->done = done;
-    r->to_go = to_go;
-}
-
-/* Seconds until nothing is to go, as things go now; negative: not known. */
-static double rate_left_s(const struct dash_rate *r)
-{
-    if (r->to_go <= 0)
-        return 0;
-    return r->shrink_per_s > r->to_go * 1e-6 && r->shrink_per_s > 0.01 ? r->to_go / r->shrink_per_s
-                                                                       : -1;
-}
-
 static void set_left(json_t *peer, const char *key, double left_s)
 {
     (void)json_object_set_new(peer, key, left_s < 0 ? json_null() : json_real(left_s));
@@ -83,18 +55,19 @@ static void peer_see(struct dash *d, json_t *peer, double now_s, uint64_t wall_s
     struct dash_peer *p = name != NULL ? peer_of(d, name) : NULL;
     if (p == NULL || json_object_get(peer, "in_ops") == NULL)
         return;
-    rate_see(&p->in, now_s, number(peer, "in_ops"), number(peer, "in_ops_to_go"));
-    rate_see(&p->out, now_s, number(peer, "out_ops"), number(peer, "out_ops_to_go"));
-    (void)json_object_set_new(peer, "in_ops_per_s", json_real(p->in.per_s));
-    (void)json_object_set_new(peer, "out_ops_per_s", json_real(p->out.per_s));
-    set_left(peer, "in_left_s", rate_left_s(&p->in));
-    set_left(peer, "out_left_s", rate_left_s(&p->out));
+    dash_rate_see(&p->in, now_s, number(peer, "in_ops"), number(peer, "in_ops_to_go"));
+    dash_rate_see(&p->out, now_s, number(peer, "out_ops"), number(peer, "out_ops_to_go"));
+    double in_per_s = dash_rate_per_s(&p->in), out_per_s = dash_rate_per_s(&p->out);
+    (void)json_object_set_new(peer, "in_ops_per_s", json_real(in_per_s));
+    (void)json_object_set_new(peer, "out_ops_per_s", json_real(out_per_s));
+    set_left(peer, "in_left_s", dash_rate_left_s(&p->in));
+    set_left(peer, "out_left_s", dash_rate_left_s(&p->out));
     struct dash_sample s = {.v = {[DASH_LAG_IN] = (float)number(peer, "lag_in_s"),
                                   [DASH_LAG_OUT] = (float)number(peer, "lag_out_s"),
                                   [DASH_TO_GO_IN] = (float)number(peer, "in_ops_to_go"),
                                   [DASH_TO_GO_OUT] = (float)number(peer, "out_ops_to_go"),
-                                  [DASH_RATE_IN] = (float)p->in.per_s,
-                                  [DASH_RATE_OUT] = (float)p->out.per_s}};
+                                  [DASH_RATE_IN] = (float)in_per_s,
+                                  [DASH_RATE_OUT] = (float)out_per_s}};
     (void)pthread_mutex_lock(&d->lock);
     dash_history_add(d->history, name, wall_s, &s);
     (void)pthread_mutex_unlock(&d->lock);

@@ -9,6 +9,7 @@
 
 #include "client/dash.h"
 #include "client/dash_history.h"
+#include "client/dash_rate.h"
 #include "client/dash_route.h"
 
 #define DASH_CONNECTIONS_MAX 600u
@@ -33,12 +34,6 @@ struct dash_stream { /* one viewer's /events */
     struct dash_stream *prev, *next;
 };
 
-struct dash_rate { /* of one direction of one link, smoothed */
-    double to_go, done, at_s;
-    double per_s;        /* operations done a second */
-    double shrink_per_s; /* of what is to go */
-    bool known;
-};
 struct dash_peer {
     char name[33];
     struct dash_rate in, out;

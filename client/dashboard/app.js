@@ -159,7 +159,7 @@ async function loadHistory() {
   const opts = { width: $('chart').clientWidth, height: 260, cursor: { y: false },
     scales: { y: { range: (u, min, max) => [0, Math.max(1, max * 1.1)] } },
     series: [{}, line(`${peer} to here`, '--in'), line(`here to ${peer}`, '--out')],
-    axes: [axis, { ...axis, size: 64, values: (u, vs) => vs.map(v => seconds(v)) }] };
+    axes: [{ ...axis, space: 90 }, { ...axis, size: 64, values: (u, vs) => vs.map(v => seconds(v)) }] };
   const key = `${peer} ${grain} ${opts.width} ${style('--bg')}`, data = [x, h.lag_in_s, h.lag_out_s];
   if (plot && shown === key) plot.setData(data);
   else { if (plot) plot.destroy(); plot = new uPlot(opts, data, $('chart')); shown = key; }

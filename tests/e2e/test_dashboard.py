@@ -45,31 +45,56 @@ def peer(site, name="beta"):
     return next(p for p in status(site)["peers"] if p["name"] == name)
 
 
-class Views:
-    """The page in light and dark, on a desk and a phone, open all the time."""
+LOOKS = {"desk-light": (1280, 900, False), "desk-dark": (1280, 900, True),
+         "phone-light": (390, 844, False), "phone-dark": (390, 844, True)}
+
+# Text that is too pale for its ground: WCAG's contrast of 4.5, of whatever shows text of its own.
+PALE = """
+const parse = c => c.match(/[\\d.]+/g).map(Number);
+const light = c => { const [r, g, b] = c.map(x => (x /= 255) <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+                     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+                      if (c.length < 4 || c[3] > 0) return c.slice(0, 3); } return [255, 255, 255]; };
+return [...document.querySelectorAll('body *')].filter(e => e.offsetParent &&
+  [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+    const a = light(parse(getComputedStyle(e).color).slice(0, 3)), b = light(ground(e));
+    return [e.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+  }).filter(([, ratio]) => ratio < 4.5);
+"""
+
+# The page has drawn itself for the screen it is on: map, chart, and nothing sticks out.
+DRAWN = """
+const map = document.querySelector('#map svg'), chart = document.querySelector('#chart .uplot');
+return !!map && map.viewBox.baseVal.width === (innerWidth < 600 ? 360 : 900)
+  && !!chart && chart.offsetWidth === document.querySelector('#chart').clientWidth
+  && document.documentElement.scrollWidth <= innerWidth;
+"""
+
+
+class Page:
+    """The page in a browser, seen in light and dark, on a desk and a phone."""
 
     def __init__(self, address):
-        self.open = {}
+        self.browser = browser.Browser(*LOOKS["desk-light"])
         try:
-            for name, width, height, dark in (("desk-light", 1280, 900, False),
-                                              ("phone-dark", 390, 844, True)):
-                b = self.open[name] = browser.Browser(width, height, dark)
-                b.open(address)
+            self.browser.open(address)
         except BaseException:
-            self.close()
+            self.browser.close()
             raise
 
     def wait(self, what, condition, timeout=30):
-        for name, b in self.open.items():
-            lib.eventually(lambda b=b: condition(b), timeout, f"{name}: {what}")
-            assert b.script("return document.documentElement.scrollWidth <= innerWidth"), name
-        if SHOTS:
-            for name, b in self.open.items():
+        b = self.browser
+        lib.eventually(lambda: condition(b), timeout, what)
+        for name, look in LOOKS.items():
+            b.look(*look)
+            lib.eventually(lambda: b.script(DRAWN), 20, f"{what}: drawn for {name}")
+            assert condition(b), (what, name)
+            assert b.script(PALE) == [], (what, name)
+            if SHOTS:
                 b.screenshot(os.path.join(SHOTS, f"{name}-{what.replace(' ', '-')}.png"))
 
     def close(self):
-        for b in self.open.values():
-            b.close()
+        self.browser.close()
 
 
 @pytest.mark.limit(400)
@@ -78,34 +103,94 @@ def test_page_through_a_day(two):
         pytest.skip(browser.why_none())
     world, a, b = two
     a.write("report", "first")
+    a.write("album/one", world.random.randbytes(300_000))
+    with open(a / "album/one", "rb") as f:
+        a.write("album/two", f.read())
+    a.write("album/log", b"nothing happened\n" * 40_000)
     lib.converge(a, b)
-    views = Views(url(a.site))
+    page = Page(url(a.site))
     try:
-        views.wait("in step", lambda v: v.text("#health") == "in step" and
-                   "connected" in v.text("#cards") and "beta" in v.text("#cards"))
+        page.wait("in step", lambda v: v.text("#health") == "in step" and
+                  "connected" in v.text("#cards") and "beta" in v.text("#cards"))
+        shards = page.browser.text("#shards")
+        assert "leader" in shards and shards.count("alpha (this node)") == 8
+        reduction = page.browser.text("#reduction")
+        assert re.search(r"in files\s+1\.2 MiB\s+after deduplication\s+9\d\d KiB\s+"
+                         r"after compression\s+[23]\d\d KiB", reduction), reduction
+        assert "times less" in page.browser.text("#reduction-text")
         world.cut("reset")
         a.write("report", "by alpha")
         b.write("report", "by beta, longer")
         for n in range(50):
             a.write(f"file{n}", "x")
-        views.wait("link cut", lambda v: v.text("#health") == "a site is not reached" and
-                   "operations" in v.text("#cards"))
+        page.wait("link cut", lambda v: v.text("#health") == "a site is not reached" and
+                  "operations" in v.text("#cards"))
         world.heal()
         lib.converge(a, b)
-        views.wait("healed", lambda v: v.text("#health") == "in step" and
-                   "nothing" in v.text("#cards"))
+        page.wait("healed", lambda v: v.text("#health") == "in step" and
+                  "nothing" in v.text("#cards"))
         if not a.site.conflicts():  # the site whose rule decided lists it
-            views.close()
-            views = Views(url(b.site))
-        views.wait("conflict", lambda v: "/report" in v.text("#conflicts") and
-                   "claudefs conflicts resolve" in v.text("#conflicts"))
-        lib.eventually(lambda: all("Worst in this time" in v.text("#chart-text")
-                                   for v in views.open.values()), 30, "a chart")
-        for name, v in views.open.items():
-            complaints = [c for c in v.complaints() if "ERR_" not in c]
-            assert not complaints, (name, complaints)
+            page.close()
+            page = Page(url(b.site))
+        page.wait("conflict", lambda v: "/report" in v.text("#conflicts") and
+                  "claudefs conflicts resolve" in v.text("#conflicts"))
+        assert "Worst in this time" in page.browser.text("#chart-text")
+        usable_without_mouse_and_eyes(page.browser)
+        complaints = [c for c in page.browser.complaints() if "ERR_" not in c]
+        assert not complaints, complaints
+        page.browser.look(*LOOKS["desk-light"])
+        (b if b.site.conflicts() else a).site.restart()
+        page.wait("daemon restarted", lambda v: v.text("#health") == "in step" and
+                  "/report" in v.text("#conflicts"), 60)
     finally:
-        views.close()
+        page.close()
+
+
+def usable_without_mouse_and_eyes(b):
+    """The TAB key reaches everything that can be used, and all of it says what it is."""
+    named = b.names()
+    for role, name in named:
+        if role in ("link", "combobox", "radio", "image", "region", "heading", "group", "status"):
+            assert name or role == "status", (role, named)
+    assert ("heading", "How far behind") in named and ("combobox", "Site") in named
+    seen = []
+    b.script("document.activeElement.blur()")
+    for _ in range(9):
+        b.press("Tab", 9)
+        seen.append(b.script("const e = document.activeElement;"
+                             "return e.id || e.name || e.getAttribute('href') ||"
+                             "  e.getAttribute('aria-label')"))
+    for wanted in "peer", "grain", "Shards", "/metrics", "/api/status":
+        assert wanted in seen, (wanted, seen)
+
+
+@pytest.mark.limit(300)
+def test_time_left_is_true(two):
+    """A backlog over a slow line: what the page says of the time left is within a factor of two."""
+    world, a, b = two
+    lib.converge(a, b)
+    world.cut("reset")
+    for n in range(500):  # as large as an operation may be, and nothing in it compresses
+        a.write(f"d{n % 10}/f{n}", world.random.randbytes(8000))
+    for link in world.links:
+        link.set_bandwidth(400_000)
+    lib.eventually(lambda: peer(a.site)["out_ops_to_go"] >= 1000, 30, "a backlog")
+    world.heal()
+    told = {"out": [], "in": []}
+
+    def caught_up():
+        now = time.monotonic()
+        for way, p in ("out", peer(a.site)), ("in", peer(b.site, "alpha")):
+            told[way].append((now, p[f"{way}_ops_to_go"], p[f"{way}_left_s"]))
+        return b.names() == a.names() and all(t[-1][1] == 0 for t in told.values())
+    lib.eventually(caught_up, 60, "caught up")
+    for way, samples in told.items():
+        end = next(at for at, to_go, _ in reversed(samples) if to_go > 0)
+        said = [(end - at, left) for at, to_go, left in samples if to_go > 0 and left]
+        late = [(true, left) for true, left in said if true > 2 * lib.SLOW]
+        assert len(late) >= 5, (way, samples)
+        good = [left / 2 <= true <= left * 2 for true, left in late]
+        assert sum(good) >= 0.8 * len(good), (way, late)
 
 
 @pytest.mark.limit(300)
@@ -133,28 +218,43 @@ def test_history_outlives_the_daemon(two):
 
 @pytest.mark.limit(300)
 def test_lag_is_true(two):
-    """A stamp each 100 ms at alpha, looked for at beta: the reported lag agrees. Cut, it rises by a
-    second a second; healed, it is gone."""
+    """A stamp each 100 ms at alpha, looked for at beta: the reported lag agrees, idle and under
+    load. Cut, it rises by a second a second; healed, it is gone."""
     world, a, b = two
     a.write("stamp", "0")
     lib.converge(a, b)
-    stop = threading.Event()
+    stop, busy, quiet = threading.Event(), threading.Event(), threading.Event()
 
     def writer():
         while not stop.wait(0.1):
             a.write("stamp", str(time.time()))
-    lib.eventually(lambda: any("lag_in_s" in p for p in status(b.site)["peers"]), 30,
-                   "the link is known")
-    t = threading.Thread(target=writer)
-    t.start()
-    try:
+
+    def load():
+        n = 0
+        busy.wait()
+        while not quiet.is_set():
+            a.write(f"load/{n % 100}/{n}", b"x" * 3000)
+            n += 1
+
+    def agrees(what):
         off = []
-        for _ in range(25):
+        for _ in range(20):
             told = peer(b.site, "alpha")["lag_in_s"]
             seen = max(0.0, time.time() - float(b.text("stamp")) - 0.1)
             off.append(abs(told - seen))
             stop.wait(0.2)
-        assert sorted(off)[len(off) // 2] < 0.2 * lib.SLOW, off
+        assert sorted(off)[len(off) // 2] < 0.2 * lib.SLOW, (what, off)
+    lib.eventually(lambda: any("lag_in_s" in p for p in status(b.site)["peers"]), 30,
+                   "the link is known")
+    threads = [threading.Thread(target=t) for t in (writer, load)]
+    for t in threads:
+        t.start()
+    try:
+        agrees("idle")
+        busy.set()
+        agrees("under load")
+        quiet.set()
+        threads[1].join()
         world.cut("stall")
         cut = time.monotonic()
         lib.eventually(lambda: peer(b.site, "alpha")["lag_in_s"] > 1, 10, "lag is noticed")
@@ -165,8 +265,11 @@ def test_lag_is_true(two):
         assert abs((second - first) - (later - at)) < 1 * lib.SLOW
         assert abs(second - (later - cut)) < 2 * lib.SLOW
     finally:
+        busy.set()
+        quiet.set()
         stop.set()
-        t.join()
+        for t in threads:
+            t.join()
     world.heal()
     lib.converge(a, b)
     lib.eventually(lambda: peer(b.site, "alpha")["lag_in_s"] < 0.2, 20, "lag is gone")
