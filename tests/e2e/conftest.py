@@ -90,3 +90,14 @@ def two(world):
     """Sites alpha and beta, paired, each with one mount: (world, mount at alpha, mount at beta)."""
     alpha, beta = world.two()
     return world, alpha.mount(), beta.mount()
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    """What cpack makes of this build."""
+    where = tmp_path_factory.mktemp("package")
+    lib.run("cpack", "-G", "DEB", "-B", where, "--config",
+            os.path.join(lib.BUILD, "CPackConfig.cmake"), cwd=where, timeout=300)
+    made = [n for n in os.listdir(where) if n.endswith(".deb")]
+    assert len(made) == 1, made
+    return os.path.join(where, made[0])

@@ -170,17 +170,6 @@ def procedures():
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """What cpack makes of this build."""
-    where = tmp_path_factory.mktemp("package")
-    lib.run("cpack", "-G", "DEB", "-B", where, "--config",
-            os.path.join(lib.BUILD, "CPackConfig.cmake"), cwd=where, timeout=300)
-    made = [n for n in os.listdir(where) if n.endswith(".deb")]
-    assert len(made) == 1, made
-    return os.path.join(where, made[0])
-
-
-@pytest.fixture(scope="module")
 def machines(request, package):
     with world_of(request.node, 500) as world:
         m = Machines(world, package)
