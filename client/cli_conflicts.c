@@ -105,8 +105,8 @@ static void print_diff(const json_t *sides)
         if (diff.len == 0)
             printf("  none\n");
     } else {
-        printf("no difference is shown: a side is not text, or larger than 8 KiB; on a mount\n"
-               "compare the two paths with cmp or diff\n");
+        printf("no difference is shown: a side is not text, is larger than 256 KiB, or its data\n"
+               "cannot be had now; on a mount compare the two paths with cmp or diff\n");
     }
     buf_deinit(&diff);
 }

@@ -4,7 +4,7 @@
 
 #include "base/util.h"
 
-#define LINES_MAX 1000u /* of a part that is compared line by line */
+#define DIFFERENCES_MAX 1000u /* lines of either side; a part with more is given as a whole */
 #define CONTEXT 3u
 
 struct lines {
@@ -66,33 +66,81 @@ static void differ(struct out *o, char sign, struct slice line)
     put(o->ret, sign, line);
 }
 
-/* The part without common ends. lengths[i][k]: of the longest common subsequence from there on. */
+/* Myers' greedy search (An O(ND) difference algorithm, 1986), from the ends of the texts to their
+ * beginnings, so that the way back is in the order of the lines. Row d has, for diagonals -d, -d +
+ * 2
+ * .. d, how many lines of `a` from its end on are dealt with after d differences. */
+struct search {
+    struct lines a, b;
+    int32_t *rows;
+};
+
+static int32_t *row(const struct search *s, int32_t d)
+{
+    return s->rows + (size_t)d * ((size_t)d + 1) / 2;
+}
+
+/* After the step onto diagonal k, before the equal lines there. A line of `a` rather than one of
+ * `b`, so that what went comes before what came. */
+static int32_t step(const struct search *s, int32_t d, int32_t k, bool *ret_of_a)
+{
+    const int32_t *before = row(s, d - 1);
+    int32_t of_a = k > -d ? before[(k - 1 + d - 1) / 2] + 1 : -1;
+    int32_t of_b = k < d ? before[(k + 1 + d - 1) / 2] : -1;
+    *ret_of_a = of_a >= of_b;
+    return MAX(of_a, of_b);
+}
+
+/* True: both are dealt with after d differences. */
+static bool search_row(const struct search *s, int32_t d)
+{
+    int32_t a = (int32_t)s->a.count, b = (int32_t)s->b.count;
+    bool unused;
+    for (int32_t k = -d; k <= d; k += 2) {
+        int32_t x = d == 0 ? 0 : step(s, d, k, &unused), y = x - k;
+        while (x < a && y < b && slice_equal(s->a.at[a - 1 - x], s->b.at[b - 1 - y])) {
+            x++;
+            y++;
+        }
+        row(s, d)[(k + d) / 2] = x;
+        if (x == a && y == b)
+            return true;
+    }
+    return false;
+}
+
+static void walk_back(const struct search *s, int32_t d, struct out *o)
+{
+    int32_t a = (int32_t)s->a.count, b = (int32_t)s->b.count, x = a, y = b;
+    for (; d > 0; d--) {
+        bool of_a;
+        int32_t from = step(s, d, x - y, &of_a);
+        for (; x > from; x--, y--)
+            same(o, s->a.at[a - x]);
+        if (of_a)
+            differ(o, '-', s->a.at[a - x--]);
+        else
+            differ(o, '+', s->b.at[b - y--]);
+    }
+    for (; x > 0; x--)
+        same(o, s->a.at[a - x]);
+}
+
+/* The part without common ends. */
 static void compare(struct out *o, struct lines a, struct lines b)
 {
-    size_t width = b.count + 1, i = 0, k = 0;
-    uint16_t *lengths = NULL;
-    if (a.count <= LINES_MAX && b.count <= LINES_MAX && a.count > 0 && b.count > 0) {
-        lengths = mem_calloc((a.count + 1) * width, sizeof *lengths);
-        for (i = a.count; i-- > 0;)
-            for (k = b.count; k-- > 0;)
-                lengths[i * width + k] =
-                    slice_equal(a.at[i], b.at[k])
-                        ? (uint16_t)(lengths[(i + 1) * width + k + 1] + 1)
-                        : MAX(lengths[(i + 1) * width + k], lengths[i * width + k + 1]);
-    }
-    i = k = 0;
-    while (i < a.count || k < b.count) {
-        if (lengths && i < a.count && k < b.count && slice_equal(a.at[i], b.at[k])) {
-            same(o, a.at[i++]);
-            k++;
-        } else if (i < a.count && (k == b.count || !lengths ||
-                                   lengths[(i + 1) * width + k] >= lengths[i * width + k + 1])) {
-            differ(o, '-', a.at[i++]);
-        } else {
-            differ(o, '+', b.at[k++]);
-        }
-    }
-    mem_free(lengths);
+    struct search s = {.a = a, .b = b};
+    int32_t d = 0, max = (int32_t)MIN(a.count + b.count, DIFFERENCES_MAX);
+    s.rows = mem_calloc((size_t)(max + 1) * ((size_t)max + 2) / 2, sizeof *s.rows);
+    while (d <= max && !search_row(&s, d))
+        d++;
+    if (d <= max)
+        walk_back(&s, d, o);
+    for (size_t i = 0; i < a.count && d > max; i++)
+        differ(o, '-', a.at[i]);
+    for (size_t i = 0; i < b.count && d > max; i++)
+        differ(o, '+', b.at[i]);
+    mem_free(s.rows);
 }
 
 void text_diff(struct slice text_a, struct slice text_b, struct buf *ret)

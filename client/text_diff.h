@@ -5,8 +5,8 @@
 
 #include "base/buf.h"
 
-/* Appends lines "  both", "- only in a", "+ only in b", and "..." for what is left out. Parts of
- * more than a thousand lines that differ are given as a whole. Equal texts give nothing. */
+/* Appends lines "  both", "- only in a", "+ only in b", and "..." for what is left out. A part
+ * with more than a thousand differences is given as a whole. Equal texts give nothing. */
 void text_diff(struct slice a, struct slice b, struct buf *ret);
 
 #endif

@@ -4,7 +4,12 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/limits.h"
 #include "site/conflict_int.h"
+
+#define TEXT_BYTES_MAX (256u * KIB) /* of a side that is shown */
+_Static_assert(2 * 6 * TEXT_BYTES_MAX + 64 * KIB < LIMIT_FRAME_BYTES,
+               "both sides fit an answer, each byte as \\u00xx");
 
 static const char *const rule_text[10] = {
     [2] = "both sides edited the file",
@@ -189,7 +194,19 @@ static bool is_text(struct slice s)
     return s.len == 0 || memchr(s.ptr, 0, s.len) == NULL;
 }
 
-static json_t *side_json(struct node *n, const struct conflict_side *s, const char *role)
+/* `text`, where it is some that can be shown. */
+static void set_side_text(json_t *side, struct slice bytes)
+{
+    json_t *text = is_text(bytes) ? json_stringn((const char *)bytes.ptr, bytes.len) : NULL;
+    if (text != NULL) /* UTF-8 */
+        (void)json_object_set_new(side, "text", text);
+}
+
+/* *ret_later: its bytes have to be read; size 0: no. */
+static json_t *side_json(struct node *n,
+                         const struct conflict_side *s,
+                         const char *role,
+                         struct content *ret_later)
 {
     static const char *const kinds[OID_KIND_COUNT] = {"removal", "file",   "directory", "symlink",
                                                       "fifo",    "socket", "device",    "device"};
@@ -210,22 +227,21 @@ static json_t *side_json(struct node *n, const struct conflict_side *s, const ch
     dot_to_text(f.version, dot);
     (void)json_object_set_new(o, "version", json_string(dot));
     (void)json_object_set_new(o, "size", json_integer((json_int_t)f.content.size));
-    json_t *text = NULL;
-    if (f.content.kind == CONTENT_INLINE && f.content.bytes.len == f.content.size &&
-        is_text(f.content.bytes))
-        text = json_stringn((const char *)f.content.bytes.ptr, f.content.bytes.len);
-    if (text != NULL) /* UTF-8 */
-        (void)json_object_set_new(o, "text", text);
+    if (f.content.kind == CONTENT_INLINE && f.content.bytes.len == f.content.size)
+        set_side_text(o, f.content.bytes);
+    else if (oid_kind(s->oid) == OID_FILE && f.content.kind == CONTENT_MANIFEST)
+        *ret_later = f.content;
     return o;
 }
 
-static json_t *sides_json(struct node *n, const struct conflict *c)
+static json_t *
+sides_json(struct node *n, const struct conflict *c, struct content later[CONFLICT_ROLES])
 {
     struct conflict_side sides[2];
     conflict_sides(n, c, sides);
     json_t *list = json_array();
-    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_KEPT], "kept"));
-    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_OTHER], "other"));
+    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_KEPT], "kept", &later[0]));
+    (void)json_array_append_new(list, side_json(n, &sides[CONFLICT_OTHER], "other", &later[1]));
     conflict_sides_deinit(sides);
     return list;
 }
@@ -308,10 +324,12 @@ uint32_t conflict_open_count(struct node *n, uint32_t max)
     return open;
 }
 
-static json_t *explained(struct node *n, const struct conflict *c)
+/* later[i]: what of the two sides has to be read; size 0: nothing. */
+static json_t *
+explained_but(struct node *n, const struct conflict *c, struct content later[CONFLICT_ROLES])
 {
     json_t *o = conflict_json(n, c), *r = resolution_get(n, c->id);
-    (void)json_object_set_new(o, "sides", sides_json(n, c));
+    (void)json_object_set_new(o, "sides", sides_json(n, c, later));
     if (r != NULL)
         (void)json_object_set_new(o, "resolution",
                                   json_pack("{s:O,s:O,s:b}", "keep", json_object_get(r, "keep"),
@@ -319,6 +337,55 @@ static json_t *explained(struct node *n, const struct conflict *c)
                                             json_is_true(json_object_get(r, "undone"))));
     json_decref(r);
     return o;
+}
+
+static json_t *explained(struct node *n, const struct conflict *c)
+{
+    struct content later[CONFLICT_ROLES] = {{.size = 0}};
+    return explained_but(n, c, later);
+}
+
+/* Showing one: what is not inline is read, one side after the other. */
+struct show {
+    struct node *n;
+    admin_reply_cb cb;
+    void *ctx;
+    json_t *answer;
+    struct content later[CONFLICT_ROLES];
+    unsigned at;
+};
+
+static void show_next(struct show *s);
+
+static void show_read(void *ctx, int rc, struct slice bytes)
+{
+    struct show *s = ctx;
+    if (rc == 0) /* else it goes without: too large, or out of reach */
+        set_side_text(json_array_get(json_object_get(s->answer, "sides"), s->at), bytes);
+    s->at++;
+    show_next(s);
+}
+
+static void show_next(struct show *s)
+{
+    while (s->at < CONFLICT_ROLES && s->later[s->at].size == 0)
+        s->at++;
+    if (s->at < CONFLICT_ROLES) {
+        node_content_read(s->n, &s->later[s->at], TEXT_BYTES_MAX, show_read, s);
+        return;
+    }
+    admin_reply_json(s->cb, s->ctx, s->answer);
+    mem_free(s);
+}
+
+static void show(struct node *n, const struct conflict *c, admin_reply_cb cb, void *ctx)
+{
+    struct show *s = mem_calloc(1, sizeof *s);
+    s->n = n;
+    s->cb = cb;
+    s->ctx = ctx;
+    s->answer = explained_but(n, c, s->later);
+    show_next(s);
 }
 
 static void conflicts_reply(struct node *n,
@@ -362,6 +429,6 @@ void admin_conflicts_show(struct node *n, const json_t *in, admin_reply_cb cb, v
     else if (rc != 0)
         cb(ctx, rc, "the conflict log cannot be read");
     else
-        admin_reply_json(cb, ctx, explained(n, c));
+        show(n, c, cb, ctx);
     conflict_unload(&l);
 }

@@ -255,6 +255,13 @@ void node_bring(struct node *n,
                 const struct content *content,
                 void (*done)(void *ctx, int rc),
                 void *ctx);
+
+/* node_content.c: a content of at most bytes_max; the bytes are borrowed during the callback, which
+ * runs once, perhaps inside. ERR_TOO_BIG; else what reading and fetching say. */
+typedef void (*content_read_cb)(void *ctx, int rc, struct slice bytes);
+void node_content_read(
+    struct node *n, const struct content *c, size_t bytes_max, content_read_cb cb, void *ctx);
+
 void node_chunk_damaged(void *ctx, const struct chunk_id *id);
 /* node_session.c: open objects of a shard that have no name left */
 uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);

@@ -6,8 +6,12 @@
  * restore of the past version. A crash in between leaves the conflict open with one side gone,
  * which the list then shows as settled.
  *
+ * Of directories an empty one can go; nothing here removes a whole tree, and of two moves that
+ * could not both hold the other one is not made: for these there is a sentence that says what to
+ * do.
+ *
  * Record: SHARD_KEY_NODE 'c' id -> JSON {keep, time, action, path, to, version, oid, kept_oid,
- * other_oid, was_kept, undone}. */
+ * other_oid, was_kept, undone; of a directory mode, uid, gid}. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -20,9 +24,10 @@ enum action {
     ACT_UNLINK, /* `path` went, its version was `version` */
     ACT_RENAME, /* `path` was renamed over `to`, whose version was `version` */
     ACT_UNNAME, /* the name `path` of a file went that is still there as `to` */
+    ACT_RMDIR,  /* the empty directory `path` went */
     ACT_COUNT
 };
-static const char *const action_text[ACT_COUNT] = {"none", "unlink", "rename", "unname"};
+static const char *const action_text[ACT_COUNT] = {"none", "unlink", "rename", "unname", "rmdir"};
 
 /* ---- the record ---- */
 
@@ -49,6 +54,7 @@ struct resolve {
     void *ctx;
     uint8_t id[8];
     json_t *record;
+    struct err_detail why; /* it cannot be done */
 };
 
 static void resolve_end(struct resolve *r, int rc, const char *why)
@@ -128,6 +134,8 @@ static int role_of(struct node *n, const struct conflict *c, const char *keep, c
             return mine ? CONFLICT_KEPT : CONFLICT_OTHER;
         if (c->loser == me)
             return mine ? CONFLICT_OTHER : CONFLICT_KEPT;
+        if (c->winner == 0 && c->loser != 0) /* rule 4: who put something in is not kept */
+            return mine ? CONFLICT_KEPT : CONFLICT_OTHER;
         *ret_why = "neither side is of this site: name the site whose side is to stay";
         return -1;
     }
@@ -141,13 +149,48 @@ static int role_of(struct node *n, const struct conflict *c, const char *keep, c
     return -1;
 }
 
+/* An empty directory goes. */
+static const char *let_dir_go(struct resolve *r, int keep, struct conflict_side *goes)
+{
+    struct node *n = r->n;
+    struct dir_view v;
+    set_path(r, "path", goes);
+    if (!merge_dir_empty(merge_of(n, goes->oid), goes->oid) ||
+        merge_dir(merge_of(n, goes->oid), goes->oid, &v) != 0) {
+        err_detail_set(&r->why,
+                       "%s is a directory with something in it, and a whole tree is not removed "
+                       "here: move or remove what is to go, then resolve it with --keep both",
+                       json_string_value(json_object_get(r->record, "path")));
+        return r->why.text;
+    }
+    json_t *perm = json_pack("{s:i,s:I,s:I}", "mode", (int)(v.perm.mode & 07777), "uid",
+                             (json_int_t)v.perm.uid, "gid", (json_int_t)v.perm.gid);
+    (void)json_object_update(r->record, perm);
+    json_decref(perm);
+    (void)json_object_set_new(r->record, "was_kept", json_boolean(keep == CONFLICT_OTHER));
+    set_text(r->record, "action", slice_str(action_text[ACT_RMDIR]));
+    struct fs_request q = {.oid = goes->parent, .name = buf_slice(&goes->name)};
+    node_issue(n, RPC_RMDIR, &q, resolved, r);
+    return NULL;
+}
+
 /* Issues what lets one side go. A sentence when it cannot be done. */
 static const char *
 let_go(struct resolve *r, const struct conflict *c, int keep, struct conflict_side *s)
 {
     struct conflict_side *stays = &s[keep], *goes = &s[1 - keep];
-    if (c->rule == 5 || oid_is_dir(s[CONFLICT_KEPT].oid) || oid_is_dir(s[CONFLICT_OTHER].oid))
-        return "it is about directories: move or remove what is to go, then resolve it with both";
+    if (keep == CONFLICT_KEPT && (c->rule == 4 || c->rule == 5)) { /* it is what there is */
+        record_put(r);
+        return NULL;
+    }
+    if (c->rule == 5)
+        return "only one of the two moves can hold: move the directory to where it is to be, then "
+               "resolve it with --keep both";
+    if (c->rule == 6 && keep == CONFLICT_OTHER && oid_is_dir(goes->oid))
+        return "the side that is to go is a directory that has the name: move or remove it, give "
+               "the name to the other, then resolve it with --keep both";
+    if (goes->is_there && oid_is_dir(goes->oid))
+        return let_dir_go(r, keep, goes);
     if (oid_is_none(goes->oid)) { /* rule 3: the edit won, and it is to stay */
         record_put(r);
         return NULL;
@@ -254,7 +297,8 @@ static void undo_finish(struct resolve *r)
     if (kept_other) {
         set_oid(r, "kept_oid", text_of(r, "to"));
         set_oid(r, "other_oid", text_of(r, "path"));
-    } else if (strcmp(action, action_text[ACT_UNLINK]) == 0) {
+    } else if (strcmp(action, action_text[ACT_UNLINK]) == 0 ||
+               strcmp(action, action_text[ACT_RMDIR]) == 0) {
         set_oid(r, json_is_true(json_object_get(r->record, "was_kept")) ? "kept_oid" : "other_oid",
                 text_of(r, "path"));
     }
@@ -296,6 +340,36 @@ static void undo_named(struct call *c, int rc)
         resolve_end(r, rc, NULL);
     else
         undo_finish(r);
+}
+
+static json_int_t number_of(const struct resolve *r, const char *key)
+{
+    return json_integer_value(json_object_get(r->record, key));
+}
+
+/* The directory is made again, if the one above it is there and nothing has its name. */
+static void undo_mkdir(struct resolve *r)
+{
+    struct oid at, parent;
+    struct slice name;
+    char *path = mem_strdup(text_of(r, "path"));
+    char *slash = strrchr(path, '/');
+    int rc = ERR_NOT_FOUND;
+    if (slash != NULL) {
+        *slash = '\0';
+        rc = node_resolve_path(r->n, path, &at, &parent, &name);
+    }
+    if (rc != 0 || !oid_is_dir(at)) {
+        resolve_end(r, rc != 0 ? rc : ERR_NOT_DIR, "what was decided has been changed since then");
+    } else {
+        struct fs_request q = {.oid = at,
+                               .name = slice_str(slash + 1),
+                               .mode = (uint32_t)number_of(r, "mode"),
+                               .uid = (uint32_t)number_of(r, "uid"),
+                               .gid = (uint32_t)number_of(r, "gid")};
+        node_issue(r->n, RPC_MKDIR, &q, undo_named, r);
+    }
+    mem_free(path);
 }
 
 /* A rename back, or a link: the directories and the file are where they were, or it is refused. */
@@ -355,6 +429,8 @@ void admin_conflicts_undo(struct node *n, const json_t *in, admin_reply_cb cb, v
             undo_names(r, ACT_RENAME);
         else if (strcmp(action, action_text[ACT_UNNAME]) == 0)
             undo_names(r, ACT_UNNAME);
+        else if (strcmp(action, action_text[ACT_RMDIR]) == 0)
+            undo_mkdir(r);
         else
             undo_finish(r);
     }

@@ -10,6 +10,10 @@ from conftest import world_of
 from lib import CommandFailed
 
 
+def lines(count, other={}):
+    return "".join(f"{other.get(n, f'line {n}')}\n" for n in range(count))
+
+
 @pytest.fixture(scope="module")
 def apart(request):
     """Two sites that worked on while apart, and met: one conflict in each directory."""
@@ -20,6 +24,15 @@ def apart(request):
             a.write(f"{name}/f", "common\nline\n")
         os.mkdir(a / "named")
         os.mkdir(a / "binary")
+        a.write("large/f", lines(20_000))
+        os.mkdir(a / "huge")
+        for name in "filled", "emptied":
+            os.makedirs(a / f"gone/{name}")
+            os.mkdir(a / f"gone/{name}/d")
+        os.makedirs(a / "moved/x")
+        os.makedirs(a / "moved/y")
+        for name in "dirfile", "filedir":
+            os.mkdir(a / name)
         lib.converge(a, b)
         world.cut("reset")
         for mount, who in (a, "alpha"), (b, "beta"):
@@ -27,9 +40,20 @@ def apart(request):
             mount.write("kept/f", f"common\nkept by {who}\n")
             mount.write("named/new", f"made at {who}\n")
             mount.write("binary/new", who.encode() + b"\0" + os.urandom(20000))
+            mount.write("large/f", lines(20_000, {77: who, 15_000: f"late {who}"}))
+            mount.write("huge/new", f"{who}\n" * 60_000)
             os.rename(mount / "renamed/f", mount / f"renamed/f-{who}")
             time.sleep(0.01)  # a clear order of the stamps
         os.unlink(a / "deleted/f")
+        for name in "filled", "emptied":
+            os.rmdir(a / f"gone/{name}/d")
+            b.write(f"gone/{name}/d/in", "put in")
+        os.rename(a / "moved/x", a / "moved/y/x")
+        os.rename(b / "moved/y", b / "moved/x/y")
+        os.mkdir(a / "dirfile/new")
+        b.write("dirfile/new", "a file")
+        a.write("filedir/new", "a file")
+        os.mkdir(b / "filedir/new")
         b.write("deleted/f", "still wanted\n")
         world.heal()
         lib.converge(a, b)
@@ -66,6 +90,28 @@ def test_both_sides_are_shown_with_what_differs(apart, directory):
     text = mount.site.cli("conflicts", "show", c["id"]).stdout
     assert "- " + kept["text"].splitlines()[-1] in text
     assert "+ " + other["text"].splitlines()[-1] in text
+
+
+def test_large_text_is_compared_too(apart):
+    """No chunk of it is in the operation; one side's may be at the other site only."""
+    world, a, b = apart
+    mount, c = conflict_in((a, b), "large")
+    shown = mount.site.json("conflicts", "show", c["id"])
+    for side in shown["sides"]:
+        assert side["size"] == len(side["text"]) > 100_000
+        assert side["text"] == mount.text(side["path"][1:])
+    text = mount.site.cli("conflicts", "show", c["id"]).stdout
+    for sign, who in ("- ", shown["sides"][0]["site"]), ("+ ", shown["sides"][1]["site"]):
+        assert f"\n{sign}{who}\n" in text and f"\n{sign}late {who}\n" in text
+    assert "\n...\n" in text and len(text) < 5000
+
+
+def test_text_beyond_the_bound_is_named_so(apart):
+    world, a, b = apart
+    mount, c = conflict_in((a, b), "huge")
+    shown = mount.site.json("conflicts", "show", c["id"])
+    assert all(side["size"] > 256 * 1024 and "text" not in side for side in shown["sides"])
+    assert "larger than 256 KiB" in mount.site.cli("conflicts", "show", c["id"]).stdout
 
 
 def test_what_is_no_text_is_not_printed(apart):
@@ -127,6 +173,64 @@ def test_the_deleters_side_can_win_after_all(apart):
     mount.site.cli("conflicts", "undo", c["id"])
     lib.converge(a, b)
     assert a.text("deleted/f") == "still wanted\n"
+
+
+def refused(mount, c, keep):
+    with pytest.raises(CommandFailed) as failed:
+        mount.site.cli("conflicts", "resolve", c["id"], "--keep", keep)
+    assert is_open(mount, c)
+    return failed.value.stderr
+
+
+def keep_and_undo(apart, mount, c, keep, wanted):
+    world, a, b = apart
+    directory = os.path.dirname(c["path"])[1:]
+    before = mount.names(directory)
+    mount.site.cli("conflicts", "resolve", c["id"], "--keep", keep)
+    lib.converge(a, b)
+    assert a.names(directory) == b.names(directory) == wanted and not is_open(mount, c)
+    mount.site.cli("conflicts", "undo", c["id"])
+    lib.converge(a, b)
+    assert a.names(directory) == before and is_open(mount, c)
+
+
+def test_a_removed_directory_that_was_filled(apart):
+    world, a, b = apart
+    mount, c = conflict_in((a, b), "gone/filled")
+    content, removal = ("theirs", "mine") if mount is a else ("mine", "theirs")
+    why = refused(mount, c, removal)
+    assert "/gone/filled/d is a directory with something in it" in why and "--keep both" in why
+    keep_and_undo(apart, mount, c, content, ["d"])
+    assert a.text("gone/filled/d/in") == "put in"
+    mount, c = conflict_in((a, b), "gone/emptied")
+    os.chmod(mount / "gone/emptied/d", 0o705)
+    os.unlink(mount / "gone/emptied/d/in")
+    lib.converge(a, b)
+    keep_and_undo(apart, mount, c, removal, [])
+    assert os.stat(b / "gone/emptied/d").st_mode & 0o7777 == 0o705
+
+
+def test_two_moves_that_cannot_both_hold(apart):
+    world, a, b = apart
+    mount, c = next((m, c) for m in (a, b) for c in m.site.conflicts() if c["rule"] == 5)
+    skipped = mount.site.json("conflicts", "show", c["id"])["sides"][1]
+    holds, other = ("theirs", "mine") if skipped["mine"] else ("mine", "theirs")
+    assert "only one of the two moves can hold" in refused(mount, c, other)
+    mount.site.cli("conflicts", "resolve", c["id"], "--keep", holds)
+    assert not is_open(mount, c)
+    mount.site.cli("conflicts", "undo", c["id"])
+    assert is_open(mount, c)
+
+
+@pytest.mark.parametrize("directory,dir_at", [("dirfile", "alpha"), ("filedir", "beta")])
+def test_a_directory_and_a_file_of_one_name(apart, directory, dir_at):
+    world, a, b = apart
+    mount, c = conflict_in((a, b), directory)
+    assert os.path.isdir(mount / f"{directory}/new")
+    file_at = "beta" if dir_at == "alpha" else "alpha"
+    assert "directory that has the name" in refused(mount, c, file_at)
+    keep_and_undo(apart, mount, c, dir_at, ["new"])
+    assert os.path.isdir(a / f"{directory}/new")
 
 
 def test_a_resolution_outlives_a_crash(apart):

@@ -32,6 +32,7 @@ static void test_text_diff_cases(void **state)
     expect("a\nb\nc\n", "b\nc\nd\n", "- a\n  b\n  c\n+ d\n");
     expect("1\n2\n3\n4\n5\n6\n", "1\n2\n3\n4\n5\nX\n", "...\n  3\n  4\n  5\n- 6\n+ X\n");
     expect("X\n2\n3\n4\n5\n6\n", "1\n2\n3\n4\n5\n6\n", "- X\n+ 1\n  2\n  3\n  4\n...\n");
+    expect("a\nb\n", "c\nd\n", "- a\n- b\n+ c\n+ d\n");
     expect("a\n1\n2\n3\n4\n5\n6\n7\nb\n", "A\n1\n2\n3\n4\n5\n6\n7\nB\n",
            "- a\n+ A\n  1\n  2\n  3\n...\n  5\n  6\n  7\n- b\n+ B\n");
 }
@@ -48,6 +49,29 @@ static void test_text_diff_of_long_texts(void **state)
     }
     text_diff(buf_slice(&a), buf_slice(&b), &got);
     assert_int_equal(got.len, a.len + b.len + 2 * 10000);
+    buf_deinit(&a);
+    buf_deinit(&b);
+    buf_deinit(&got);
+}
+
+/* A few differences far apart in texts of many lines: no part of them is given as a whole. */
+static void test_text_diff_of_long_texts_with_few_differences(void **state)
+{
+    (void)state;
+    struct buf a = {0}, b = {0}, got = {0};
+    for (unsigned i = 0; i < 30000; i++) {
+        char line[16];
+        size_t len = (size_t)snprintf(line, sizeof line, "%u\n", i);
+        buf_append(&a, line, len);
+        if (i % 10000 == 5000)
+            buf_append(&b, "other\n", 6);
+        else
+            buf_append(&b, line, len);
+    }
+    text_diff(buf_slice(&a), buf_slice(&b), &got);
+    buf_append(&got, "", 1);
+    assert_non_null(strstr((const char *)got.ptr, "  14999\n- 15000\n+ other\n  15001\n"));
+    assert_true(got.len < 300);
     buf_deinit(&a);
     buf_deinit(&b);
     buf_deinit(&got);
@@ -102,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_diff_cases),
         cmocka_unit_test(test_text_diff_of_long_texts),
+        cmocka_unit_test(test_text_diff_of_long_texts_with_few_differences),
         cmocka_unit_test(test_text_diff_gives_both_sides_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
