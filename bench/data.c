@@ -6,6 +6,7 @@
  *     bench_data [options] DIR            DIR: a directory of the mount
  *       -m DIR   a directory of bench_memfs      -l DIR  a directory of the local file system
  *       -R CMD   makes DIR cold: mounts it again
+ *       -M CMD   the directory of -m is one of another file system with a disk; CMD makes it cold
  *       -s MIB   size of a file (512)            -r N    repetitions (10)
  *       -t MS    time of a round of small reads or writes (1000)
  *       -o PART  only this: seq, sync or rand */
@@ -34,8 +35,8 @@ enum side {
 static const char *const beside[SIDES] = {"", "_beside_memory", "_beside_local"};
 
 struct run {
-    const char *dir[SIDES]; /* NULL: not measured */
-    const char *remount;
+    const char *dir[SIDES];     /* NULL: not measured */
+    const char *remount[SIDES]; /* MEMORY: it has a disk, too */
     const char *only;
     uint64_t file_bytes;
     uint64_t round_ns;
@@ -53,8 +54,8 @@ static void file_path(const struct run *run, enum side side, const char *name, c
 /* Nothing of the file is in the page cache, and nothing of it in the mount. */
 static void make_cold(const struct run *run, enum side side, const char *path)
 {
-    if (side == OURS && run->remount != NULL) {
-        run_command(run->remount);
+    if (run->remount[side] != NULL) {
+        run_command(run->remount[side]);
         return;
     }
     int fd = open_or_die(path, O_RDONLY);
@@ -221,7 +222,7 @@ static void bench_synced(struct run *run)
     char path[PATH_ROOM];
     for (unsigned r = 0; r < run->repetitions; r++) {
         for (enum side side = 0; side < SIDES; side++) {
-            if (run->dir[side] == NULL || side == MEMORY)
+            if (run->dir[side] == NULL || (side == MEMORY && run->remount[MEMORY] == NULL))
                 continue; /* there is no disk under that one */
             file_path(run, side, "log", path);
             samples_add(&appends[side], append_rate(run, path));
@@ -234,6 +235,12 @@ static void bench_synced(struct run *run)
     figure_print("data_append_4k_fsync", "1/s", MORE_IS_BETTER, &appends[OURS], &appends[LOCAL]);
     figure_print("data_overwrite_4k_fsync", "1/s", MORE_IS_BETTER, &overwrites[OURS],
                  &overwrites[LOCAL]);
+    if (run->remount[MEMORY] == NULL)
+        return;
+    figure_print("data_append_4k_fsync_beside_memory", "1/s", MORE_IS_BETTER, &appends[OURS],
+                 &appends[MEMORY]);
+    figure_print("data_overwrite_4k_fsync_beside_memory", "1/s", MORE_IS_BETTER, &overwrites[OURS],
+                 &overwrites[MEMORY]);
 }
 
 /* --- small random reads --- */
@@ -289,6 +296,10 @@ static void bench_random(struct run *run)
     for (enum reading i = 0; i < READINGS; i++) {
         (void)snprintf(name, sizeof name, "data_random_read_4k_%s", reading_names[i]);
         figure_print(name, "1/s", MORE_IS_BETTER, &rates[OURS][i], &rates[reading_limits[i]][i]);
+        if (run->remount[MEMORY] == NULL)
+            continue;
+        (void)snprintf(name, sizeof name, "data_random_read_4k_%s_beside_memory", reading_names[i]);
+        figure_print(name, "1/s", MORE_IS_BETTER, &rates[OURS][i], &rates[MEMORY][i]);
     }
 }
 
@@ -311,7 +322,7 @@ static void remove_files(const struct run *run)
 
 static bool parse(struct run *run, int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "m:l:R:s:r:t:o:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "m:l:R:M:s:r:t:o:")) != -1;) {
         switch (c) {
         case 'm':
             run->dir[MEMORY] = optarg;
@@ -320,7 +331,10 @@ static bool parse(struct run *run, int argc, char **argv)
             run->dir[LOCAL] = optarg;
             break;
         case 'R':
-            run->remount = optarg;
+            run->remount[OURS] = optarg;
+            break;
+        case 'M':
+            run->remount[MEMORY] = optarg;
             break;
         case 's':
             run->file_bytes = number_of(optarg) * MIB;

@@ -232,7 +232,7 @@ static void bench_phases(const struct run *run, unsigned threads)
 static void bench_cold(const struct run *run)
 {
     static const unsigned threads[] = {1, 4};
-    struct samples rates[2][ARRAY_COUNT(threads)] = {{{.count = 0}}}, lists = {.count = 0};
+    struct samples rates[2][ARRAY_COUNT(threads)] = {{{.count = 0}}}, lists[2] = {{.count = 0}};
     char root[2][PATH_ROOM], name[64];
     if (run->remount == NULL || run->cold_dir == NULL)
         return;
@@ -249,13 +249,14 @@ static void bench_cold(const struct run *run)
                 samples_add(&rates[i][t], phase_rate(run, root[i], STAT_AT, threads[t]));
         }
         run_command(run->remount);
-        samples_add(&lists, phase_rate(run, root[0], LIST, 1));
+        for (unsigned i = 0; i < 2; i++)
+            samples_add(&lists[i], phase_rate(run, root[i], LIST, 1));
     }
     for (unsigned t = 0; t < ARRAY_COUNT(threads); t++) {
         (void)snprintf(name, sizeof name, "meta_stat_cold_%ut", threads[t]);
         figure_print(name, "1/s", MORE_IS_BETTER, &rates[0][t], &rates[1][t]);
     }
-    figure_print("meta_readdirplus_cold_1t", "1/s", MORE_IS_BETTER, &lists, NULL);
+    figure_print("meta_readdirplus_cold_1t", "1/s", MORE_IS_BETTER, &lists[0], &lists[1]);
     for (unsigned i = 0; i < 2; i++) {
         (void)phase_rate(run, root[i], RENAME, 1);
         (void)phase_rate(run, root[i], UNLINK, 1);

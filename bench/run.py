@@ -27,7 +27,9 @@ READY_S = 30
 RTT_MS = 80  # of the long link
 
 sys.path.insert(0, os.path.join(REPO, "tests/e2e"))
+import scale  # noqa: E402
 from link import Link  # noqa: E402
+from moosefs import MooseFS  # noqa: E402
 
 # program -> (arguments of a quick run, of a full one). {dir}: on the disk to be measured.
 ARGUMENTS = {
@@ -41,7 +43,12 @@ ARGUMENTS = {
     "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
     "geo": ("-f 100 -b 1000 -s 48 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
+    "peers_meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 5000"),
+    "peers_meta_sync": ("-n 200 -r 3 -u 0 -o 4t", "-n 1000 -r 5 -u 5000"),
+    "peers_data": ("-s 48 -r 3 -t 150", "-s 96 -r 5 -t 300"),
+    "scale": ("-n 40000", "-n 300000"),
 }
+IDLE_S = (5, 20)  # how long two idle sites are watched
 TITLES = {
     "merge": "The engine on one core; the limit is the goal",
     "sim": "The simulator on one core; the limit is the goal",
@@ -53,6 +60,10 @@ TITLES = {
     "data": "Bytes through a mount",
     "geo": "From site to site",
     "geo_far": f"From site to site, {RTT_MS} ms round trip",
+    "peers_meta": "Names and attributes, beside MooseFS; the limit is MooseFS",
+    "peers_meta_sync": "Names and attributes with -o sync, beside MooseFS; the limit is MooseFS",
+    "peers_data": "Bytes, beside MooseFS; the limit is MooseFS",
+    "scale": "Many files; the limit is the goal",
 }
 
 
@@ -82,6 +93,7 @@ class World:
         self.dir = tempfile.mkdtemp(prefix="claudefs-bench-", dir=where)
         self.ending = contextlib.ExitStack()
         self.ending.callback(shutil.rmtree, self.dir, ignore_errors=True)
+        self.daemons = {}  # of the sites, by directory
 
     def __enter__(self):
         return self
@@ -94,22 +106,38 @@ class World:
         os.makedirs(path, exist_ok=True)
         return path
 
+    def run(self, *args):
+        return run(PROGRAM, *args)
+
     def site(self, name, *more):
         site = os.path.join(self.dir, name)
         run(PROGRAM, "site", "create", name, "--dir", site, *more)
-        log = open(os.path.join(self.dir, f"{name}.log"), "ab")
-        daemon = subprocess.Popen([PROGRAM, "serve", "--dir", site], stdin=subprocess.DEVNULL,
-                                  stdout=log, stderr=log)
-        self.ending.callback(self.end, daemon)
+        self.serve(site)
+        return site
+
+    def spawn(self, args, log_name):
+        """Ended with the world, if it still runs then."""
+        with open(os.path.join(self.dir, log_name), "ab") as log:
+            process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process.log = log.name
+        self.ending.callback(self.end, process)
+        return process
+
+    def serve(self, site):
+        daemon = self.spawn([PROGRAM, "serve", "--dir", site], os.path.basename(site) + ".log")
+        self.daemons[site] = daemon
 
         def up():
-            if daemon.poll() is not None:
-                with open(log.name, encoding="utf-8", errors="replace") as f:
-                    raise SystemExit(f"bench: the daemon of {name} ended: {f.read()[-2000:]}")
+            self.alive(daemon)
             return subprocess.run([PROGRAM, "status", "--dir", site], capture_output=True,
-                                  check=False).returncode == 0
-        until(up, f"daemon of {name}")
-        return site
+                                  check=False).returncode in (0, 1, 2)
+        until(up, f"daemon of {site}")
+
+    @staticmethod
+    def alive(process):
+        if process.poll() is not None:
+            with open(process.log, encoding="utf-8", errors="replace") as f:
+                raise SystemExit(f"bench: {process.args[0]} ended: {f.read()[-2000:]}")
 
     @staticmethod
     def end(process):
@@ -157,9 +185,14 @@ class World:
 
 # ---- running ----
 
+def program_of(name):
+    for suffix in "_far", "_sync":
+        name = name.removesuffix(suffix)
+    return os.path.join(BUILD, "bench/bench_" + name.removeprefix("peers_"))
+
+
 def command_of(name, world, arguments):
     """The command line of a program, with all that it needs running."""
-    program = os.path.join(BUILD, "bench/bench_" + name.replace("_far", "").replace("_sync", ""))
     args = shlex.split(arguments.format(dir=world.dir))
     if name in ("meta", "meta_sync", "data"):
         mount, remount = world.mount(world.site("alpha"),
@@ -168,26 +201,60 @@ def command_of(name, world, arguments):
         if name != "data":
             args += ["-z", world.memory("memory-cold", "-t", "0")]
         args.append(mount)
+    elif name.startswith("peers_"):
+        mount, remount = world.mount(world.site("alpha"),
+                                     *(["-o", "sync"] if name.endswith("_sync") else []))
+        peer = MooseFS(world, until)
+        args += ["-m", peer.at, "-l", world.path("local")]
+        if name != "peers_data":
+            args += ["-z", peer.at, "-R", f"{remount} && {peer.remount}"]
+        else:
+            args += ["-R", remount, "-M", peer.remount]
+        args.append(mount)
     elif name == "geo":
         args += world.pair(0)
     elif name == "geo_far":
         args += ["-d", str(RTT_MS), "-p", name, *world.pair(RTT_MS)]
-    return [program, *args]
+    return [program_of(name), *args]
+
+
+def printed(command):
+    """The figures of a program, as it prints them."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        yield json.loads(line)
+    if process.wait() != 0:
+        raise SystemExit(f"bench: {command[0]} ended with {process.returncode}")
+
+
+def beside_peer(figures):
+    """Those in which the file system in the place of memory is the limit, under names that say so."""
+    here = re.compile("meta_(?!unpack$|rm_r$|.*_beside_)(.*)|(?:meta|data)_(.*)_beside_memory")
+    for f in figures:
+        name = here.fullmatch(f["name"])
+        if name:
+            yield {**f, "name": f"peers_{name[1] or name[2]}"}
+
+
+def figures_of(name, world, arguments, quick):
+    if name == "scale":
+        return scale.run(world, program_of(name), shlex.split(arguments), IDLE_S[not quick])
+    figures = printed(command_of(name, world, arguments))
+    return beside_peer(figures) if name.startswith("peers_") else figures
 
 
 def run_program(name, where, quick):
     """The figures it printed, as dicts."""
     arguments = ARGUMENTS[name][0 if quick else 1]
     figures, start = [], time.monotonic()
+    if name.startswith("peers_") and MooseFS.why_not():
+        say(f"{name}: left out: {MooseFS.why_not()}")
+        return figures
     say(f"bench_{name} {arguments}")
     with World(where) as world:
-        process = subprocess.Popen(command_of(name, world, arguments), stdout=subprocess.PIPE,
-                                   text=True)
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            figures.append(json.loads(line))
-        if process.wait() != 0:
-            raise SystemExit(f"bench: bench_{name} ended with {process.returncode}")
+        for f in figures_of(name, world, arguments, quick):
+            print(json.dumps(f), flush=True)
+            figures.append(f)
     say(f"bench_{name}: {time.monotonic() - start:.0f} s")
     return figures
 
@@ -199,6 +266,8 @@ def number(value, unit):
         return ""
     if unit == "B/s":
         return f"{value / 1e6:,.0f} MB/s"
+    if unit == "B" and value >= 1e6:
+        return f"{value / (1 << 20):,.0f} MiB"
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return text if unit in ("1", "") else f"{text} {unit.replace('1/s', '/s')}"
 
@@ -244,7 +313,10 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
     parser.add_argument("--dry", action="store_true", help="leave RESULTS.md as it is")
     parser.add_argument("--only", default=",".join(ARGUMENTS), help=",".join(ARGUMENTS))
+    parser.add_argument("--files", type=int, help="of scale: as many, instead of a minute's worth")
     options = parser.parse_args()
+    if options.files:
+        ARGUMENTS["scale"] = (f"-n {options.files}",) * 2
     names = options.only.split(",")
     if not set(names) <= set(ARGUMENTS):
         parser.error(f"--only knows {', '.join(ARGUMENTS)}")
@@ -253,7 +325,7 @@ def main():
     for name in names:
         load = os.getloadavg()
         figures = run_program(name, where, options.quick)
-        if not options.dry:
+        if figures and not options.dry:
             write_results(name, figures, options.quick, load)
     say(f"{len(names)} programs, {time.monotonic() - start:.0f} s")
 

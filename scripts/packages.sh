@@ -12,6 +12,9 @@ packages=(
 # Only what tests of scripts/check need: a browser, promtool, zsh for its completion, man pages.
 test_packages=(chromium chromium-driver prometheus zsh groff-base)
 
+# What scripts/bench compares with; it starts them itself.
+bench_packages=(moosefs-master moosefs-chunkserver moosefs-client)
+
 missing_packages() {
     local package
     for package in "${packages[@]}" "$@"; do
