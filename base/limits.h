@@ -17,7 +17,7 @@
 #define LIMIT_RECORD_BYTES (4u * 1024u * 1024u) /* one journal record */
 #define LIMIT_BATCH_BYTES (2u * 1024u * 1024u)  /* one batch of the stream between sites */
 #define LIMIT_CHUNK_BYTES (4u * 1024u * 1024u)  /* plaintext of one chunk */
-#define LIMIT_CHUNK_SEALED_BYTES (LIMIT_CHUNK_BYTES + 4096u)  /* with header, tag, zstd's slack */
+#define LIMIT_CHUNK_SEALED_BYTES (LIMIT_CHUNK_BYTES + 8192u)  /* with header, lengths, tags */
 #define LIMIT_FRAME_BYTES (LIMIT_CHUNK_SEALED_BYTES + 65536u) /* one RPC frame with its bulk */
 #define LIMIT_FILE_BYTES ((uint64_t)1 << 62) /* largest file; fits loff_t with room */
 #define LIMIT_LINKS 65000u                   /* names of one file */

@@ -4,7 +4,7 @@
 
 #include "base/assert.h"
 
-#define SLOT_COUNT 4096u
+#define SLOT_COUNT 16384u
 
 struct block_cache {
     pthread_mutex_t lock;
@@ -23,17 +23,17 @@ struct block_cache *block_cache_new(size_t bytes_max)
     return c;
 }
 
-static struct block **slot_of(struct block_cache *c, const struct chunk_id *id)
+static struct block **slot_of(struct block_cache *c, const struct chunk_id *id, uint32_t part)
 {
     uint32_t h;
     memcpy(&h, id->b, sizeof h); /* ids are uniformly random */
-    return &c->slots[h % SLOT_COUNT];
+    return &c->slots[(h + part) % SLOT_COUNT];
 }
 
-static struct block *find(struct block_cache *c, const struct chunk_id *id)
+static struct block *find(struct block_cache *c, const struct chunk_id *id, uint32_t part)
 {
-    struct block *b = *slot_of(c, id);
-    while (b != NULL && !chunk_id_equal(&b->id, id))
+    struct block *b = *slot_of(c, id, part);
+    while (b != NULL && (b->part != part || !chunk_id_equal(&b->id, id)))
         b = b->next;
     return b;
 }
@@ -53,9 +53,15 @@ static void lru_add(struct block_cache *c, struct block *b)
     c->newest = b;
 }
 
+static void lru_touch(struct block_cache *c, struct block *b)
+{
+    lru_remove(c, b);
+    lru_add(c, b);
+}
+
 static void unhash(struct block_cache *c, struct block *b)
 {
-    struct block **at = slot_of(c, &b->id);
+    struct block **at = slot_of(c, &b->id, b->part);
     while (*at != b)
         at = &(*at)->next;
     *at = b->next;
@@ -94,12 +100,14 @@ void block_cache_free(struct block_cache *c)
     mem_free(c);
 }
 
-static struct block *make(struct block_cache *c, const struct chunk_id *id, enum block_state state)
+static struct block *
+make(struct block_cache *c, const struct chunk_id *id, uint32_t part, enum block_state state)
 {
     struct block *b = mem_calloc(1, sizeof *b);
     b->id = *id;
+    b->part = part;
     b->state = (uint8_t)state;
-    struct block **slot = slot_of(c, id);
+    struct block **slot = slot_of(c, id, part);
     b->next = *slot;
     *slot = b;
     return b;
@@ -109,16 +117,14 @@ struct block *
 block_cache_get(struct block_cache *c, const struct chunk_id *id, enum block_state *ret_state)
 {
     pthread_mutex_lock(&c->lock);
-    struct block *b = find(c, id);
+    struct block *b = find(c, id, BLOCK_WHOLE);
     if (b == NULL) {
-        b = make(c, id, BLOCK_LOADING);
+        b = make(c, id, BLOCK_WHOLE, BLOCK_LOADING);
         *ret_state = BLOCK_MISSING;
     } else {
         *ret_state = (enum block_state)b->state;
-        if (b->state == BLOCK_READY) {
-            lru_remove(c, b);
-            lru_add(c, b);
-        }
+        if (b->state == BLOCK_READY)
+            lru_touch(c, b);
     }
     b->refs++;
     pthread_mutex_unlock(&c->lock);
@@ -128,9 +134,21 @@ block_cache_get(struct block_cache *c, const struct chunk_id *id, enum block_sta
 bool block_cache_has(struct block_cache *c, const struct chunk_id *id)
 {
     pthread_mutex_lock(&c->lock);
-    bool has = find(c, id) != NULL;
+    bool has = find(c, id, BLOCK_WHOLE) != NULL;
     pthread_mutex_unlock(&c->lock);
     return has;
+}
+
+struct block *block_cache_part(struct block_cache *c, const struct chunk_id *id, uint32_t part)
+{
+    pthread_mutex_lock(&c->lock);
+    struct block *b = find(c, id, part);
+    if (b != NULL) {
+        lru_touch(c, b);
+        b->refs++;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return b;
 }
 
 void block_cache_loaded(struct block_cache *c, struct block *b, int rc, uint8_t *data, size_t len)
@@ -174,13 +192,14 @@ void block_cache_unref(struct block_cache *c, struct block *b)
     pthread_mutex_unlock(&c->lock);
 }
 
-void block_cache_insert(struct block_cache *c, const struct chunk_id *id, uint8_t *data, size_t len)
+void block_cache_insert(
+    struct block_cache *c, const struct chunk_id *id, uint32_t part, uint8_t *data, size_t len)
 {
     pthread_mutex_lock(&c->lock);
-    if (find(c, id) != NULL) {
+    if (find(c, id, part) != NULL) {
         mem_free(data);
     } else {
-        struct block *b = make(c, id, BLOCK_READY);
+        struct block *b = make(c, id, part, BLOCK_READY);
         b->data = data;
         b->len = len;
         c->bytes += len;

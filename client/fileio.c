@@ -25,6 +25,7 @@ int fileio_new(struct fileio **ret, const struct fileio_config *config)
     io->dirty_files.next = io->dirty_files.prev = &io->dirty_files;
     io->idle.idle_next = io->idle.idle_prev = &io->idle;
     io->blocks = block_cache_new(config->memory_bytes / 2);
+    io->heads = head_cache_new();
     struct pipeline *probe = NULL;
     int rc = pipeline_new(&probe, &io->keys, CHUNK_CIPHER_AUTO);
     pipeline_free(probe);
@@ -92,6 +93,7 @@ void fileio_free(struct fileio *io)
         pthread_mutex_destroy(&io->stripes[i].lock);
     }
     block_cache_free(io->blocks);
+    head_cache_free(io->heads);
     mem_free(io->threads);
     mem_free(io->closes);
     pthread_cond_destroy(&io->room);

@@ -38,7 +38,7 @@ static int compose(
     dirty_read(l, at.from, out, &gaps);
     for (size_t i = 0; rc == 0 && i < gaps.count; i++)
         rc = base_read(io, b, gaps.at[i].from, out + (gaps.at[i].from - at.from),
-                       (size_t)(gaps.at[i].to - gaps.at[i].from));
+                       (size_t)(gaps.at[i].to - gaps.at[i].from), BASE_BLOCKS);
     spans_deinit(&gaps);
     return rc;
 }

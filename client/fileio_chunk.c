@@ -184,7 +184,7 @@ int chunk_store(
         mem_free(data);
         return rc;
     }
-    block_cache_insert(io->blocks, &id, data, used);
+    block_cache_insert(io->blocks, &id, BLOCK_WHOLE, data, used);
     *ret_id = id;
     return 0;
 }
@@ -260,6 +260,7 @@ struct read_batch {
     const struct chunk_id *ids;
     uint64_t from, to; /* bytes wanted */
     uint8_t *out;      /* out[0] is the byte at `from` */
+    enum base_reading how;
 };
 
 static int read_block(void *ctx, size_t idx)
@@ -273,6 +274,9 @@ static int read_block(void *ctx, size_t idx)
         return 0;
     }
     struct block *block;
+    if (b->how == BASE_PARTS && !block_cache_has(b->io->blocks, &b->ids[idx]) &&
+        part_read(b->io, &b->ids[idx], (uint32_t)(from - start), (uint32_t)(to - start), out))
+        return 0;
     int rc = block_load(b->io, &b->ids[idx], &block);
     if (rc != 0)
         return rc;
@@ -284,7 +288,12 @@ static int read_block(void *ctx, size_t idx)
     return 0;
 }
 
-int base_read(struct fileio *io, struct base *b, uint64_t from, uint8_t *out, size_t len)
+int base_read(struct fileio *io,
+              struct base *b,
+              uint64_t from,
+              uint8_t *out,
+              size_t len,
+              enum base_reading how)
 {
     if (b->content.kind == CONTENT_INLINE) {
         size_t have = from < b->content.bytes.len ? b->content.bytes.len - (size_t)from : 0;
@@ -310,7 +319,8 @@ int base_read(struct fileio *io, struct base *b, uint64_t from, uint8_t *out, si
                                .ids = ids,
                                .from = from,
                                .to = from + inside,
-                               .out = out};
+                               .out = out,
+                               .how = how};
     bool all_here = true;
     for (size_t i = 0; rc == 0 && i < count && all_here; i++)
         all_here = chunk_id_is_hole(&ids[i]) || block_cache_has(io->blocks, &ids[i]);

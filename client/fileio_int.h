@@ -4,6 +4,7 @@
 
 #include "client/cache_block.h"
 #include "client/cache_dirty.h"
+#include "client/cache_head.h"
 #include "client/fileio.h"
 #include "data/manifest.h"
 
@@ -63,6 +64,7 @@ struct fileio {
     struct fileio_config config;
     struct fs_keys keys;
     struct block_cache *blocks;
+    struct head_cache *heads;
     struct {
         pthread_mutex_t lock;
         struct node_cache *nodes;
@@ -106,8 +108,16 @@ void base_unref(struct fileio *io, struct base *b); /* accepts NULL */
 int base_check(const struct content *c) MUST_CHECK; /* may it be used? ERR_MALFORMED */
 uint64_t base_size(const struct base *b);
 /* Committed bytes of [from, from + len). Waits for the site. */
-int base_read(struct fileio *io, struct base *b, uint64_t from, uint8_t *out, size_t len)
-    MUST_CHECK;
+enum base_reading {
+    BASE_BLOCKS, /* of blocks that are not here the whole, for there will be more to read */
+    BASE_PARTS   /* what is asked for */
+};
+int base_read(struct fileio *io,
+              struct base *b,
+              uint64_t from,
+              uint8_t *out,
+              size_t len,
+              enum base_reading how) MUST_CHECK;
 void base_read_ahead(struct fileio *io, struct base *b, uint64_t from, uint64_t to);
 /* New chunks that go to the site with the commit that names them: no requests of their own. */
 struct riders {
@@ -132,6 +142,14 @@ int chunk_send(struct fileio *io,
 void node_lock(struct fileio *io, unsigned stripe);
 void node_unlock(struct fileio *io, unsigned stripe);
 int nodes_load(struct fileio *io, unsigned stripe, const struct chunk_ids *missing) MUST_CHECK;
+
+/* ---- fileio_part.c ---- */
+/* Bytes [from, to) of a block by the parts that hold them. False: read the whole block instead. */
+bool part_read(struct fileio *io,
+               const struct chunk_id *id,
+               uint32_t from,
+               uint32_t to,
+               uint8_t *out) MUST_CHECK;
 
 /* ---- fileio_build.c ---- */
 /* The content that `layer` makes of `base`. */

@@ -7,6 +7,7 @@
 
 #define AHEAD_MIN_BYTES (512u * 1024u)
 #define AHEAD_MAX_BYTES (8u * 1024u * 1024u)
+#define PARTS_BYTES_MAX (128u * 1024u) /* who jumps and reads more than this gets whole blocks */
 
 /* Makes the layer that takes writes. File lock held. `fresh`: the committed length must be right.
  */
@@ -123,12 +124,13 @@ int file_zero(struct fileio *io, struct inode *i, uint64_t from, uint64_t to, bo
 
 /* ---- reading ---- */
 
-/* Asks for what a sequential reader will want next. */
-static void read_ahead(struct fileio *io, struct open_file *h, struct base *b, struct span at)
+/* Asks for what a sequential reader will want next. True: this one reads here and there. */
+static bool read_ahead(struct fileio *io, struct open_file *h, struct base *b, struct span at)
 {
     pthread_mutex_lock(&h->lock);
     bool sequential = at.from == h->read_next || (at.from == 0 && h->read_next == UINT64_MAX);
     uint64_t from = 0, to = 0;
+    bool jumps = false;
     if (sequential) {
         h->ahead_window =
             h->ahead_window == 0 ? AHEAD_MIN_BYTES : MIN(h->ahead_window * 2, AHEAD_MAX_BYTES);
@@ -141,11 +143,13 @@ static void read_ahead(struct fileio *io, struct open_file *h, struct base *b, s
     } else if (at.from < h->read_next || at.from > h->ahead_to) {
         h->ahead_window = 0;
         h->ahead_to = 0;
+        jumps = true;
     }
     h->read_next = at.to;
     pthread_mutex_unlock(&h->lock);
     if (from < to)
         base_read_ahead(io, b, from, to);
+    return jumps;
 }
 
 int file_read(struct fileio *io,
@@ -173,11 +177,13 @@ int file_read(struct fileio *io,
     /* What is left comes from the base as it is now: layers and base are one moment's picture. */
     struct base *b = base_ref(io, f->base);
     pthread_mutex_unlock(&f->lock);
-    if (len > 0)
-        read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len});
+    enum base_reading how = BASE_BLOCKS;
+    if (len > 0 && read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len}) &&
+        len <= PARTS_BYTES_MAX)
+        how = BASE_PARTS;
     for (size_t i = 0; rc == 0 && i < gaps.count; i++)
         rc = base_read(io, b, gaps.at[i].from, out + (gaps.at[i].from - offset),
-                       (size_t)(gaps.at[i].to - gaps.at[i].from));
+                       (size_t)(gaps.at[i].to - gaps.at[i].from), how);
     base_unref(io, b);
     spans_deinit(&gaps);
     if (rc == 0)

@@ -142,6 +142,7 @@ static void part_got(struct store_get *get, int rc, struct chunk_buf *data)
         rc = fan->rc;
     }
     struct store_get *whole = fan->whole;
+    whole->chunk_len = fan->get.chunk_len;
     mem_free(fan);
     whole->done(whole, rc, data);
 }
@@ -156,7 +157,8 @@ int front_get(struct front *f, struct store_get *get)
     fan->whole = get;
     fan->front = f;
     fan->rc = ERR_NOT_FOUND;
-    fan->get = (struct store_get){.id = get->id, .done = part_got};
+    fan->get =
+        (struct store_get){.id = get->id, .from = get->from, .len = get->len, .done = part_got};
     memcpy(fan->idx, idx, sizeof idx);
     int rc = fan_next(fan);
     if (rc != 0)

@@ -104,6 +104,11 @@ void chunk_buf_deinit(struct chunk_buf *b); /* accepts zeroed; leaves it zeroed 
 
 struct store_get {
     struct chunk_id id; /* in */
+    /* in: only so many bytes of it, and from where; what lies beyond its end is left out, and len 0
+     * is all of it. A range is not checked against the record's checksum, which is of the whole:
+     * the reader checks it (parts of a chunk have tags), and gets the whole when it is bad. */
+    uint32_t from, len;
+    uint32_t chunk_len; /* out, with rc 0: of the whole chunk */
     /* rc 0: *data is the callee's: move it away (and zero it), or it is freed after the callback.
      * ERR_NOT_FOUND; ERR_CORRUPT (damaged: ask a peer, then store_put); ERR_IO. */
     void (*done)(struct store_get *get, int rc, struct chunk_buf *data);
@@ -113,6 +118,8 @@ struct store_get {
     struct store_segment *segment; /* being read, referenced */
     struct chunk_buf buf;
     struct loop_req req;
+    uint64_t read_at;   /* in the file, aligned */
+    uint32_t skip;      /* from there to the bytes asked for, or the record */
     uint32_t want, got; /* bytes of the aligned read */
     uint32_t tries;
     int rc;

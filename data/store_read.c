@@ -32,25 +32,41 @@ static void get_finish(struct store_get *get, int rc)
 
 static void get_lookup(struct store_get *get);
 
+struct span {
+    uint32_t from, len;
+};
+
 static void read_submit(struct store_get *get)
 {
-    uint64_t offset = get->lookup.entry.offset / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
     struct io_uring_sqe *sqe = loop_sqe(get->store->loop);
     io_uring_prep_read(sqe, get->segment->fd, (uint8_t *)get->buf.mem + get->got,
-                       get->want - get->got, offset + get->got);
+                       get->want - get->got, get->read_at + get->got);
     loop_sqe_bind(sqe, &get->req);
 }
 
-/* What was read is the record that the index promised, whole. */
+/* The bytes of the chunk that are asked for; `from` may be its end. */
+static struct span range_of(const struct store_get *get)
+{
+    uint32_t len = get->lookup.entry.len;
+    uint32_t from = get->len == 0 ? 0 : MIN(get->from, len);
+    return (struct span){.from = from, .len = get->len == 0 ? len : MIN(get->len, len - from)};
+}
+
+/* What was read is the record that the index promised, whole; or the range of it. */
 static bool read_good(struct store_get *get)
 {
     const struct store_entry *e = &get->lookup.entry;
-    uint32_t at = e->offset % STORE_BLOCK_BYTES;
+    struct span range = range_of(get);
     struct record r;
-    if (get->got < at + STORE_RECORD_HEADER_BYTES + e->len)
+    const uint8_t *ptr = (const uint8_t *)get->buf.mem + get->skip;
+    get->chunk_len = e->len;
+    if (get->len != 0) {
+        get->buf.data = slice_of(ptr, range.len);
+        return get->got >= get->skip + range.len;
+    }
+    if (get->got < get->skip + STORE_RECORD_HEADER_BYTES + e->len)
         return false;
-    const uint8_t *ptr = (const uint8_t *)get->buf.mem + at;
-    if (segment_record_decode(slice_of(ptr, get->got - at), &r) != 0 ||
+    if (segment_record_decode(slice_of(ptr, get->got - get->skip), &r) != 0 ||
         !chunk_id_equal(&r.id, &get->id) || r.len != e->len ||
         !record_data_good(&r, ptr + STORE_RECORD_HEADER_BYTES))
         return false;
@@ -117,10 +133,14 @@ static void get_resolved(struct store_get *get, int rc)
         get_finish(get, rc);
         return;
     }
-    uint32_t at = e->offset % STORE_BLOCK_BYTES;
+    struct span range = range_of(get);
+    uint64_t at = e->offset, end = e->offset + STORE_RECORD_HEADER_BYTES + range.from + range.len;
+    if (get->len != 0)
+        at += STORE_RECORD_HEADER_BYTES + range.from;
     get->segment = seg;
-    get->want =
-        (uint32_t)align_up(at + STORE_RECORD_HEADER_BYTES + (uint64_t)e->len, STORE_BLOCK_BYTES);
+    get->read_at = at / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
+    get->skip = (uint32_t)(at - get->read_at);
+    get->want = (uint32_t)align_up(MAX(end, at + 1) - get->read_at, STORE_BLOCK_BYTES);
     get->got = 0;
     get->buf.mem = mem_aligned(STORE_BLOCK_BYTES, get->want);
     get->req.done = read_done;

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "data/chunk.h"
 #include "site/node_int.h"
 
 /* ---- put ---- */
@@ -268,10 +269,107 @@ static void call_got_local(void *ctx, int rc, struct buf *sealed)
     node_call_finish(c);
 }
 
+/* ---- get a little of it ---- */
+
+/* Beginning and range of a chunk, read beside each other. */
+struct cut {
+    struct call *call;
+    struct cut_get {
+        struct store_get get;
+        struct cut *cut;
+        struct buf bytes;
+    } head, range;
+    unsigned open;
+    int rc;
+};
+
+static void cut_answer(struct call *c, struct slice head, struct slice range, uint32_t chunk_len)
+{
+    struct buf *out = &c->keep[0];
+    buf_reserve(out, head.len + range.len);
+    buf_append(out, head.ptr, head.len);
+    buf_append(out, range.ptr, range.len);
+    c->reply_bulk = buf_slice(out);
+    c->reply.number2 = chunk_len;
+}
+
+static void cut_from_remote(void *ctx, int rc, struct buf *sealed)
+{
+    struct call *c = ctx;
+    if (rc == 0) {
+        size_t from = (size_t)MIN(c->req.size, sealed->len);
+        size_t head = (c->req.flags & CHUNK_GET_HEAD) != 0 ? CHUNK_HEAD_BYTES_MAX : 0;
+        cut_answer(c, slice_of(sealed->ptr, MIN(head, sealed->len)),
+                   slice_of(sealed->ptr + from, MIN(c->req.count, sealed->len - from)),
+                   (uint32_t)sealed->len);
+    }
+    c->reply.rc = rc == ERR_NOT_FOUND ? ERR_UNREACHABLE : rc;
+    node_call_finish(c);
+}
+
+static void cut_over(struct cut *cut)
+{
+    struct call *c = cut->call;
+    int rc = cut->rc;
+    if (rc == 0)
+        cut_answer(c, buf_slice(&cut->head.bytes), buf_slice(&cut->range.bytes),
+                   cut->range.get.chunk_len);
+    buf_deinit(&cut->head.bytes);
+    buf_deinit(&cut->range.bytes);
+    mem_free(cut);
+    if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
+        node_chunk_fetch(c->n, c->req.chunk, cut_from_remote, c);
+        return;
+    }
+    c->reply.rc = rc;
+    node_call_finish(c);
+}
+
+static void cut_got(struct store_get *get, int rc, struct chunk_buf *data)
+{
+    struct cut_get *g = CONTAINER_OF(get, struct cut_get, get);
+    struct cut *cut = g->cut;
+    if (rc == 0)
+        buf_append(&g->bytes, data->data.ptr, data->data.len);
+    cut->rc = cut->rc == 0 ? rc : cut->rc;
+    if (--cut->open == 0)
+        cut_over(cut);
+}
+
+static int cut_get(struct cut *cut, struct cut_get *g, uint32_t from, uint32_t len)
+{
+    struct call *c = cut->call;
+    g->cut = cut;
+    g->get = (struct store_get){.from = from, .len = len, .done = cut_got};
+    memcpy(g->get.id.b, c->req.chunk, sizeof g->get.id.b);
+    int rc = front_get(c->n->front, &g->get);
+    cut->open += rc == 0;
+    return rc;
+}
+
+static int call_chunk_cut(struct call *c)
+{
+    if (c->req.size > LIMIT_CHUNK_SEALED_BYTES || c->req.count > LIMIT_CHUNK_SEALED_BYTES)
+        return ERR_INVALID;
+    struct cut *cut = mem_calloc(1, sizeof *cut);
+    cut->call = c;
+    int rc = cut_get(cut, &cut->range, (uint32_t)c->req.size, c->req.count);
+    if (rc == 0 && (c->req.flags & CHUNK_GET_HEAD) != 0)
+        rc = cut_get(cut, &cut->head, 0, CHUNK_HEAD_BYTES_MAX);
+    cut->rc = rc == ERR_LIMIT ? ERR_AGAIN : rc;
+    if (cut->open > 0)
+        return CALL_HELD; /* gets are never done from inside */
+    rc = cut->rc;
+    mem_free(cut);
+    return rc;
+}
+
 int call_chunk_get(struct call *c)
 {
     if (!c->req.has_chunk)
         return ERR_INVALID;
+    if (c->req.count > 0)
+        return call_chunk_cut(c);
     node_chunk_get_local(c->n, c->req.chunk, call_got_local, c);
     return CALL_HELD;
 }

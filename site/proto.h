@@ -56,7 +56,10 @@ enum rpc_type {
     RPC_SYNC,        /* oid or none: everything acknowledged before is durable when it returns */
     RPC_FORGET,      /* oids: the mount dropped them from its caches */
     RPC_CHUNK_PUT,   /* chunk = id, bulk = sealed bytes; reply when durable */
-    RPC_CHUNK_GET,   /* chunk = id -> bulk; the node fetches from peers what it has not */
+    RPC_CHUNK_GET,   /* chunk = id -> bulk; the node fetches from peers what it has not. With
+                        count: only bytes [size, size + count) of it, as far as it goes; flags
+                        CHUNK_GET_HEAD: after its first CHUNK_HEAD_BYTES_MAX bytes (data/chunk.h).
+                        Then number2 = its length, and the node has checked nothing */
     RPC_CHUNK_HAS,   /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
     RPC_INVAL_ACK,   /* push connection: number2 = the push's id */
     RPC_PING,
@@ -81,6 +84,7 @@ enum rpc_type {
 #define REPLY_QUEUED 1u
 #define REPLY_AHEAD 4u
 #define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */
+#define CHUNK_GET_HEAD 1u
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
 #define LOCK_RECLAIM 4u /* held before the node started again; see site/lock.h */

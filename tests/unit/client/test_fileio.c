@@ -10,7 +10,9 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "base/clock.h"
 #include "client/fileio.h"
+#include "data/chunk.h"
 #include "data/chunk_id.h"
 
 #define FILES_MAX 4u
@@ -31,7 +33,9 @@ struct site {
     struct buf *sealed;
     size_t sealed_count, sealed_cap;
     uint64_t commits, stale, puts, rides, requests;
+    uint64_t served;  /* bytes of chunks */
     int fail_commits; /* so many fail with NO_SPACE */
+    bool spoil;       /* what is given of a chunk in part is damaged */
 };
 
 static struct oid oid_of(uint64_t n)
@@ -111,6 +115,21 @@ static int commit(struct site *s, struct site_file *f, struct conn_call *call)
     return 0;
 }
 
+/* Beginning and range, as a node gives them; one byte of the range is wrong when that is asked. */
+static void cut(const struct site *s, struct conn_call *call)
+{
+    static __thread uint8_t out[512 * 1024];
+    struct slice all = call->reply_bulk;
+    size_t head = (call->req.flags & CHUNK_GET_HEAD) != 0 ? MIN(all.len, CHUNK_HEAD_BYTES_MAX) : 0;
+    size_t from = MIN(call->req.size, all.len), len = MIN(call->req.count, all.len - from);
+    memcpy(out, all.ptr, head);
+    memcpy(out + head, all.ptr + from, len);
+    if (s->spoil && len > 0)
+        out[head + len / 2] ^= 1;
+    call->reply_bulk = slice_of(out, head + len);
+    call->reply.number2 = all.len;
+}
+
 static int chunk(struct site *s, struct conn_call *call)
 {
     struct chunk_id id = chunk_id_of(call->req.chunk);
@@ -119,6 +138,9 @@ static int chunk(struct site *s, struct conn_call *call)
         if (at == NULL)
             return ERR_NOT_FOUND;
         call->reply_bulk = buf_slice(&s->sealed[*at - 1]);
+        if (call->req.count > 0)
+            cut(s, call);
+        s->served += call->reply_bulk.len;
         return 0;
     }
     s->puts++;
@@ -427,6 +449,59 @@ static void test_file_that_is_changed_here_and_there_gets_small_blocks(void **st
     mem_free(big);
 }
 
+static uint8_t *make_bytes(size_t len, bool compressible)
+{
+    uint8_t *b = mem_alloc(len);
+    struct rng rng;
+    rng_seed(&rng, 5);
+    for (size_t i = 0; i < len; i++)
+        b[i] = compressible ? (uint8_t)((i >> 15) + (uint8_t) "some words to pack "[i % 19])
+                            : (uint8_t)rng_next(&rng);
+    return b;
+}
+
+/* Who jumps about in a large file and reads a little gets a little, whatever its form, until most
+ * of a chunk was wanted; nothing that is damaged is believed. */
+static void reads_parts(struct fixture *x, bool compressible)
+{
+    const size_t len = 8u << 20;
+    uint8_t *big = make_bytes(len, compressible);
+    struct open_file *h = open_nth(&x->a, 0);
+    assert_int_equal(file_truncate(x->a.io, h->inode, 0, 0), 0);
+    put(&x->a, h, 0, big, len);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.files[0].content.block_bytes, MIB);
+    done(&x->a, h);
+    told(&x->b, 0);
+    h = open_nth(&x->b, 0);
+    uint64_t before = x->site.served;
+    check(&x->b, h, 5000000, big + 5000000, 4096);
+    check(&x->b, h, 3000000, big + 3000000, 4096);
+    check(&x->b, h, 3 * MIB - 2048, big + 3 * MIB - 2048, 4096); /* over a border */
+    check(&x->b, h, 16384 * 7 - 100, big + 16384 * 7 - 100, 200);
+    assert_true(x->site.served - before < 200000);
+    before = x->site.served;
+    check(&x->b, h, 5000100, big + 5000100, 1000); /* of a part that is here */
+    assert_int_equal(x->site.served, before);
+    x->site.spoil = true;
+    check(&x->b, h, 6000000, big + 6000000, 4096);
+    check(&x->b, h, 1000, big + 1000, 4096);
+    x->site.spoil = false;
+    for (size_t at = 4 * MIB + 900000; at > 4 * MIB; at -= 30000)
+        check(&x->b, h, at, big + at, 4096);
+    before = x->site.served;
+    check(&x->b, h, 4 * MIB + 7, big + 4 * MIB + 7, 900000);
+    assert_int_equal(x->site.served, before); /* the whole chunk is here by now */
+    done(&x->b, h);
+    mem_free(big);
+}
+
+static void test_small_reads_here_and_there_fetch_parts(void **state)
+{
+    reads_parts(*state, false);
+    reads_parts(*state, true);
+}
+
 static void test_sparse_file_begins_with_small_blocks(void **state)
 {
     struct fixture *x = *state;
@@ -638,6 +713,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_file_that_is_changed_here_and_there_gets_small_blocks,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_sparse_file_begins_with_small_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_small_reads_here_and_there_fetch_parts, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_both_mounts_ranges_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_appends_of_both_mounts_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_commit_is_reported_once_and_tried_again, setup,

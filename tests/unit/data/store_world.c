@@ -229,15 +229,23 @@ static void get_done(struct store_get *g, int rc, struct chunk_buf *data)
 
 int world_get(struct world *w, uint64_t n, size_t size)
 {
-    struct get get = {.w = w, .get = {.id = chunk_number(n), .done = get_done}};
+    return world_get_range(w, n, size, 0, 0);
+}
+
+int world_get_range(struct world *w, uint64_t n, size_t size, uint32_t from, uint32_t len)
+{
+    struct get get = {.w = w,
+                      .get = {.id = chunk_number(n), .from = from, .len = len, .done = get_done}};
     w->pending++;
     assert_int_equal(store_get(w->store, &get.get), 0);
     world_run(w);
     if (get.rc == 0) {
         struct buf want = {0};
         chunk_bytes(n, size, &want);
-        assert_int_equal(get.data.data.len, want.len);
-        assert_memory_equal(get.data.data.ptr, want.ptr, want.len);
+        size_t at = MIN(from, want.len), bytes = len == 0 ? want.len : MIN(len, want.len - at);
+        assert_int_equal(get.get.chunk_len, want.len);
+        assert_int_equal(get.data.data.len, bytes);
+        assert_memory_equal(get.data.data.ptr, want.ptr + at, bytes);
         buf_deinit(&want);
     } else {
         assert_null(get.data.mem);

@@ -39,6 +39,7 @@ void world_put_many(struct world *w,
                     size_t size); /* all must succeed */
 /* The get's result; when it is 0, the bytes have been compared. */
 int world_get(struct world *w, uint64_t n, size_t size);
+int world_get_range(struct world *w, uint64_t n, size_t size, uint32_t from, uint32_t len);
 bool world_has(struct world *w, uint64_t n, bool keep);
 /* Numbers for which (n % modulo == rest) survive. */
 struct store_sweep world_sweep(struct world *w, uint64_t before, uint64_t modulo, uint64_t rest);

@@ -72,7 +72,7 @@ static void round_trip(enum chunk_cipher cipher)
             assert_int_equal(chunk_seal(p, slice_of(data, sizes[i]), &again, &id_again), 0);
             assert_true(chunk_id_equal(&id, &id_again));
             assert_true(slice_equal(buf_slice(&sealed), buf_slice(&again)));
-            assert_true(sealed.len <= sizes[i] + CHUNK_OVERHEAD_BYTES);
+            assert_true(sealed.len <= sizes[i] + CHUNK_OVERHEAD_BYTES_MAX);
             struct chunk_info info;
             assert_int_equal(chunk_info_decode(buf_slice(&sealed), &info), 0);
             assert_int_equal(info.plain_len, sizes[i]);
@@ -190,6 +190,104 @@ static void test_wrong_content_under_an_id_is_corrupt(void **state)
     pipeline_free(p);
 }
 
+static void parts_open_alone(struct pipeline *p, enum kind kind, size_t len)
+{
+    uint8_t *data = data_of(kind, len, 4);
+    uint8_t *out = mem_alloc(LIMIT_CHUNK_BYTES);
+    struct buf sealed = {0};
+    struct chunk_id id;
+    struct chunk_head h;
+    assert_int_equal(chunk_seal(p, slice_of(data, len), &sealed, &id), 0);
+    struct slice start = slice_of(sealed.ptr, MIN(sealed.len, CHUNK_HEAD_BYTES_MAX));
+    assert_int_equal(chunk_head_decode(start, sealed.len, &h), 0);
+    assert_int_equal(chunk_head_decode(start, sealed.len - 1, &h), ERR_TRUNCATED);
+    assert_int_equal(chunk_head_decode(start, sealed.len + 1, &h), ERR_MALFORMED);
+    uint32_t n = h.info.part_count;
+    assert_int_equal(n, (len - 1) / h.info.part_bytes + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        struct chunk_range r = chunk_part_range(&h, i, 1);
+        struct slice part = slice_of(sealed.ptr + r.from, r.len);
+        uint32_t plain_len = chunk_part_plain_len(&h, i);
+        assert_int_equal(chunk_part_open(p, &id, &h, i, part, out), 0);
+        assert_memory_equal(out, data + (size_t)i * h.info.part_bytes, plain_len);
+        if (n == 1)
+            continue;
+        /* It is no other part, not even one of equal length. */
+        assert_int_equal(chunk_part_open(p, &id, &h, (i + 1) % n, part, out), ERR_CORRUPT);
+        sealed.ptr[r.from + i % r.len] ^= 4;
+        assert_int_equal(chunk_part_open(p, &id, &h, i, part, out), ERR_CORRUPT);
+        sealed.ptr[r.from + i % r.len] ^= 4;
+        id.b[5] ^= 1;
+        assert_int_equal(chunk_part_open(p, &id, &h, i, part, out), ERR_CORRUPT);
+        id.b[5] ^= 1;
+    }
+    struct chunk_range all = chunk_part_range(&h, 0, n);
+    assert_int_equal(all.from + all.len, sealed.len);
+    mem_free(data);
+    mem_free(out);
+    buf_deinit(&sealed);
+}
+
+static void test_parts_open_alone(void **state)
+{
+    (void)state;
+    static const enum chunk_cipher ciphers[] = {CHUNK_CIPHER_AES, CHUNK_CIPHER_XCHACHA};
+    static const size_t lens[] = {1, 16384, 16385, 65536, 65537, 1000000, LIMIT_CHUNK_BYTES};
+    for (size_t c = 0; c < ARRAY_COUNT(ciphers); c++) {
+        struct pipeline *p = pipeline_of(1, ciphers[c]);
+        for (size_t i = 0; i < ARRAY_COUNT(lens); i++)
+            for (enum kind kind = 0; kind < KIND_COUNT; kind++)
+                parts_open_alone(p, kind, lens[i]);
+        pipeline_free(p);
+    }
+}
+
+static void from_text(const char *text, struct buf *out)
+{
+    for (; *text != '\0'; text += 2) {
+        unsigned byte;
+        assert_int_equal(sscanf(text, "%2x", &byte), 1);
+        buf_append(out, &(uint8_t){(uint8_t)byte}, 1);
+    }
+}
+
+/* What was sealed by the first version, as it is and compressed, is read as a chunk of one part. */
+static void test_version_1_is_read(void **state)
+{
+    (void)state;
+    static const char *const golden[] = {
+        "43464b310100000006000000060000000000000000000000200503bb6284f"
+        "39a54d9859cd12d12ef4fb5b22a1bdb",
+        "43464b3101010000b80b0000260000000108290000000000134c17c8e7f082dffd0cf8af2a941c21612499514a"
+        "1c90045d3b5e969e12de76dbdaf57ec541ca511e1e989472a1042485794ed64e0c"};
+    struct pipeline *p = pipeline_of(1, CHUNK_CIPHER_AUTO);
+    uint8_t plain[2][3000] = {"golden"};
+    const size_t lens[] = {6, 3000};
+    for (size_t i = 0; i < 3000; i++)
+        plain[1][i] = (uint8_t) "the quick brown fox "[i % 20];
+    for (size_t i = 0; i < 2; i++) {
+        struct buf sealed = {0};
+        struct chunk_id id;
+        struct chunk_head h;
+        uint8_t out[3000];
+        size_t len;
+        from_text(golden[i], &sealed);
+        assert_int_equal(chunk_hash(p, slice_of(plain[i], lens[i]), &id), 0);
+        assert_int_equal(chunk_open_into(p, &id, buf_slice(&sealed), out, sizeof out, &len), 0);
+        assert_int_equal(len, lens[i]);
+        assert_memory_equal(out, plain[i], len);
+        assert_int_equal(chunk_head_decode(buf_slice(&sealed), sealed.len, &h), 0);
+        assert_int_equal(h.info.part_count, 1);
+        struct chunk_range r = chunk_part_range(&h, 0, 1);
+        memset(out, 0, sizeof out);
+        assert_int_equal(chunk_part_open(p, &id, &h, 0, slice_of(sealed.ptr + r.from, r.len), out),
+                         0);
+        assert_memory_equal(out, plain[i], len);
+        buf_deinit(&sealed);
+    }
+    pipeline_free(p);
+}
+
 /* Ids and sealed bytes depend on the file system's key; the keys differ among themselves. The
  * values are fixed for ever: a golden id. */
 static void test_keys_are_separate_and_fixed(void **state)
@@ -214,8 +312,9 @@ static void test_keys_are_separate_and_fixed(void **state)
     char sealed_text[200] = "";
     for (size_t i = 0; i < sealed.len; i++)
         snprintf(sealed_text + 2 * i, 3, "%02x", sealed.ptr[i]);
-    assert_string_equal(sealed_text, "43464b310100000006000000060000000000000000000000200503bb6284f"
-                                     "39a54d9859cd12d12ef4fb5b22a1bdb");
+    assert_string_equal(sealed_text,
+                        "43464b3102000e00060000001600000000000000000000009b94794e7ef477a"
+                        "026cfe1e27bfce898c8c36bcf5627");
     buf_deinit(&sealed);
     pipeline_free(p);
     pipeline_free(q);
@@ -244,6 +343,8 @@ int main(void)
         cmocka_unit_test(test_bad_lengths_are_invalid),
         cmocka_unit_test(test_tampering_is_detected),
         cmocka_unit_test(test_wrong_content_under_an_id_is_corrupt),
+        cmocka_unit_test(test_parts_open_alone),
+        cmocka_unit_test(test_version_1_is_read),
         cmocka_unit_test(test_keys_are_separate_and_fixed),
         cmocka_unit_test(test_block_trim),
     };

@@ -100,16 +100,28 @@ static int put(struct many *m, uint64_t n)
     return a.rc;
 }
 
-static int get(struct many *m, uint64_t n)
+static int get_range(struct many *m, uint64_t n, uint32_t from, uint32_t len)
 {
     struct asked a = {.w = &m->w[0]};
-    chunk_bytes(n, 700, &a.want);
-    a.get = (struct store_get){.id = chunk_number(n), .done = get_done};
+    struct buf all = {0};
+    chunk_bytes(n, 700, &all);
+    buf_append(&a.want, all.ptr + from, len == 0 ? all.len : len);
+    a.get = (struct store_get){.id = chunk_number(n), .from = from, .len = len, .done = get_done};
     m->w[0].pending++;
     assert_int_equal(front_get(m->front, &a.get), 0);
     world_run(&m->w[0]);
+    if (a.rc == 0)
+        assert_int_equal(a.get.chunk_len, all.len);
     buf_deinit(&a.want);
+    buf_deinit(&all);
     return a.rc;
+}
+
+static int get(struct many *m, uint64_t n)
+{
+    int rc = get_range(m, n, 0, 0);
+    assert_int_equal(get_range(m, n, 100, 50), rc);
+    return rc;
 }
 
 /* How many of the chunks [0, count) are there by `has`. */

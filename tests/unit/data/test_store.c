@@ -36,6 +36,29 @@ static void test_put_get_has(void **state)
     world_deinit(&w);
 }
 
+/* Whatever a range's place in blocks and in the chunk, it has the chunk's bytes, as far as it goes.
+ */
+static void test_get_range(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {1, 4000, 4096, 65536, 1048576};
+    static const uint32_t lens[] = {1, 63, 4096, 16400, UINT32_MAX};
+    struct world w;
+    world_init(&w, NULL);
+    w.segment_bytes = 16 * MIB;
+    assert_int_equal(world_open(&w), 0);
+    assert_int_equal(world_get_range(&w, 0, 1, 0, 1), ERR_NOT_FOUND);
+    for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+        assert_int_equal(world_put(&w, i, sizes[i]), 0);
+        const uint32_t froms[] = {
+            0, 1, 3967, 4032, 4033, sizes[i] / 2, sizes[i] - 1, sizes[i], sizes[i] + 1, UINT32_MAX};
+        for (unsigned f = 0; f < ARRAY_COUNT(froms); f++)
+            for (unsigned l = 0; l < ARRAY_COUNT(lens); l++)
+                assert_int_equal(world_get_range(&w, i, sizes[i], froms[f], lens[l]), 0);
+    }
+    world_deinit(&w);
+}
+
 /* Many small puts share groups, and fill many segments. */
 static void test_groups_and_segments(void **state)
 {
@@ -377,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put_get_has),
+        cmocka_unit_test(test_get_range),
         cmocka_unit_test(test_groups_and_segments),
         cmocka_unit_test(test_dedup),
         cmocka_unit_test(test_concurrent_puts_of_one_id),
