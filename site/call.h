@@ -28,19 +28,20 @@ struct call {
     struct rpc_conn *conn; /* referenced; NULL: made by the node itself */
     uint16_t type;
     uint64_t id;
-    struct buf body, bulk; /* the request's bytes */
+    struct buf frame;  /* the request's bytes */
+    struct slice bulk; /* in them */
     struct op_arena arena;
-    struct fs_request req; /* borrows from body and arena */
+    struct fs_request req; /* borrows from frame and arena */
     struct op_builder b;
     struct fs_reply reply;
-    struct buf keep[3]; /* bytes that the reply refers to */
-    struct slice reply_bulk;
-    unsigned holds;         /* the reply waits while > 0 */
-    unsigned durable_holds; /* of these: for the disk */
-    bool evaluated;         /* the handler has returned CALL_DONE */
-    bool foreign;           /* it has read what others did and what is not durable */
-    bool told;              /* answered ahead of the disk */
-    bool riders_stored;     /* the chunks that came with it are durable */
+    struct buf keep[3];      /* bytes that the reply refers to */
+    struct slice reply_bulk; /* in keep[0], which then goes out with it; or in what outlives us */
+    unsigned holds;          /* the reply waits while > 0 */
+    unsigned durable_holds;  /* of these: for the disk */
+    bool evaluated;          /* the handler has returned CALL_DONE */
+    bool foreign;            /* it has read what others did and what is not durable */
+    bool told;               /* answered ahead of the disk */
+    bool riders_stored;      /* the chunks that came with it are durable */
     int committed_rc;
     struct {
         struct shard *shard;

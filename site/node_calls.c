@@ -93,8 +93,7 @@ static void call_free(struct call *c)
         rpc_conn_unref(c->conn);
     op_builder_deinit(&c->b);
     op_arena_deinit(&c->arena);
-    buf_deinit(&c->body);
-    buf_deinit(&c->bulk);
+    buf_deinit(&c->frame);
     for (size_t i = 0; i < ARRAY_COUNT(c->keep); i++)
         buf_deinit(&c->keep[i]);
     mem_free(c);
@@ -113,8 +112,13 @@ static void reply_send(struct call *c)
 {
     struct buf body = {0};
     fs_reply_encode(&c->reply, &body);
-    (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body),
-                    c->reply_bulk); /* gone: asks again */
+    const struct buf *keep = &c->keep[0];
+    bool kept = c->reply_bulk.len > 0 && c->reply_bulk.ptr >= keep->ptr &&
+                c->reply_bulk.ptr < keep->ptr + keep->len;
+    if (kept) /* who is gone asks again */
+        (void)rpc_reply_move(c->conn, c->type, c->id, buf_slice(&body), &c->keep[0], c->reply_bulk);
+    else
+        (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body), c->reply_bulk);
     buf_deinit(&body);
 }
 
@@ -258,9 +262,10 @@ static void on_request(void *ctx, struct rpc_conn *conn, const struct rpc_frame 
     c->conn = conn;
     rpc_conn_ref(conn);
     c->id = f->id;
-    buf_append(&c->body, f->body.ptr, f->body.len);
-    buf_append(&c->bulk, f->bulk.ptr, f->bulk.len);
-    int rc = fs_request_decode(buf_slice(&c->body), &c->arena, &c->req);
+    struct rpc_frame taken;
+    rpc_request_take(conn, f, &c->frame, &taken);
+    c->bulk = taken.bulk;
+    int rc = fs_request_decode(taken.body, &c->arena, &c->req);
     if (rc == 0 && !node_session_check(c))
         rc = ERR_AUTH;
     if (rc == 0 && n->needs_snapshot && !handlers[f->type].early)

@@ -37,7 +37,7 @@ int call_chunk_put(struct call *c)
         return ERR_INVALID;
     struct put_job *j = mem_calloc(1, sizeof *j);
     memcpy(j->put.id.b, c->req.chunk, sizeof j->put.id.b);
-    j->put.data = buf_slice(&c->bulk);
+    j->put.data = c->bulk;
     j->put.done = put_done;
     j->call = c;
     int rc = front_put(c->n->front, &j->put);
@@ -82,7 +82,7 @@ int call_riders(struct call *c)
     uint32_t count = 0;
     if (c->riders_stored || c->bulk.len == 0)
         return 0;
-    int rc = riders_decode(buf_slice(&c->bulk), riders, &count);
+    int rc = riders_decode(c->bulk, riders, &count);
     if (rc != 0)
         return ERR_INVALID;
     struct riders *r = mem_calloc(1, sizeof *r + count * sizeof r->puts[0]);
@@ -256,17 +256,46 @@ static void call_got_remote(void *ctx, int rc, struct buf *sealed)
     node_call_finish(c);
 }
 
-static void call_got_local(void *ctx, int rc, struct buf *sealed)
+/* What was read goes out from where it lies. */
+static void keep_chunk(struct call *c, struct chunk_buf *data)
 {
-    struct call *c = ctx;
+    size_t end = (size_t)(data->data.ptr - (const uint8_t *)data->mem) + data->data.len;
+    buf_deinit(&c->keep[0]);
+    c->keep[0] = (struct buf){.ptr = data->mem, .len = end, .cap = end};
+    c->reply_bulk = data->data;
+    *data = (struct chunk_buf){0};
+}
+
+struct call_get {
+    struct store_get get;
+    struct call *call;
+};
+
+static void call_got(struct store_get *get, int rc, struct chunk_buf *data)
+{
+    struct call_get *g = CONTAINER_OF(get, struct call_get, get);
+    struct call *c = g->call;
+    mem_free(g);
     if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
         node_chunk_fetch(c->n, c->req.chunk, call_got_remote, c);
         return;
     }
-    buf_move(&c->keep[0], sealed);
-    c->reply_bulk = buf_slice(&c->keep[0]);
+    if (rc == 0)
+        keep_chunk(c, data);
     c->reply.rc = rc;
     node_call_finish(c);
+}
+
+static int call_chunk_whole(struct call *c)
+{
+    struct call_get *g = mem_calloc(1, sizeof *g);
+    g->call = c;
+    g->get.done = call_got;
+    memcpy(g->get.id.b, c->req.chunk, sizeof g->get.id.b);
+    int rc = front_get(c->n->front, &g->get);
+    if (rc != 0)
+        mem_free(g);
+    return rc == 0 ? CALL_HELD : rc == ERR_LIMIT ? ERR_AGAIN : rc;
 }
 
 /* ---- get a little of it ---- */
@@ -368,10 +397,7 @@ int call_chunk_get(struct call *c)
 {
     if (!c->req.has_chunk)
         return ERR_INVALID;
-    if (c->req.count > 0)
-        return call_chunk_cut(c);
-    node_chunk_get_local(c->n, c->req.chunk, call_got_local, c);
-    return CALL_HELD;
+    return c->req.count > 0 ? call_chunk_cut(c) : call_chunk_whole(c);
 }
 
 /* ---- has ---- */
