@@ -322,7 +322,8 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     call->req.number = call->numbered ? call->number.number : 0;
     call->req.acked = conn_seq_acked(&c->seq);
     bool change = call->numbered && call->type != RPC_OPEN;
-    call->req.ahead = c->may_ahead && !t->recovering && conn_ahead_may(&c->ahead, call->type);
+    call->req.ahead =
+        c->may_ahead && !t->recovering && !call->durable && conn_ahead_may(&c->ahead, call->type);
     buf_clear(&s->body);
     op_arena_reset(&s->arena);
     fs_request_encode(&call->req, &s->body);

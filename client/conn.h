@@ -67,6 +67,7 @@ struct conn_call {
     uint16_t type;
     struct fs_request req;
     struct slice bulk; /* with RPC_CHUNK_PUT, RPC_COMMIT */
+    bool durable;      /* the answer is to wait for the disk, whatever the mount's way */
     struct fs_reply reply;
     struct slice reply_bulk;
     struct conn_number number; /* private from here */

@@ -77,6 +77,7 @@ int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct 
     call.req.mtime_ns = c->mtime_ns;
     call.req.flags = c->flags;
     call.bulk = c->riders;
+    call.durable = c->durable;
     int rc = conn_call_run(io->config.conn, &call);
     const struct content *now = c->content;
     if (rc == ERR_STALE_BASE)
@@ -89,7 +90,7 @@ int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct 
         if (bad == 0) {
             *ret_base = base_new(i, now, call.reply.attr.version);
             inode_attr_changed(i, io->config.inode_clock, &call.reply.attr, since);
-            c->ahead = (call.reply.flags & REPLY_AHEAD) != 0;
+            c->durable = (call.reply.flags & REPLY_AHEAD) == 0;
         }
         rc = bad != 0 ? bad : rc;
     }
@@ -105,7 +106,7 @@ struct flush {
     uint32_t flags;
     bool rebased;
     struct base *result;
-    bool durable;   /* the commit that succeeded is on disk */
+    bool durable;   /* in: it is to be; out: the commit that succeeded is on disk */
     uint64_t since; /* before it */
 };
 
@@ -143,14 +144,15 @@ static int commit_frozen(struct flush *fl)
                                .content = &b.content,
                                .riders = buf_slice(&b.riders.bulk),
                                .mtime_ns = fl->mtime_ns,
-                               .flags = fl->flags};
+                               .flags = fl->flags,
+                               .durable = fl->durable};
             fl->since = inode_clock_now(io->config.inode_clock);
             rc = content_commit(io, f->inode, &c, &now);
-            fl->durable = rc == 0 && !c.ahead;
-        }
-        if (rc == 0) {
-            count_waste(f, &b);
-            fl->result = now;
+            if (rc == 0) {
+                count_waste(f, &b);
+                fl->result = now;
+                fl->durable = c.durable;
+            }
         }
         content_build_deinit(&b);
         if (rc != ERR_STALE_BASE)
@@ -212,7 +214,7 @@ static void flush_done(struct flush *fl)
 }
 
 /* Commits the dirty layer. File lock held, no commit in progress; held again on return. */
-static int flush_locked(struct file *f, bool *ret_durable)
+static int flush_locked(struct file *f, bool *durable)
 {
     struct fileio *io = f->io;
     f->frozen = f->dirty;
@@ -223,7 +225,8 @@ static int flush_locked(struct file *f, bool *ret_durable)
                        .f = f,
                        .base = base_ref(io, f->base),
                        .mtime_ns = f->mtime_ns,
-                       .flags = f->kill_setid ? COMMIT_KILL_SETID : 0};
+                       .flags = f->kill_setid ? COMMIT_KILL_SETID : 0,
+                       .durable = *durable};
     f->kill_setid = false;
     pthread_mutex_unlock(&f->lock);
     int rc = commit_frozen(&fl);
@@ -240,14 +243,15 @@ static int flush_locked(struct file *f, bool *ret_durable)
         f->pages_version = (struct dot){0};
         io->config.pages_changed(io->config.ctx, f->inode);
     }
-    *ret_durable = fl.durable;
+    *durable = rc == 0 && fl.durable;
     return rc;
 }
 
-/* *ret_durable: something was dirty, and is committed and on disk now. */
-static int flush(struct inode *i, bool *ret_durable)
+/* *durable, in: what is committed is to be on disk on return; out: something was, and is. */
+static int flush(struct inode *i, bool *durable)
 {
-    *ret_durable = false;
+    bool sync = *durable;
+    *durable = false;
     pthread_mutex_lock(&i->lock);
     struct file *f = i->file;
     pthread_mutex_unlock(&i->lock);
@@ -262,7 +266,8 @@ static int flush(struct inode *i, bool *ret_durable)
         f->dirty_made = false;
         file_account(f);
     } else if (f->dirty_made) {
-        rc = flush_locked(f, ret_durable);
+        *durable = sync;
+        rc = flush_locked(f, durable);
     }
     pthread_mutex_unlock(&f->lock);
     return rc;
@@ -270,14 +275,14 @@ static int flush(struct inode *i, bool *ret_durable)
 
 int file_flush(struct fileio *io, struct inode *i)
 {
-    bool durable;
+    bool durable = false;
     (void)io;
     return flush(i, &durable);
 }
 
 int file_sync(struct fileio *io, struct inode *i)
 {
-    bool durable;
+    bool durable = true;
     int rc = flush(i, &durable);
     /* A commit that was durable when it was answered stands behind all that the file's shard had
      * been told before: there is nothing left to wait for. */

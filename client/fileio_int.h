@@ -182,7 +182,7 @@ struct commit {
     struct slice riders; /* chunks that go with it */
     int64_t mtime_ns;
     uint32_t flags;
-    bool ahead; /* out: answered before it was durable */
+    bool durable; /* in: answer when it is; out: it is */
 };
 int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct base **ret_base)
     MUST_CHECK;
