@@ -53,7 +53,7 @@ static json_t *sites_json(const struct run *r)
         put(o, "clock_drift_ppm", json_integer(c->clock.drift_ppm));
         put(o, "lost", json_boolean(s->lost));
         put(o, "calls", integer(s->calls));
-        put(o, "calls_refused", integer(s->calls_failed));
+        put(o, "calls_failed", integer(s->calls_failed));
         put(o, "changes", integer(s->changes));
         put(o, "answer_mean_us", integer(s->calls > 0 ? s->latency_ns_sum / s->calls / 1000 : 0));
         put(o, "answer_max_us", integer(s->latency_ns_max / 1000));
@@ -202,7 +202,11 @@ static json_t *series_json(const struct run *r)
 
 struct told { /* a conflict as a site tells it in the end */
     uint64_t id;
-    const json_t *json; /* borrowed */
+    json_t *json;
+};
+struct tellings {
+    struct told *at; /* by id */
+    size_t count;
 };
 
 static int told_cmp(const void *a, const void *b)
@@ -211,19 +215,39 @@ static int told_cmp(const void *a, const void *b)
     return x->id == y->id ? 0 : x->id < y->id ? -1 : 1;
 }
 
-/* By id; mem_free. */
-static struct told *told_sort(const json_t *list, size_t *ret_count)
+static void tellings_init(struct tellings *t, const struct run *r)
 {
-    size_t count = json_array_size(list), i;
-    struct told *t = mem_calloc(count + 1, sizeof *t);
-    const json_t *one;
-    json_array_foreach (list, i, one) {
-        const char *id = json_string_value(json_object_get(one, "id"));
-        t[i] = (struct told){.id = id != NULL ? strtoull(id, NULL, 16) : 0, .json = one};
+    memset(t, 0, sizeof *t);
+    for (unsigned a = 0; a < r->sites; a++) {
+        const char *text = r->conflicts_json[a];
+        json_t *root = text != NULL ? json_loads(text, 0, NULL) : NULL, *one;
+        const json_t *list = json_object_get(root, "conflicts");
+        size_t i;
+        t->at = mem_realloc(t->at, (t->count + json_array_size(list) + 1) * sizeof t->at[0]);
+        json_array_foreach (list, i, one) {
+            const char *id = json_string_value(json_object_get(one, "id"));
+            t->at[t->count++] = (struct told){.id = id != NULL ? strtoull(id, NULL, 16) : 0,
+                                              .json = json_incref(one)};
+        }
+        json_decref(root);
     }
-    qsort(t, count, sizeof *t, told_cmp);
-    *ret_count = count;
-    return t;
+    qsort(t->at, t->count, sizeof t->at[0], told_cmp);
+}
+
+static void tellings_deinit(struct tellings *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        json_decref(t->at[i].json);
+    mem_free(t->at);
+}
+
+/* NULL: nobody tells of it any more. */
+static const json_t *telling_of(const struct tellings *t, uint64_t id)
+{
+    const struct told key = {.id = id};
+    const struct told *found =
+        t->count > 0 ? bsearch(&key, t->at, t->count, sizeof key, told_cmp) : NULL;
+    return found != NULL ? found->json : NULL;
 }
 
 static json_t *copy(const json_t *o, const char *key)
@@ -284,30 +308,27 @@ static json_t *rules_json(const uint64_t counts[RULES], const json_t *names)
 
 static json_t *conflicts_json(const struct run *r)
 {
-    json_t *root = r->conflicts_json != NULL ? json_loads(r->conflicts_json, 0, NULL) : NULL;
     uint64_t counts[RULES] = {0};
     json_t *o = json_object(), *list = json_array(), *names = json_object();
-    size_t told_count;
-    struct told *told = told_sort(json_object_get(root, "conflicts"), &told_count);
+    struct tellings tellings;
+    tellings_init(&tellings, r);
     size_t each = r->conflict_count / CONFLICTS_LISTED_MAX + 1;
     for (size_t i = 0; i < r->conflict_count; i++) {
         const struct world_conflict_seen *c = &r->conflicts[i];
-        struct told key = {.id = c->id};
-        const struct told *t = bsearch(&key, told, told_count, sizeof key, told_cmp);
+        const json_t *told = telling_of(&tellings, c->id);
         char rule[8];
         counts[c->rule % RULES]++;
         (void)snprintf(rule, sizeof rule, "%u", c->rule % RULES);
-        if (t != NULL && json_object_get(names, rule) == NULL)
-            put(names, rule, copy(t->json, "what"));
+        if (told != NULL && json_object_get(names, rule) == NULL)
+            put(names, rule, copy(told, "what"));
         if (i % each == 0)
-            (void)json_array_append_new(list, conflict_json(r, c, t != NULL ? t->json : NULL));
+            (void)json_array_append_new(list, conflict_json(r, c, told));
     }
     put(o, "count", integer(r->conflict_count));
     put(o, "rules", rules_json(counts, names));
     put(o, "list", list);
-    mem_free(told);
+    tellings_deinit(&tellings);
     json_decref(names);
-    json_decref(root);
     return o;
 }
 

@@ -45,22 +45,23 @@ const char *report_bytes(uint64_t bytes, char to[REPORT_TIME_BYTES])
 void report_event(const struct run *r, const struct run_event *e, char *to, size_t cap)
 {
     const char *a = r->config.sites[e->event.a].name, *b = r->config.sites[e->event.b].name;
+    const char *arrow = e->both ? "<->" : "->";
     char time[REPORT_TIME_BYTES];
     switch (e->event.kind) {
     case WORLD_CUT:
-        (void)snprintf(to, cap, "%s -> %s is cut", a, b);
+        (void)snprintf(to, cap, "%s %s %s is cut", a, arrow, b);
         return;
     case WORLD_HEAL:
-        (void)snprintf(to, cap, "%s -> %s is there again", a, b);
+        (void)snprintf(to, cap, "%s %s %s is there again", a, arrow, b);
         return;
     case WORLD_RESET:
         (void)snprintf(to, cap, "connections between %s and %s break", a, b);
         return;
     case WORLD_SLOW:
         (void)snprintf(to, cap,
-                       e->event.value > 1 ? "%s -> %s takes %" PRId64 " times as long"
-                                          : "%s -> %s is as quick as it was",
-                       a, b, e->event.value);
+                       e->event.value > 1 ? "%s %s %s takes %" PRId64 " times as long"
+                                          : "%s %s %s is as quick as it was",
+                       a, arrow, b, e->event.value);
         return;
     case WORLD_CLOCK:
         (void)snprintf(
@@ -118,7 +119,7 @@ static void sites(const struct run *r, FILE *to)
 {
     char mean[REPORT_TIME_BYTES];
     fprintf(to, "%-16s %-8s %10s %10s %8s %10s %10s %8s\n", "Site", "work", "calls", "changes",
-            "refused", "mean", "longest", "crashes");
+            "errors", "mean", "longest", "crashes");
     for (unsigned i = 0; i < r->sites; i++) {
         const struct world_site_stats *s = &r->site_stats[i];
         uint64_t us = s->calls > 0 ? s->latency_ns_sum / s->calls / 1000 : 0;
@@ -234,37 +235,56 @@ static const char *text_of(const json_t *o, const char *key)
     return text != NULL ? text : "-";
 }
 
-static void conflict(const json_t *c, FILE *to)
+static void conflict(const json_t *c, size_t times, FILE *to)
 {
     char t[REPORT_TIME_BYTES];
     const json_t *side;
     size_t i;
     uint64_t ms = (uint64_t)json_integer_value(json_object_get(c, "noticed_at_ms"));
-    fprintf(to, "  %s: %s (noticed at %s, %s)\n", text_of(c, "path"), text_of(c, "what"),
-            text_of(c, "noticed_by"), report_time(ms * NS_PER_MS, t));
-    json_array_foreach (json_object_get(c, "sides"), i, side)
-        fprintf(to, "      %-5s %-12s %s%s\n", text_of(side, "role"), text_of(side, "site"),
-                json_is_string(json_object_get(side, "path")) ? "is at " : "",
-                json_is_string(json_object_get(side, "path")) ? text_of(side, "path")
-                                                              : "has no name any more");
+    fprintf(to, "  %s: %s", text_of(c, "path"), text_of(c, "what"));
+    if (times > 1)
+        fprintf(to, ", %zu times", times);
+    fprintf(to, " (noticed at %s, %s)\n", text_of(c, "noticed_by"), report_time(ms * NS_PER_MS, t));
+    json_array_foreach (json_object_get(c, "sides"), i, side) {
+        bool removal = strcmp(text_of(side, "kind"), "removal") == 0;
+        bool there = json_is_string(json_object_get(side, "path"));
+        fprintf(to, "      %-14s %-12s %s%s\n", i == 0 ? "keeps the name" : "gives way",
+                text_of(side, "site"),
+                removal ? "removed it"
+                : there ? "is now "
+                        : "has no name any more",
+                there ? text_of(side, "path") : "");
+    }
+}
+
+static bool is_alike(const json_t *a, const json_t *b)
+{
+    static const char *const keys[] = {"path", "what", "noticed_by", "noticed_at_ms"};
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++)
+        if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i])))
+            return false;
+    return true;
 }
 
 static void conflicts(const json_t *report, FILE *to)
 {
     const json_t *all = json_object_get(report, "conflicts"), *one;
     const json_t *list = json_object_get(all, "list");
-    size_t i;
+    size_t i, told = 0, at = 0, count = json_array_size(list);
     fprintf(to, "Conflicts: %lld\n", (long long)json_integer_value(json_object_get(all, "count")));
     json_array_foreach (json_object_get(all, "rules"), i, one)
         fprintf(to, "%8lld  %s\n", (long long)json_integer_value(json_object_get(one, "count")),
                 text_of(one, "what"));
-    json_array_foreach (list, i, one) {
-        if (i == CONFLICTS_MAX)
-            break;
-        conflict(one, to);
+    for (; at < count && told < CONFLICTS_MAX; told++) {
+        size_t times = 1;
+        one = json_array_get(list, at);
+        while (at + times < count && is_alike(one, json_array_get(list, at + times)))
+            times++; /* several writes that one removal did not know of */
+        conflict(one, times, to);
+        at += times;
     }
-    if (json_array_size(list) > CONFLICTS_MAX)
-        fprintf(to, "  and %zu more: --html or --json\n", json_array_size(list) - CONFLICTS_MAX);
+    if (at < count)
+        fprintf(to, "  and %zu more: --html or --json\n", count - at);
 }
 
 void report_text(const struct run *r, const json_t *report, FILE *to)

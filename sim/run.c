@@ -91,12 +91,28 @@ static void trouble_note(struct runner *n)
     n->waits = false;
 }
 
+/* Links are cut and healed one direction after the other; to people that is one event. */
+static bool is_way_back(const struct run *r, uint64_t now, const struct world_event *e)
+{
+    const struct run_event *last = r->event_count > 0 ? &r->events[r->event_count - 1] : NULL;
+    return last != NULL && !last->both && last->at_ns == now && last->event.kind == e->kind &&
+           last->event.a == e->b && last->event.b == e->a && e->a != e->b;
+}
+
+static void event_note(struct run *r, uint64_t now, const struct world_event *e, const char *text)
+{
+    if (is_way_back(r, now, e)) {
+        r->events[r->event_count - 1].both = true;
+        return;
+    }
+    r->events = grown(r->events, r->event_count, &r->event_cap, sizeof r->events[0]);
+    r->events[r->event_count++] = (struct run_event){.at_ns = now, .event = *e, .text = text};
+}
+
 static void on_event(void *ctx, uint64_t now, const struct world_event *e, const char *text)
 {
     struct runner *n = ctx;
-    struct run *r = n->r;
-    r->events = grown(r->events, r->event_count, &r->event_cap, sizeof r->events[0]);
-    r->events[r->event_count++] = (struct run_event){.at_ns = now, .event = *e, .text = text};
+    event_note(n->r, now, e, text);
     switch (e->kind) {
     case WORLD_CUT:
         cut_note(n, e->a, e->b, true, now);
@@ -116,10 +132,10 @@ static void on_event(void *ctx, uint64_t now, const struct world_event *e, const
         return;
     case WORLD_RESTART:
     case WORLD_DISK_FREE:
+    case WORLD_LOSE: /* what it leaves behind is to be made good among the others */
         heal_note(n, now);
         return;
     case WORLD_CRASH:
-    case WORLD_LOSE:
     case WORLD_DISK_FULL:
         trouble_note(n);
         return;
@@ -239,10 +255,10 @@ static void gather(struct runner *n)
     for (unsigned a = 0; a < r->sites; a++) {
         world_site_stats(n->w, a, &r->site_stats[a]);
         r->tree[a] = world_tree_hash(n->w, a);
+        r->conflicts_json[a] = world_conflicts_json(n->w, a);
         for (unsigned b = 0; b < r->sites; b++)
             world_traffic(n->w, a, b, &r->traffic[a][b]);
     }
-    r->conflicts_json = world_conflicts_json(n->w);
 }
 
 static void config_make(struct runner *n)
@@ -285,6 +301,7 @@ int run_scenario(const struct scenario *s,
     ret->settled = rc == 0;
     if (rc != 0) {
         (void)snprintf(ret->failure, sizeof ret->failure, "%s", world_failure(n->w)); /* as long */
+        err_detail_set(d, "%s", ret->failure);
         rc = ERR_FATAL;
     }
     gather(n);
@@ -303,7 +320,8 @@ void run_deinit(struct run *r)
     mem_free(r->spans);
     mem_free(r->heals);
     mem_free(r->conflicts);
-    mem_free(r->conflicts_json);
+    for (unsigned a = 0; a < r->sites; a++)
+        mem_free(r->conflicts_json[a]);
     memset(r, 0, sizeof *r);
 }
 

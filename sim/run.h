@@ -15,6 +15,7 @@ struct run_site_point {
 struct run_event {
     uint64_t at_ns;
     struct world_event event;
+    bool both;        /* directions of a link at once: it stands for two */
     const char *text; /* static */
 };
 /* A direction that carried nothing, or a site that was down. */
@@ -54,7 +55,7 @@ struct run {
     struct run_heal *heals;
     size_t conflict_count, conflict_cap;
     struct world_conflict_seen *conflicts; /* by the first site each, in order */
-    char *conflicts_json;                  /* `conflicts.explain` of a site in the end, or NULL */
+    char *conflicts_json[WORLD_SITES_MAX]; /* as each site tells them in the end; or NULL */
 };
 
 /* progress NULL: nobody wants to know; else called now and then with virtual times. ERR_CONFIG: no

@@ -130,6 +130,7 @@ static void event_apply(struct world *w, const struct world_event *e)
         return;
     case WORLD_CLOCK:
         p->config.offset_ns += e->value;
+        w->clock_jumped_ns[e->a] += (uint64_t)(e->value < 0 ? -e->value : e->value);
         return;
     case WORLD_DISK_FULL:
     case WORLD_DISK_FREE:

@@ -27,10 +27,11 @@ struct world {
         struct world *world;
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
-    uint64_t looks;                    /* of the checkers so far */
-    uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
-    bool settling;                     /* the liveness phase */
-    bool faulty_disk[WORLD_SITES_MAX]; /* it was given a reason to stop */
+    uint64_t looks;                   /* of the checkers so far */
+    uint64_t walked[WORLD_SITES_MAX]; /* records and waiting operations of the tree last walked */
+    bool settling;                    /* the liveness phase */
+    uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
+    bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
     char failure[400];
 };
 

@@ -149,11 +149,10 @@ static void explained(void *ctx, int rc, const char *json)
     *ret = rc == 0 ? mem_strdup(json) : NULL;
 }
 
-char *world_conflicts_json(struct world *w)
+char *world_conflicts_json(struct world *w, unsigned site)
 {
     char *ret = NULL;
-    for (unsigned i = 0; i < w->config.site_count && ret == NULL; i++)
-        if (serves(w, i))
-            node_admin_ask(w->sites[i].node, "conflicts.explain", explained, &ret);
+    if (serves(w, site))
+        node_admin_ask(w->sites[site].node, "conflicts.explain", explained, &ret);
     return ret;
 }

@@ -17,8 +17,9 @@ bool world_has(struct world *w, const struct world_mark *m);
  * site by site. */
 void world_conflicts_look(struct world *w);
 void world_conflicts_free(struct world *w);
-/* The conflicts with what became of each side, as the first living site tells them: the answer of
- * `conflicts.explain` (site/README.md). NULL: there is no such site. mem_free. */
-char *world_conflicts_json(struct world *w);
+/* The conflicts with what became of each side, as a site tells them: the answer of
+ * `conflicts.explain`. Sites may differ in what they noticed: who hears of both sides when all is
+ * over has seen no conflict. NULL: it does not serve. mem_free. */
+char *world_conflicts_json(struct world *w, unsigned site);
 
 #endif

@@ -11,11 +11,10 @@ import time
 
 import pytest
 
+import jsondocs
 import lib
 from conftest import world_of
 from lib import eventually
-
-DOCS = os.path.join(lib.REPO, "docs", "json.md")
 
 
 @pytest.fixture(scope="module")
@@ -162,35 +161,6 @@ def test_wait_draws_how_far_it_is(pair):
 
 # ---- docs/json.md ----
 
-def documented():
-    """Heading -> {path: type} of the tables in docs/json.md."""
-    found, section = {}, None
-    with open(DOCS, encoding="utf-8") as f:
-        for line in f:
-            if line.startswith("## "):
-                section = found.setdefault(line[3:].strip().strip("`"), {})
-            row = re.match(r"\| `([^`]+)` \| ([a-z ]+) \|", line)
-            if row and section is not None:
-                section[row[1]] = row[2].strip()
-    return found
-
-
-def flatten(value, path=""):
-    """(path, type) of every member; elements of arrays are path[]."""
-    kinds = {bool: "boolean", int: "number", float: "number", str: "string", type(None): "null"}
-    if isinstance(value, dict):
-        if path:
-            yield path, "object"
-        for key, member in value.items():
-            yield from flatten(member, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        yield path, "array"
-        for member in value:
-            yield from flatten(member, path + "[]")
-    else:
-        yield path, kinds[type(value)]
-
-
 def answers(pair):
     world, a, b = pair
     site = a.site
@@ -222,18 +192,14 @@ def answers(pair):
 
 
 def test_json_is_as_documented(pair):
-    docs = documented()
+    docs = jsondocs.documented()
     seen = {}
     for command, answer in answers(pair):
         members = docs.get(f"claudefs {command} --json")
         assert members is not None, f"{command} is not in docs/json.md"
-        for path, kind in flatten(answer):
-            assert path in members, f"{command}: {path} ({kind}) is not documented"
-            kinds = members[path].replace(" or absent", "").split(" or ")
-            assert kind in kinds, f"{command}: {path} is {kind}, documented as {members[path]}"
-        seen[f"claudefs {command} --json"] = {path for path, _ in flatten(answer)}
+        seen[f"claudefs {command} --json"] = jsondocs.check(command, answer, members)
     for section, members in docs.items():
         if section.endswith("--json"):
-            always = {p for p, kind in members.items() if "absent" not in kind}
             assert section in seen, f"{section} is documented and not tested"
-            assert always <= seen[section], f"{section}: {sorted(always - seen[section])} missing"
+            missing = jsondocs.always(members) - seen[section]
+            assert not missing, f"{section}: {sorted(missing)} missing"
