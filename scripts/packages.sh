@@ -5,8 +5,8 @@ packages=(
     build-essential cmake ninja-build pkg-config ccache liburing-dev libuv1-dev libnghttp2-dev
     libssl-dev librocksdb-dev libisal-dev libzstd-dev libsodium-dev libmsgpack-dev libfuse3-dev
     fuse3 libcurl4-openssl-dev libmicrohttpd-dev libjansson-dev libinih-dev libcmocka-dev
-    uthash-dev python3 python3-pytest acl attr libacl1-dev libattr1-dev sqlite3 git rsync
-    dpkg-dev openssl e2fsprogs
+    uthash-dev libjemalloc-dev python3 python3-pytest acl attr libacl1-dev libattr1-dev sqlite3
+    git rsync dpkg-dev openssl e2fsprogs
 )
 
 # Only what tests of scripts/check need: a browser, promtool, zsh for its completion, man pages.
