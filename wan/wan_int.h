@@ -233,6 +233,8 @@ void wan_settings_use(struct wan *w, const struct wan_settings_copy *s);
 
 /* wan_members.c: peers from the members of the federation */
 void wan_members_fetch(struct wan *w);
+/* A member that the journal has and the next wan_members_fetch() will tell. */
+void wan_member_known(struct wan *w, const struct member *m);
 void wan_members_changed(void *ctx); /* loop thread */
 struct wan_peer *wan_peer_by_site(struct wan *w, site_id_t site);
 struct wan_peer *wan_peer_by_name(struct wan *w, const char *name);

@@ -172,7 +172,7 @@ static void members_were_set(struct wan_call *call)
     }
     log_info(LOG_WAN, "paired", "peer=%s site=%08x address=%s", c->joiner.name, c->joiner.site,
              c->joiner.wan[0] != '\0' ? c->joiner.wan : "none");
-    wan_members_fetch(w);
+    wan_member_known(w, &c->joiner); /* it asks for its snapshot at once */
     if (s == NULL)
         return;
     struct buf sealed = {0};

@@ -62,7 +62,7 @@ struct node {
     uint64_t hlc, duplicates;
     int64_t shift_ns;
     char broken[200];
-    bool needs_snapshot, stalled;
+    bool needs_snapshot, stalled, members_hidden;
     struct apply_batch *stalled_batch;
     void (*feed_changed)(void *ctx);
     void *feed_ctx;
@@ -596,11 +596,18 @@ uint64_t node_hlc_now(struct node *n)
 int node_members(struct node *n, bool (*fn)(void *ctx, const struct member *m), void *ctx)
 {
     pthread_mutex_lock(&n->lock);
-    for (unsigned i = 0; i < n->member_count; i++)
+    for (unsigned i = 0; i < n->member_count && !n->members_hidden; i++)
         if (!fn(ctx, &n->members[i].m))
             break;
     pthread_mutex_unlock(&n->lock);
     return 0;
+}
+
+void fake_members_hide(struct node *n, bool on)
+{
+    pthread_mutex_lock(&n->lock);
+    n->members_hidden = on;
+    pthread_mutex_unlock(&n->lock);
 }
 
 struct set_done {

@@ -37,6 +37,7 @@ uint64_t fake_seq(struct node *n, shard_id_t shard, site_id_t site); /* highest 
 uint64_t fake_duplicates(struct node *n); /* operations that came again, and were passed over */
 const char *fake_broken(struct node *n);  /* what contract was violated, or NULL */
 void fake_clock_shift(struct node *n, int64_t wall_ns);
+void fake_members_hide(struct node *n, bool on); /* as if nobody had come to read them */
 void fake_stall(struct node *n, bool on);        /* batches are not finished meanwhile */
 void fake_forget(struct node *n, uint64_t keep); /* rolls the journals back to so many records */
 void fake_trim(struct node *n); /* drops all that is in the journals from the feed */

@@ -221,6 +221,20 @@ static void test_chunk_fetch(void **state)
 }
 
 /* Who has it is asked after who has not. */
+/* The site that joins asks for its snapshot at once: it is known by then, although the members have
+ * not been read again. */
+static void test_joiner_is_known_when_it_is_told_so(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    fake_members_hide(a, true);
+    pair_sites(a, b);
+    wait_state(b, "alpha", "connected");
+    fake_members_hide(a, false);
+    fake_free(a);
+    fake_free(b);
+}
+
 static void test_chunk_fetch_asks_the_next_peer(void **state)
 {
     (void)state;
@@ -345,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_accept_snapshot_of_many_pages),
         cmocka_unit_test(test_accept_snapshot_starts_over_after_cuts),
         cmocka_unit_test(test_chunk_fetch),
+        cmocka_unit_test(test_joiner_is_known_when_it_is_told_so),
         cmocka_unit_test(test_chunk_fetch_asks_the_next_peer),
         cmocka_unit_test(test_port_garbage_is_survived),
         cmocka_unit_test(test_start_damaged_files_are_said),
