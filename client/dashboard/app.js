@@ -79,6 +79,9 @@ function showCards(s) {
       ['address', p.address || 'none: it dials us'],
       ['clock', p.clock_ahead_ms === null || p.clock_ahead_ms === undefined ? 'not known'
         : `${Math.abs(p.clock_ahead_ms).toFixed(1)} ms ${p.clock_ahead_ms < 0 ? 'behind' : 'ahead'}${p.clock_alarm ? ': set it right' : ''}`],
+      typeof p.resync_in_seconds === 'number' ? ['journals', p.resync_in_seconds > 0
+        ? `kept for it for another ${seconds(p.resync_in_seconds)}; after that it has to come back as a new site`
+        : 'not kept for it any longer: it has to come back as a new site'] : null,
       p.error ? ['trouble', p.error] : null]))))
     : [el('p', { class: 'quiet' }, 'No other site yet: ', el('code', {}, 'claudefs peer invite'), ' makes a token for one.')]));
 }
