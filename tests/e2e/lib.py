@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 
+import spawn
 from link import Link
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -304,10 +305,22 @@ class Site:
             return f.read()
 
 
+_spawner = None
+
+
+def spawner():
+    """Of the whole run. The first World makes it, before anything is mounted."""
+    global _spawner
+    if _spawner is None:
+        _spawner = spawn.Server()
+    return _spawner
+
+
 class World:
     """Sites, links and processes of one test."""
 
     def __init__(self, name, seed=0):
+        spawner()
         self.dir = tempfile.mkdtemp(prefix=f"claudefs-{name[:24]}-")
         os.chmod(self.dir, 0o755)  # other users look into mounts
         self.seed = seed
@@ -345,10 +358,8 @@ class World:
     def spawn(self, args, log_path, **env):
         with open(log_path, "ab") as log:
             log.write(f"--- {' '.join(args)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**environment(), **env}, start_new_session=True,
-                                       cwd=self.dir)  # where a core file goes
+        process = spawner().start(args, log_path, {**environment(), **env},
+                                  self.dir)  # where a core file goes
         process.log_name = os.path.basename(log_path)
         with self.lock:
             self.processes.append(process)
