@@ -4,6 +4,7 @@
  *
  *     bench_scale [options] DIR           DIR: a directory of the mount
  *       -n N     files (200000)           -t N  threads (16)
+ *       -p PID   the daemon: its processor time for a create, which neighbours disturb less
  *
  * The files are empty and lie in directories of a thousand; each thread fills one at a time. */
 #include <fcntl.h>
@@ -24,16 +25,41 @@ struct run {
     const char *root;
     uint64_t files;
     unsigned threads;
+    unsigned long daemon; /* its pid; 0: not told */
     atomic_uint_fast64_t dir, made;
-    uint64_t passed_ns[WINDOWS + 1]; /* when so many fortieths were made */
+    struct {
+        uint64_t ns;
+        double cpu_s;      /* of the daemon */
+    } passed[WINDOWS + 1]; /* when so many fortieths were made */
 };
+
+static double cpu_seconds_of(unsigned long pid)
+{
+    char path[64];
+    unsigned long long user, system;
+    if (pid == 0)
+        return 0;
+    (void)snprintf(path, sizeof path, "/proc/%lu/stat", pid); /* fits */
+    FILE *f = fopen(path, "re");
+    if (f == NULL || fscanf(f, "%*d (%*[^)]) %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %llu",
+                            &user, &system) != 2)
+        bench_die("processor time in %s", path);
+    (void)fclose(f); /* only read */
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static void pass(struct run *run, uint64_t window)
+{
+    run->passed[window].ns = bench_ns();
+    run->passed[window].cpu_s = cpu_seconds_of(run->daemon);
+}
 
 static void count_made(struct run *run)
 {
     uint64_t made = atomic_fetch_add(&run->made, 1) + 1;
     uint64_t window = made * WINDOWS / run->files;
     if (window != (made - 1) * WINDOWS / run->files)
-        run->passed_ns[window] = bench_ns();
+        pass(run, window);
 }
 
 static void fill_dirs(void *ctx, unsigned thread)
@@ -67,16 +93,27 @@ static void rates_of(const struct run *run, unsigned first, struct samples *ret)
 {
     for (unsigned w = first; w < first + WINDOWS_SIDE; w++)
         samples_add(ret, (double)run->files / WINDOWS /
-                             ((double)(run->passed_ns[w + 1] - run->passed_ns[w]) / NS_PER_SEC));
+                             ((double)(run->passed[w + 1].ns - run->passed[w].ns) / NS_PER_SEC));
+}
+
+/* Ticks of the clock are long beside a window: the whole end is one sample. */
+static void cost_of(const struct run *run, unsigned first, struct samples *ret)
+{
+    if (run->daemon != 0)
+        samples_add(ret, (run->passed[first + WINDOWS_SIDE].cpu_s - run->passed[first].cpu_s) /
+                             ((double)run->files / WINDOWS * WINDOWS_SIDE));
 }
 
 int main(int argc, char **argv)
 {
     static struct run run = {.files = 200000, .threads = 16};
-    for (int c; (c = getopt(argc, argv, "n:t:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "n:t:p:")) != -1;) {
         switch (c) {
         case 'n':
             run.files = number_of(optarg);
+            break;
+        case 'p':
+            run.daemon = (unsigned long)number_of(optarg);
             break;
         case 't':
             run.threads = (unsigned)number_of(optarg);
@@ -91,11 +128,16 @@ int main(int argc, char **argv)
     }
     run.root = argv[optind];
     struct samples all = {.count = 0}, begin = {.count = 0}, end = {.count = 0};
-    run.passed_ns[0] = bench_ns();
+    struct samples cost_begin = {.count = 0}, cost_end = {.count = 0};
+    pass(&run, 0);
     samples_add(&all, (double)run.files / in_parallel(run.threads, fill_dirs, &run));
     rates_of(&run, 1, &begin);
     rates_of(&run, WINDOWS - WINDOWS_SIDE, &end);
     figure_print("scale_create", "1/s", MORE_IS_BETTER, &all, NULL);
     figure_print("scale_create_at_the_end", "1/s", MORE_IS_BETTER, &end, &begin);
+    cost_of(&run, 1, &cost_begin);
+    cost_of(&run, WINDOWS - WINDOWS_SIDE, &cost_end);
+    figure_print("scale_create_processor_time_at_the_end", "s", LESS_IS_BETTER, &cost_end,
+                 &cost_begin);
     return 0;
 }

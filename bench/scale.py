@@ -58,12 +58,12 @@ def run(world, program, arguments, idle_s):
     """Yields the figures."""
     site = world.site("alpha", "--wan", "127.0.0.1:0")
     at, _ = world.mount(site)
-    filled = subprocess.run([program, *arguments, at], capture_output=True, text=True, check=False)
+    pid = world.daemons[site].pid
+    filled = subprocess.run([program, *arguments, "-p", str(pid), at], capture_output=True, text=True, check=False)
     if filled.returncode != 0:
         raise SystemExit(f"bench: {program} ended with {filled.returncode}: {filled.stderr}")
     yield from map(json.loads, filled.stdout.splitlines())
     files = next(int(n) for o, n in zip(arguments, arguments[1:]) if o == "-n")
-    pid = world.daemons[site].pid
     yield figure("scale_daemon_resident_peak", memory_bytes(pid, "VmHWM"), "B", RESIDENT_GOAL_BYTES)
     yield figure("scale_disk_per_file", disk_bytes(site) / files, "B", None)
     yield figure("scale_restart_after_kill", restarted_s(world, site, at), "s", RESTART_GOAL_S)
@@ -74,7 +74,7 @@ def run(world, program, arguments, idle_s):
     world.run( "peer", "accept", token, "--dir", beta)
     world.run( "wait", "--timeout", "3600", "--dir", site)
     yield figure("scale_second_site_joins", time.monotonic() - start, "s", None)
-    time.sleep(5)  # what follows a join is over
+    time.sleep(idle_s)  # the snapshot is being written down
     pids = [world.daemons[s].pid for s in (site, beta)]
     shares = idle_share(pids, idle_s)
     yield figure("scale_idle_inviter", shares[0], "1", IDLE_GOAL)
