@@ -9,8 +9,9 @@ packages=(
     git rsync dpkg-dev openssl e2fsprogs
 )
 
-# Only what tests of scripts/check need: a browser, promtool, zsh for its completion, man pages.
-test_packages=(chromium chromium-driver prometheus zsh groff-base)
+# Only what tests of scripts/check need: tests side by side, a browser, promtool, zsh for its completion,
+# man pages.
+test_packages=(python3-pytest-xdist chromium chromium-driver prometheus zsh groff-base)
 
 # What scripts/bench compares with; it starts them itself.
 bench_packages=(moosefs-master moosefs-chunkserver moosefs-client)

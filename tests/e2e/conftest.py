@@ -15,6 +15,7 @@ def pytest_configure(config):
     lib.allow_core_files()
     config.addinivalue_line("markers", "limit(seconds): longest time a test may take (300)")
     config.addinivalue_line("markers", "nofuse: needs no mount")
+    config.addinivalue_line("markers", "alone: measures time; nothing else may run beside it")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -97,6 +97,7 @@ class Page:
         self.browser.close()
 
 
+@pytest.mark.alone
 @pytest.mark.limit(400)
 def test_page_through_a_day(two):
     if browser.why_none():
@@ -164,6 +165,7 @@ def usable_without_mouse_and_eyes(b):
         assert wanted in seen, (wanted, seen)
 
 
+@pytest.mark.alone
 @pytest.mark.limit(300)
 def test_time_left_is_true(two):
     """A backlog over a slow line: what the page says of the time left is within a factor of two."""
@@ -216,6 +218,7 @@ def test_history_outlives_the_daemon(two):
     assert a.site.alive()
 
 
+@pytest.mark.alone
 @pytest.mark.limit(300)
 def test_lag_is_true(two):
     """A stamp each 100 ms at alpha, looked for at beta: the reported lag agrees, idle and under
@@ -407,6 +410,7 @@ def test_bad_clients(world):
     assert code_of(at) == 200 and site.alive()
 
 
+@pytest.mark.alone
 @pytest.mark.limit(300)
 def test_many_viewers_cost_little(two):
     """200 event streams and a scrape each second: little processor time, and all get the news."""
