@@ -4,6 +4,7 @@
  * here is at most the size of the input and a caller may size an array by it. */
 #include "base/mp.h"
 
+#include <endian.h>
 #include <msgpack/pack.h>
 #include <string.h>
 
@@ -28,6 +29,12 @@ static msgpack_packer packer(struct buf *b)
     return p;
 }
 
+/* Small numbers, and heads of short arrays and maps, are one byte: most of what is written. */
+static void byte_append(struct buf *b, uint8_t byte)
+{
+    buf_append(b, &byte, 1);
+}
+
 void mp_nil(struct buf *b)
 {
     msgpack_packer p = packer(b);
@@ -42,6 +49,10 @@ void mp_bool(struct buf *b, bool v)
 
 void mp_uint(struct buf *b, uint64_t v)
 {
+    if (v < 0x80) {
+        byte_append(b, (uint8_t)v);
+        return;
+    }
     msgpack_packer p = packer(b);
     (void)msgpack_pack_uint64(&p, v);
 }
@@ -75,6 +86,10 @@ void mp_cstr(struct buf *b, const char *s)
 
 void mp_array(struct buf *b, uint32_t count)
 {
+    if (count < 16) {
+        byte_append(b, (uint8_t)(0x90 | count));
+        return;
+    }
     msgpack_packer p = packer(b);
     (void)msgpack_pack_array(&p, count);
 }
@@ -117,6 +132,10 @@ struct head {
 static uint64_t be_get(const uint8_t *at, size_t len)
 {
     uint64_t v = 0;
+    if (len == sizeof v) {
+        memcpy(&v, at, sizeof v);
+        return be64toh(v);
+    }
     for (size_t i = 0; i < len; i++)
         v = v << 8 | at[i];
     return v;
@@ -229,18 +248,24 @@ enum mp_type mp_peek(const struct mp *m)
     return head_read(m).type;
 }
 
-/* Moves behind the head if it is of the wanted type; 0 for the value otherwise. */
-static uint64_t head_take(struct mp *m, enum mp_type type)
+/* Moves behind the head, which is the next, if it is of a wanted type; 0 for the value otherwise.
+ */
+static uint64_t head_accept(struct mp *m, struct head h, bool wanted)
 {
-    struct head h = head_read(m);
     if (m->rc != 0)
         return 0;
-    if (h.type != type || h.len == 0) {
+    if (!wanted || h.len == 0) {
         mp_fail(m, h.len == 0 ? ERR_TRUNCATED : ERR_MALFORMED);
         return 0;
     }
     m->at += h.len;
     return h.value;
+}
+
+static uint64_t head_take(struct mp *m, enum mp_type type)
+{
+    struct head h = head_read(m);
+    return head_accept(m, h, h.type == type);
 }
 
 void mp_get_nil(struct mp *m)
@@ -264,9 +289,12 @@ uint64_t mp_get_uint(struct mp *m, uint64_t max)
 
 int64_t mp_get_int(struct mp *m)
 {
-    if (mp_peek(m) == MP_INT)
-        return (int64_t)head_take(m, MP_INT);
-    return (int64_t)mp_get_uint(m, INT64_MAX);
+    struct head h = head_read(m);
+    uint64_t v = head_accept(m, h, h.type == MP_INT || h.type == MP_UINT);
+    if (h.type == MP_INT || v <= INT64_MAX)
+        return (int64_t)v;
+    mp_fail(m, ERR_MALFORMED);
+    return 0;
 }
 
 /* The next len bytes of payload; the caller has consumed the head. */
@@ -283,7 +311,8 @@ static struct slice payload_take(struct mp *m, uint64_t len)
 
 struct slice mp_get_bin(struct mp *m, size_t len_max)
 {
-    uint64_t len = head_take(m, mp_peek(m) == MP_STR ? MP_STR : MP_BIN);
+    struct head h = head_read(m);
+    uint64_t len = head_accept(m, h, h.type == MP_STR || h.type == MP_BIN);
     if (len > len_max)
         mp_fail(m, ERR_MALFORMED);
     return payload_take(m, len);

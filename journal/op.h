@@ -146,6 +146,8 @@ void op_encode(const struct op *op, struct buf *out);
  * Everything is validated: kinds, oids, name rules (1..255 bytes, no '/', no NUL, not "." or ".."),
  * bounds of base/limits.h. ERR_MALFORMED, ERR_TRUNCATED, ERR_TOO_BIG. */
 int op_decode(struct slice s, struct op_arena *arena, struct op *ret) MUST_CHECK;
+/* Only dot, stamp and time: there are no effects in ret, and the rest is not looked at. */
+int op_decode_head(struct slice s, struct op *ret) MUST_CHECK;
 /* Deep copy into an arena. */
 void op_copy(const struct op *op, struct op_arena *arena, struct op *ret);
 bool name_valid(struct slice name);

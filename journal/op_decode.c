@@ -288,21 +288,38 @@ static void get_effect(struct reader *r, struct effect *e)
         get_payload(r, e, fields);
 }
 
+static struct op get_head(struct reader *r)
+{
+    struct op op = {.effects = NULL};
+    expect_count(r, 6);
+    op.dot.shard = (shard_id_t)mp_get_uint(&r->mp, SHARD_COUNT_MAX - 1);
+    op.dot.site = (site_id_t)mp_get_uint(&r->mp, UINT32_MAX);
+    op.dot.seq = mp_get_uint(&r->mp, UINT64_MAX);
+    op.stamp.hlc = mp_get_uint(&r->mp, UINT64_MAX);
+    op.stamp.site = op.dot.site;
+    op.time_ns = mp_get_int(&r->mp);
+    expect(r, op.dot.site != 0 && op.dot.seq != 0);
+    r->home = op.dot.shard;
+    return op;
+}
+
+int op_decode_head(struct slice s, struct op *ret)
+{
+    if (s.len > LIMIT_OP_BYTES)
+        return ERR_TOO_BIG;
+    struct reader r = {.mp = mp_of(s)};
+    struct op op = get_head(&r);
+    if (r.mp.rc == 0)
+        *ret = op;
+    return r.mp.rc;
+}
+
 int op_decode(struct slice s, struct op_arena *arena, struct op *ret)
 {
     if (s.len > LIMIT_OP_BYTES)
         return ERR_TOO_BIG;
     struct reader r = {.mp = mp_of(s), .arena = arena};
-    struct op op = {.effects = NULL};
-    expect_count(&r, 6);
-    op.dot.shard = (shard_id_t)mp_get_uint(&r.mp, SHARD_COUNT_MAX - 1);
-    op.dot.site = (site_id_t)mp_get_uint(&r.mp, UINT32_MAX);
-    op.dot.seq = mp_get_uint(&r.mp, UINT64_MAX);
-    op.stamp.hlc = mp_get_uint(&r.mp, UINT64_MAX);
-    op.stamp.site = op.dot.site;
-    op.time_ns = mp_get_int(&r.mp);
-    expect(&r, op.dot.site != 0 && op.dot.seq != 0);
-    r.home = op.dot.shard;
+    struct op op = get_head(&r);
     uint32_t count = get_count(&r, LIMIT_EFFECTS, 3 + sizeof(struct oid));
     if (count > 0)
         op.effects = op_alloc(arena, count * sizeof *op.effects);

@@ -262,13 +262,17 @@ static bool is_set(const struct field *f, const void *object)
     case F_NONE:
         return false;
     case F_BOOL:
+        return *(const bool *)p;
     case F_U8:
+        return *(const uint8_t *)p != 0;
     case F_U32:
-    case F_U64:
-        return uint_load(f, object) != 0;
+        return *(const uint32_t *)p != 0;
     case F_I32:
+        return *(const int32_t *)p != 0;
+    case F_U64:
+        return *(const uint64_t *)p != 0;
     case F_I64:
-        return int_load(f, object) != 0;
+        return *(const int64_t *)p != 0;
     case F_OID:
         return !oid_is_none(*(const struct oid *)p);
     case F_DOT:

@@ -145,6 +145,20 @@ static void test_op_encode_then_decode_gives_the_same_bytes(void **state)
     op_arena_deinit(&b);
 }
 
+/* Of dot, stamp and time, behind the first byte. */
+static size_t head_bytes(const struct op *op)
+{
+    struct buf b = {.ptr = NULL};
+    mp_uint(&b, op->dot.shard);
+    mp_uint(&b, op->dot.site);
+    mp_uint(&b, op->dot.seq);
+    mp_uint(&b, op->stamp.hlc);
+    mp_int(&b, op->time_ns);
+    size_t len = b.len;
+    buf_deinit(&b);
+    return len;
+}
+
 static void test_op_decode_cut_anywhere_is_refused(void **state)
 {
     (void)state;
@@ -159,6 +173,14 @@ static void test_op_decode_cut_anywhere_is_refused(void **state)
         struct op back;
         int rc = op_decode(slice_of(cut, len), &b, &back);
         assert_true(rc == ERR_TRUNCATED || rc == ERR_MALFORMED);
+        /* The head alone is all of it, or none. */
+        rc = op_decode_head(slice_of(cut, len), &back);
+        assert_int_equal(rc, len < 1 + head_bytes(&op) ? ERR_TRUNCATED : 0);
+        if (rc == 0) {
+            assert_true(dot_equal(back.dot, op.dot) && stamp_cmp(back.stamp, op.stamp) == 0);
+            assert_int_equal(back.time_ns, op.time_ns);
+            assert_int_equal(back.effect_count, 0);
+        }
         mem_free(cut);
         op_arena_reset(&b);
     }
