@@ -20,8 +20,8 @@ static void inode_unref(struct inode *n)
     if (n == NULL || --n->refs > 0)
         return;
     for (size_t i = 0; i < n->page_count; i++) {
-        mem_free(n->pages[i].cur);
-        mem_free(n->pages[i].stable);
+        mem_free(n->pages[i].cur.at);
+        mem_free(n->pages[i].stable.at);
     }
     mem_free(n->pages);
     mem_free(n);
@@ -30,6 +30,40 @@ static void inode_unref(struct inode *n)
 static bool all_zero(const uint8_t *p, size_t len)
 {
     return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+static void bytes_clear(struct bytes *b)
+{
+    mem_free(b->at);
+    *b = (struct bytes){0};
+}
+
+static void bytes_grow(struct bytes *b, size_t len)
+{
+    if (len <= b->len)
+        return;
+    b->at = mem_realloc(b->at, len);
+    memset(b->at + b->len, 0, len - b->len);
+    b->len = (uint16_t)len;
+}
+
+static void bytes_put(struct bytes *b, size_t from, const uint8_t *data, size_t len)
+{
+    size_t needs = len; /* zeros beyond the end are there already */
+    while (needs > 0 && from + needs > b->len && data[needs - 1] == 0)
+        needs--;
+    if (needs > 0)
+        bytes_grow(b, from + needs);
+    if (from < b->len)
+        memcpy(b->at + from, data, MIN(len, b->len - from));
+}
+
+static void bytes_get(const struct bytes *b, size_t from, uint8_t *to, size_t len)
+{
+    size_t there = from < b->len ? MIN(len, b->len - from) : 0;
+    if (there > 0)
+        memcpy(to, b->at + from, there);
+    memset(to + there, 0, len - there);
 }
 
 static struct page *page_for(struct inode *n, size_t idx)
@@ -45,20 +79,16 @@ static struct page *page_for(struct inode *n, size_t idx)
 
 static void page_write(struct page *p, size_t from, const uint8_t *data, size_t len, bool durable)
 {
-    if (p->cur == NULL && all_zero(data, len) && (!durable || !p->dirty))
+    if (p->cur.at == NULL && all_zero(data, len) && (!durable || !p->dirty))
         return;
     if (!p->dirty && !durable) {
         p->dirty = true;
-        p->stable = p->cur != NULL ? mem_dup(p->cur, PAGE) : NULL;
+        if (p->cur.at != NULL)
+            bytes_put(&p->stable, 0, p->cur.at, p->cur.len);
     }
-    if (p->cur == NULL)
-        p->cur = mem_calloc(1, PAGE);
-    memcpy(p->cur + from, data, len);
-    if (durable && p->dirty) { /* these bytes only */
-        if (p->stable == NULL)
-            p->stable = mem_calloc(1, PAGE);
-        memcpy(p->stable + from, data, len);
-    }
+    bytes_put(&p->cur, from, data, len);
+    if (durable && p->dirty) /* these bytes only */
+        bytes_put(&p->stable, from, data, len);
 }
 
 void disk_inode_write(
@@ -85,8 +115,8 @@ static size_t inode_read(const struct inode *n, uint64_t offset, uint8_t *to, si
     for (size_t left = len; left > 0;) {
         size_t in = (size_t)(offset % PAGE), step = MIN(left, PAGE - in);
         size_t idx = (size_t)(offset / PAGE);
-        if (idx < n->page_count && n->pages[idx].cur != NULL)
-            memcpy(to, n->pages[idx].cur + in, step);
+        if (idx < n->page_count)
+            bytes_get(&n->pages[idx].cur, in, to, step);
         else
             memset(to, 0, step);
         offset += step;
@@ -100,8 +130,7 @@ static void inode_sync(struct inode *n)
 {
     for (size_t i = 0; n->dirty && i < n->page_count; i++)
         if (n->pages[i].dirty) {
-            mem_free(n->pages[i].stable);
-            n->pages[i].stable = NULL;
+            bytes_clear(&n->pages[i].stable);
             n->pages[i].dirty = false;
         }
     n->dirty = false;
@@ -114,7 +143,7 @@ static void inode_truncate(struct inode *n, uint64_t size)
         static const uint8_t zeros[PAGE];
         size_t in = (size_t)(at % PAGE), step = (size_t)MIN(PAGE - in, n->size - at);
         size_t idx = (size_t)(at / PAGE);
-        if (idx < n->page_count && n->pages[idx].cur != NULL)
+        if (idx < n->page_count && n->pages[idx].cur.at != NULL)
             page_write(&n->pages[idx], in, zeros, step, false);
         at += step;
     }
@@ -293,24 +322,22 @@ static void page_crash(struct page *p)
         return;
     switch (rng_below(&sched->rng, 3)) {
     case 0: /* it never got there */
-        mem_free(p->cur);
+        bytes_clear(&p->cur);
         p->cur = p->stable;
-        p->stable = NULL;
+        p->stable = (struct bytes){0};
         break;
     case 1: /* it is torn */
-        for (size_t at = 0; at < PAGE && p->cur != NULL; at += SECTOR)
+        for (size_t at = 0; at < PAGE && p->cur.at != NULL; at += SECTOR)
             if (rng_below(&sched->rng, 2) == 0) {
-                if (p->stable != NULL)
-                    memcpy(p->cur + at, p->stable + at, SECTOR);
-                else
-                    memset(p->cur + at, 0, SECTOR);
+                uint8_t sector[SECTOR];
+                bytes_get(&p->stable, at, sector, SECTOR);
+                bytes_put(&p->cur, at, sector, SECTOR);
             }
         break;
     default: /* all of it is there */
         break;
     }
-    mem_free(p->stable);
-    p->stable = NULL;
+    bytes_clear(&p->stable);
     p->dirty = false;
 }
 
@@ -363,12 +390,13 @@ bool disk_rot(struct disk *d, const char *part)
             if (strstr(d->names[i].path, part) == NULL)
                 continue;
             for (size_t k = 0; k < n->page_count; k++) {
-                if (n->pages[k].cur == NULL || n->pages[k].dirty)
+                if (n->pages[k].cur.at == NULL || n->pages[k].dirty)
                     continue;
                 if (pass == 0) {
                     pages++;
                 } else if (pick-- == 0) {
-                    n->pages[k].cur[rng_below(&sched->rng, PAGE)] ^=
+                    bytes_grow(&n->pages[k].cur, PAGE);
+                    n->pages[k].cur.at[rng_below(&sched->rng, PAGE)] ^=
                         (uint8_t)(1u << rng_below(&sched->rng, 8));
                     return true;
                 }

@@ -9,9 +9,15 @@
 #define DISKS_MAX (WORLD_SITES_MAX * WORLD_NODES_MAX)
 #define FDS_MAX 4096
 
+/* What is in a page, up to the last byte that is not zero, more or less: journals pad their blocks,
+ * and a long run writes millions of them. */
+struct bytes {
+    uint8_t *at; /* NULL: all zeros */
+    uint16_t len;
+};
 struct page {
-    uint8_t *cur;    /* what is read; NULL: zeros */
-    uint8_t *stable; /* while dirty: what a loss of power leaves; NULL: zeros */
+    struct bytes cur;    /* what is read */
+    struct bytes stable; /* while dirty: what a loss of power leaves */
     bool dirty;
 };
 struct inode {
