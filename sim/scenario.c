@@ -152,7 +152,8 @@ enum type {
     TYPE_I64,
     TYPE_I32,
     TYPE_WORK,
-    TYPE_DIR
+    TYPE_DIR,
+    TYPE_NO_YES /* of what is off when true */
 };
 struct key {
     const char *name;
@@ -169,6 +170,7 @@ static const struct key scenario_keys[] = {
     {"settle", TYPE_U64, UNIT_TIME, SCENARIO_AT(settle_ns), NS_PER_SEC, SCENARIO_TIME_MAX},
     {"seed", TYPE_U64, UNIT_COUNT, SCENARIO_AT(seed), 0, UINT64_MAX},
     {"shards", TYPE_U32, UNIT_COUNT, SCENARIO_AT(world.shards), 1, 8},
+    {"versions", TYPE_NO_YES, UNIT_COUNT, SCENARIO_AT(world.no_versions), 0, 0},
     {NULL, TYPE_U64, UNIT_COUNT, 0, 0, 0},
 };
 static const struct key site_keys[] = {
@@ -238,6 +240,14 @@ static int take_dir(struct parse *p, const struct word *w, char *at)
     return 0;
 }
 
+static int take_no_yes(struct parse *p, const struct word *w, bool *at)
+{
+    if (!word_is(w, "yes") && !word_is(w, "no"))
+        return scan_fail(&p->scan, w, "yes or no");
+    *at = word_is(w, "no");
+    return 0;
+}
+
 static int take(struct parse *p, const struct key *keys, const struct word *key, void *base)
 {
     struct buf known = {0};
@@ -250,7 +260,8 @@ static int take(struct parse *p, const struct key *keys, const struct word *key,
                 return scan_fail(&p->scan, &p->words[1], "the end of the line");
             return keys->type == TYPE_WORK  ? take_work(p, value, (enum world_workload *)(void *)at)
                    : keys->type == TYPE_DIR ? take_dir(p, value, at)
-                                            : take_number(p, keys, value, at);
+                   : keys->type == TYPE_NO_YES ? take_no_yes(p, value, (bool *)at)
+                                               : take_number(p, keys, value, at);
         }
         buf_append(&known, ", ", known.len > 0 ? 2 : 0);
         buf_append(&known, keys->name, strlen(keys->name));

@@ -123,6 +123,7 @@ struct world_config {
     bool model; /* keep the history, and ask the reference model what must be there in the end */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
+    bool no_versions;  /* former versions of files are not kept: they cost a walk now and then */
     uint64_t check_ns; /* how often the checkers look; 0: 250 ms. For worlds of days */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
     void *ctx;

@@ -117,6 +117,8 @@ int world_setup(struct world *w, struct err_detail *d)
         rc = site_make(w, i, d);
     for (unsigned i = 1; i < w->config.site_count && rc == 0; i++)
         rc = pair(w, i, d);
+    for (unsigned i = 0; i < w->config.site_count && rc == 0 && w->config.no_versions; i++)
+        rc = admin(w, i, "{\"verb\":\"versions.keep\",\"keep_s\":0}", NULL, NULL, d);
     uint64_t until = sched->now_ns + PAIR_NS;
     while (rc == 0 && !world_quiescent(w) && sched_step(until))
         continue;

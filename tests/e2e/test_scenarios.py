@@ -4,6 +4,7 @@ about mistakes. No daemon is needed; the page is opened in a real browser."""
 import json
 import os
 import re
+import shutil
 
 import pytest
 
@@ -166,6 +167,23 @@ def test_json_on_the_standard_output(tmp_path):
     report = json.loads(sim("run", world, "--json", "-").stdout)
     assert report["failure"] is None
     assert sim("run", world, "--quiet").stdout == ""
+
+
+def test_installed_scenarios_have_names(tmp_path):
+    """As `cmake --install` lays them out; a file that is here comes first."""
+    shutil.copytree(FOLDER, tmp_path / "share" / "claudefs" / "scenarios")
+    os.mkdir(tmp_path / "bin")
+    program = shutil.copy(SIM, tmp_path / "bin")
+    text = lib.run(program, "run", "two-campuses", "--shorter", "50", cwd=tmp_path).stdout
+    assert text.startswith("Two campuses over 80 ms\n")
+    assert "50 times shorter than described" in text
+    (tmp_path / "two-campuses").write_text(KEEPS_NOTHING)
+    assert lib.run(program, "run", "two-campuses", cwd=tmp_path).stdout.startswith("Scenario\n")
+
+
+def test_help_is_no_mistake():
+    done = sim("run", "--help")
+    assert done.stdout.startswith("usage: claudefs-sim run SCENARIO") and done.stderr == ""
 
 
 # ---- mistakes ----

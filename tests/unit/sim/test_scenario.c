@@ -31,7 +31,8 @@ static void test_parse_reads_every_key(void **state)
 {
     struct scenario *s =
         parsed("; comment\n\n[scenario]  # another\ntitle = A; title # with a comment\n"
-               "about = one\nabout = two\nduration = 1.5h\nsettle = 90s\nseed = 7\nshards = 3\n"
+               "about = one\nabout = two\nduration = 1.5h\nsettle = 90s\nseed = 7\nshards = "
+               "3\nversions = no\n"
                "[links]\nlatency = 5ms\n"
                "[site a-1]\nclock_offset = -2s\nclock_drift = +30ppm\ndisk_write = 50us\n"
                "disk_sync = 2ms\nwork = build\nrate = 2.5/s\noperations = 900\nclients = 3\n"
@@ -47,6 +48,7 @@ static void test_parse_reads_every_key(void **state)
     assert_int_equal(s->settle_ns, 90 * NS_PER_SEC);
     assert_int_equal(s->seed, 7);
     assert_int_equal(s->world.shards, 3);
+    assert_true(s->world.no_versions);
     assert_int_equal(s->world.site_count, 3);
     const struct world_site *a = &s->world.sites[0];
     assert_string_equal(a->name, "a-1");
@@ -152,6 +154,7 @@ static void test_mistakes_are_told_with_their_place(void **state)
         {"[scenario]\nduration = 0\n", 2, 12, "\"0\": ", "more than that"},
         {"[scenario]\nduration = 1.23456s\n", 2, 12, "\"1.23456s\": ", "a time such"},
         {"[scenario]\nseed = 99999999999999999999\n", 2, 8, "\"99999999999999999999\": ", "whole"},
+        {"[scenario]\nversions = maybe\n", 2, 12, "\"maybe\": ", "yes or no"},
         {"[scenario\n", 1, 10, "end of line: ", "\"]\""},
         {"[scenario x]\n", 1, 11, "\"x\": ", "\"]\""},
         {"[scenery]\n", 1, 2, "\"scenery\": ", "scenario, site NAME"},
