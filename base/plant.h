@@ -37,9 +37,24 @@
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
  * 26 a relay sends on what of a batch is durable first
  * 27 a relay sends on a batch shard by shard
+ * Of the replicas inside a site, in worlds of several nodes:
+ * 101 committed when one more has it, not all
+ * 102 a primary's lease never ends
+ * 103 a new primary does not wait the old lease out
+ * 104 a replica keeps what differs from the primary's
+ * 105 messages of an old epoch count
+ * 106 a replica enters before it has everything
+ * 107 a replica answers before its disk has it
+ * 108 a replica that is to leave the record does not count any more
+ * 109 a new primary serves before what it found is committed
+ * 110 a new primary does not know of old promises
+ * 111 a replica that is to enter the record does not count yet
+ * 112 a late word makes a replica give up its copy
  */
 /* clang-format on */
 #define PLANT_COUNT 27u
+#define PLANT_REPLICA_FIRST 101u
+#define PLANT_REPLICA_LAST 112u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

@@ -10,8 +10,12 @@
 #include "base/codec.h"
 #include "site/settings.h"
 
-#define RECORD_MAGIC 0x31524343u /* "CCR1" */
-#define RECORD_BYTES (4u + 8u * 4u + 4u + 8u * COORDINATOR_REPLICAS_MAX + 8u)
+/* magic 4 | version, epoch, primary, lease_ns, stamp_max 8 each | count 4 | in_sync 8 each |
+ * checksum 8. Format 1 had the lease's end by the wall clock for lease_ns, and no stamp_max. */
+#define RECORD_MAGIC_1 0x31524343u /* "CCR1" */
+#define RECORD_MAGIC 0x32524343u   /* "CCR2" */
+#define RECORD_BYTES_1 (4u + 8u * 4u + 4u + 8u * COORDINATOR_REPLICAS_MAX + 8u)
+#define RECORD_BYTES (RECORD_BYTES_1 + 8u)
 
 struct coordinator {
     char *dir;
@@ -54,44 +58,60 @@ static void file_name(shard_id_t shard, char out[24])
         out[i] = digits[shard % 10];
 }
 
+static int record_decode_file(struct slice bytes, struct shard_record *ret)
+{
+    struct dec in = dec_of(bytes);
+    struct shard_record r = {0};
+    bool first = dec_u32(&in) == RECORD_MAGIC_1;
+    r.version = dec_u64(&in);
+    r.epoch = dec_u64(&in);
+    r.primary = dec_u64(&in);
+    r.lease_ns = dec_u64(&in);
+    if (first)
+        r.lease_ns = 0;
+    else
+        r.stamp_max = dec_u64(&in);
+    r.in_sync_count = dec_u32(&in);
+    for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
+        r.in_sync[i] = dec_u64(&in);
+    if (dec_u64(&in) != checksum(bytes.ptr, bytes.len - 8) || dec_end(&in) != 0 ||
+        r.in_sync_count > COORDINATOR_REPLICAS_MAX)
+        return ERR_CORRUPT;
+    *ret = r;
+    return 0;
+}
+
 int coordinator_get(struct coordinator *c,
                     shard_id_t shard,
                     struct shard_record *ret,
                     struct err_detail *d)
 {
+    static const uint8_t magics[2][4] = {"CCR2", "CCR1"};
+    static const size_t sizes[2] = {RECORD_BYTES, RECORD_BYTES_1};
     char name[24];
     uint8_t bytes[RECORD_BYTES];
-    struct shard_record r = {0};
     file_name(shard, name);
     char *path = mem_printf("%s/%s", c->dir, name);
     bool there = access(path, F_OK) == 0;
     mem_free(path);
     if (!there) {
-        *ret = r; /* nobody has led it yet */
+        *ret = (struct shard_record){0}; /* nobody has led it yet */
         return 0;
     }
-    int rc = dir_file_read(c->dir, name, bytes, sizeof bytes, d);
-    if (rc != 0)
-        return rc;
-    struct dec in = dec_of(slice_of(bytes, sizeof bytes));
-    uint32_t magic = dec_u32(&in);
-    r.version = dec_u64(&in);
-    r.epoch = dec_u64(&in);
-    r.primary = dec_u64(&in);
-    r.lease_until_ns = dec_u64(&in);
-    r.in_sync_count = dec_u32(&in);
-    for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
-        r.in_sync[i] = dec_u64(&in);
-    if (magic != RECORD_MAGIC || dec_u64(&in) != checksum(bytes, sizeof bytes - 8) ||
-        r.in_sync_count > COORDINATOR_REPLICAS_MAX) {
+    int rc = ERR_CORRUPT;
+    for (unsigned i = 0; i < 2 && rc == ERR_CORRUPT; i++) {
+        rc = dir_file_read(c->dir, name, bytes, sizes[i], d);
+        if (rc == 0 && memcmp(bytes, magics[i], sizeof magics[i]) != 0)
+            rc = ERR_CORRUPT;
+        if (rc == 0)
+            rc = record_decode_file(slice_of(bytes, sizes[i]), ret);
+    }
+    if (rc == ERR_CORRUPT)
         err_detail_set(d,
                        "%s/%s is damaged: remove it while the daemon is stopped; the epoch then "
                        "starts anew",
                        c->dir, name);
-        return ERR_CORRUPT;
-    }
-    *ret = r;
-    return 0;
+    return rc;
 }
 
 int coordinator_swap(struct coordinator *c,
@@ -113,7 +133,8 @@ int coordinator_swap(struct coordinator *c,
     enc_u64(&b, expected + 1);
     enc_u64(&b, record->epoch);
     enc_u64(&b, record->primary);
-    enc_u64(&b, record->lease_until_ns);
+    enc_u64(&b, record->lease_ns);
+    enc_u64(&b, record->stamp_max);
     enc_u32(&b, record->in_sync_count);
     for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
         enc_u64(&b, record->in_sync[i]);
@@ -127,7 +148,6 @@ int coordinator_swap(struct coordinator *c,
 int coordinator_lead(struct coordinator *c,
                      shard_id_t shard,
                      uint64_t node,
-                     uint64_t now_ns,
                      uint64_t lease_ns,
                      struct shard_record *ret,
                      struct err_detail *d)
@@ -136,16 +156,10 @@ int coordinator_lead(struct coordinator *c,
     int rc = coordinator_get(c, shard, &r, d);
     if (rc != 0)
         return rc;
-    if (r.primary != 0 && r.primary != node && r.lease_until_ns > now_ns) {
-        err_detail_set(d, "shard %u is led by node %llx for another %llu ms", shard,
-                       (unsigned long long)r.primary,
-                       (unsigned long long)((r.lease_until_ns - now_ns) / NS_PER_MS));
-        return ERR_NOT_PRIMARY;
-    }
     uint64_t expected = r.version;
     r.epoch++;
     r.primary = node;
-    r.lease_until_ns = now_ns + lease_ns;
+    r.lease_ns = lease_ns;
     r.in_sync_count = 1;
     memset(r.in_sync, 0, sizeof r.in_sync);
     r.in_sync[0] = node;
@@ -156,12 +170,8 @@ int coordinator_lead(struct coordinator *c,
     return rc;
 }
 
-int coordinator_renew(struct coordinator *c,
-                      shard_id_t shard,
-                      uint64_t node,
-                      uint64_t now_ns,
-                      uint64_t lease_ns,
-                      struct err_detail *d)
+int coordinator_renew(
+    struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t lease_ns, struct err_detail *d)
 {
     struct shard_record r;
     int rc = coordinator_get(c, shard, &r, d);
@@ -169,6 +179,6 @@ int coordinator_renew(struct coordinator *c,
         return rc;
     if (r.primary != node)
         return ERR_NOT_PRIMARY;
-    r.lease_until_ns = now_ns + lease_ns;
+    r.lease_ns = lease_ns;
     return coordinator_swap(c, shard, r.version, &r, d);
 }

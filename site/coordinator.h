@@ -2,12 +2,10 @@
  *
  * A one-node site keeps the records in DIR/coordinator (one file a shard, replaced atomically); a
  * cluster keeps the same records in its coordination service. The record says the epoch, the
- * primary, the in-sync replicas and until when the primary's lease lives. A primary serves while
- * its lease lives; whoever takes over waits the old lease out and raises the epoch, which every
- * journal record carries from then on.
+ * primary, the in-sync replicas and how long the primary's lease lives; site/replica.h says what
+ * follows from it.
  *
- * Threads: loop. Errors: ERR_NOT_PRIMARY (somebody else's lease lives, the detail says whose and
- * until when), ERR_CORRUPT, ERR_IO. */
+ * Threads: loop. Errors: ERR_NOT_PRIMARY, ERR_CORRUPT, ERR_IO. */
 #ifndef SITE_COORDINATOR_H
 #define SITE_COORDINATOR_H
 
@@ -19,8 +17,10 @@
 struct shard_record {
     uint64_t version; /* of the record: what compare-and-swap compares */
     uint64_t epoch;
-    uint64_t primary;        /* node id; 0: nobody */
-    uint64_t lease_until_ns; /* wall clock */
+    uint64_t primary;   /* node id; 0: nobody */
+    uint64_t lease_ns;  /* how long the lease lives from when the primary last asked; whoever
+                         * has seen one version for longer knows that it is over. 0: given back */
+    uint64_t stamp_max; /* no primary so far has promised anything beyond this hybrid clock */
     uint32_t in_sync_count;
     uint64_t in_sync[COORDINATOR_REPLICAS_MAX];
 };
@@ -41,21 +41,18 @@ int coordinator_swap(struct coordinator *c,
                      uint64_t expected,
                      const struct shard_record *record,
                      struct err_detail *d) MUST_CHECK;
-/* Becomes primary of the shard: epoch + 1, lease from now. `exclusive`: the caller knows that no
- * other process can hold it (it has the directory's lock), so a live lease of the same node is its
- * own from before a restart. */
+/* Becomes primary of the shard: epoch + 1. The caller has the directory's lock: nobody else can
+ * hold the lease. */
 int coordinator_lead(struct coordinator *c,
                      shard_id_t shard,
                      uint64_t node,
-                     uint64_t now_ns,
                      uint64_t lease_ns,
                      struct shard_record *ret,
                      struct err_detail *d) MUST_CHECK;
-/* Extends the lease. ERR_NOT_PRIMARY when the record is not ours any more. */
+/* Asks for the lease again. ERR_NOT_PRIMARY when the record is not ours any more. */
 int coordinator_renew(struct coordinator *c,
                       shard_id_t shard,
                       uint64_t node,
-                      uint64_t now_ns,
                       uint64_t lease_ns,
                       struct err_detail *d) MUST_CHECK;
 

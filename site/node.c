@@ -165,8 +165,7 @@ static void renew_leases(struct node *n)
 {
     struct err_detail d = {0};
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        int rc = coordinator_renew(n->coordinator, (shard_id_t)i, n->settings.site,
-                                   clock_wall_ns(n->clock), LEASE_NS, &d);
+        int rc = coordinator_renew(n->coordinator, (shard_id_t)i, n->settings.site, LEASE_NS, &d);
         if (rc != 0) {
             node_fail(n, rc, d.text[0] != '\0' ? d.text : "the lease of a shard was lost");
             return;
@@ -243,8 +242,8 @@ int node_open_shards(struct node *n, struct err_detail *d)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard_record lead;
-        int rc = coordinator_lead(n->coordinator, (shard_id_t)i, n->settings.site,
-                                  clock_wall_ns(n->clock), LEASE_NS, &lead, d);
+        int rc =
+            coordinator_lead(n->coordinator, (shard_id_t)i, n->settings.site, LEASE_NS, &lead, d);
         if (rc != 0)
             return rc;
         struct shard_config sc = {.dir = n->dir,
