@@ -211,12 +211,16 @@ void log_trim(struct log *log, uint64_t keep_from)
     }
 }
 
-int log_reset(struct log *log, uint64_t next)
+void log_epoch_set(struct log *log, uint64_t epoch)
 {
-    ASSERT(loop_here(log->loop) && next >= 1);
-    log_write_finish(log, false);
-    if (log->failed)
-        return ERR_FATAL;
+    ASSERT(loop_here(log->loop));
+    log->epoch = epoch;
+}
+
+/* The spare becomes the last segment, with a header that says what of the others counts. On failure
+ * nothing has changed (ERR_NO_SPACE), or the log has ended. */
+static int segment_turn(struct log *log, uint64_t first, uint32_t flags)
+{
     int rc = log_spare_make(log, log->segment_bytes);
     if (rc != 0) {
         log->failed = rc != ERR_NO_SPACE;
@@ -224,22 +228,55 @@ int log_reset(struct log *log, uint64_t next)
     }
     struct log_segment *segment = log->spare;
     log->spare = NULL;
-    segment->first = next;
-    rc = log_segment_write_header(log, segment, LOG_HEADER_RESET);
+    segment->first = first;
+    rc = log_segment_write_header(log, segment, flags);
     if (rc != 0) {
         /* The header may be on disk all the same: what was appended now could vanish behind it. */
         log_segment_free(segment);
         log->failed = true;
         return err_from_errno(rc);
     }
-    /* From here on the log starts at `next`, whatever happens to the old files. */
+    /* From here on the log goes on at `first`, whatever happens to the old files. */
     log_queue_drop(log);
     log_tail_drop(log);
     log_segment_add(log, segment);
     log->offset = segment->end;
-    log->last = next - 1;
+    log->last = first - 1;
+    value_set(log, &log->durable, first - 1);
+    return 0;
+}
+
+int log_cut(struct log *log, uint64_t last)
+{
+    ASSERT(loop_here(log->loop) && last <= log->last && last + 1 >= log_first(log));
+    if (log->failed)
+        return ERR_FATAL;
+    if (last == log->last)
+        return 0;
+    log_write_finish(log, true);
+    if (log->failed)
+        return ERR_FATAL;
+    struct log_segment *before = log_segment_current(log);
+    int rc = segment_turn(log, last + 1, LOG_HEADER_CUT);
+    if (rc != 0)
+        return rc;
+    if (before->fd >= 0)
+        log_file_close(before->fd);
+    before->fd = -1;
+    log_segment_drop_above(log, last);
+    return 0;
+}
+
+int log_reset(struct log *log, uint64_t next)
+{
+    ASSERT(loop_here(log->loop) && next >= 1);
+    log_write_finish(log, false);
+    if (log->failed)
+        return ERR_FATAL;
+    int rc = segment_turn(log, next, LOG_HEADER_RESET);
+    if (rc != 0)
+        return rc;
     value_set(log, &log->first, next);
-    value_set(log, &log->durable, next - 1);
     while (rc == 0 && log->segment_count > 1)
         rc = log_segment_retire(log);
     if (rc == 0)

@@ -73,6 +73,12 @@ int log_read(struct log *log,
  * overwritten later) or, beyond a small stock, removed. */
 void log_trim(struct log *log, uint64_t keep_from);
 uint64_t log_bytes(const struct log *log); /* on disk, for retention */
+/* Of records appended from now on. */
+void log_epoch_set(struct log *log, uint64_t epoch);
+/* Nothing above `last` stays, durably: what a replica has that its primary has not. Waits until all
+ * that was appended is written (on_durable runs); afterwards log_last() == log_durable() == last.
+ * log_first() - 1 <= last <= log_last(). Errors as log_reset. */
+int log_cut(struct log *log, uint64_t last) MUST_CHECK;
 /* Continue at `next` with nothing before it: for a replica that starts from a snapshot. Waits for
  * the write in flight and drops what is batched. After ERR_NO_SPACE nothing has changed; any other
  * error ends the log as a failed write does, but without on_failed. */

@@ -67,7 +67,8 @@ int log_header_decode(const uint8_t block[LOG_BLOCK], struct log_header *ret)
     if (version != LOG_FORMAT_VERSION || features != 0)
         return ERR_VERSION;
     if (h.bytes % LOG_BLOCK != 0 || h.bytes < 2 * LOG_BLOCK || h.bytes > LOG_SEGMENT_BYTES_MAX ||
-        h.first == 0 || (h.flags & ~(LOG_HEADER_RECYCLED | LOG_HEADER_RESET)) != 0 ||
+        h.first == 0 ||
+        (h.flags & ~(LOG_HEADER_RECYCLED | LOG_HEADER_RESET | LOG_HEADER_CUT)) != 0 ||
         !all_zero(block + HEADER_BYTES, LOG_BLOCK - HEADER_BYTES))
         return ERR_CORRUPT;
     *ret = h;

@@ -20,6 +20,8 @@
 #define LOG_HEADER_RECYCLED 1u
 /* Nothing in lower segments counts: the log was reset here. */
 #define LOG_HEADER_RESET 2u
+/* Of lower segments, records from this one's first on do not count: the log was cut here. */
+#define LOG_HEADER_CUT 4u
 
 struct log_header {
     uint64_t salt;   /* random, the same in all segments of a log */

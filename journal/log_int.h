@@ -145,6 +145,9 @@ void log_segment_header(const struct log *log,
                         const struct log_segment *segment,
                         uint32_t flags,
                         uint8_t out[LOG_BLOCK]);
+/* Segments below the last one that begin above index leave the list, and their files go; a file
+ * that stays is removed when the log is opened next. */
+void log_segment_drop_above(struct log *log, uint64_t index);
 /* Takes the lowest segment out of the list and recycles or removes its file. */
 int log_segment_retire(struct log *log) MUST_CHECK;
 /* A large block of zeros, aligned. */

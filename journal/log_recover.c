@@ -261,12 +261,18 @@ static int find_segments(struct recovery *r)
 
 /* ---- following the chain ---- */
 
+static bool is_cut(const struct found *f)
+{
+    return f->headed && (f->header.flags & LOG_HEADER_CUT) != 0;
+}
+
 static int check_sequence(const struct recovery *r)
 {
     if (!r->found[0].headed)
         return damage(r, r->found[0].number, 0, "the header of the first segment is not valid");
     for (size_t i = 1; i < r->count; i++) {
-        if (r->found[i].number != r->found[i - 1].number + 1)
+        /* What a cut took away may be gone; whether enough is there the chain tells. */
+        if (r->found[i].number != r->found[i - 1].number + 1 && !is_cut(&r->found[i]))
             return damage(r, r->found[i - 1].number + 1, 0, "the segment is missing");
         if (r->found[i].headed && r->found[i].header.salt != r->found[0].header.salt)
             return damage(r, r->found[i].number, 0, "the segment belongs to another journal");
@@ -392,16 +398,51 @@ static int take_spare(struct recovery *r, size_t i, uint64_t torn)
     return 0;
 }
 
+/* The log was cut before this segment: what lies at or above its first record does not count. */
+static void follow_cut(struct recovery *r, const struct found *f)
+{
+    struct log *log = r->log;
+    while (log->segment_count > 0 && log_segment_current(log)->first >= f->header.first)
+        log_segment_free(log->segments[--log->segment_count]);
+    r->index = f->header.first;
+}
+
+/* Does it continue what was found so far? */
+static bool continues(const struct recovery *r, const struct found *f)
+{
+    return f->headed && (f->header.first == r->index || (is_cut(f) && f->header.first < r->index));
+}
+
+/* Files that a cut left behind: their names would stand between those that count. */
+static int drop_cut(struct recovery *r)
+{
+    size_t counts = 0;
+    for (size_t i = 0; i <= r->current; i++) {
+        char name[LOG_NAME_LEN];
+        if (counts < r->log->segment_count &&
+            r->log->segments[counts]->number == r->found[i].number) {
+            counts++;
+            continue;
+        }
+        log_segment_name(r->found[i].number, name);
+        if (unlinkat(r->log->dir_fd, name, 0) != 0)
+            return os_error(r, name, "remove");
+    }
+    return 0;
+}
+
 static int follow_all(struct recovery *r)
 {
     int rc = check_sequence(r);
     r->log->salt = r->found[0].header.salt;
     r->index = r->found[0].header.first;
     size_t i = 0;
-    while (rc == 0 && i < r->count && r->found[i].headed && r->found[i].header.first == r->index) {
+    while (rc == 0 && i < r->count && continues(r, &r->found[i])) {
         /* The next segment's header was written when all of this one was durable. */
         if (i > 0 && r->break_offset % LOG_BLOCK != 0)
             return damage(r, r->found[i - 1].number, r->break_offset, "padding is not zero");
+        if (is_cut(&r->found[i]))
+            follow_cut(r, &r->found[i]);
         rc = follow(r, i++);
     }
     uint64_t *torn = mem_calloc(r->count + 1, sizeof *torn);
@@ -411,7 +452,7 @@ static int follow_all(struct recovery *r)
     for (size_t k = r->count; rc == 0 && k-- > i;)
         rc = take_spare(r, k, torn[k]);
     mem_free(torn);
-    return rc;
+    return rc == 0 ? drop_cut(r) : rc;
 }
 
 static int make_whole(struct recovery *r)

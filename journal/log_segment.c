@@ -282,6 +282,22 @@ int log_segment_grow(struct log *log, struct log_segment *segment, uint64_t byte
     return 0;
 }
 
+void log_segment_drop_above(struct log *log, uint64_t index)
+{
+    while (log->segment_count > 1 && log->segments[log->segment_count - 2]->first > index) {
+        struct log_segment *segment = log->segments[log->segment_count - 2];
+        char name[LOG_NAME_LEN];
+        log_segment_name(segment->number, name);
+        (void)unlinkat(log->dir_fd, name, 0); /* the header of the last one voids it anyway */
+        log->dir_dirty = true;
+        (void)pthread_mutex_lock(log->lock);
+        log->segment_count--;
+        log->segments[log->segment_count - 1] = log->segments[log->segment_count];
+        (void)pthread_mutex_unlock(log->lock);
+        log_segment_free(segment);
+    }
+}
+
 int log_segment_retire(struct log *log)
 {
     struct log_segment *segment = log->segments[0];

@@ -38,7 +38,7 @@ static void test_header_bad_values(void **state)
     bad[1].bytes = 65537;
     bad[2].bytes = LOG_SEGMENT_BYTES_MAX + LOG_BLOCK;
     bad[3].first = 0;
-    bad[4].flags = 4;
+    bad[4].flags = 8;
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         log_header_encode(&bad[i], block);
         assert_int_equal(log_header_decode(block, &got), ERR_CORRUPT);
