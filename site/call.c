@@ -116,7 +116,7 @@ void call_show(struct call *c, struct oid oid, struct slice name)
 
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index)
 {
-    if (index <= log_durable(shard_log(s)))
+    if (index <= shard_committed(s))
         return;
     struct durable_hold *h = mem_calloc(1, sizeof *h);
     h->call = c;

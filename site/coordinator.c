@@ -109,7 +109,7 @@ int coordinator_get(struct coordinator *c,
     if (rc == ERR_CORRUPT)
         err_detail_set(d,
                        "%s/%s is damaged: remove it while the daemon is stopped; the epoch then "
-                       "starts anew",
+                       "goes on from the journal's",
                        c->dir, name);
     return rc;
 }
@@ -143,42 +143,4 @@ int coordinator_swap(struct coordinator *c,
     rc = dir_file_write(c->dir, name, b.ptr, b.len, d);
     buf_deinit(&b);
     return rc;
-}
-
-int coordinator_lead(struct coordinator *c,
-                     shard_id_t shard,
-                     uint64_t node,
-                     uint64_t lease_ns,
-                     struct shard_record *ret,
-                     struct err_detail *d)
-{
-    struct shard_record r;
-    int rc = coordinator_get(c, shard, &r, d);
-    if (rc != 0)
-        return rc;
-    uint64_t expected = r.version;
-    r.epoch++;
-    r.primary = node;
-    r.lease_ns = lease_ns;
-    r.in_sync_count = 1;
-    memset(r.in_sync, 0, sizeof r.in_sync);
-    r.in_sync[0] = node;
-    rc = coordinator_swap(c, shard, expected, &r, d);
-    r.version = expected + 1;
-    if (rc == 0)
-        *ret = r;
-    return rc;
-}
-
-int coordinator_renew(
-    struct coordinator *c, shard_id_t shard, uint64_t node, uint64_t lease_ns, struct err_detail *d)
-{
-    struct shard_record r;
-    int rc = coordinator_get(c, shard, &r, d);
-    if (rc != 0)
-        return rc;
-    if (r.primary != node)
-        return ERR_NOT_PRIMARY;
-    r.lease_ns = lease_ns;
-    return coordinator_swap(c, shard, r.version, &r, d);
 }

@@ -5,7 +5,7 @@
  * primary, the in-sync replicas and how long the primary's lease lives; site/replica.h says what
  * follows from it.
  *
- * Threads: loop. Errors: ERR_NOT_PRIMARY, ERR_CORRUPT, ERR_IO. */
+ * Threads: loop. Errors: ERR_CORRUPT, ERR_IO. */
 #ifndef SITE_COORDINATOR_H
 #define SITE_COORDINATOR_H
 
@@ -41,19 +41,5 @@ int coordinator_swap(struct coordinator *c,
                      uint64_t expected,
                      const struct shard_record *record,
                      struct err_detail *d) MUST_CHECK;
-/* Becomes primary of the shard: epoch + 1. The caller has the directory's lock: nobody else can
- * hold the lease. */
-int coordinator_lead(struct coordinator *c,
-                     shard_id_t shard,
-                     uint64_t node,
-                     uint64_t lease_ns,
-                     struct shard_record *ret,
-                     struct err_detail *d) MUST_CHECK;
-/* Asks for the lease again. ERR_NOT_PRIMARY when the record is not ours any more. */
-int coordinator_renew(struct coordinator *c,
-                      shard_id_t shard,
-                      uint64_t node,
-                      uint64_t lease_ns,
-                      struct err_detail *d) MUST_CHECK;
 
 #endif

@@ -20,8 +20,6 @@
 #define TICK_NS (500u * NS_PER_MS)
 #define CHECKPOINT_BYTES (32u * MIB)
 #define SHARD_CACHE_BYTES (16u * MIB)
-#define LEASE_NS (60u * NS_PER_SEC)
-#define LEASE_RENEW_TICKS 40u
 #define CHECKPOINT_TICKS 60u
 #define COLLECT_TICKS 4u
 
@@ -161,18 +159,6 @@ static void site_name_cb(void *ctx, site_id_t site, char out[33])
 
 /* ---- time ---- */
 
-static void renew_leases(struct node *n)
-{
-    struct err_detail d = {0};
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        int rc = coordinator_renew(n->coordinator, (shard_id_t)i, n->settings.site, LEASE_NS, &d);
-        if (rc != 0) {
-            node_fail(n, rc, d.text[0] != '\0' ? d.text : "the lease of a shard was lost");
-            return;
-        }
-    }
-}
-
 static void tick(struct loop_timer *t)
 {
     struct node *n = CONTAINER_OF(t, struct node, tick);
@@ -181,8 +167,6 @@ static void tick(struct loop_timer *t)
         return;
     node_repairs_later(n);
     node_sessions_tick(n);
-    if (n->tick_count % LEASE_RENEW_TICKS == 0)
-        renew_leases(n);
     if (n->tick_count % 4 == 0)
         node_retention(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
@@ -241,11 +225,6 @@ static int load_keys(struct node *n, struct err_detail *d)
 int node_open_shards(struct node *n, struct err_detail *d)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        struct shard_record lead;
-        int rc =
-            coordinator_lead(n->coordinator, (shard_id_t)i, n->settings.site, LEASE_NS, &lead, d);
-        if (rc != 0)
-            return rc;
         struct shard_config sc = {.dir = n->dir,
                                   .id = (shard_id_t)i,
                                   .shard_count = n->settings.shard_count,
@@ -254,7 +233,7 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                   .clock = n->clock,
                                   .loop = n->loop,
                                   .pool = n->pool,
-                                  .epoch = lead.epoch,
+                                  .coordinator = n->coordinator,
                                   .cache_bytes = SHARD_CACHE_BYTES,
                                   .segment_bytes = n->segment_bytes,
                                   .checkpoint_bytes = n->checkpoint_bytes,
@@ -270,7 +249,7 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                              .ctx = n},
                                   .site_name = site_name_cb,
                                   .name_ctx = n};
-        rc = shard_open(&n->shards[i], &sc, d);
+        int rc = shard_open(&n->shards[i], &sc, d);
         if (rc != 0)
             return rc;
         if (i == 0 && (rc = node_members_load(n)) != 0)

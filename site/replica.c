@@ -363,6 +363,8 @@ const struct shard_record *replica_known(const struct replica *r)
 
 uint64_t replica_promise(const struct replica *r, uint64_t t)
 {
+    if (r->cfg.lease_ns == REPLICA_LEASE_ENDLESS)
+        return t;
     return leads(r) ? MIN(t, r->stamp_max) : 0;
 }
 

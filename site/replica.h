@@ -29,6 +29,9 @@
 #define REPLICA_EPOCHS_MAX 256u          /* epochs of a journal that are remembered */
 #define REPLICA_MESSAGE_BYTES (LIMIT_RECORD_BYTES + REPLICA_BATCH_BYTES + 64u * KIB)
 
+/* Of a record that nobody else can reach, such as a local file under a lock. */
+#define REPLICA_LEASE_ENDLESS (UINT64_MAX / 4)
+
 /* Records from `first` to the next run were appended first by the primary of `epoch`. */
 struct replica_run {
     uint64_t first, epoch;
@@ -136,7 +139,7 @@ uint64_t replica_primary(const struct replica *r); /* whom to ask; 0: not known 
 /* The record as this replica knows it; it may be older than the coordinator's. */
 const struct shard_record *replica_known(const struct replica *r);
 /* A primary may promise "nothing below t any more" up to what its record reserves: a later one
- * stamps above that, whatever became of its clock. */
+ * stamps above that, whatever became of its clock. (Alone, with an endless lease: any t.) */
 uint64_t replica_promise(const struct replica *r, uint64_t t);
 /* Lowest index of the journal that some replica still needs; UINT64_MAX: none. */
 uint64_t replica_keep_from(const struct replica *r);

@@ -88,7 +88,9 @@ static void swap(struct replica *r,
 /* R10: what we may promise while we hold the lease; written down before it is promised. */
 static uint64_t reserve(const struct replica *r)
 {
-    uint64_t span = (2 * r->cfg.lease_ns / NS_PER_MS) << 16;
+    if (r->cfg.lease_ns == REPLICA_LEASE_ENDLESS)
+        return r->known.stamp_max;
+    uint64_t span = (r->cfg.lease_ns / NS_PER_MS) << 16;
     return MAX(r->known.stamp_max, r->stamp + span);
 }
 

@@ -123,9 +123,11 @@ static void pending_settle(struct shard *s, struct pending *p)
         s->cfg.events.delivered(s->cfg.events.ctx, p->from, s->cfg.id, p->number);
 }
 
-static void on_durable(void *ctx, uint64_t index)
+static void on_durable(void *ctx, uint64_t durable)
 {
     struct shard *s = ctx;
+    shard_replica_durable(s, durable);
+    uint64_t index = s->committed;
     while (s->pending_head != NULL && s->pending_head->index <= index) {
         struct pending *p = s->pending_head;
         s->pending_head = p->next;
@@ -165,6 +167,7 @@ static int append_record(struct shard *s, struct pending *p)
     rc = log_append(s->log, &raw, 1, &p->index);
     if (rc != 0)
         return rc;
+    shard_replica_appended(s, p->index, raw);
     p->commit_hlc = r.commit_hlc;
     if (s->pending_head == NULL)
         s->pending_tail = &s->pending_head;
@@ -318,6 +321,10 @@ struct log *shard_log(struct shard *s)
 {
     return s->log;
 }
+uint64_t shard_committed(const struct shard *s)
+{
+    return s->committed;
+}
 shard_id_t shard_id(const struct shard *s)
 {
     return s->cfg.id;
@@ -337,7 +344,7 @@ uint64_t shard_waiting_count(struct shard *s)
 
 void shard_durable(struct shard *s, struct shard_durable *ret)
 {
-    ret->index = log_durable(s->log);
+    ret->index = s->committed;
     ret->floor_hlc = s->pending_head != NULL ? s->pending_head->commit_hlc - 1 : UINT64_MAX;
 }
 
@@ -421,7 +428,7 @@ void shard_checkpoint(struct shard *s, bool now)
         if (!state_freeze(s->state))
             return;
     }
-    if (state_frozen_index(s->state) > log_durable(s->log))
+    if (state_frozen_index(s->state) > s->committed)
         return; /* S1; on_durable comes back here */
     s->checkpoint.running = true;
     s->checkpoint.job.work = checkpoint_work;
@@ -575,7 +582,6 @@ static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
     if (rc == 0) {
         struct log_config lc = {.dir = journal_dir,
                                 .segment_bytes = s->cfg.segment_bytes,
-                                .epoch = s->cfg.epoch,
                                 .loop = s->cfg.loop,
                                 .ctx = s,
                                 .on_durable = on_durable,
@@ -624,6 +630,8 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
         shard_events_of(s, &mc.events);
         rc = merge_open(&s->merge, &mc);
     }
+    if (rc == 0)
+        rc = shard_replica_open(s, d);
     if (rc == 0) {
         load_waiting(s);
         shard_limits_load(s);
@@ -677,6 +685,8 @@ void shard_close(struct shard *s)
         mem_free(l);
     }
     shard_results_free(s);
+    replica_free(s->replica);
+    replica_effects_deinit(&s->effects);
     merge_free(s->merge);
     state_free(s->state);
     buf_deinit(&s->scratch);

@@ -30,6 +30,7 @@
 #include "base/hlc.h"
 #include "journal/log.h"
 #include "journal/merge.h"
+#include "site/coordinator.h"
 #include "site/record.h"
 
 struct shard;
@@ -86,8 +87,8 @@ struct shard_config {
     struct hlc *hlc; /* the node's; borrowed */
     const struct clock *clock;
     struct loop *loop;
-    struct pool *pool; /* for writing the state down */
-    uint64_t epoch;
+    struct pool *pool;               /* for writing the state down */
+    struct coordinator *coordinator; /* who leads the shard; borrowed, while it is opened */
     size_t cache_bytes;
     uint64_t segment_bytes;  /* of the journal; 0: as it likes */
     size_t checkpoint_bytes; /* state in memory beyond which it is written down */
@@ -107,6 +108,8 @@ void shard_resend(struct shard *s);
 struct merge *shard_merge(struct shard *s);
 struct state *shard_state(struct shard *s);
 struct log *shard_log(struct shard *s);
+/* Up to here every in-sync replica has the journal on disk: what may be shown, and may leave. */
+uint64_t shard_committed(const struct shard *s);
 shard_id_t shard_id(const struct shard *s);
 uint64_t shard_next_seq(struct shard *s); /* of this site: what the next operation will get */
 /* The oid of a file that the next operation makes. No oid is given twice: operations that were

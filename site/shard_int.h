@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "site/replica.h"
 #include "site/shard.h"
 
 #define MARK_COUNT 8192u
@@ -62,6 +63,9 @@ struct shard {
     struct log *log;
     struct state *state;
     struct merge *merge;
+    struct replica *replica;
+    struct replica_effects effects; /* of its last event */
+    uint64_t committed;             /* every in-sync replica has it on disk up to here */
     struct pending *pending_head, **pending_tail;
     struct vv durable_vv; /* without gaps: all up to there is applied, or waits here */
     bool durable_gap;     /* more is here, behind a gap */
@@ -111,6 +115,11 @@ struct shard {
 /* shard_limit.c */
 void shard_limits_load(struct shard *s);
 void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /* was put */
+
+/* shard_replica.c */
+int shard_replica_open(struct shard *s, struct err_detail *d) MUST_CHECK; /* takes the shard over */
+void shard_replica_appended(struct shard *s, uint64_t index, struct slice bytes);
+void shard_replica_durable(struct shard *s, uint64_t index); /* raises s->committed */
 
 /* shard_apply.c */
 int shard_apply_record(

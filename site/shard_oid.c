@@ -9,18 +9,18 @@
 struct oid shard_new_oid(struct shard *s, enum oid_kind kind)
 {
     return oid_file(s->cfg.id, kind, s->cfg.site,
-                    s->cfg.epoch * SHARD_EPOCH_OIDS + shard_next_seq(s));
+                    replica_epoch(s->replica) * SHARD_EPOCH_OIDS + shard_next_seq(s));
 }
 
 bool shard_may_make_ahead(const struct shard *s)
 {
-    return log_last(s->log) - log_durable(s->log) < SHARD_AHEAD_MAX;
+    return log_last(s->log) - s->committed < SHARD_AHEAD_MAX;
 }
 
 bool shard_gave_oid(const struct shard *s, struct oid o)
 {
     struct oid low = oid_file(s->cfg.id, oid_kind(o), s->cfg.site, 0);
     struct oid high = oid_file(s->cfg.id, oid_kind(o), s->cfg.site,
-                               s->cfg.epoch * SHARD_EPOCH_OIDS + s->first_seq);
+                               replica_epoch(s->replica) * SHARD_EPOCH_OIDS + s->first_seq);
     return oid_cmp(low, o) < 0 && oid_cmp(o, high) < 0;
 }

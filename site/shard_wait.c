@@ -76,7 +76,7 @@ void shard_durable_waits_run(struct shard *s, uint64_t index)
 uint64_t shard_mark(struct shard *s, uint64_t key)
 {
     uint64_t m = s->marks[key % MARK_COUNT];
-    return m > log_durable(s->log) ? m : 0;
+    return m > s->committed ? m : 0;
 }
 
 bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session)
