@@ -10,8 +10,9 @@ enum {
     KIND_SAME_SHARD = 2,
     KIND_SAME_SITE = 4,
     KIND_NEXT_SEQ = 8,
-    KIND_SAME_MS = 16,
-    KIND_MASK = 31,
+    KIND_MS_OF_TIME = 16,
+    KIND_FIRST = 32,
+    KIND_MASK = 63,
     HLC_COUNTER_BITS = 16
 };
 
@@ -25,18 +26,11 @@ void batch_memory_deinit(struct batch_memory *m)
 {
     for (uint32_t i = 0; i < m->site_count; i++)
         mem_free(m->seqs[i]);
+    body_memory_deinit(&m->body);
+    buf_deinit(&m->out.shapes);
+    buf_deinit(&m->out.nums);
+    buf_deinit(&m->out.text);
     *m = (struct batch_memory){0};
-}
-
-static uint64_t zigzag(uint64_t from, uint64_t to)
-{
-    uint64_t diff = to - from; /* wraps; the reader wraps back */
-    return diff << 1 ^ (uint64_t) - (int64_t)(diff >> 63);
-}
-
-static uint64_t unzigzag(uint64_t from, uint64_t coded)
-{
-    return from + (coded >> 1 ^ (uint64_t) - (int64_t)(coded & 1));
 }
 
 /* The index of a site, or site_count when it is new. */
@@ -56,13 +50,7 @@ static void site_add(struct batch_memory *m, site_id_t site)
     m->site_count++;
 }
 
-/* The head of an operation and the encoded effects behind it. */
-struct head {
-    uint64_t shard, site, seq, hlc;
-    int64_t time_ns;
-};
-
-static void head_encode(const struct head *h, struct buf *out)
+static void head_encode(const struct op_head *h, struct buf *out)
 {
     mp_array(out, 6);
     mp_uint(out, h->shard);
@@ -72,7 +60,7 @@ static void head_encode(const struct head *h, struct buf *out)
     mp_int(out, h->time_ns);
 }
 
-static bool head_read(struct slice op, struct head *ret, size_t *ret_len)
+static bool head_read(struct slice op, struct op_head *ret, size_t *ret_len)
 {
     struct mp m = mp_of(op);
     if (mp_get_array(&m, 6) != 6)
@@ -90,7 +78,7 @@ static bool head_read(struct slice op, struct head *ret, size_t *ret_len)
 
 /* False when the bytes are not what head_encode would write: then they travel as they are. */
 static bool
-head_split(struct slice op, struct head *ret, struct slice *ret_body, struct buf *scratch)
+head_split(struct slice op, struct op_head *ret, struct slice *ret_body, struct buf *scratch)
 {
     size_t head_len;
     if (!head_read(op, ret, &head_len))
@@ -103,69 +91,81 @@ head_split(struct slice op, struct head *ret, struct slice *ret_body, struct buf
     return true;
 }
 
-static uint64_t hlc_join(uint64_t ms, uint64_t counter)
+static uint64_t ms_of(int64_t time_ns)
 {
-    return ms << HLC_COUNTER_BITS | counter;
+    return (uint64_t)time_ns / NS_PER_MS;
 }
 
-static void item_encode_raw(const struct batch_item *item, struct buf *heads, struct buf *bodies)
+static void item_encode_raw(struct batch_memory *m, const struct batch_item *item, struct buf *out)
 {
-    enc_u8(heads, KIND_RAW);
-    enc_varint(heads, item->shard);
-    enc_varint(heads, item->op.len);
-    enc_raw(bodies, item->op.ptr, item->op.len);
+    enc_u8(out, KIND_RAW);
+    enc_varint(&m->out.nums, item->shard);
+    enc_varint(&m->out.nums, item->op.len);
+    enc_raw(&m->out.text, item->op.ptr, item->op.len);
 }
 
+static void head_numbers_encode(struct batch_memory *m,
+                                const struct op_head *h,
+                                uint32_t site_idx,
+                                bool site_new,
+                                struct buf *out)
+{
+    struct buf *nums = &m->out.nums;
+    uint64_t *seq = &m->seqs[site_idx][h->shard];
+    uint64_t ms = h->hlc >> HLC_COUNTER_BITS, counter = h->hlc & ((1u << HLC_COUNTER_BITS) - 1);
+    unsigned kind = (h->shard == m->shard ? KIND_SAME_SHARD : 0u) |
+                    (!site_new && site_idx == m->site_idx ? KIND_SAME_SITE : 0u) |
+                    (h->seq == *seq + 1 ? KIND_NEXT_SEQ : 0u) |
+                    (ms == ms_of(h->time_ns) ? KIND_MS_OF_TIME : 0u) |
+                    (counter == 0 ? KIND_FIRST : 0u);
+    enc_u8(out, (uint8_t)kind);
+    if ((kind & KIND_SAME_SHARD) == 0)
+        enc_varint(nums, h->shard);
+    if ((kind & KIND_SAME_SITE) == 0)
+        enc_varint(nums, site_idx);
+    if (site_new)
+        enc_varint(nums, h->site);
+    if ((kind & KIND_NEXT_SEQ) == 0)
+        enc_varint(nums, zigzag(*seq, h->seq));
+    enc_varint(nums, zigzag((uint64_t)m->time_ns, (uint64_t)h->time_ns));
+    if ((kind & KIND_MS_OF_TIME) == 0)
+        enc_varint(nums, zigzag(ms_of(h->time_ns), ms));
+    if ((kind & KIND_FIRST) == 0)
+        enc_varint(nums, counter);
+    m->shard = (shard_id_t)h->shard;
+    m->site_idx = site_idx;
+    m->time_ns = h->time_ns;
+    m->hlc = h->hlc;
+    *seq = h->seq;
+}
+
+/* Appends the kind to `out`, all else to the columns. */
 static void item_encode(struct batch_memory *m,
                         const struct batch_item *item,
-                        struct buf *heads,
-                        struct buf *bodies,
+                        struct buf *out,
                         struct buf *scratch)
 {
-    struct head h;
+    struct op_head h;
     struct slice body;
     bool split = head_split(item->op, &h, &body, scratch) && h.shard == item->shard;
     uint32_t site_idx = split ? site_find(m, (site_id_t)h.site) : 0;
-    if (!split || site_idx == SITE_COUNT_MAX) {
-        item_encode_raw(item, heads, bodies);
+    if (!split || site_idx == SITE_COUNT_MAX || !body_is_canonical(body)) {
+        item_encode_raw(m, item, out);
         return;
     }
     bool site_new = site_idx == m->site_count;
     if (site_new)
         site_add(m, (site_id_t)h.site);
-    uint64_t *seq = &m->seqs[site_idx][item->shard];
-    uint64_t ms = h.hlc >> HLC_COUNTER_BITS;
-    unsigned kind = (item->shard == m->shard ? KIND_SAME_SHARD : 0u) |
-                    (!site_new && site_idx == m->site_idx ? KIND_SAME_SITE : 0u) |
-                    (h.seq == *seq + 1 ? KIND_NEXT_SEQ : 0u) | (ms == m->ms ? KIND_SAME_MS : 0u);
-    enc_u8(heads, (uint8_t)kind);
-    if ((kind & KIND_SAME_SHARD) == 0)
-        enc_varint(heads, item->shard);
-    if ((kind & KIND_SAME_SITE) == 0)
-        enc_varint(heads, site_idx);
-    if (site_new)
-        enc_u32(heads, (uint32_t)h.site);
-    if ((kind & KIND_NEXT_SEQ) == 0)
-        enc_varint(heads, zigzag(*seq, h.seq));
-    if ((kind & KIND_SAME_MS) == 0)
-        enc_varint(heads, zigzag(m->ms, ms));
-    enc_varint(heads, h.hlc & ((1u << HLC_COUNTER_BITS) - 1));
-    enc_varint(heads, zigzag(ms * NS_PER_MS, (uint64_t)h.time_ns));
-    enc_varint(heads, body.len);
-    enc_raw(bodies, body.ptr, body.len);
-    m->shard = item->shard;
-    m->site_idx = site_idx;
-    m->ms = ms;
-    *seq = h.seq;
+    head_numbers_encode(m, &h, site_idx, site_new, out);
+    body_encode(&m->body, &h, body, &m->out);
 }
 
-void batch_encode(struct batch_memory *m, const struct batch *b, struct buf *out)
+void batch_encode(struct batch_memory *m, const struct batch *b, struct buf *out, struct buf *noise)
 {
     ASSERT(b->count <= BATCH_ITEMS_MAX);
-    enc_varint(out, b->number);
+    enc_varint(out, b->number - m->number);
     enc_u8(out, b->barrier ? BATCH_FLAG_BARRIER : 0);
-    enc_varint(out, zigzag(m->hlc, b->hlc));
-    m->hlc = b->hlc;
+    m->number = b->number;
     uint32_t cursors = 0;
     for (unsigned s = 0; s < m->shard_count; s++)
         cursors += b->cursor[s] != 0;
@@ -178,66 +178,68 @@ void batch_encode(struct batch_memory *m, const struct batch *b, struct buf *out
         enc_varint(out, b->cursor[s] - m->cursor[s]);
         m->cursor[s] = b->cursor[s];
     }
-    struct buf bodies = {0}, scratch = {0};
+    struct buf scratch = {0};
+    buf_clear(&m->out.shapes);
+    buf_clear(&m->out.nums);
+    buf_clear(&m->out.text);
+    m->out.noise = *noise;
     enc_varint(out, b->count);
     for (uint32_t i = 0; i < b->count; i++)
-        item_encode(m, &b->items[i], out, &bodies, &scratch);
-    enc_raw(out, bodies.ptr, bodies.len);
+        item_encode(m, &b->items[i], out, &scratch);
+    enc_varint(&m->out.nums, zigzag(m->hlc, b->hlc));
+    m->hlc = b->hlc;
+    *noise = m->out.noise;
+    m->out.noise = (struct buf){0};
+    enc_bytes(out, buf_slice(&m->out.shapes));
+    enc_bytes(out, buf_slice(&m->out.nums));
+    enc_raw(out, m->out.text.ptr, m->out.text.len);
     buf_deinit(&scratch);
-    buf_deinit(&bodies);
 }
 
 /* --- decoding --- */
 
-/* What is known of an item before the bodies are reached. */
-struct item_head {
-    struct head head;
-    bool raw;
-    uint64_t body_len;
-};
-
-static void item_head_decode(struct batch_memory *m, struct dec *d, struct item_head *ret)
+static void head_site_decode(struct batch_memory *m, uint8_t kind, struct dec *d, uint32_t *ret)
 {
-    uint8_t kind = dec_u8(d);
-    *ret = (struct item_head){.raw = (kind & KIND_RAW) != 0};
-    if ((kind & ~KIND_MASK) != 0 || (ret->raw && kind != KIND_RAW))
-        dec_fail(d, ERR_MALFORMED);
-    struct head *h = &ret->head;
-    h->shard = (kind & KIND_SAME_SHARD) != 0 ? m->shard : dec_varint(d);
-    if (h->shard >= m->shard_count)
-        dec_fail(d, ERR_MALFORMED);
-    if (ret->raw || d->rc != 0) {
-        ret->body_len = dec_varint(d);
-        return;
-    }
-    uint64_t site_idx = (kind & KIND_SAME_SITE) != 0 ? m->site_idx : dec_varint(d);
-    if (d->rc == 0 && site_idx == m->site_count && site_idx < SITE_COUNT_MAX) {
-        site_id_t site = dec_u32(d);
-        if (site == 0 || site_find(m, site) != m->site_count)
+    uint64_t idx = (kind & KIND_SAME_SITE) != 0 ? m->site_idx : dec_varint(d);
+    if (d->rc == 0 && idx == m->site_count && idx < SITE_COUNT_MAX) {
+        uint64_t site = dec_varint(d);
+        if (site == 0 || site > UINT32_MAX || site_find(m, (site_id_t)site) != m->site_count)
             dec_fail(d, ERR_MALFORMED);
         else if (d->rc == 0)
-            site_add(m, site);
+            site_add(m, (site_id_t)site);
     }
-    if (site_idx >= m->site_count)
+    if (idx >= m->site_count)
         dec_fail(d, ERR_MALFORMED);
+    *ret = (uint32_t)idx;
+}
+
+static void head_decode(struct batch_memory *m, uint8_t kind, struct dec *d, struct op_head *ret)
+{
+    uint32_t site_idx;
+    *ret = (struct op_head){.shard = (kind & KIND_SAME_SHARD) != 0 ? m->shard : dec_varint(d)};
+    if (ret->shard >= m->shard_count)
+        dec_fail(d, ERR_MALFORMED);
+    head_site_decode(m, kind, d, &site_idx);
     if (d->rc != 0)
         return;
-    h->site = m->sites[site_idx];
-    uint64_t *seq = &m->seqs[site_idx][h->shard];
-    h->seq = (kind & KIND_NEXT_SEQ) != 0 ? *seq + 1 : unzigzag(*seq, dec_varint(d));
-    uint64_t ms = (kind & KIND_SAME_MS) != 0 ? m->ms : unzigzag(m->ms, dec_varint(d));
-    uint64_t counter = dec_varint(d);
+    ret->site = m->sites[site_idx];
+    uint64_t *seq = &m->seqs[site_idx][ret->shard];
+    ret->seq = (kind & KIND_NEXT_SEQ) != 0 ? *seq + 1 : unzigzag(*seq, dec_varint(d));
+    ret->time_ns = (int64_t)unzigzag((uint64_t)m->time_ns, dec_varint(d));
+    uint64_t ms = ms_of(ret->time_ns);
+    if ((kind & KIND_MS_OF_TIME) == 0)
+        ms = unzigzag(ms, dec_varint(d));
+    uint64_t counter = (kind & KIND_FIRST) != 0 ? 0 : dec_varint(d);
     if (counter >> HLC_COUNTER_BITS != 0 || ms >> (64 - HLC_COUNTER_BITS) != 0)
         dec_fail(d, ERR_MALFORMED);
-    h->hlc = hlc_join(ms, counter);
-    h->time_ns = (int64_t)unzigzag(ms * NS_PER_MS, dec_varint(d));
-    ret->body_len = dec_varint(d);
     if (d->rc != 0)
         return;
-    m->shard = (shard_id_t)h->shard;
-    m->site_idx = (uint32_t)site_idx;
-    m->ms = ms;
-    *seq = h->seq;
+    ret->hlc = ms << HLC_COUNTER_BITS | counter;
+    m->shard = (shard_id_t)ret->shard;
+    m->site_idx = site_idx;
+    m->time_ns = ret->time_ns;
+    m->hlc = ret->hlc;
+    *seq = ret->seq;
 }
 
 static void cursors_decode(struct batch_memory *m, struct dec *d, struct batch *b)
@@ -267,73 +269,128 @@ static void items_reserve(struct batch_decoded *b, uint64_t count)
     b->batch.items = mem_realloc(b->batch.items, count * sizeof b->batch.items[0]);
 }
 
-/* Bodies follow all heads; ops are put together from both in `bytes`, whose address may still
- * move, so that items hold offsets until the end. */
-static void bodies_decode(struct dec *d,
-                          const struct item_head *heads,
-                          uint64_t count,
-                          struct batch_decoded *ret)
+/* An operation that travels as it is. */
+static int raw_decode(struct batch_memory *m,
+                      struct body_in *in,
+                      struct batch_item *item,
+                      struct op_head *ret_head,
+                      struct buf *out)
 {
-    for (uint64_t i = 0; i < count && d->rc == 0; i++) {
-        const struct item_head *h = &heads[i];
-        size_t start = ret->bytes.len;
-        if (h->body_len > dec_left(d))
-            dec_fail(d, ERR_TRUNCATED);
-        if (h->body_len > LIMIT_OP_BYTES)
-            dec_fail(d, ERR_TOO_BIG);
-        if (d->rc != 0)
-            return;
-        if (!h->raw)
-            head_encode(&h->head, &ret->bytes);
-        buf_append(&ret->bytes, d->at, h->body_len);
-        d->at += h->body_len;
-        if (ret->bytes.len > BATCH_DECODED_MAX)
-            dec_fail(d, ERR_TOO_BIG);
-        struct slice op = slice_of(ret->bytes.ptr + start, ret->bytes.len - start);
-        struct head head = h->head;
-        size_t head_len;
-        bool known = !h->raw || head_read(op, &head, &head_len);
-        ret->batch.items[i] = (struct batch_item){.shard = (shard_id_t)h->head.shard, .op = op};
-        if (!known)
-            continue;
-        ret->batch.items[i].hlc = head.hlc;
-        ret->batch.items[i].dot = (struct dot){
-            .seq = head.seq, .site = (site_id_t)head.site, .shard = (shard_id_t)head.shard};
+    uint64_t shard = dec_varint(&in->nums), len = dec_varint(&in->nums);
+    if (shard >= m->shard_count)
+        dec_fail(&in->nums, ERR_MALFORMED);
+    if (len > LIMIT_OP_BYTES)
+        dec_fail(&in->nums, ERR_TOO_BIG);
+    if (len > dec_left(&in->text))
+        dec_fail(&in->nums, ERR_TRUNCATED);
+    if (in->nums.rc != 0)
+        return in->nums.rc;
+    struct slice op = slice_of(in->text.at, (size_t)len);
+    size_t head_len;
+    in->text.at += len;
+    buf_append(out, op.ptr, op.len);
+    item->shard = (shard_id_t)shard;
+    if (!head_read(op, ret_head, &head_len))
+        *ret_head = (struct op_head){.site = 0};
+    return 0;
+}
+
+/* Appends one operation to `bytes`, whose address may still move: the item gets its length only. */
+static int item_decode(struct batch_memory *m,
+                       uint8_t kind,
+                       struct body_in *in,
+                       struct buf *bytes,
+                       struct batch_item *ret)
+{
+    struct op_head h;
+    size_t start = bytes->len;
+    int rc = 0;
+    *ret = (struct batch_item){.shard = 0};
+    if ((kind & ~KIND_MASK) != 0 || ((kind & KIND_RAW) != 0 && kind != KIND_RAW))
+        return ERR_MALFORMED;
+    if (kind == KIND_RAW) {
+        rc = raw_decode(m, in, ret, &h, bytes);
+    } else {
+        head_decode(m, kind, &in->nums, &h);
+        rc = in->nums.rc;
+        if (rc == 0) {
+            ret->shard = (shard_id_t)h.shard;
+            head_encode(&h, bytes);
+            rc = body_decode(&m->body, &h, in, LIMIT_OP_BYTES, bytes);
+        }
+    }
+    if (rc == 0 && bytes->len > BATCH_DECODED_MAX)
+        rc = ERR_TOO_BIG;
+    if (rc != 0)
+        return rc;
+    ret->op.len = bytes->len - start;
+    if (h.site == 0)
+        return 0; /* no head that can be read */
+    ret->hlc = h.hlc;
+    ret->dot = (struct dot){.seq = h.seq, .site = (site_id_t)h.site, .shard = (shard_id_t)h.shard};
+    return 0;
+}
+
+static int items_decode(struct batch_memory *m,
+                        struct slice kinds,
+                        struct body_in *in,
+                        struct batch_decoded *ret)
+{
+    for (size_t i = 0; i < kinds.len; i++) {
+        int rc = item_decode(m, kinds.ptr[i], in, &ret->bytes, &ret->batch.items[i]);
+        if (rc != 0)
+            return rc;
     }
     size_t at = 0;
-    for (uint64_t i = 0; i < count && d->rc == 0; i++) {
+    for (size_t i = 0; i < kinds.len; i++) {
         ret->batch.items[i].op.ptr = ret->bytes.ptr + at;
         at += ret->batch.items[i].op.len;
     }
+    m->hlc = ret->batch.hlc = unzigzag(m->hlc, dec_varint(&in->nums));
+    if (in->nums.rc != 0)
+        return in->nums.rc;
+    bool all =
+        dec_left(&in->shapes) + dec_left(&in->nums) + dec_left(&in->text) + dec_left(&in->noise) ==
+        0;
+    return all ? 0 : ERR_MALFORMED;
 }
 
-int batch_decode(struct batch_memory *m, struct slice in, struct batch_decoded *ret)
+int batch_decode(struct batch_memory *m,
+                 struct slice in,
+                 struct slice noise,
+                 struct batch_decoded *ret)
 {
     struct dec d = dec_of(in);
     struct batch_item *items = ret->batch.items;
     ret->batch = (struct batch){.items = items};
     buf_clear(&ret->bytes);
-    ret->batch.number = dec_varint(&d);
+    m->number += dec_varint(&d);
+    ret->batch.number = m->number;
     uint8_t flags = dec_u8(&d);
     if ((flags & ~BATCH_FLAG_BARRIER) != 0)
         dec_fail(&d, ERR_MALFORMED);
     ret->batch.barrier = (flags & BATCH_FLAG_BARRIER) != 0;
-    m->hlc = ret->batch.hlc = unzigzag(m->hlc, dec_varint(&d));
     cursors_decode(m, &d, &ret->batch);
     uint64_t count = dec_varint(&d);
     if (count > BATCH_ITEMS_MAX)
         dec_fail(&d, ERR_LIMIT);
+    if (d.rc == 0 && count > dec_left(&d))
+        dec_fail(&d, ERR_TRUNCATED);
+    if (d.rc != 0)
+        return d.rc;
+    struct slice kinds = slice_of(d.at, (size_t)count);
+    d.at += count;
+    struct body_in columns = {.shapes = dec_of(dec_bytes(&d, in.len))};
+    columns.nums = dec_of(dec_bytes(&d, in.len));
+    columns.text = dec_of(slice_of(d.at, dec_left(&d)));
+    columns.noise = dec_of(noise);
     if (d.rc != 0)
         return d.rc;
     items_reserve(ret, count);
-    struct item_head *heads = mem_calloc(MAX(count, 1), sizeof heads[0]);
-    for (uint64_t i = 0; i < count && d.rc == 0; i++)
-        item_head_decode(m, &d, &heads[i]);
-    bodies_decode(&d, heads, count, ret);
-    mem_free(heads);
-    if (d.rc == 0)
+    int rc = items_decode(m, kinds, &columns, ret);
+    if (rc == 0)
         ret->batch.count = (uint32_t)count;
-    return dec_end(&d);
+    return rc;
 }
 
 void batch_decoded_deinit(struct batch_decoded *b)

@@ -1,19 +1,28 @@
-/* Batches of operations: what one FRAME_BATCH holds, before compression.
+/* Batches of operations: what one FRAME_BATCH holds.
  *
- * The heads of operations (dot, stamp, time) are written as differences to what came before in the
- * stream; so encoder and decoder keep the same small memory (struct batch_memory) along the stream.
- * An operation whose bytes are not in the one canonical form travels as it is. Heads and bodies are
- * kept apart because each compresses better among its like. Layout:
+ * Heads of operations (dot, stamp, time) are written as differences to what came before in the
+ * stream, their effects by body.h; so encoder and decoder keep the same small memory along the
+ * stream. An operation that is not in the one canonical form travels as it is. Bytes of one kind
+ * stand together, because they compress better among their like, and what no compression makes
+ * smaller is kept apart. The payload of a frame:
  *
- *   varint number | u8 flags | varint zigzag(hlc - last hlc)
+ *   varint length of the noise | noise | the plain part, compressed (zstream.h)
+ *
+ * and the plain part:
+ *
+ *   varint number - last number | u8 flags
  *   varint count of cursors, each: varint shard, varint next - last next of that shard
- *   varint count of operations, each head:
- *     u8 kind: 1 as it is, 2 same shard, 4 same site, 8 seq is the next, 16 same millisecond
- *     raw:  varint shard, varint length (of the body that follows further down)
- *     else: [varint shard] [varint site index; the next unused index: u32 site follows]
- *           [varint zigzag(seq - last)] [varint zigzag(ms - last)] varint counter
- *           varint zigzag(time_ns - ms of the stamp) , varint length
- *   bodies: the encoded effects of each, or the whole operation
+ *   varint count of operations
+ *   kinds    u8 each: 1 as it is, 2 same shard, 4 same site, 8 seq is the next, 16 the stamp's
+ *            milliseconds are those of the time, 32 its counter is 0
+ *   varint length | shapes
+ *   varint length | nums; of each operation, before what its body has there:
+ *            as it is: varint shard, varint length
+ *            else: [varint shard] [varint site index; the next unused index: varint site follows]
+ *                  [varint zigzag(seq - last)] varint zigzag(time_ns - last)
+ *                  [varint zigzag(ms - ms of time)] [varint counter]
+ *            and behind them all: varint zigzag(hlc - hlc of the last operation, or batch)
+ *   text     also operations as they are
  *
  * A core. */
 #ifndef WAN_BATCH_H
@@ -23,6 +32,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "wan/body.h"
 
 #define BATCH_FLAG_BARRIER 1u
 /* Operations of one batch: bounds what one turn of the receiving reactor has to do. */
@@ -46,20 +56,26 @@ struct batch {
 
 struct batch_memory {
     unsigned shard_count;
-    uint64_t hlc; /* of the last batch */
+    uint64_t number; /* of the last batch */
+    uint64_t hlc;    /* of the last operation, or batch without */
     uint64_t cursor[SHARD_COUNT_MAX];
     uint32_t site_count;
     site_id_t sites[SITE_COUNT_MAX];
     uint64_t *seqs[SITE_COUNT_MAX]; /* by shard; made when first needed */
     shard_id_t shard;               /* of the last operation */
     uint32_t site_idx;
-    uint64_t ms; /* of the last stamp */
+    int64_t time_ns;
+    struct body_memory body;
+    struct body_out out; /* columns of the batch under way; encoder */
 };
 void batch_memory_init(struct batch_memory *m, unsigned shard_count);
 void batch_memory_deinit(struct batch_memory *m);
 
-/* Appends to out. Items need shard and op only. */
-void batch_encode(struct batch_memory *m, const struct batch *b, struct buf *out);
+/* Appends the plain part to `out`, the noise to `noise`. Items need shard and op only. */
+void batch_encode(struct batch_memory *m,
+                  const struct batch *b,
+                  struct buf *out,
+                  struct buf *noise);
 
 /* A decoded batch owns its bytes. Zeroed is valid. */
 struct batch_decoded {
@@ -68,7 +84,10 @@ struct batch_decoded {
     uint32_t items_cap;
 };
 /* ERR_TRUNCATED, ERR_MALFORMED, ERR_TOO_BIG, ERR_LIMIT: the stream is of no use after any. */
-int batch_decode(struct batch_memory *m, struct slice in, struct batch_decoded *ret) MUST_CHECK;
+int batch_decode(struct batch_memory *m,
+                 struct slice in,
+                 struct slice noise,
+                 struct batch_decoded *ret) MUST_CHECK;
 void batch_decoded_deinit(struct batch_decoded *b);
 
 #endif

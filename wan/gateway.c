@@ -12,7 +12,7 @@ struct queued {
     struct dot dot;
     struct stamp stamp;
     bool barrier;
-    struct buf op;
+    size_t at, len; /* of the operation in the lane's bytes */
 };
 struct lane {
     uint64_t read_next;   /* first index not read */
@@ -21,6 +21,7 @@ struct lane {
     uint64_t last_hlc;    /* of the last operation read; must not fall */
     struct queued *items; /* at[first..count) wait */
     uint32_t first, count, cap;
+    struct buf bytes; /* operations since the lane was empty last, sent ones too */
 };
 struct gateway {
     unsigned shard_count;
@@ -33,9 +34,8 @@ struct gateway {
     uint64_t number;   /* of the last batch */
     bool moved;        /* operations were passed over since the last batch */
     uint64_t ops_sent, bytes_sent, ops_skipped;
-    struct batch_item items[BATCH_ITEMS_MAX];
-    struct buf bytes; /* behind the items of the last batch */
-    size_t starts[BATCH_ITEMS_MAX];
+    struct batch_item items[BATCH_ITEMS_MAX]; /* of the last batch; they borrow from the lanes */
+    size_t batch_bytes;                       /* of them */
 };
 
 struct gateway *
@@ -56,8 +56,7 @@ gateway_new(unsigned shard_count, site_id_t peer, const uint64_t *next, const st
 
 static void lane_deinit(struct lane *lane)
 {
-    for (uint32_t i = lane->first; i < lane->count; i++)
-        buf_deinit(&lane->items[i].op);
+    buf_deinit(&lane->bytes);
     mem_free(lane->items);
 }
 
@@ -69,7 +68,6 @@ void gateway_free(struct gateway *g)
         lane_deinit(&g->lanes[s]);
     mem_free(g->lanes);
     mem_free(g->have);
-    buf_deinit(&g->bytes);
     mem_free(g);
 }
 
@@ -123,8 +121,10 @@ void gateway_add(struct gateway *g, const struct feed_item *item)
     struct lane *lane = &g->lanes[item->shard];
     ASSERT(item->index >= lane->read_next);
     ASSERT(item->commit_hlc >= lane->last_hlc);
-    if (lane_empty(lane))
+    if (lane_empty(lane)) {
         lane->first = lane->count = 0;
+        buf_clear(&lane->bytes);
+    }
     if (lane->count == lane->cap) {
         lane->cap = lane->cap == 0 ? 16 : 2 * lane->cap;
         lane->items = mem_realloc(lane->items, lane->cap * sizeof lane->items[0]);
@@ -134,8 +134,10 @@ void gateway_add(struct gateway *g, const struct feed_item *item)
                          .hlc = item->commit_hlc,
                          .dot = item->dot,
                          .stamp = item->stamp,
-                         .barrier = item->barrier};
-    buf_append(&q->op, item->op.ptr, item->op.len);
+                         .barrier = item->barrier,
+                         .at = lane->bytes.len,
+                         .len = item->op.len};
+    buf_append(&lane->bytes, item->op.ptr, item->op.len);
     lane->last_hlc = item->commit_hlc;
 }
 
@@ -181,7 +183,6 @@ static struct lane *lane_next(struct gateway *g, unsigned *ret_shard)
 static void lane_shift(struct gateway *g, struct lane *lane)
 {
     struct queued *q = &lane->items[lane->first++];
-    buf_deinit(&q->op);
     if (lane_empty(lane))
         lane->sent_next = lane->read_next;
     else
@@ -195,14 +196,15 @@ static bool is_had(const struct gateway *g, const struct queued *q)
            vv_get(&g->have[q->dot.shard], q->dot.site) + PLANTED(12) >= q->dot.seq;
 }
 
+/* The item borrows: nothing is added to a lane before the next batch is asked for. */
 static void item_take(struct gateway *g, unsigned shard, const struct queued *q, struct batch *b)
 {
-    g->starts[b->count] = g->bytes.len;
-    g->items[b->count++] = (struct batch_item){
-        .shard = (shard_id_t)shard, .dot = q->dot, .op = slice_of(NULL, q->op.len)};
-    buf_append(&g->bytes, q->op.ptr, q->op.len);
+    const uint8_t *op = g->lanes[shard].bytes.ptr + q->at;
+    g->items[b->count++] =
+        (struct batch_item){.shard = (shard_id_t)shard, .dot = q->dot, .op = slice_of(op, q->len)};
+    g->batch_bytes += q->len;
     g->ops_sent++;
-    g->bytes_sent += q->op.len;
+    g->bytes_sent += q->len;
 }
 
 static bool batch_takes(const struct gateway *g, const struct batch *b, const struct queued *q)
@@ -211,13 +213,13 @@ static bool batch_takes(const struct gateway *g, const struct batch *b, const st
         return true;
     if (b->barrier || q->barrier || b->count == BATCH_ITEMS_MAX)
         return false;
-    return g->bytes.len < GATEWAY_BATCH_BYTES;
+    return g->batch_bytes < GATEWAY_BATCH_BYTES;
 }
 
 bool gateway_batch(struct gateway *g, bool flush, struct batch *ret)
 {
     *ret = (struct batch){.items = g->items};
-    buf_clear(&g->bytes);
+    g->batch_bytes = 0;
     if (!g->state_seen)
         return false;
     struct lane *lane;
@@ -237,8 +239,6 @@ bool gateway_batch(struct gateway *g, bool flush, struct batch *ret)
     }
     if (ret->count == 0 && !(flush && g->moved))
         return false;
-    for (uint32_t i = 0; i < ret->count; i++)
-        g->items[i].op.ptr = g->bytes.ptr + g->starts[i];
     for (unsigned s = 0; s < g->shard_count; s++) {
         struct lane *l = &g->lanes[s];
         if (l->sent_next > l->told_next)
@@ -257,7 +257,7 @@ void gateway_progress(const struct gateway *g, struct gateway_progress *ret)
         const struct lane *lane = &g->lanes[s];
         for (uint32_t i = lane->first; i < lane->count; i++) {
             waiting_ops++;
-            waiting_bytes += lane->items[i].op.len;
+            waiting_bytes += lane->items[i].len;
         }
         if (g->state_seen && g->state.durable[s] >= lane->read_next)
             unread += g->state.durable[s] - lane->read_next + 1;

@@ -18,8 +18,9 @@ struct gateway;
 
 #define GATEWAY_READ_BYTES (64u * 1024u)          /* of one shard at a time */
 #define GATEWAY_BATCH_BYTES ((size_t)256 * 1024u) /* a batch ends when it has this much */
-/* A batch stays within what a frame can carry even if its last operation is the largest. */
-_Static_assert(GATEWAY_BATCH_BYTES + LIMIT_OP_BYTES <= LIMIT_BATCH_BYTES, "a batch fits");
+/* A batch stays within what a frame can carry even if its last operation is the largest, and even
+ * if it grows by as much as body_encode may make it. */
+_Static_assert((GATEWAY_BATCH_BYTES + LIMIT_OP_BYTES) * 3 / 2 <= LIMIT_BATCH_BYTES, "a batch fits");
 
 /* next: per shard the first index to send, at least 1. have: what the peer has, per shard; copied.
  * The peer has its own operations, whatever its vector says. */
@@ -38,7 +39,8 @@ void gateway_read_done(struct gateway *g, shard_id_t shard, uint64_t next);
 
 /* The next batch; false: nothing to send before the state moves on (or a shard must be read). With
  * flush also a batch without operations, when operations were passed over since the last: it moves
- * the peer's cursor, so that the journal may be trimmed. Items are borrowed until the next call. */
+ * the peer's cursor, so that the journal may be trimmed. Items are borrowed until the next call of
+ * this or of gateway_add. */
 bool gateway_batch(struct gateway *g, bool flush, struct batch *ret);
 
 /* How far the stream is. Records are counted by index, so those that never leave the site count

@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "base/id.h"
 
-#define WAN_VERSION 1u
+#define WAN_VERSION 2u /* 2: effects in columns (body.h) */
 #define FS_ID_BYTES 16u
 
 /* What tells file systems apart without showing the key: a keyed hash. */

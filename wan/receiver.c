@@ -58,12 +58,12 @@ bool receiver_has_room(const struct receiver *r)
     return r->taken < RECEIVER_SLOTS;
 }
 
-int receiver_batch(struct receiver *r, struct slice in)
+int receiver_batch(struct receiver *r, struct slice in, struct slice noise)
 {
     ASSERT(receiver_has_room(r));
     struct receiver_slot *slot = &r->slots[(r->oldest + r->taken) % RECEIVER_SLOTS];
     ASSERT(slot->state == SLOT_EMPTY);
-    int rc = batch_decode(&r->memory, in, &slot->decoded);
+    int rc = batch_decode(&r->memory, in, noise, &slot->decoded);
     if (rc != 0)
         return rc;
     const struct batch *b = &slot->decoded.batch;

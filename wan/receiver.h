@@ -59,7 +59,7 @@ bool receiver_is_applying(const struct receiver *r);
 /* May the next frame be read? */
 bool receiver_has_room(const struct receiver *r);
 /* Decodes a batch into a free slot. ERR_PEER: out of order; else as batch_decode. */
-int receiver_batch(struct receiver *r, struct slice in) MUST_CHECK;
+int receiver_batch(struct receiver *r, struct slice in, struct slice noise) MUST_CHECK;
 void receiver_heartbeat(struct receiver *r,
                         const struct msg_heartbeat *h,
                         uint64_t now_ns,

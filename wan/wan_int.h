@@ -21,6 +21,8 @@
 
 #define WAN_TICK_MS 250u
 #define WAN_BEAT_NS (500 * NS_PER_MS)
+#define WAN_PUMP_MS                                                                                \
+    1u /* least time between two looks at the feed: what comes meanwhile goes together */
 #define WAN_PULL_MS 2u /* least time between two looks at what is durable */
 #define WAN_KICK_GAP_NS (500 * NS_PER_MS)
 #define WAN_FETCH_PER_PEER 16u /* chunk requests in flight on one link */
@@ -179,7 +181,8 @@ struct wan {
     uv_async_t feed_moved;
     struct mpsc inbox;
     struct wan_call *calls; /* on their way */
-    uv_timer_t tick, pull_timer;
+    uv_timer_t tick, pull_timer, pump_timer;
+    uint64_t pumped_ns; /* mono: the last look at the feed */
     uv_tcp_t listener;
     bool listening, stopping;
     struct h2_net net;

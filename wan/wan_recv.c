@@ -294,10 +294,14 @@ static int on_batch(struct wan_peer *p, struct slice payload)
 {
     struct wan_recv *r = &p->recv;
     struct buf plain = {0};
-    metric_add(&p->metrics.bytes_in, (int64_t)payload.len);
-    int rc = zunpack_next(r->unpack, payload, FRAME_PAYLOAD_MAX, &plain);
+    metric_add(&p->metrics.bytes_in, (int64_t)(FRAME_HEADER_BYTES + payload.len));
+    struct dec d = dec_of(payload);
+    struct slice noise = dec_bytes(&d, payload.len);
+    int rc = d.rc;
     if (rc == 0)
-        rc = receiver_batch(&r->core, buf_slice(&plain));
+        rc = zunpack_next(r->unpack, slice_of(d.at, dec_left(&d)), FRAME_PAYLOAD_MAX, &plain);
+    if (rc == 0)
+        rc = receiver_batch(&r->core, buf_slice(&plain), noise);
     buf_deinit(&plain);
     if (rc == 0)
         recv_apply_next(p);

@@ -86,17 +86,20 @@ static bool lanes_fill(struct wan_send *s)
 
 static void batch_send(struct wan_send *s, const struct batch *b)
 {
-    struct buf plain = {0}, packed = {0};
-    batch_encode(&s->memory, b, &plain);
+    struct buf plain = {0}, noise = {0}, packed = {0};
+    batch_encode(&s->memory, b, &plain, &noise);
+    enc_bytes(&packed, buf_slice(&noise));
     zpack_add(s->pack, buf_slice(&plain), &packed);
     frame_write(s, FRAME_BATCH, &packed);
-    s->wire_bytes += packed.len;
+    uint64_t wire_bytes = FRAME_HEADER_BYTES + packed.len;
+    s->wire_bytes += wire_bytes;
     s->peer->ops_out += b->count;
     metric_add(&s->peer->metrics.ops_out, b->count);
-    metric_add(&s->peer->metrics.wire_out, (int64_t)packed.len);
+    metric_add(&s->peer->metrics.wire_out, (int64_t)wire_bytes);
     if (b->count > 0)
         s->sent_op_hlc = b->hlc;
     buf_deinit(&plain);
+    buf_deinit(&noise);
     buf_deinit(&packed);
 }
 

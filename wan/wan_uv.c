@@ -157,13 +157,33 @@ static void feed_changed(void *ctx)
     ASSERT(rc == 0); /* the handle lives until wan_free */
 }
 
-static void feed_run(uv_async_t *async)
+static void feed_pump(struct wan *w)
 {
-    struct wan *w = CONTAINER_OF(async, struct wan, feed_moved);
+    w->pumped_ns = wan_now_ns(w);
     for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
         if (p->send != NULL)
             wan_send_pump(p->send);
     wan_pull(w);
+}
+
+static void feed_pump_late(uv_timer_t *t)
+{
+    feed_pump(CONTAINER_OF(t, struct wan, pump_timer));
+}
+
+/* The first operation after a while leaves at once. While more come, a batch of its own for each
+ * would cost both sites many times what the operation does, and twice its bytes. */
+static void feed_run(uv_async_t *async)
+{
+    struct wan *w = CONTAINER_OF(async, struct wan, feed_moved);
+    if (uv_is_active((uv_handle_t *)&w->pump_timer))
+        return;
+    if (wan_now_ns(w) - w->pumped_ns >= WAN_PUMP_MS * NS_PER_MS) {
+        feed_pump(w);
+        return;
+    }
+    int rc = uv_timer_start(&w->pump_timer, feed_pump_late, WAN_PUMP_MS, 0);
+    ASSERT(rc == 0);
 }
 
 /* --- life --- */
@@ -187,6 +207,7 @@ static void thread_run(void *arg)
             (void)uv_timer_stop(&p->redial); /* never fails */
     (void)uv_timer_stop(&w->tick);
     (void)uv_timer_stop(&w->pull_timer);
+    (void)uv_timer_stop(&w->pump_timer);
     for (struct h2_conn *c = w->net.conns; c != NULL; c = w->net.conns) {
         for (; c != NULL; c = h2_next(c))
             h2_close(c, ERR_CLOSED, "this site stops");
@@ -271,7 +292,7 @@ static void uv_make(struct wan *w)
     ASSERT(rc == 0); /* descriptors for epoll and a wake-up: nothing runs without them */
     rc = uv_async_init(&w->uv, &w->wake, inbox_run) |
          uv_async_init(&w->uv, &w->feed_moved, feed_run) | uv_timer_init(&w->uv, &w->tick) |
-         uv_timer_init(&w->uv, &w->pull_timer);
+         uv_timer_init(&w->uv, &w->pull_timer) | uv_timer_init(&w->uv, &w->pump_timer);
     ASSERT(rc == 0);
     h2_net_init(&w->net, &w->uv, w->tls, w->clock);
 }

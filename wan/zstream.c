@@ -7,9 +7,8 @@
 #include "base/codec.h"
 
 enum {
-    LEVEL = 1,       /* keeps up with the fastest link of one core */
-    WINDOW_LOG = 20, /* what both sides remember: 1 MiB */
-    LENGTH_BYTES = 4
+    LEVEL = 1,      /* keeps up with the fastest link of one core */
+    WINDOW_LOG = 20 /* what both sides remember: 1 MiB */
 };
 
 struct zpack {
@@ -42,7 +41,7 @@ void zpack_free(struct zpack *z)
 void zpack_add(struct zpack *z, struct slice in, struct buf *out)
 {
     ASSERT(in.len <= UINT32_MAX);
-    enc_u32(out, (uint32_t)in.len);
+    enc_varint(out, in.len);
     ZSTD_inBuffer from = {.src = in.ptr, .size = in.len, .pos = 0};
     size_t left;
     do {
@@ -75,7 +74,7 @@ void zunpack_free(struct zunpack *z)
 int zunpack_next(struct zunpack *z, struct slice in, size_t len_max, struct buf *out)
 {
     struct dec d = dec_of(in);
-    uint32_t len = dec_u32(&d);
+    uint64_t len = dec_varint(&d);
     if (d.rc != 0)
         return d.rc;
     if (len > len_max)
@@ -83,7 +82,7 @@ int zunpack_next(struct zunpack *z, struct slice in, size_t len_max, struct buf 
     buf_clear(out);
     /* One byte more than announced shows a message that is longer than it says. */
     buf_reserve(out, (size_t)len + 1);
-    ZSTD_inBuffer from = {.src = d.at, .size = in.len - LENGTH_BYTES, .pos = 0};
+    ZSTD_inBuffer from = {.src = d.at, .size = dec_left(&d), .pos = 0};
     ZSTD_outBuffer to = {.dst = out->ptr, .size = (size_t)len + 1, .pos = 0};
     while (from.pos < from.size && to.pos <= len) {
         size_t in_before = from.pos, out_before = to.pos;

@@ -11,7 +11,7 @@ struct zunpack;
 
 struct zpack *zpack_new(void);
 void zpack_free(struct zpack *z); /* accepts NULL */
-/* Appends u32 length of `in` and the compressed bytes. */
+/* Appends varint length of `in` and the compressed bytes. */
 void zpack_add(struct zpack *z, struct slice in, struct buf *out);
 
 struct zunpack *zunpack_new(void);

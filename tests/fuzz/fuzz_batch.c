@@ -1,6 +1,6 @@
 /* wan/batch.h: whatever comes, decoding ends with an error or a batch within bounds; and what was
  * decoded encodes and decodes to itself. The first bytes choose the number of shards; the rest is a
- * stream of batches, each with its length. */
+ * stream of batches, each with its length, its noise behind it. */
 #include "base/assert.h"
 #include "base/codec.h"
 #include "tests/fuzz/fuzz.h"
@@ -10,11 +10,11 @@ static void check_round_trip(const struct batch *b, unsigned shard_count)
 {
     struct batch_memory there, here;
     struct batch_decoded got = {0};
-    struct buf wire = {0};
+    struct buf wire = {0}, noise = {0};
     batch_memory_init(&there, shard_count);
     batch_memory_init(&here, shard_count);
-    batch_encode(&there, b, &wire);
-    int rc = batch_decode(&here, buf_slice(&wire), &got);
+    batch_encode(&there, b, &wire, &noise);
+    int rc = batch_decode(&here, buf_slice(&wire), buf_slice(&noise), &got);
     ASSERT(rc == 0);
     ASSERT(got.batch.count == b->count && got.batch.hlc == b->hlc);
     for (uint32_t i = 0; i < b->count; i++) {
@@ -25,6 +25,7 @@ static void check_round_trip(const struct batch *b, unsigned shard_count)
     batch_memory_deinit(&there);
     batch_memory_deinit(&here);
     buf_deinit(&wire);
+    buf_deinit(&noise);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -38,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct slice one = dec_bytes(&d, size);
         if (d.rc != 0) /* not a stream of lengths: one batch, then */
             one = slice_of(data + 1, size - 1);
-        if (batch_decode(&m, one, &got) != 0)
+        struct slice noise = dec_bytes(&d, size);
+        if (batch_decode(&m, one, noise, &got) != 0)
             break;
         ASSERT(got.batch.count <= BATCH_ITEMS_MAX);
         for (uint32_t i = 0; i < got.batch.count; i++)

@@ -14,7 +14,7 @@ struct world {
     struct batch_memory sender;
     uint64_t number, seq, next[SHARDS];
     struct vv vvs[SHARDS];
-    struct buf wire;
+    struct buf wire, noise;
 };
 #define WALL (UINT64_C(1750000000) * NS_PER_SEC)
 
@@ -36,6 +36,7 @@ static int teardown(void **state)
     receiver_deinit(&w->r);
     batch_memory_deinit(&w->sender);
     buf_deinit(&w->wire);
+    buf_deinit(&w->noise);
     mem_free(w);
     return 0;
 }
@@ -50,7 +51,8 @@ static void batch_make(struct world *w, uint64_t hlc)
     struct batch b = {.number = ++w->number, .hlc = hlc, .items = &item, .count = 1};
     b.cursor[1] = w->seq + 1;
     buf_clear(&w->wire);
-    batch_encode(&w->sender, &b, &w->wire);
+    buf_clear(&w->noise);
+    batch_encode(&w->sender, &b, &w->wire, &w->noise);
     buf_deinit(&op);
 }
 
@@ -60,10 +62,10 @@ static void test_receiver_one_batch_at_a_time_in_order(void **state)
     uint64_t hlc = hlc_from_wall(WALL);
     assert_null(receiver_next(&w->r, WALL));
     batch_make(w, hlc);
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     batch_make(w, hlc + 1);
     assert_true(receiver_has_room(&w->r));
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_false(receiver_has_room(&w->r));
     const struct receiver_slot *first = receiver_next(&w->r, WALL);
     assert_int_equal(first->decoded.batch.number, 1);
@@ -79,8 +81,8 @@ static void test_receiver_one_batch_at_a_time_in_order(void **state)
 static void test_receiver_batch_missing_one_is_refused(void **state)
 {
     struct world *w = *state;
-    batch_encode(&w->sender, &(struct batch){.number = 2}, &w->wire);
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), ERR_PEER);
+    batch_encode(&w->sender, &(struct batch){.number = 2}, &w->wire, &w->noise);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), ERR_PEER);
     assert_true(receiver_has_room(&w->r));
 }
 
@@ -90,7 +92,7 @@ static void test_receiver_heartbeat_counts_after_the_batches_before_it(void **st
     uint64_t head = hlc_from_wall(WALL);
     struct msg_heartbeat h = {.sent_hlc = head, .head_hlc = head, .ops_sent = 1, .wall_ns = WALL};
     batch_make(w, hlc_from_wall(WALL - 30 * NS_PER_SEC));
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_non_null(receiver_next(&w->r, WALL));
     receiver_heartbeat(&w->r, &h, 5, WALL);
     assert_int_equal(w->r.lag.applied_hlc, 0);
@@ -127,7 +129,7 @@ static void test_receiver_next_holds_the_future(void **state)
 {
     struct world *w = *state;
     batch_make(w, hlc_from_wall(WALL + RECEIVER_AHEAD_MAX_NS + 5 * NS_PER_SEC));
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_null(receiver_next(&w->r, WALL));
     assert_int_equal(w->r.held_ahead_ns / NS_PER_SEC, 605);
     assert_non_null(receiver_next(&w->r, WALL + 6 * NS_PER_SEC));
@@ -140,9 +142,9 @@ static void test_receiver_end_keeps_what_is_applying(void **state)
 {
     struct world *w = *state;
     batch_make(w, 1);
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     batch_make(w, 2);
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_non_null(receiver_next(&w->r, WALL));
     receiver_end(&w->r);
     assert_true(receiver_is_applying(&w->r));
@@ -155,7 +157,7 @@ static void test_receiver_end_keeps_what_is_applying(void **state)
     w->number = 0;
     receiver_begin(&w->r, w->next, w->vvs);
     batch_make(w, 3);
-    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire)), 0);
+    assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_non_null(receiver_next(&w->r, WALL));
     receiver_failed(&w->r);
     assert_int_equal(w->r.ops_applied, 1);
