@@ -34,6 +34,7 @@ from moosefs import MooseFS  # noqa: E402
 # program -> (arguments of a quick run, of a full one). {dir}: on the disk to be measured.
 ARGUMENTS = {
     "merge": ("-n 200000 -p 100000 -d {dir}", "-n 1000000 -p 1000000 -d {dir}"),
+    "stream": ("-n 100000 -d {dir}", "-n 500000 -d {dir}"),
     "log": ("{dir} 5", "{dir} 15"),
     "sim": ("3 20000", "10 60000"),
     "rpc": ("20000", "100000"),
@@ -51,6 +52,7 @@ ARGUMENTS = {
 IDLE_S = (5, 20)  # how long two idle sites are watched
 TITLES = {
     "merge": "The engine on one core; the limit is the goal",
+    "stream": "The stream between sites, part by part, on one core; the limit is the goal",
     "sim": "The simulator on one core; the limit is the goal",
     "log": "The journal, beside bare O_DIRECT|O_DSYNC writes",
     "rpc": "Mount to node, beside a bare socketpair",
