@@ -5,8 +5,12 @@
  *       -s MIB   one large file (256), 0: leave that out
  *       -d MS    round trip time that a link between the sites adds; the limit is that and a round
  *                trip over loopback TCP
- *       -r N     repetitions of the burst and of the large file (3)
- *       -p NAME  put before the name of each figure
+ *       -t N     files of a tree whose bytes on the wire are counted (2000), 0: leave that out
+ *       -B N     operations of a backlog (1000000), 0: leave that out
+ *       -C CMD   a command for what mounts do not say; it is given "status" (of alpha, as JSON),
+ *                "status-beta", "wait" (until beta has all), "pause" and "resume" (the link).
+ * Without it tree, backlog and eager data are left out -r N     repetitions of the burst, the tree
+ * and the large file (3) -p NAME  put before the name of each figure
  *
  * Whoever waits at beta asks every POLL_NS, so that asking costs little of the two processors that
  * both sites share; a figure can be that much too large. */
@@ -16,13 +20,16 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/buf.h"
 #include "bench/common.h"
 
 #define SMALL_BYTES 4096u
@@ -32,11 +39,17 @@
 #define DIRS 100u
 #define THREADS 4u
 #define ROUND_TRIPS 2000u
+#define EAGER_POLL_NS (20u * NS_PER_MS)
+/* What is to be reached, where the machine's limit says little. */
+#define TREE_BYTES_GOAL 40.0          /* of an operation */
+#define BACKLOG_GOAL (1000000.0 / 30) /* operations a second */
+#define EAGER_GOAL 200e6              /* bytes a second */
 
 struct run {
     const char *alpha, *beta;
     const char *prefix;
-    unsigned files, burst, repetitions;
+    const char *command;
+    unsigned files, burst, repetitions, tree, backlog;
     uint64_t large_bytes, added_ns;
     uint64_t tag;
     uint8_t *noise; /* IO_BYTES */
@@ -318,9 +331,175 @@ static void bench_large(struct run *run)
     mem_free(want);
 }
 
+/* --- what the daemons are asked --- */
+
+static void tell(const struct run *run, const char *what)
+{
+    char *command = mem_printf("%s %s", run->command, what);
+    run_command(command);
+    mem_free(command);
+}
+
+/* The first number with that name in what a status says. */
+static double ask(const struct run *run, const char *status, const char *name)
+{
+    struct buf text = {.ptr = NULL};
+    char bytes[4096];
+    char *command = mem_printf("%s %s", run->command, status);
+    char *key = mem_printf("\"%s\":", name);
+    FILE *f = popen(command, "r");
+    if (f == NULL)
+        bench_die("%s", command);
+    for (size_t len; (len = fread(bytes, 1, sizeof bytes, f)) > 0;)
+        buf_append(&text, bytes, len);
+    buf_append(&text, "", 1);
+    const char *at = strstr((const char *)text.ptr, key);
+    if (pclose(f) != 0 || at == NULL)
+        bench_die("%s: no %s", command, name);
+    double value = strtod(at + strlen(key), NULL);
+    buf_deinit(&text);
+    mem_free(command);
+    mem_free(key);
+    return value;
+}
+
+/* --- a tree, and what it takes on the wire --- */
+
+static const char *const words[] = {"main", "util",  "index", "test",  "core", "data",  "node",
+                                    "list", "merge", "state", "parse", "sync", "cache", "http"};
+
+/* What tar does for a file. Contents are beyond what an operation carries itself. */
+static void unpack_file(const struct run *run, const char *path, uint64_t tag)
+{
+    uint8_t data[3 * SMALL_BYTES];
+    for (size_t i = 0; i < sizeof data; i += SMALL_BYTES)
+        small_content(run, tag, data + i);
+    struct timespec times[2] = {{.tv_sec = (time_t)(1700000000 + tag % 1000000)}};
+    times[1] = times[0];
+    int fd = open_or_die(path, O_CREAT | O_EXCL | O_WRONLY);
+    write_whole(fd, data, sizeof data, 0);
+    if (futimens(fd, times) != 0 || close(fd) != 0)
+        bench_die("%s", path);
+}
+
+static void bench_tree(struct run *run)
+{
+    struct samples bytes = {.count = 0}, goal = {.v = {TREE_BYTES_GOAL}, .count = 1};
+    char path[PATH_ROOM], name[64];
+    for (unsigned r = 0; r < run->repetitions; r++) {
+        path_of(path, "%s/tree%u", run->alpha, r);
+        make_dir(path);
+        tell(run, "wait");
+        double ops = ask(run, "status", "out_ops"), wire = ask(run, "status", "out_wire_bytes");
+        for (unsigned i = 0; i < run->tree; i++, run->tag++) {
+            const char *dir = words[i / 20 % ARRAY_COUNT(words)];
+            path_of(path, "%s/tree%u/%s%u", run->alpha, r, dir, i / 20);
+            if (i % 20 == 0)
+                make_dir(path);
+            path_of(path, "%s/tree%u/%s%u/%s_%s%u.c", run->alpha, r, dir, i / 20,
+                    words[run->tag * 7 % ARRAY_COUNT(words)],
+                    words[run->tag * 3 / 5 % ARRAY_COUNT(words)], i % 20);
+            unpack_file(run, path, run->tag);
+        }
+        tell(run, "wait");
+        samples_add(&bytes, (ask(run, "status", "out_wire_bytes") - wire) /
+                                (ask(run, "status", "out_ops") - ops));
+        (void)snprintf(name, sizeof name, "tree%u", r);
+        remove_at_alpha(run, name);
+    }
+    (void)snprintf(name, sizeof name, "%s_tree_bytes", run->prefix);
+    figure_print(name, "B", LESS_IS_BETTER, &bytes, &goal);
+}
+
+/* --- a backlog --- */
+
+#define BACKLOG_OPS_PER_FILE 3u
+
+static void backlog_write(void *ctx, unsigned thread)
+{
+    const struct run *run = ctx;
+    char path[PATH_ROOM];
+    for (unsigned i = thread; i < run->backlog / BACKLOG_OPS_PER_FILE; i += THREADS) {
+        struct timespec times[2] = {{.tv_sec = (time_t)i}, {.tv_sec = (time_t)i}};
+        path_of(path, "%s/backlog/d%02u/file-%u", run->alpha, i % DIRS, i);
+        int fd = open_or_die(path, O_CREAT | O_EXCL | O_WRONLY);
+        if (fchmod(fd, 0600 + i % 0100) != 0 || futimens(fd, times) != 0 || close(fd) != 0)
+            bench_die("%s", path);
+    }
+}
+
+/* The link is paused, alpha goes on alone, the link is resumed: until beta has all. */
+static void bench_backlog(struct run *run)
+{
+    struct samples rate = {.count = 0}, goal = {.v = {BACKLOG_GOAL}, .count = 1};
+    char path[PATH_ROOM], name[64];
+    struct stat st;
+    path_of(path, "%s/backlog", run->alpha);
+    make_dir(path);
+    for (unsigned d = 0; d < DIRS; d++) {
+        path_of(path, "%s/backlog/d%02u", run->alpha, d);
+        make_dir(path);
+    }
+    tell(run, "wait");
+    tell(run, "pause");
+    double ops = ask(run, "status", "out_ops");
+    (void)in_parallel(THREADS, backlog_write, run);
+    uint64_t start_ns = bench_ns();
+    tell(run, "resume");
+    tell(run, "wait");
+    double took = seconds_since(start_ns);
+    samples_add(&rate, (ask(run, "status", "out_ops") - ops) / took);
+    for (unsigned i = 0; i < run->backlog / BACKLOG_OPS_PER_FILE; i += 997) {
+        path_of(path, "%s/backlog/d%02u/file-%u", run->beta, i % DIRS, i);
+        errno = EBADMSG;
+        if (stat(path, &st) != 0 || (st.st_mode & 07777) != 0600 + i % 0100 || st.st_mtime != i)
+            bench_die("%s", path);
+    }
+    (void)snprintf(name, sizeof name, "%s_backlog", run->prefix);
+    figure_print(name, "1/s", MORE_IS_BETTER, &rate, &goal);
+}
+
+/* --- eager data --- */
+
+/* From the close of a large file until all of it is at beta, where nobody asks for it. */
+static void bench_eager(struct run *run)
+{
+    struct samples rate = {.count = 0}, goal = {.v = {EAGER_GOAL}, .count = 1};
+    char path[PATH_ROOM], name[64];
+    uint8_t *buf = mem_alloc(IO_BYTES);
+    path_of(path, "%s/eager", run->alpha);
+    make_dir(path);
+    if (setxattr(path, "user.claudefs.policy", "eager", 5, 0) != 0)
+        bench_die("policy of %s", path);
+    for (unsigned r = 0; r < run->repetitions; r++) {
+        path_of(path, "%s/eager/%u", run->alpha, r);
+        tell(run, "wait");
+        double before = ask(run, "status-beta", "live_bytes");
+        int fd = open_or_die(path, O_CREAT | O_EXCL | O_WRONLY);
+        for (uint64_t at = 0; at < run->large_bytes; at += IO_BYTES) {
+            memcpy(buf, run->noise, IO_BYTES);
+            data_tag(buf, IO_BYTES, run->tag++);
+            write_whole(fd, buf, IO_BYTES, (off_t)at);
+        }
+        if (fsync(fd) != 0 || close(fd) != 0)
+            bench_die("%s", path);
+        uint64_t start_ns = bench_ns();
+        while (ask(run, "status-beta", "live_bytes") - before < (double)run->large_bytes) {
+            errno = ETIMEDOUT;
+            if (bench_ns() - start_ns > PATIENCE_NS)
+                bench_die("%s", path);
+            pause_ns(EAGER_POLL_NS);
+        }
+        samples_add(&rate, (double)run->large_bytes / seconds_since(start_ns));
+    }
+    mem_free(buf);
+    (void)snprintf(name, sizeof name, "%s_eager", run->prefix);
+    figure_print(name, "B/s", MORE_IS_BETTER, &rate, &goal);
+}
+
 static bool parse(struct run *run, int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "f:b:s:d:r:p:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "f:b:s:d:r:p:t:B:C:")) != -1;) {
         switch (c) {
         case 'f':
             run->files = (unsigned)number_of(optarg);
@@ -340,6 +519,15 @@ static bool parse(struct run *run, int argc, char **argv)
         case 'p':
             run->prefix = optarg;
             break;
+        case 't':
+            run->tree = (unsigned)number_of(optarg);
+            break;
+        case 'B':
+            run->backlog = (unsigned)number_of(optarg);
+            break;
+        case 'C':
+            run->command = optarg;
+            break;
         default:
             return false;
         }
@@ -358,6 +546,8 @@ int main(int argc, char **argv)
                       .burst = 10000,
                       .large_bytes = 256 * MIB,
                       .repetitions = 3,
+                      .tree = 2000,
+                      .backlog = 1000000,
                       .tag = random_u64()};
     if (!parse(&run, argc, argv)) {
         (void)fprintf(stderr, "usage: see the head of bench/geo.c\n");
@@ -371,6 +561,12 @@ int main(int argc, char **argv)
         bench_burst(&run);
     if (run.large_bytes > 0)
         bench_large(&run);
+    if (run.command != NULL && run.large_bytes > 0)
+        bench_eager(&run);
+    if (run.command != NULL && run.tree > 0)
+        bench_tree(&run);
+    if (run.command != NULL && run.backlog > 0)
+        bench_backlog(&run);
     mem_free(run.noise);
     return 0;
 }

@@ -42,7 +42,7 @@ ARGUMENTS = {
     "meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 10 -u 20000"),
     "meta_sync": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 10000"),
     "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
-    "geo": ("-f 100 -b 1000 -s 48 -r 2", "-f 500 -b 10000 -s 256 -r 3"),
+    "geo": ("-f 100 -b 1000 -s 48 -r 2 -t 200 -B 6000", "-f 500 -b 10000 -s 256 -r 3"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
     "peers_meta": ("-n 200 -r 3 -u 800", "-n 1000 -r 5 -u 5000"),
     "peers_meta_sync": ("-n 200 -r 3 -u 0 -o 4t", "-n 1000 -r 5 -u 5000"),
@@ -175,6 +175,23 @@ class World:
         run(PROGRAM, "peer", "accept", token, "--dir", beta)
         return self.mount(alpha)[0], self.mount(beta)[0]
 
+    def asker(self):
+        """A command that tells and asks the daemons of a pair."""
+        path = os.path.join(self.dir, "ask")
+        alpha, beta = os.path.join(self.dir, "alpha"), os.path.join(self.dir, "beta")
+        verbs = {
+            "status": ["status", "--json", "--dir", alpha],
+            "status-beta": ["status", "--json", "--dir", beta],
+            "wait": ["wait", "--timeout", "600", "--dir", alpha],
+            "pause": ["peer", "pause", "beta", "--dir", alpha],
+            "resume": ["peer", "resume", "beta", "--dir", alpha],
+        }
+        cases = "".join(f"{verb}) exec {shlex.join([PROGRAM, *args])} ;;\n"
+                        for verb, args in verbs.items())
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f'case "$1" in\n{cases}esac\nexit 2\n')
+        return f"sh {shlex.quote(path)}"
+
     def far_link(self, rtt_ms):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -214,7 +231,8 @@ def command_of(name, world, arguments):
             args += ["-R", remount, "-M", peer.remount]
         args.append(mount)
     elif name == "geo":
-        args += world.pair(0)
+        pair = world.pair(0)
+        args += ["-C", world.asker(), *pair]
     elif name == "geo_far":
         args += ["-d", str(RTT_MS), "-p", name, *world.pair(RTT_MS)]
     return [program_of(name), *args]

@@ -334,6 +334,7 @@ static void feed(struct stream *s, const struct history *h)
             struct feed_item item = {.index = ++s->index,
                                      .commit_hlc = h->ops[i].stamp.hlc,
                                      .dot = h->ops[i].dot,
+                                     .stamp = h->ops[i].stamp,
                                      .op = buf_slice(&bytes)};
             t = now();
             gateway_add(s->gateway, &item);
