@@ -13,7 +13,8 @@
 
 #define PREFETCH_FILES_MAX 16u
 #define PREFETCH_QUEUE_MAX 65536u
-#define PREFETCH_WINDOW 32u
+#define PREFETCH_WINDOW 32u /* blocks of one file on the way */
+#define PREFETCH_STEP 16u   /* asked for at a time, when so many places are free */
 #define EAGER_BYTES_MAX (16u * MIB)
 #define NODE_CACHE_BYTES (32u * MIB)
 #define GC_INTERVAL_NS (600u * NS_PER_SEC)
@@ -34,9 +35,10 @@ struct prefetch_file {
     void (*done)(void *ctx, int rc); /* somebody waits for it; or NULL */
     void *ctx;
     uint64_t cursor;
-    struct chunk_ids ids; /* nodes (is_nodes) or blocks to get next */
-    bool is_nodes;
-    uint32_t open;
+    struct chunk_ids ids; /* blocks to get next */
+    bool walked;          /* all has been asked for, or something failed */
+    bool going;           /* prefetch_go is on the stack */
+    uint32_t open, nodes; /* answers awaited; of them, of nodes of the manifest */
     int rc;
 };
 struct fetch_one {
@@ -119,7 +121,7 @@ static int keep_node(struct upkeep *u, const struct chunk_id *id, struct buf *se
 
 /* ---- bringing contents here ---- */
 
-static void prefetch_step(struct prefetch_file *f);
+static void prefetch_go(struct prefetch_file *f);
 static void prefetch_next(struct upkeep *u);
 
 static void prefetch_end(struct prefetch_file *f)
@@ -137,19 +139,26 @@ static void prefetch_end(struct prefetch_file *f)
     prefetch_next(u);
 }
 
-static void prefetch_got(struct fetch_one *one, int rc, struct buf *sealed)
+static void prefetch_count(struct prefetch_file *f, int rc)
 {
-    struct prefetch_file *f = one->owner;
-    if (rc == 0 && f->is_nodes)
-        rc = keep_node(f->u, &one->id, sealed);
     if (rc != 0 && f->rc == 0)
         f->rc = rc;
-    if (--f->open == 0) {
-        if (f->rc != 0)
-            prefetch_end(f);
-        else
-            prefetch_step(f);
-    }
+    f->walked = f->walked || rc != 0;
+    f->open--;
+    prefetch_go(f);
+}
+
+static void prefetch_got(struct fetch_one *one, int rc, struct buf *sealed)
+{
+    (void)sealed; /* it is in the store now */
+    prefetch_count(one->owner, rc);
+}
+
+static void prefetch_got_node(struct fetch_one *one, int rc, struct buf *sealed)
+{
+    struct prefetch_file *f = one->owner;
+    f->nodes--;
+    prefetch_count(f, rc == 0 ? keep_node(f->u, &one->id, sealed) : rc);
 }
 
 static enum manifest_visit
@@ -159,7 +168,7 @@ prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t bl
     (void)block;
     if (level > 0)
         return MANIFEST_VISIT_GO;
-    if (f->ids.count == PREFETCH_WINDOW)
+    if (f->ids.count == PREFETCH_STEP)
         return MANIFEST_VISIT_STOP;
     chunk_ids_add(&f->ids, id);
     return MANIFEST_VISIT_GO;
@@ -170,36 +179,39 @@ static bool u_stopping(const struct upkeep *u)
     return u->n->stopping;
 }
 
+/* Asks for the next blocks, or for the nodes that are needed to know them. */
 static void prefetch_step(struct prefetch_file *f)
 {
     struct chunk_ids missing = {0};
     chunk_ids_clear(&f->ids);
     int rc =
-        manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_WINDOW, prefetch_visit, f, &missing);
-    f->is_nodes = f->ids.count == 0;
-    if (f->is_nodes) {
-        chunk_ids_deinit(&f->ids);
-        f->ids = missing;
-    } else {
-        chunk_ids_deinit(&missing);
+        manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_STEP, prefetch_visit, f, &missing);
+    bool nodes = f->ids.count == 0;
+    const struct chunk_ids *next = nodes ? &missing : &f->ids;
+    if ((rc != 0 && rc != ERR_AGAIN) || next->count == 0 || u_stopping(f->u)) {
+        int why = u_stopping(f->u) ? ERR_CLOSED : rc == ERR_AGAIN ? 0 : rc;
+        f->rc = f->rc != 0 ? f->rc : why;
+        f->walked = true;
     }
-    if ((rc != 0 && rc != ERR_AGAIN) || f->ids.count == 0 || f->u->n->stopping) {
-        f->rc = u_stopping(f->u) ? ERR_CLOSED : rc == ERR_AGAIN ? 0 : rc;
+    for (size_t i = 0; i < next->count && !f->walked; i++) {
+        f->open++;
+        f->nodes += nodes;
+        fetch_one(f->u, &next->at[i], f, nodes ? prefetch_got_node : prefetch_got);
+    }
+    chunk_ids_deinit(&missing);
+}
+
+/* Keeps enough on the way that the link does not wait for the disk, nor the disk for the link. */
+static void prefetch_go(struct prefetch_file *f)
+{
+    if (f->going)
+        return; /* an answer that came at once */
+    f->going = true;
+    while (!f->walked && f->nodes == 0 && f->open + PREFETCH_STEP <= PREFETCH_WINDOW)
+        prefetch_step(f);
+    f->going = false;
+    if (f->walked && f->open == 0)
         prefetch_end(f);
-        return;
-    }
-    size_t count = f->ids.count;
-    f->open = (uint32_t)count + 1; /* one for ourselves: answers may come at once */
-    struct chunk_id *ids = mem_dup(f->ids.at, count * sizeof *ids);
-    for (size_t i = 0; i < count; i++)
-        fetch_one(f->u, &ids[i], f, prefetch_got);
-    mem_free(ids);
-    if (--f->open == 0) {
-        if (f->rc != 0)
-            prefetch_end(f);
-        else
-            prefetch_step(f);
-    }
 }
 
 enum policy {
@@ -260,7 +272,7 @@ static void prefetch_next(struct upkeep *u)
             f->oid = w->oid;
             f->m = m;
             u->running++;
-            prefetch_step(f);
+            prefetch_go(f);
         }
         mem_free(w);
     }
@@ -300,7 +312,7 @@ void node_bring(struct node *n,
     f->done = done;
     f->ctx = ctx;
     n->upkeep->running++;
-    prefetch_step(f);
+    prefetch_go(f);
 }
 
 /* ---- garbage ---- */
