@@ -125,11 +125,9 @@ uint64_t dec_u64(struct dec *d)
     return le64toh(v);
 }
 
-uint64_t dec_varint(struct dec *d)
+uint64_t dec_varint_long(struct dec *d)
 {
     uint64_t v = 0;
-    if (d->rc == 0 && d->at != d->end && *d->at < 0x80)
-        return *d->at++; /* most are short */
     for (unsigned shift = 0; shift < 70; shift += 7) {
         uint8_t byte = dec_u8(d);
         if (d->rc != 0)

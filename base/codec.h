@@ -33,7 +33,12 @@ uint8_t dec_u8(struct dec *d);
 uint16_t dec_u16(struct dec *d);
 uint32_t dec_u32(struct dec *d);
 uint64_t dec_u64(struct dec *d);
-uint64_t dec_varint(struct dec *d);
+uint64_t dec_varint_long(struct dec *d); /* what dec_varint leaves */
+static inline uint64_t dec_varint(struct dec *d)
+{
+    /* Most are one byte. */
+    return d->rc == 0 && d->at != d->end && *d->at < 0x80 ? *d->at++ : dec_varint_long(d);
+}
 struct slice dec_bytes(struct dec *d, size_t len_max); /* borrowed from the input */
 void dec_raw(struct dec *d, void *out, size_t len);    /* zeroes out on error */
 struct oid dec_oid(struct dec *d);                     /* all zero (none) or oid_valid */

@@ -23,7 +23,8 @@ static struct op_arena_block *block_new(size_t len)
     return b;
 }
 
-void *op_alloc(struct op_arena *a, size_t len)
+/* As op_alloc, not zeroed. */
+static inline uint8_t *arena_take(struct op_arena *a, size_t len)
 {
     ASSERT(len <= SIZE_MAX / 2);
     len = (len + 7) & ~(size_t)7;
@@ -35,6 +36,12 @@ void *op_alloc(struct op_arena *a, size_t len)
     }
     uint8_t *at = (uint8_t *)(a->head + 1) + a->used;
     a->used += len;
+    return at;
+}
+
+void *op_alloc(struct op_arena *a, size_t len)
+{
+    uint8_t *at = arena_take(a, len);
     if (len > 0)
         memset(at, 0, len);
     return at;
@@ -44,7 +51,7 @@ struct slice op_dup(struct op_arena *a, struct slice s)
 {
     if (s.len == 0)
         return slice_of(NULL, 0);
-    uint8_t *copy = op_alloc(a, s.len);
+    uint8_t *copy = arena_take(a, s.len);
     memcpy(copy, s.ptr, s.len);
     return slice_of(copy, s.len);
 }

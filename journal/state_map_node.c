@@ -212,9 +212,9 @@ uint32_t state_map_keys_find(const struct state_map_keys *k, struct slice key, b
     }
     uint64_t head = head_of(key, plen);
     uint32_t low = heads_below(k, 0, head);
-    uint32_t high = low;
+    uint32_t high = low + (low < k->count && k->heads[low] == head);
     /* Names of one directory often have equal heads. */
-    if (low < k->count && k->heads[low] == head)
+    if (high > low && high < k->count && k->heads[high] == head)
         high = head == UINT64_MAX ? k->count : heads_below(k, low, head + 1);
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
