@@ -1,6 +1,8 @@
 /* Small helpers and the only place that talks to the C allocator. */
 #include "base/util.h"
 
+#include <limits.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,4 +95,16 @@ void *mem_huge(void)
     void *ptr = mem_aligned(MEM_HUGE_BYTES, MEM_HUGE_BYTES);
     (void)madvise(ptr, MEM_HUGE_BYTES, MADV_HUGEPAGE); /* without it, it is memory all the same */
     return ptr;
+}
+
+void mem_retain(size_t bytes)
+{
+    enum {
+        MAPPED_BYTES = 32 * 1024 * 1024, /* the largest that the C library takes for it */
+        ARENAS = 2                       /* few, so that what one thread frees others can use */
+    };
+    /* Refused, they cost time only. */
+    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, (int)MIN(bytes, (size_t)INT_MAX));
+    (void)mallopt(M_ARENA_MAX, ARENAS);
 }

@@ -68,6 +68,20 @@ static uint8_t *segment_make(struct dirty_layer *l, uint64_t idx)
     return l->segments[at].data;
 }
 
+bool dirty_pieces(const struct dirty_layer *l, uint64_t from, uint64_t to, const uint8_t **ret)
+{
+    ASSERT_EQ(from % DIRTY_SEGMENT_BYTES, 0);
+    size_t span = spans_find(&l->data, from);
+    if (span == l->data.count || l->data.at[span].from > from || l->data.at[span].to < to)
+        return false;
+    for (size_t at = segment_at(l, from / DIRTY_SEGMENT_BYTES); from < to; at++) {
+        ASSERT(at < l->segment_count && l->segments[at].idx == from / DIRTY_SEGMENT_BYTES);
+        *ret++ = l->segments[at].data;
+        from += DIRTY_SEGMENT_BYTES;
+    }
+    return true;
+}
+
 static void store(struct dirty_layer *l, uint64_t offset, struct slice data)
 {
     spans_add(&l->data, offset, offset + data.len);

@@ -50,6 +50,9 @@ void dirty_zero(struct dirty_layer *l, uint64_t from, uint64_t to); /* the lengt
 void dirty_read(const struct dirty_layer *l, uint64_t base, uint8_t *out, struct spans *gaps);
 /* True when the layer alone says all of [from, to): no lower byte is needed. */
 bool dirty_covers(const struct dirty_layer *l, uint64_t from, uint64_t to);
+/* Where these bytes lie, if the layer has them all and none is zeroed: pieces of
+ * DIRTY_SEGMENT_BYTES, `from` is a multiple of it. They stay until the layer changes. */
+bool dirty_pieces(const struct dirty_layer *l, uint64_t from, uint64_t to, const uint8_t **ret);
 /* The lower content has this length now. */
 void dirty_rebase(struct dirty_layer *l, uint64_t lower_size);
 /* `upper` was written on top of `lower`: both become `lower`; `upper` becomes empty (zeroed). */

@@ -19,6 +19,8 @@
 #include "site/node.h"
 #include "wan/wan.h"
 
+#define RETAINED_BYTES (64u * MIB) /* of chunks on their way */
+
 static struct node *signal_node; /* set before the handler is installed */
 
 static void on_signal(int number)
@@ -157,5 +159,6 @@ int cmd_serve(int argc, char **argv)
                          "for each part as in 'wan=debug,site=warn'",
                          levels);
     raise_file_limit();
+    mem_retain(RETAINED_BYTES);
     return run(dir);
 }

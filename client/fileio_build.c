@@ -97,18 +97,28 @@ static void mark(struct build *b)
         spans_remove(&b->holes, b->changed.at[i].from, b->changed.at[i].to);
 }
 
+_Static_assert(DIRTY_SEGMENT_BYTES == CHUNK_PIECE_BYTES, "segments are sealed where they lie");
+
 static int store_block(void *ctx, size_t idx)
 {
     struct build *b = ctx;
+    struct chunk_pieces plain;
     uint64_t from = b->blocks[idx] * b->block_bytes;
     uint64_t to = MIN(from + b->block_bytes, b->layer->size);
-    uint8_t *data = mem_alloc((size_t)(to - from));
+    plain.len = (size_t)(to - from);
+    /* Who writes large blocks from end to end will hardly change them in part soon. */
+    if (plain.len > CHUNK_PIECE_BYTES && dirty_pieces(b->layer, from, to, plain.at))
+        return chunk_store(b->io, &plain, b->riders, &b->ids[idx]);
+    uint8_t *data = mem_alloc(plain.len);
     int rc = compose(b->io, b->base, b->layer, (struct span){.from = from, .to = to}, data);
-    if (rc != 0) {
+    chunk_pieces_of(slice_of(data, plain.len), &plain);
+    if (rc == 0)
+        rc = chunk_store(b->io, &plain, b->riders, &b->ids[idx]);
+    if (rc == 0 && plain.len > 0)
+        block_cache_insert(b->io->blocks, &b->ids[idx], BLOCK_WHOLE, data, plain.len);
+    else
         mem_free(data);
-        return rc;
-    }
-    return chunk_store(b->io, data, (size_t)(to - from), b->riders, &b->ids[idx]);
+    return rc;
 }
 
 static int store_blocks(struct build *b)

@@ -6,6 +6,8 @@
 
 /* Below this asking whether the site has the chunk costs more than sending it. */
 #define ASK_FIRST_BYTES (256u * KIB)
+#define ABSENT_FEW 8u
+#define ABSENT_ASK_EVERY 16u
 
 /* ---- bases ---- */
 
@@ -160,33 +162,46 @@ static bool site_has(struct fileio *io, const struct chunk_id *id)
     return has;
 }
 
-int chunk_store(
-    struct fileio *io, uint8_t *data, size_t len, struct riders *riders, struct chunk_id *ret_id)
+/* Asking saves sending what the site has. Where it never has, only now and then. */
+static bool worth_asking(struct fileio *io)
+{
+    pthread_mutex_lock(&io->lock);
+    bool ask = io->absent < ABSENT_FEW || io->absent % ABSENT_ASK_EVERY == 0;
+    io->absent += !ask;
+    pthread_mutex_unlock(&io->lock);
+    return ask;
+}
+
+static bool ask_site(struct fileio *io, const struct chunk_id *id)
+{
+    bool has = site_has(io, id);
+    pthread_mutex_lock(&io->lock);
+    io->absent = has ? 0 : io->absent + 1;
+    pthread_mutex_unlock(&io->lock);
+    return has;
+}
+
+int chunk_store(struct fileio *io,
+                struct chunk_pieces *plain,
+                struct riders *riders,
+                struct chunk_id *ret_id)
 {
     struct pipeline *p = io_pipeline(io);
-    size_t used = block_trim(data, len);
-    if (used == 0) {
-        mem_free(data);
+    struct buf sealed = {0};
+    block_trim_pieces(plain);
+    if (plain->len == 0) {
         *ret_id = CHUNK_ID_HOLE;
         return 0;
     }
-    struct slice plain = slice_of(data, used);
-    struct chunk_id id;
-    struct buf sealed = {0};
-    int rc = chunk_hash(p, plain, &id);
-    if (rc == 0 && (riders->open || used < ASK_FIRST_BYTES || !site_has(io, &id))) {
-        rc = chunk_seal_as(p, &id, plain, &sealed);
+    int rc = chunk_hash_pieces(p, plain, ret_id);
+    bool ask = !riders->open && plain->len >= ASK_FIRST_BYTES && worth_asking(io);
+    if (rc == 0 && !(ask && ask_site(io, ret_id))) {
+        rc = chunk_seal_pieces(p, ret_id, plain, &sealed);
         if (rc == 0)
-            rc = chunk_send(io, &id, buf_slice(&sealed), riders);
+            rc = chunk_send(io, ret_id, buf_slice(&sealed), riders);
     }
     buf_deinit(&sealed);
-    if (rc != 0) {
-        mem_free(data);
-        return rc;
-    }
-    block_cache_insert(io->blocks, &id, BLOCK_WHOLE, data, used);
-    *ret_id = id;
-    return 0;
+    return rc;
 }
 
 /* ---- manifest nodes ---- */

@@ -89,6 +89,7 @@ struct fileio {
     uint64_t closes_due_ns; /* when those that wait are sent, be they ever so few */
     unsigned waiting;       /* writers that wait for room */
     uint64_t handles_made;
+    unsigned absent; /* answers in a row that the site has not the chunk it was asked for */
 };
 
 /* ---- fileio_pool.c ---- */
@@ -126,12 +127,10 @@ struct riders {
     unsigned count;
     bool open; /* more may get on */
 };
-/* Hashes, asks, seals, and puts or lets ride: *ret_id (the hole for nothing but zeros). `data`
- * (mem_alloc) is taken over and kept in the cache. Returns when the chunk is durable, or in the
- * riders' bulk. */
+/* Trims, hashes, asks, seals, and puts or lets ride: *ret_id (the hole for nothing but zeros).
+ * Returns when the chunk is durable, or in the riders' bulk. */
 int chunk_store(struct fileio *io,
-                uint8_t *data,
-                size_t len,
+                struct chunk_pieces *plain,
                 struct riders *riders,
                 struct chunk_id *ret_id) MUST_CHECK;
 int chunk_send(struct fileio *io,

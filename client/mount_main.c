@@ -238,6 +238,7 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
                                        .lost = mount_lost,
                                        .made_again = mount_made_again,
                                        .ctx = m};
+    mem_retain((size_t)(m->options.cache_mb * MIB));
     inode_clock_init(&m->clock);
     held_locks_init(&m->locks);
     m->inodes = inode_table_new(evicted, m);

@@ -22,6 +22,7 @@
 #define PAYS_SHIFT 4 /* compression must save a sixteenth */
 #define PART_SHIFT_PLAIN 14u
 #define PART_SHIFT_COMPRESSED 16u
+_Static_assert(1u << PART_SHIFT_COMPRESSED == CHUNK_PIECE_BYTES, "a piece is compressed as a part");
 
 _Static_assert(LIMIT_CHUNK_BYTES + CHUNK_OVERHEAD_BYTES_MAX <= LIMIT_CHUNK_SEALED_BYTES, "fits");
 _Static_assert(PART_SHIFT_PLAIN >= CHUNK_PART_SHIFT_MIN, "bounds the number of parts");
@@ -111,11 +112,30 @@ void pipeline_free(struct pipeline *p)
     mem_free(p);
 }
 
-static int hash_bytes(struct pipeline *p, const uint8_t *ptr, size_t len, struct chunk_id *ret)
+void chunk_pieces_of(struct slice plain, struct chunk_pieces *ret)
+{
+    ASSERT(plain.len <= LIMIT_CHUNK_BYTES);
+    ret->len = plain.len;
+    for (size_t i = 0; i * CHUNK_PIECE_BYTES < plain.len; i++)
+        ret->at[i] = plain.ptr + i * CHUNK_PIECE_BYTES;
+}
+
+static size_t piece_len(const struct chunk_pieces *p, size_t i)
+{
+    return MIN(CHUNK_PIECE_BYTES, p->len - i * CHUNK_PIECE_BYTES);
+}
+
+int chunk_hash_pieces(struct pipeline *p, const struct chunk_pieces *plain, struct chunk_id *ret)
 {
     size_t out_len = 0;
-    if (EVP_MAC_init(p->mac_ctx, NULL, 0, NULL) != 1 || EVP_MAC_update(p->mac_ctx, ptr, len) != 1 ||
-        EVP_MAC_final(p->mac_ctx, ret->b, &out_len, sizeof ret->b) != 1)
+    if (plain->len == 0 || plain->len > LIMIT_CHUNK_BYTES)
+        return ERR_INVALID;
+    if (EVP_MAC_init(p->mac_ctx, NULL, 0, NULL) != 1)
+        return ERR_FATAL;
+    for (size_t i = 0; i * CHUNK_PIECE_BYTES < plain->len; i++)
+        if (EVP_MAC_update(p->mac_ctx, plain->at[i], piece_len(plain, i)) != 1)
+            return ERR_FATAL;
+    if (EVP_MAC_final(p->mac_ctx, ret->b, &out_len, sizeof ret->b) != 1)
         return ERR_FATAL;
     ASSERT_EQ(out_len, sizeof ret->b);
     /* The zero id means a hole. Nobody will see this hash, but a broken library might. */
@@ -124,9 +144,11 @@ static int hash_bytes(struct pipeline *p, const uint8_t *ptr, size_t len, struct
 
 int chunk_hash(struct pipeline *p, struct slice plain, struct chunk_id *ret)
 {
-    if (plain.len == 0 || plain.len > LIMIT_CHUNK_BYTES)
+    struct chunk_pieces pieces;
+    if (plain.len > LIMIT_CHUNK_BYTES)
         return ERR_INVALID;
-    return hash_bytes(p, plain.ptr, plain.len, ret);
+    chunk_pieces_of(plain, &pieces);
+    return chunk_hash_pieces(p, &pieces, ret);
 }
 
 /* ---- header and keys ---- */
@@ -388,13 +410,11 @@ static size_t most_that_pays(size_t plain_len)
 
 /* Compresses part by part, each with room for its tag, behind the table of lengths. The length of
  * the body; 0 when it does not pay. */
-static size_t compress_parts(struct pipeline *p, struct slice plain, uint8_t *body)
+static size_t compress_parts(struct pipeline *p, const struct chunk_pieces *plain, uint8_t *body)
 {
-    uint32_t part_bytes = 1u << PART_SHIFT_COMPRESSED;
-    size_t count = (plain.len - 1) / part_bytes + 1, at = 4 * count, saved = 0;
+    size_t count = (plain->len - 1) / CHUNK_PIECE_BYTES + 1, at = 4 * count, saved = 0;
     for (size_t i = 0; i < count; i++) {
-        struct slice part =
-            slice_of(plain.ptr + i * part_bytes, MIN(part_bytes, plain.len - i * part_bytes));
+        struct slice part = slice_of(plain->at[i], piece_len(plain, i));
         size_t len = ZSTD_compressCCtx(p->compress, body + at, most_that_pays(part.len), part.ptr,
                                        part.len, ZSTD_LEVEL);
         if (ZSTD_isError(len)) {
@@ -407,7 +427,7 @@ static size_t compress_parts(struct pipeline *p, struct slice plain, uint8_t *bo
         saved += part.len - len;
         at += len + CHUNK_TAG_BYTES;
     }
-    return saved > plain.len >> PAYS_SHIFT ? at : 0;
+    return saved > plain->len >> PAYS_SHIFT ? at : 0;
 }
 
 static uint32_t encoder_id(void)
@@ -415,13 +435,17 @@ static uint32_t encoder_id(void)
     return (uint32_t)ZSTD_versionNumber() << 8 | ZSTD_LEVEL;
 }
 
-static int
-parts_encrypt(struct job *j, const struct chunk_head *h, struct slice plain, uint8_t *sealed)
+static int parts_encrypt(struct job *j,
+                         const struct chunk_head *h,
+                         const struct chunk_pieces *plain,
+                         uint8_t *sealed)
 {
     for (uint32_t i = 0; i < h->info.part_count; i++) {
         struct chunk_range r = chunk_part_range(h, i, 1);
-        const uint8_t *from =
-            h->info.compressed ? sealed + r.from : plain.ptr + (size_t)i * h->info.part_bytes;
+        size_t at = (size_t)i * h->info.part_bytes;
+        const uint8_t *from = h->info.compressed
+                                  ? sealed + r.from
+                                  : plain->at[at / CHUNK_PIECE_BYTES] + at % CHUNK_PIECE_BYTES;
         int rc = part_encrypt(j, i, slice_of(from, r.len - CHUNK_TAG_BYTES), sealed + r.from);
         if (rc != 0)
             return rc;
@@ -429,21 +453,21 @@ parts_encrypt(struct job *j, const struct chunk_head *h, struct slice plain, uin
     return 0;
 }
 
-int chunk_seal_as(struct pipeline *p,
-                  const struct chunk_id *id,
-                  struct slice plain,
-                  struct buf *out)
+int chunk_seal_pieces(struct pipeline *p,
+                      const struct chunk_id *id,
+                      const struct chunk_pieces *plain,
+                      struct buf *out)
 {
-    if (plain.len == 0 || plain.len > LIMIT_CHUNK_BYTES)
+    if (plain->len == 0 || plain->len > LIMIT_CHUNK_BYTES)
         return ERR_INVALID;
-    buf_reserve(out, plain.len + CHUNK_OVERHEAD_BYTES_MAX);
+    buf_reserve(out, plain->len + CHUNK_OVERHEAD_BYTES_MAX);
     uint8_t *sealed = out->ptr + out->len;
     size_t body = compress_parts(p, plain, sealed + CHUNK_HEADER_BYTES);
-    uint32_t parts = (uint32_t)((plain.len - 1) >> PART_SHIFT_PLAIN) + 1;
+    uint32_t parts = (uint32_t)((plain->len - 1) >> PART_SHIFT_PLAIN) + 1;
     struct chunk_info info = {
-        .plain_len = (uint32_t)plain.len,
-        .sealed_len =
-            CHUNK_HEADER_BYTES + (uint32_t)(body != 0 ? body : plain.len + parts * CHUNK_TAG_BYTES),
+        .plain_len = (uint32_t)plain->len,
+        .sealed_len = CHUNK_HEADER_BYTES +
+                      (uint32_t)(body != 0 ? body : plain->len + parts * CHUNK_TAG_BYTES),
         .encoder = body != 0 ? encoder_id() : 0,
         .compressed = body != 0,
         .cipher = p->xchacha ? CHUNK_CIPHER_XCHACHA : CHUNK_CIPHER_AES,
@@ -461,6 +485,18 @@ int chunk_seal_as(struct pipeline *p,
     if (rc == 0)
         out->len += info.sealed_len;
     return rc;
+}
+
+int chunk_seal_as(struct pipeline *p,
+                  const struct chunk_id *id,
+                  struct slice plain,
+                  struct buf *out)
+{
+    struct chunk_pieces pieces;
+    if (plain.len > LIMIT_CHUNK_BYTES)
+        return ERR_INVALID;
+    chunk_pieces_of(plain, &pieces);
+    return chunk_seal_pieces(p, id, &pieces, out);
 }
 
 int chunk_seal(struct pipeline *p, struct slice plain, struct buf *out, struct chunk_id *ret_id)
@@ -546,7 +582,7 @@ int chunk_open_into(struct pipeline *p,
     if (rc != 0)
         return rc;
     struct chunk_id found;
-    rc = hash_bytes(p, out, h.info.plain_len, &found);
+    rc = chunk_hash(p, slice_of(out, h.info.plain_len), &found);
     if (rc != 0)
         return rc;
     if (sodium_memcmp(found.b, id->b, CHUNK_ID_BYTES) != 0)
@@ -592,4 +628,15 @@ size_t block_trim(const void *block, size_t len)
     while (len > 0 && b[len - 1] == 0)
         len--;
     return len;
+}
+
+void block_trim_pieces(struct chunk_pieces *p)
+{
+    while (p->len > 0) {
+        size_t last = (p->len - 1) / CHUNK_PIECE_BYTES;
+        size_t used = block_trim(p->at[last], piece_len(p, last));
+        p->len = last * CHUNK_PIECE_BYTES + used;
+        if (used > 0)
+            return;
+    }
 }

@@ -59,8 +59,21 @@ int pipeline_new(struct pipeline **ret,
                  enum chunk_cipher cipher) MUST_CHECK;
 void pipeline_free(struct pipeline *p); /* accepts NULL; wipes the keys */
 
+/* Plaintext that lies in pieces, CHUNK_PIECE_BYTES each and the last what is left: it need not be
+ * put together. */
+#define CHUNK_PIECE_BYTES (1u << 16)
+#define CHUNK_PIECES_MAX (LIMIT_CHUNK_BYTES / CHUNK_PIECE_BYTES)
+struct chunk_pieces {
+    const uint8_t *at[CHUNK_PIECES_MAX];
+    size_t len; /* of all */
+};
+void chunk_pieces_of(struct slice plain, struct chunk_pieces *ret); /* len <= LIMIT_CHUNK_BYTES */
+
 /* The id of `plain` (1 .. LIMIT_CHUNK_BYTES bytes). */
 int chunk_hash(struct pipeline *p, struct slice plain, struct chunk_id *ret) MUST_CHECK;
+int chunk_hash_pieces(struct pipeline *p,
+                      const struct chunk_pieces *plain,
+                      struct chunk_id *ret) MUST_CHECK;
 /* Appends the sealed form to `out` (at most plain.len + CHUNK_OVERHEAD_BYTES_MAX), gives the id.
  * plain.len 1 .. LIMIT_CHUNK_BYTES, else ERR_INVALID. `plain` must not lie inside `out`. */
 int chunk_seal(struct pipeline *p, struct slice plain, struct buf *out, struct chunk_id *ret_id)
@@ -71,6 +84,10 @@ int chunk_seal_as(struct pipeline *p,
                   const struct chunk_id *id,
                   struct slice plain,
                   struct buf *out) MUST_CHECK;
+int chunk_seal_pieces(struct pipeline *p,
+                      const struct chunk_id *id,
+                      const struct chunk_pieces *plain,
+                      struct buf *out) MUST_CHECK;
 /* Appends the plaintext to `out`. ERR_TRUNCATED, ERR_MALFORMED, ERR_VERSION: not a sealed chunk.
  * ERR_CORRUPT: the tag or the id does not match. On failure `out` is as before. */
 int chunk_open(struct pipeline *p, const struct chunk_id *id, struct slice sealed, struct buf *out)
@@ -126,5 +143,6 @@ int chunk_part_open(struct pipeline *p,
 
 /* Length without trailing zero bytes: what of a block is chunked (see data/manifest.h). */
 size_t block_trim(const void *block, size_t len);
+void block_trim_pieces(struct chunk_pieces *pieces);
 
 #endif

@@ -204,6 +204,28 @@ static void test_covers_only_what_it_says(void **state)
     dirty_deinit(&l);
 }
 
+static void test_pieces_are_those_of_whole_ranges_only(void **state)
+{
+    (void)state;
+    static uint8_t data[3 * DIRTY_SEGMENT_BYTES];
+    const uint8_t *at[5];
+    struct dirty_layer l;
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i >> 9);
+    dirty_init(&l, 0);
+    dirty_write(&l, DIRTY_SEGMENT_BYTES, slice_of(data, sizeof data - 5), DIRTY_WRITE_AT);
+    assert_false(dirty_pieces(&l, 0, DIRTY_SEGMENT_BYTES * 2, at));
+    assert_false(dirty_pieces(&l, DIRTY_SEGMENT_BYTES, DIRTY_SEGMENT_BYTES + sizeof data, at));
+    assert_true(dirty_pieces(&l, DIRTY_SEGMENT_BYTES, DIRTY_SEGMENT_BYTES + sizeof data - 5, at));
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal(at[i], data + i * DIRTY_SEGMENT_BYTES,
+                            DIRTY_SEGMENT_BYTES - (i == 2 ? 5 : 0));
+    dirty_zero(&l, DIRTY_SEGMENT_BYTES * 2 + 7, DIRTY_SEGMENT_BYTES * 2 + 8);
+    assert_false(dirty_pieces(&l, DIRTY_SEGMENT_BYTES, DIRTY_SEGMENT_BYTES * 3, at));
+    assert_true(dirty_pieces(&l, DIRTY_SEGMENT_BYTES, DIRTY_SEGMENT_BYTES * 2, at));
+    dirty_deinit(&l);
+}
+
 static void test_memory_is_given_back(void **state)
 {
     struct dirty_layer l;
@@ -227,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_rebase_moves_appends_to_new_end),
         cmocka_unit_test(test_rebase_of_plain_writes_keeps_offsets),
         cmocka_unit_test(test_covers_only_what_it_says),
+        cmocka_unit_test(test_pieces_are_those_of_whole_ranges_only),
         cmocka_unit_test(test_memory_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

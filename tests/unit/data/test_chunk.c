@@ -190,6 +190,38 @@ static void test_wrong_content_under_an_id_is_corrupt(void **state)
     pipeline_free(p);
 }
 
+/* In pieces that lie apart, plaintext gives the same id and sealed bytes; zeros at its end go. */
+static void test_pieces_are_sealed_as_the_whole(void **state)
+{
+    (void)state;
+    struct pipeline *p = pipeline_of(1, CHUNK_CIPHER_AUTO);
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+            uint8_t *data = data_of(kind, sizes[i], i);
+            struct chunk_pieces pieces = {.len = sizes[i]};
+            struct buf whole = {0}, apart = {0};
+            struct chunk_id id, id_apart;
+            size_t count = (sizes[i] - 1) / CHUNK_PIECE_BYTES + 1;
+            for (size_t n = 0; n < count; n++)
+                pieces.at[n] = mem_dup(data + n * CHUNK_PIECE_BYTES,
+                                       MIN(CHUNK_PIECE_BYTES, sizes[i] - n * CHUNK_PIECE_BYTES));
+            assert_int_equal(chunk_seal(p, slice_of(data, sizes[i]), &whole, &id), 0);
+            assert_int_equal(chunk_hash_pieces(p, &pieces, &id_apart), 0);
+            assert_true(chunk_id_equal(&id, &id_apart));
+            assert_int_equal(chunk_seal_pieces(p, &id, &pieces, &apart), 0);
+            assert_true(slice_equal(buf_slice(&whole), buf_slice(&apart)));
+            block_trim_pieces(&pieces);
+            assert_int_equal(pieces.len, block_trim(data, sizes[i]));
+            for (size_t n = 0; n < count; n++)
+                mem_free((void *)(uintptr_t)pieces.at[n]);
+            buf_deinit(&whole);
+            buf_deinit(&apart);
+            mem_free(data);
+        }
+    }
+    pipeline_free(p);
+}
+
 static void parts_open_alone(struct pipeline *p, enum kind kind, size_t len)
 {
     uint8_t *data = data_of(kind, len, 4);
@@ -343,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_bad_lengths_are_invalid),
         cmocka_unit_test(test_tampering_is_detected),
         cmocka_unit_test(test_wrong_content_under_an_id_is_corrupt),
+        cmocka_unit_test(test_pieces_are_sealed_as_the_whole),
         cmocka_unit_test(test_parts_open_alone),
         cmocka_unit_test(test_version_1_is_read),
         cmocka_unit_test(test_keys_are_separate_and_fixed),
