@@ -166,8 +166,11 @@ async function loadHistory() {
   const key = `${peer} ${grain} ${opts.width} ${style('--bg')}`, data = [x, h.lag_in_s, h.lag_out_s];
   if (plot && shown === key) plot.setData(data);
   else { if (plot) plot.destroy(); plot = new uPlot(opts, data, $('chart')); shown = key; }
-  const worst = a => a.reduce((m, v) => v !== null && v > m ? v : m, 0);
-  const text = `Worst in this time: ${seconds(worst(h.lag_in_s))} from ${peer} to here, ${seconds(worst(h.lag_out_s))} from here to ${peer}.`;
+  const spread = a => {
+    const known = a.filter(v => v !== null).sort((x, y) => x - y), at = q => seconds(known[Math.ceil(q * known.length) - 1] || 0);
+    return `p50 ${at(0.5)}, p99 ${at(0.99)}, worst ${at(1)}`;
+  };
+  const text = `In this time, from ${peer} to here: ${spread(h.lag_in_s)}; from here to ${peer}: ${spread(h.lag_out_s)}.`;
   $('chart-text').textContent = text;
   $('chart').setAttribute('aria-label', `Lag over time. ${text}`);
 }

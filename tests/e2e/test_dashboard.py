@@ -135,7 +135,9 @@ def test_page_through_a_day(two):
             page = Page(url(b.site))
         page.wait("conflict", lambda v: "/report" in v.text("#conflicts") and
                   "claudefs conflicts resolve" in v.text("#conflicts"))
-        assert "Worst in this time" in page.browser.text("#chart-text")
+        spread = re.findall(r"p50 ([\d.]+) m?s, p99 ([\d.]+) m?s, worst ([\d.]+) m?s",
+                            page.browser.text("#chart-text"))
+        assert len(spread) == 2 and any(float(worst) > 0 for _, _, worst in spread), spread
         usable_without_mouse_and_eyes(page.browser)
         complaints = [c for c in page.browser.complaints() if "ERR_" not in c]
         assert not complaints, complaints
@@ -263,7 +265,7 @@ def test_lag_is_true(two):
         lib.eventually(lambda: peer(b.site, "alpha")["lag_in_s"] > 1, 10, "lag is noticed")
         first, at = peer(b.site, "alpha")["lag_in_s"], time.monotonic()
         assert abs(first - (at - cut)) < 2 * lib.SLOW
-        stop.wait(4)
+        stop.wait(3)
         second, later = peer(b.site, "alpha")["lag_in_s"], time.monotonic()
         assert abs((second - first) - (later - at)) < 1 * lib.SLOW
         assert abs(second - (later - cut)) < 2 * lib.SLOW
@@ -413,7 +415,8 @@ def test_bad_clients(world):
 @pytest.mark.alone
 @pytest.mark.limit(300)
 def test_many_viewers_cost_little(two):
-    """200 event streams and a scrape each second: little processor time, and all get the news."""
+    """200 event streams and a scrape each second: little processor time, and all get the news. The
+    thread that serves mounts has nothing to do with them, so no call of a mount waits longer."""
     world, a, b = two
     lib.converge(a, b)
     at = url(a.site)
@@ -438,19 +441,23 @@ def test_many_viewers_cost_little(two):
     t = threading.Thread(target=drain)
     t.start()
     try:
-        stop.wait(2)
+        stop.wait(1)
+        pid = a.site.process.pid
 
-        def cpu():
-            with open(f"/proc/{a.site.process.pid}/stat", encoding="ascii") as f:
+        def cpu(thread=""):
+            with open(f"/proc/{pid}{thread}/stat", encoding="ascii") as f:
                 fields = f.read().rsplit(")", 1)[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        before, began = cpu(), time.monotonic()
-        for _ in range(8):
+        reactor = f"/task/{pid}"
+        before, reactor_before, began = cpu(), cpu(reactor), time.monotonic()
+        for _ in range(6):
             fetch(at + "metrics")
             stop.wait(1)
-        share = (cpu() - before) / (time.monotonic() - began)
-        print(f"200 viewers and a scrape a second: {100 * share:.1f} % of a core")
-        assert share < 0.02 * lib.SLOW, share
+        took = time.monotonic() - began
+        share, reactor_share = (cpu() - before) / took, (cpu(reactor) - reactor_before) / took
+        print(f"200 viewers and a scrape a second: {100 * share:.1f} % of a core, of it "
+              f"{100 * reactor_share:.1f} in the thread that serves mounts")
+        assert share < 0.02 * lib.SLOW and reactor_share < 0.01 * lib.SLOW, (share, reactor_share)
     finally:
         stop.set()
         t.join()

@@ -47,7 +47,7 @@ def test_remove_with_all_present(three):
     c.write("alone", "x")
     a.write("after", "x")
     lib.converge(a, b)
-    lib.holds(lambda: not os.path.exists(a / "alone") and not os.path.exists(c / "after"), 2,
+    lib.holds(lambda: not os.path.exists(a / "alone") and not os.path.exists(c / "after"), 1,
               "nothing passes any more")
     assert a.text("of-c") == b.text("of-c") == "kept"
     for mount in (a, b, c):
@@ -65,7 +65,7 @@ def test_remove_while_one_is_away(three):
     eventually(lambda: os.path.exists(a / "last") and a.text("last") == "of c", 60, "at a")
     a.site.cli("peer", "remove", "c")
     eventually(lambda: state_at(a, "c") == "leaving", 30, "b has not answered")
-    lib.holds(lambda: state_at(a, "c") == "leaving", 2, "it waits for b")
+    lib.holds(lambda: state_at(a, "c") == "leaving", 1, "it waits for b")
     c.write("too late", "x")
     b.site.serve()
     b.start()

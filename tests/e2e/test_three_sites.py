@@ -73,4 +73,4 @@ def test_removed_site_is_left_out(line):
                                    if p.get("state") != "removed"}, 60, "c is gone at a")
     a.write("after", "x")
     eventually(lambda: os.path.exists(b / "after"), 60, "a and b go on")
-    lib.holds(lambda: not os.path.exists(c / "after"), 2, "c gets nothing any more")
+    lib.holds(lambda: not os.path.exists(c / "after"), 1, "c gets nothing any more")
