@@ -16,9 +16,10 @@
 
 #define LOG_WRITE_BYTES_MAX ((size_t)MIB)      /* one write, unless one record is larger */
 #define LOG_TAIL_BYTES_MAX ((size_t)(4 * MIB)) /* of batches kept in memory for readers */
-#define LOG_BUFFERS_MAX 6u                     /* kept for the next large batches */
-#define LOG_MARK_BYTES (64u * KIB)             /* distance of marks in a segment */
-#define LOG_STOCK_MAX 2u                       /* free files kept for reuse */
+#define LOG_BUFFER_SIZES 3u
+#define LOG_BUFFERS_MAX 6u         /* of each size, kept for the next batches */
+#define LOG_MARK_BYTES (64u * KIB) /* distance of marks in a segment */
+#define LOG_STOCK_MAX 2u           /* free files kept for reuse */
 
 struct log_mark { /* a record's place; readers start at the mark before theirs */
     uint64_t index, offset;
@@ -83,8 +84,10 @@ struct log {
     size_t segment_count, segment_cap;
     struct log_batch *tail_first, **tail_last;
     size_t tail_bytes;
-    uint8_t *buffers[LOG_BUFFERS_MAX]; /* of BUFFER_BYTES, see log_write.c */
-    size_t buffer_count;
+    struct log_buffers { /* spare ones, see log_write.c */
+        uint8_t *at[LOG_BUFFERS_MAX];
+        size_t count;
+    } buffers[LOG_BUFFER_SIZES];
 
     struct log_segment *spare; /* prepared, named, unused: number = last one's + 1 */
     struct log_prepare prepare;

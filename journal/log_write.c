@@ -14,28 +14,38 @@
 /* ---- batches ---- */
 
 /* Buffers come in three sizes, as large as the batch before suggests, or larger when it outgrows
- * them. The largest, for a full write, go round: fresh memory of that size costs as much as writing
- * it. Only a single large record gets one of its own size. */
-#define BUFFER_BYTES_SMALL ((size_t)(16u * KIB))
-#define BUFFER_BYTES_MIDDLE ((size_t)(128u * KIB))
-#define BUFFER_BYTES (LOG_WRITE_BYTES_MAX + 3 * LOG_BLOCK)
+ * them. They go round: fresh memory of the largest, for a full write, costs as much as writing it,
+ * and thousands of the smallest that come and go between blocks that stay leave holes that malloc
+ * cannot give back. Only a single large record gets one of its own size. */
+static const size_t buffer_sizes[LOG_BUFFER_SIZES] = {16u * KIB, 128u * KIB,
+                                                      LOG_WRITE_BYTES_MAX + 3 * LOG_BLOCK};
+#define BUFFER_BYTES (buffer_sizes[LOG_BUFFER_SIZES - 1])
 
 static size_t buffer_bytes(size_t need)
 {
-    if (need <= BUFFER_BYTES_SMALL)
-        return BUFFER_BYTES_SMALL;
-    if (need <= BUFFER_BYTES_MIDDLE)
-        return BUFFER_BYTES_MIDDLE;
-    return need <= BUFFER_BYTES ? BUFFER_BYTES : (size_t)log_block_up(need);
+    for (unsigned i = 0; i < LOG_BUFFER_SIZES; i++)
+        if (need <= buffer_sizes[i])
+            return buffer_sizes[i];
+    return (size_t)log_block_up(need);
+}
+
+/* NULL: of its own size. */
+static struct log_buffers *buffers_of(struct log *log, size_t cap)
+{
+    for (unsigned i = 0; i < LOG_BUFFER_SIZES; i++)
+        if (cap == buffer_sizes[i])
+            return &log->buffers[i];
+    return NULL;
 }
 
 static uint8_t *buffer_new(struct log *log, size_t cap)
 {
     uint8_t *data = NULL;
-    if (cap == BUFFER_BYTES) {
+    struct log_buffers *spare = buffers_of(log, cap);
+    if (spare != NULL) {
         (void)pthread_mutex_lock(log->lock);
-        if (log->buffer_count > 0)
-            data = log->buffers[--log->buffer_count];
+        if (spare->count > 0)
+            data = spare->at[--spare->count];
         (void)pthread_mutex_unlock(log->lock);
     }
     return data != NULL ? data : mem_aligned(LOG_BLOCK, cap);
@@ -43,10 +53,11 @@ static uint8_t *buffer_new(struct log *log, size_t cap)
 
 static void buffer_free(struct log *log, uint8_t *data, size_t cap)
 {
-    if (cap == BUFFER_BYTES) {
+    struct log_buffers *spare = buffers_of(log, cap);
+    if (spare != NULL) {
         (void)pthread_mutex_lock(log->lock);
-        if (log->buffer_count < LOG_BUFFERS_MAX) {
-            log->buffers[log->buffer_count++] = data;
+        if (spare->count < LOG_BUFFERS_MAX) {
+            spare->at[spare->count++] = data;
             data = NULL;
         }
         (void)pthread_mutex_unlock(log->lock);
@@ -56,8 +67,9 @@ static void buffer_free(struct log *log, uint8_t *data, size_t cap)
 
 void log_buffers_drop(struct log *log)
 {
-    while (log->buffer_count > 0)
-        mem_free(log->buffers[--log->buffer_count]);
+    for (unsigned i = 0; i < LOG_BUFFER_SIZES; i++)
+        while (log->buffers[i].count > 0)
+            mem_free(log->buffers[i].at[--log->buffers[i].count]);
 }
 
 struct log_batch *log_batch_new(struct log *log)
