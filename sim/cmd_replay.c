@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/cmd.h"
-#include "sim/soak.h"
+#include "sim/replicas.h"
 
 struct replay {
     struct soak_options options;
@@ -48,8 +48,12 @@ int cmd_replay(int argc, char **argv)
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = r.trace ? (int)LOG_DEBUG : (int)LOG_WARN; /* no thread but this one */
     plant_set(r.options.plant);
-    soak_describe(&r.options, r.seed, &r.edit, &c);
-    soak_run(&c, r.trace, &result);
+    if (r.options.nodes > 1) {
+        replicas_run(&r.options, r.seed, r.trace, &result);
+    } else {
+        soak_describe(&r.options, r.seed, &r.edit, &c);
+        soak_run(&c, r.trace, &result);
+    }
     printf("seed %llu: %s\ntrace %016llx, %llu calls, %llu changes, %llu events, %.1f s of virtual "
            "time, converged %.2f s after the last fault\n",
            (unsigned long long)r.seed, result.failure[0] != '\0' ? result.failure : "good",
@@ -65,7 +69,7 @@ int cmd_shrink(int argc, char **argv)
     struct replay r;
     struct soak_result result;
     struct soak_job j;
-    if (!parse(&r, argc, argv)) {
+    if (!parse(&r, argc, argv) || r.options.nodes > 1) { /* those are short as they are */
         fprintf(stderr, "usage: claudefs-sim shrink SEED [options that soak told]\n");
         return 2;
     }

@@ -23,10 +23,10 @@ struct soak {
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
-            "           [--sites N] [--operations N] [--no-faults] [--plant N] [--keep-going]\n"
-            "           [--no-shrink]\n");
+    fprintf(stderr, "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
+                    "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--plant N] "
+                    "[--keep-going]\n"
+                    "           [--no-shrink]\n");
     return 2;
 }
 
@@ -68,7 +68,7 @@ static void failure_tell(struct soak *s, uint64_t seed, struct soak_result *r)
            (unsigned long long)seed);
     soak_print(&s->options, &e, c.site_count, events);
     s->failed++;
-    if (s->no_shrink || s->keep_going)
+    if (s->no_shrink || s->keep_going || s->options.nodes > 1)
         return;
     soak_shrink(&s->options, seed, &e, r);
     printf("  shortest found: %s\n  again: claudefs-sim replay %llu", r->failure,

@@ -5,7 +5,8 @@
 #include "sim/world.h"
 
 struct soak_options {
-    unsigned sites;      /* 0: drawn, 2 to 4 */
+    unsigned sites; /* 0: drawn, 2 to 4 */
+    unsigned nodes; /* 3: one site of three nodes, see sim/replicas.h; else: of one node each */
     uint64_t operations; /* of all sites together */
     bool faults;
     enum world_workload work; /* NONE: drawn */

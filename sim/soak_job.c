@@ -10,7 +10,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/plant.h"
-#include "sim/soak.h"
+#include "sim/replicas.h"
 
 #define SEED_SECONDS_MAX 120u /* of real time: a run that hangs is a result, too */
 
@@ -34,8 +34,12 @@ void soak_start(struct soak_job *j,
         for (int i = 0; i < LOG_AREA_COUNT; i++)
             log_levels[i] = -1; /* nothing at all; no thread but this one */
         plant_set(o->plant);
-        soak_describe(o, seed, e, &c);
-        soak_run(&c, false, &r);
+        if (o->nodes > 1) {
+            replicas_run(o, seed, false, &r);
+        } else {
+            soak_describe(o, seed, e, &c);
+            soak_run(&c, false, &r);
+        }
         _exit(write(ends[1], &r, sizeof r) == (ssize_t)sizeof r ? 0 : 3);
     }
     (void)close(ends[1]);
@@ -110,10 +114,14 @@ static bool value_option(const char *name,
     if (strcmp(name, "--sites") == 0) {
         *ret_good = number(value, 6, &v) && v >= 2;
         o->sites = (unsigned)v;
+    } else if (strcmp(name, "--nodes") == 0) {
+        *ret_good = number(value, 3, &v) && (v == 1 || v == 3);
+        o->nodes = (unsigned)v;
     } else if (strcmp(name, "--operations") == 0) {
         *ret_good = number(value, 100000000, &o->operations);
     } else if (strcmp(name, "--plant") == 0) {
-        *ret_good = number(value, PLANT_COUNT, &v);
+        *ret_good =
+            number(value, PLANT_REPLICA_LAST, &v) && (v <= PLANT_COUNT || v >= PLANT_REPLICA_FIRST);
         o->plant = (unsigned)v;
     } else if (strcmp(name, "--only") == 0) {
         *ret_good = numbers(value, e->operations, WORLD_SITES_MAX) > 0;
@@ -154,6 +162,8 @@ void soak_print(const struct soak_options *o,
 {
     if (o->sites != 3)
         printf(" --sites %u", o->sites);
+    if (o->nodes > 1)
+        printf(" --nodes %u", o->nodes);
     printf(" --operations %llu%s%s", (unsigned long long)o->operations,
            o->faults ? "" : " --no-faults", e->no_loss ? " --no-loss" : "");
     if (o->plant != 0)
