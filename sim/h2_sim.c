@@ -541,6 +541,12 @@ void h2_write(struct h2_stream *s, const void *ptr, size_t len)
     dirty(s->conn);
 }
 
+void h2_give(struct h2_stream *s, struct buf *bytes)
+{
+    h2_write(s, bytes->ptr, bytes->len);
+    buf_deinit(bytes);
+}
+
 void h2_end(struct h2_stream *s)
 {
     s->eof = true;

@@ -49,8 +49,7 @@ static void cut_frame(struct cut *v, enum frame_type type, struct slice payload)
 {
     struct buf frame = {0};
     frame_encode(&frame, type, payload);
-    h2_write(v->stream, frame.ptr, frame.len);
-    buf_deinit(&frame);
+    h2_give(v->stream, &frame);
 }
 
 static void cut_fail(struct cut *v, int rc)

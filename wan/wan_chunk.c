@@ -382,7 +382,7 @@ static void serve_done(struct wan_call *call)
         return;
     }
     h2_respond(s, 200);
-    h2_write(s, v->bytes.ptr, v->bytes.len);
+    h2_give(s, &v->bytes);
     h2_end(s);
 }
 

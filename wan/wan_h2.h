@@ -106,6 +106,7 @@ struct h2_stream *h2_request(struct h2_conn *c,
 void h2_follow(struct h2_stream *s, const struct h2_stream_events *events, void *user);
 void h2_respond(struct h2_stream *s, int status); /* the body follows by h2_write and h2_end */
 void h2_write(struct h2_stream *s, const void *ptr, size_t len);
+void h2_give(struct h2_stream *s, struct buf *bytes); /* the same; bytes becomes empty */
 void h2_end(struct h2_stream *s);
 size_t h2_pending(const struct h2_stream *s); /* bytes written and not handed to TLS */
 void h2_consume(struct h2_stream *s, size_t len);

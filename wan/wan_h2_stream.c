@@ -354,6 +354,19 @@ void h2_write(struct h2_stream *s, const void *ptr, size_t len)
     stream_resume(s);
 }
 
+void h2_give(struct h2_stream *s, struct buf *bytes)
+{
+    ASSERT(!s->eof);
+    if (h2_pending(s) > 0) {
+        h2_write(s, bytes->ptr, bytes->len);
+        buf_deinit(bytes);
+        return;
+    }
+    buf_move(&s->out, bytes);
+    s->out_at = 0;
+    stream_resume(s);
+}
+
 void h2_end(struct h2_stream *s)
 {
     if (s->eof)

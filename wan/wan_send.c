@@ -17,8 +17,7 @@ static void frame_write(struct wan_send *s, enum frame_type type, const struct b
 {
     struct buf frame = {0};
     frame_encode(&frame, type, buf_slice(payload));
-    h2_write(s->stream, frame.ptr, frame.len);
-    buf_deinit(&frame);
+    h2_give(s->stream, &frame);
 }
 
 /* Says why and ends the stream. */
