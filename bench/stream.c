@@ -15,6 +15,7 @@
  * on one core. `limit` is the goal. SLICES samples of a history of one site (history.h), in order.
  */
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -411,6 +412,7 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    (void)signal(SIGPIPE, SIG_IGN); /* one end of the line closes before the other: no error here */
     char *dir = mem_printf("%s/bench-stream-XXXXXX", base);
     if (mkdtemp(dir) == NULL)
         bench_die("%s", dir);
