@@ -50,6 +50,7 @@ ARGUMENTS = {
     "scale": ("-n 40000", "-n 300000"),
 }
 IDLE_S = (5, 20)  # how long two idle sites are watched
+RESIDENT_GIB = (1, 20)  # what is written while the memory of the mount is looked at
 TITLES = {
     "merge": "The engine on one core; the limit is the goal",
     "stream": "The stream between sites, part by part, on one core; the limit is the goal",
@@ -256,11 +257,42 @@ def beside_peer(figures):
             yield {**f, "name": f"peers_{name[1] or name[2]}"}
 
 
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return int(re.search(r"^VmRSS:\s+(\d+) kB", f.read(), re.M)[1]) << 10
+
+
+def mount_resident(world, gib):
+    """The most that a mount of 256 MiB had in memory while one file was written."""
+    mount, _ = world.mount(world.site("resident"), "-o", "cache_mb=256")
+    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and mount.encode() in arguments_of(p)]
+    block, peak = os.urandom(1 << 20), 0
+    with open(os.path.join(mount, "large"), "wb", buffering=0) as f:
+        for i in range(gib << 10):
+            f.write(i.to_bytes(8, "little") + block[8:])
+            if i % 16 == 0:
+                peak = max(peak, resident_bytes(pids[0]))
+        os.fsync(f.fileno())
+    return {"name": f"data_mount_resident_{gib}gib", "value": peak, "unit": "B", "limit": 256 << 20,
+            "ratio": round(peak / (256 << 20), 3), "samples": gib << 6}
+
+
+def arguments_of(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read().split(b"\0")
+    except OSError:  # it has ended
+        return []
+
+
 def figures_of(name, world, arguments, quick):
     if name == "scale":
-        return scale.run(world, program_of(name), shlex.split(arguments), IDLE_S[not quick])
+        yield from scale.run(world, program_of(name), shlex.split(arguments), IDLE_S[not quick])
+        return
     figures = printed(command_of(name, world, arguments))
-    return beside_peer(figures) if name.startswith("peers_") else figures
+    yield from beside_peer(figures) if name.startswith("peers_") else figures
+    if name == "data":
+        yield mount_resident(world, RESIDENT_GIB[not quick])
 
 
 def run_program(name, where, quick):
