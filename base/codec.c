@@ -128,16 +128,22 @@ uint64_t dec_u64(struct dec *d)
 uint64_t dec_varint_long(struct dec *d)
 {
     uint64_t v = 0;
+    if (d->rc != 0)
+        return 0;
+    const uint8_t *at = d->at;
     for (unsigned shift = 0; shift < 70; shift += 7) {
-        uint8_t byte = dec_u8(d);
-        if (d->rc != 0)
+        if (at == d->end) {
+            dec_fail(d, ERR_TRUNCATED);
             return 0;
+        }
+        uint8_t byte = *at++;
         if (shift == 63 && byte > 1)
             break; /* more than 64 bits */
         v |= (uint64_t)(byte & 0x7f) << shift;
         if (byte < 0x80) {
             if (byte == 0 && shift > 0)
                 break; /* overlong */
+            d->at = at;
             return v;
         }
     }

@@ -2,11 +2,32 @@
 #ifndef SITE_SESSION_INT_H
 #define SITE_SESSION_INT_H
 
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/id.h"
 #include "base/util.h"
+
+/* Of a session's id or an oid, which is looked for at every change. Counters are big endian, so
+ * what differs is at the upper end first. */
+static inline unsigned session_hash(const void *key, size_t len)
+{
+    uint64_t h, more = 0;
+    DCHECK(len == sizeof h || len == sizeof(struct oid));
+    memcpy(&h, key, sizeof h);
+    if (len > sizeof h)
+        memcpy(&more, (const uint8_t *)key + sizeof h, sizeof more);
+    h ^= more;
+    h = (h ^ h >> 32) * UINT64_C(0xff51afd7ed558ccd);
+    h = (h ^ h >> 29) * UINT64_C(0x9e3779b97f4a7c15);
+    return (unsigned)(h >> 32);
+}
 
 /* uthash walks a table in the order of insertion, so results do not depend on hashes. */
 #define uthash_malloc(len) mem_alloc(len)
 #define uthash_free(ptr, len) mem_free(ptr)
+/* Keys are ids that are drawn at random or counted by the sites, none by a user. */
+#define HASH_FUNCTION(key, len, hashv) ((hashv) = session_hash(key, len))
 #include <uthash.h>
 
 #include "site/session.h"
