@@ -22,6 +22,7 @@ static bool is_ghost(void)
 
 struct pair {
     uint32_t refs;
+    uint32_t hash; /* of the key */
     uint32_t key_len, value_len;
     uint8_t bytes[]; /* key, value */
 };
@@ -31,9 +32,14 @@ struct version {
     size_t count;
     struct pair *pairs[];
 };
+struct slot {
+    uint32_t hash, place; /* place: 1 + index of the pair; 0: empty */
+};
 struct state_twin {
     struct disk_blob *blob; /* its value: the durable version */
     struct version *now;
+    struct slot *slots; /* the pairs of `now` by hash, open addressing; NULL: not made yet */
+    size_t mask;
 };
 struct state_twin_iter {
     struct version *v;
@@ -74,13 +80,49 @@ static size_t version_find(const struct version *v, struct slice key)
     return low;
 }
 
+static uint32_t key_hash(struct slice key)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < key.len; i++)
+        h = (h ^ key.ptr[i]) * 0x100000001b3u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static void slots_make(struct state_twin *t)
+{
+    size_t size = 64;
+    while (size < 2 * t->now->count)
+        size *= 2;
+    t->slots = mem_calloc(size, sizeof t->slots[0]);
+    t->mask = size - 1;
+    for (size_t i = 0; i < t->now->count; i++) {
+        uint32_t hash = t->now->pairs[i]->hash;
+        size_t at = hash & t->mask;
+        while (t->slots[at].place != 0)
+            at = (at + 1) & t->mask;
+        t->slots[at] = (struct slot){.hash = hash, .place = (uint32_t)i + 1};
+    }
+}
+
+static const struct pair *pair_find(struct state_twin *t, struct slice key)
+{
+    uint32_t hash = key_hash(key);
+    if (t->slots == NULL)
+        slots_make(t);
+    for (size_t at = hash & t->mask; t->slots[at].place != 0; at = (at + 1) & t->mask) {
+        const struct pair *p = t->now->pairs[t->slots[at].place - 1];
+        if (t->slots[at].hash == hash && slice_equal(pair_key(p), key))
+            return p;
+    }
+    return NULL;
+}
+
 static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *ret_found)
 {
     struct state_twin *t = ctx;
-    size_t i = version_find(t->now, key);
-    *ret_found = i < t->now->count && slice_equal(pair_key(t->now->pairs[i]), key);
-    if (*ret_found) {
-        const struct pair *p = t->now->pairs[i];
+    const struct pair *p = pair_find(t, key);
+    *ret_found = p != NULL;
+    if (p != NULL) {
         buf_clear(ret_value);
         buf_append(ret_value, p->bytes + p->key_len, p->value_len);
     }
@@ -126,6 +168,7 @@ static struct pair *pair_new(struct slice key, struct slice value)
 {
     struct pair *p = mem_alloc(sizeof *p + key.len + value.len);
     p->refs = 0;
+    p->hash = key_hash(key);
     p->key_len = (uint32_t)key.len;
     p->value_len = (uint32_t)value.len;
     memcpy(p->bytes, key.ptr, key.len);
@@ -171,6 +214,8 @@ static int twin_write(void *ctx,
         v = version_grow(v, &cap, old->pairs[at++]);
     version_unref(t->now);
     t->now = v;
+    mem_free(t->slots);
+    t->slots = NULL;
     if (!is_ghost()) {
         v->refs++;
         version_unref(t->blob->value);
@@ -188,6 +233,7 @@ static void twin_close(void *ctx)
 {
     struct state_twin *t = ctx;
     version_unref(t->now);
+    mem_free(t->slots);
     mem_free(t);
 }
 
