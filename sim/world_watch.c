@@ -21,6 +21,15 @@ struct history { /* of a site's own operations */
     uint64_t at_ns;
     uint64_t seq[WATCH_SHARDS];
 };
+/* Commit stamps of one site's own operations, by shard and seq. Read while they are in its journal,
+ * which may be trimmed later. */
+struct order {
+    struct {
+        uint64_t first, count, cap; /* first: seq of the first that is known */
+        uint64_t *hlc;
+    } shards[WATCH_SHARDS];
+    bool gap; /* some were trimmed before they were read */
+};
 struct watch {
     struct seen *seen;
     size_t seen_count, seen_cap;
@@ -28,7 +37,8 @@ struct watch {
         struct history *at;
         size_t count, cap;
     } own[WORLD_SITES_MAX];
-    struct model *model; /* NULL: not asked for */
+    struct order orders[WORLD_SITES_MAX];
+    struct model *model; /* NULL: not asked for; then orders are what is left in the end */
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
     uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
@@ -44,6 +54,9 @@ void watch_free(struct watch *t)
 {
     for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
         mem_free(t->own[i].at);
+    for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
+        for (unsigned s = 0; s < WATCH_SHARDS; s++)
+            mem_free(t->orders[i].shards[s].hlc);
     if (t != NULL) {
         mem_free(t->seen);
         model_free(t->model);
@@ -140,14 +153,33 @@ static struct seen *look(struct world *w, unsigned site, unsigned origin)
 
 struct history_read {
     struct model *model;
+    struct order *order;
     site_id_t own;
 };
+
+static void order_add(struct order *o, const struct feed_item *item)
+{
+    uint64_t count = o->shards[item->shard].count;
+    if (count == 0)
+        o->shards[item->shard].first = item->dot.seq;
+    o->gap |= item->dot.seq != o->shards[item->shard].first + count;
+    if (count == o->shards[item->shard].cap) {
+        uint64_t cap = count * 2 + 256;
+        o->shards[item->shard].hlc =
+            mem_realloc(o->shards[item->shard].hlc, cap * sizeof(uint64_t));
+        o->shards[item->shard].cap = cap;
+    }
+    o->shards[item->shard].hlc[o->shards[item->shard].count++] = item->commit_hlc;
+}
 
 static bool history_add(void *ctx, const struct feed_item *item)
 {
     struct history_read *r = ctx;
-    if (item->dot.site == r->own)
+    if (item->dot.site != r->own)
+        return true;
+    if (r->model != NULL)
         model_add(r->model, item->op);
+    order_add(r->order, item);
     return true;
 }
 
@@ -155,7 +187,7 @@ static bool history_add(void *ctx, const struct feed_item *item)
 static void history_read(struct world *w, unsigned site)
 {
     struct watch *t = w->watcher;
-    struct history_read r = {.model = t->model, .own = w->ids[site]};
+    struct history_read r = {.model = t->model, .order = &t->orders[site], .own = w->ids[site]};
     struct node *n = w->sites[site].node;
     struct feed_state f;
     node_feed_state(n, &f);
@@ -243,51 +275,6 @@ void watch_now(struct world *w)
 
 /* --- P7: no site ever had a later operation of another without an earlier one --- */
 
-struct order { /* commit times of one site's own operations, by shard and seq */
-    struct {
-        uint64_t first, count, cap;
-        uint64_t *hlc;
-    } shards[SHARD_COUNT_MAX];
-    site_id_t site;
-    bool gap;
-};
-
-static bool order_add(void *ctx, const struct feed_item *item)
-{
-    struct order *o = ctx;
-    if (item->dot.site != o->site)
-        return true;
-    uint64_t count = o->shards[item->shard].count;
-    if (count == 0)
-        o->shards[item->shard].first = item->dot.seq;
-    o->gap |= item->dot.seq != o->shards[item->shard].first + count;
-    if (count == o->shards[item->shard].cap) {
-        uint64_t cap = count * 2 + 256;
-        o->shards[item->shard].hlc =
-            mem_realloc(o->shards[item->shard].hlc, cap * sizeof(uint64_t));
-        o->shards[item->shard].cap = cap;
-    }
-    o->shards[item->shard].hlc[o->shards[item->shard].count++] = item->commit_hlc;
-    return true;
-}
-
-static void order_read(struct world *w, unsigned site, struct order *o)
-{
-    struct node *n = w->sites[site].node;
-    struct feed_state f;
-    node_feed_state(n, &f);
-    memset(o, 0, sizeof *o);
-    o->site = w->ids[site];
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        uint64_t next = MAX(f.first[s], 1u), before = 0;
-        while (next <= f.durable[s] && next != before) {
-            before = next;
-            if (node_feed_read(n, (shard_id_t)s, next, MIB, order_add, o, &next) != 0)
-                break; /* trimmed meanwhile: what is known is checked */
-        }
-    }
-}
-
 static bool order_at(const struct order *o, unsigned shard, uint64_t seq, uint64_t *ret)
 {
     uint64_t first = o->shards[shard].first;
@@ -315,15 +302,10 @@ static void check_seen(struct world *w, const struct order *o, const struct seen
 void watch_final(struct world *w)
 {
     const struct watch *t = w->watcher;
-    for (unsigned i = 0; i < w->config.site_count; i++) {
-        struct order *o = mem_calloc(1, sizeof *o);
+    for (unsigned i = 0; i < w->config.site_count && t->model == NULL; i++)
         if (w->sites[i].node != NULL)
-            order_read(w, i, o);
-        for (size_t k = 0; k < t->seen_count && w->sites[i].node != NULL && !o->gap; k++)
-            if (t->seen[k].origin == i)
-                check_seen(w, o, &t->seen[k]);
-        for (unsigned s = 0; s < SHARD_COUNT_MAX; s++)
-            mem_free(o->shards[s].hlc);
-        mem_free(o);
-    }
+            history_read(w, i);
+    for (size_t k = 0; k < t->seen_count; k++)
+        if (!t->orders[t->seen[k].origin].gap)
+            check_seen(w, &t->orders[t->seen[k].origin], &t->seen[k]);
 }
