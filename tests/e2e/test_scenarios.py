@@ -186,6 +186,22 @@ def test_help_is_no_mistake():
     assert done.stdout.startswith("usage: claudefs-sim run SCENARIO") and done.stderr == ""
 
 
+def test_broken_promise_is_told(tmp_path):
+    """A world that is given no time to become equal: the promise that is missed is in every report."""
+    world, data, page = tmp_path / "w.ini", tmp_path / "r.json", tmp_path / "r.html"
+    world.write_text(KEEPS_NOTHING.replace("5s..15s", "5s").replace("[site a]", "settle = 1s\n[site a]")
+                     .replace("[events]", "[links]\nlatency = 700ms\n[events]"))
+    done = sim("run", world, "--json", data, "--html", page, check=False)
+    what = "P4: 31.000 s: the sites have not converged 1 s after the last fault"
+    assert done.returncode == 1
+    assert f"A PROMISE WAS BROKEN: {what}\n" in done.stdout
+    assert done.stderr == f"claudefs-sim: {what}\n"
+    report = json.loads(data.read_text())
+    assert report["failure"] == what and report["equal_after_ms"] is None
+    assert [c["end_ms"] for c in report["cuts"]] == [30000, 30000]
+    assert json.dumps(what) in page.read_text()
+
+
 # ---- mistakes ----
 
 @pytest.mark.parametrize("line, column, found", [
@@ -262,6 +278,10 @@ def test_page_shows_what_the_report_says(reports, open_page, name):
     rows = count(b, "#list tbody tr")
     assert 0 < rows <= 25 if report["conflicts"]["list"] else rows == 0
     assert b.complaints() == []
+    spilled = b.script("return [...document.querySelectorAll('section')].filter("
+                       "s => s.scrollHeight > s.clientHeight + 2).map(s => s.innerText.slice(0, 40))")
+    assert spilled == [], "the dashboard's style fits this page, too"
+    assert b.script("return document.getElementById('timeline').clientHeight") < 700
     if SHOTS:
         for dark, width in ((False, 1280), (True, 1280), (False, 420)):
             view = open_page(name, dark, width)
