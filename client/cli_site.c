@@ -1,5 +1,5 @@
-/* claudefs site create: a new site's directory. What is given is checked here, before anything is
- * made; site_create does the rest. */
+/* claudefs site: a new site's directory, and what is set for all of a file system. What is given is
+ * checked here, before anything is made. */
 #include "client/cli.h"
 
 #include <stdio.h>
@@ -180,11 +180,95 @@ static int keep_versions(int argc, char **argv)
     return code;
 }
 
+/* "500M", "20G", "auto", "none": what the daemon takes; NULL when it is nothing of the kind. */
+static json_t *size_parse(const char *text)
+{
+    static const char units[] = "KMGT";
+    size_t digits = strspn(text, "0123456789");
+    uint64_t value = 0;
+    if (strcmp(text, "none") == 0)
+        return json_string(text);
+    if (strcmp(text, "auto") == 0)
+        return json_integer(0);
+    if (digits == 0 || digits > 9)
+        return NULL;
+    for (size_t i = 0; i < digits; i++)
+        value = value * 10 + (uint64_t)(text[i] - '0');
+    if (text[digits] != '\0') {
+        const char *unit = strchr(units, text[digits]);
+        if (unit == NULL || text[digits + 1] != '\0')
+            return NULL;
+        value <<= 10 * (unit - units + 1);
+    }
+    return value > 0 && value <= INT64_MAX ? json_integer((json_int_t)value) : NULL;
+}
+
+static json_t *age_parse(const char *text)
+{
+    uint64_t s = 0;
+    if (strcmp(text, "none") == 0)
+        return json_string(text);
+    return period_parse(text, &s) && s > 0 ? json_integer((json_int_t)s) : NULL;
+}
+
+static int keep_journal(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs site keep-journal [--age PERIOD] [--size BYTES] [--json] --dir DIR\n"
+        "\n"
+        "How long, and up to which size, journals are kept for a site that is away. Beyond either\n"
+        "it is given up: it has to come back as a new site (claudefs site return), which costs a\n"
+        "copy of the tree and loses nothing. Without --age and --size: what the limits are.\n"
+        "Changes hold at all sites of the file system.\n"
+        "\n"
+        "  --age PERIOD   '30d' unless told; s, m, h, d or w; 'none': however long\n"
+        "  --size BYTES   '20G' for instance, K, M, G or T; 'none': however large; 'auto', unless\n"
+        "                 told: as much as is free on the site's disk beside them\n";
+    const char *dir = NULL, *age = NULL, *size = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--age", CLI_TEXT, &age, 0, 0},
+        {"--size", CLI_TEXT, &size, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+    };
+    const struct cli_syntax syntax = {
+        "site keep-journal", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    json_t *age_json = age != NULL ? age_parse(age) : NULL;
+    json_t *size_json = size != NULL ? size_parse(size) : NULL;
+    if ((age != NULL && age_json == NULL) || (size != NULL && size_json == NULL)) {
+        json_decref(age_json);
+        json_decref(size_json);
+        return cli_error(CLI_USAGE,
+                         "site keep-journal: --age takes a period as in '30d' or 'none', --size a "
+                         "number of bytes as in '20G', 'none' or 'auto'");
+    }
+    json_t *request =
+        json_pack("{s:s,s:o*,s:o*}", "verb", "journal.keep", "age_s", age_json, "bytes", size_json);
+    dir = cli_dir(dir, "site keep-journal");
+    if (!dir) {
+        json_decref(request);
+        return CLI_USAGE;
+    }
+    json_t *answer = NULL;
+    code = cli_request(dir, "site keep-journal", request, CLI_ANSWER_MS, &answer);
+    if (code == CLI_OK && json)
+        cli_print_json(answer);
+    else if (code == CLI_OK)
+        cli_print_object(answer);
+    json_decref(answer);
+    return code;
+}
+
 int cmd_site(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"create", create, "make the directory of a new site"},
         {"keep-versions", keep_versions, "how long former versions of files are kept"},
+        {"keep-journal", keep_journal, "how long journals are kept for a site that is away"},
     };
     return cli_dispatch("claudefs site", commands, ARRAY_COUNT(commands), argc, argv);
 }

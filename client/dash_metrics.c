@@ -106,6 +106,17 @@ static void put_links(struct buf *out, const json_t *status)
     json_array_foreach (peers, idx, p)
         line(out, "claudefs_round_trip_seconds{site=\"%s\",peer=\"%s\"} %.9g", site,
              text(p, "name"), number(p, "rtt_ms") / 1e3);
+    head(out, "claudefs_resync_in_seconds", "gauge",
+         "Until journals are kept no longer for a peer that is away.");
+    json_array_foreach (peers, idx, p)
+        if (json_is_number(json_object_get(p, "resync_in_seconds")))
+            line(out, "claudefs_resync_in_seconds{site=\"%s\",peer=\"%s\"} %.9g", site,
+                 text(p, "name"), number(p, "resync_in_seconds"));
+    head(out, "claudefs_journal_kept_bytes", "gauge",
+         "Bytes of the journals that are kept for the peer.");
+    json_array_foreach (peers, idx, p)
+        line(out, "claudefs_journal_kept_bytes{site=\"%s\",peer=\"%s\"} %.15g", site,
+             text(p, "name"), number(p, "journal_kept_bytes"));
     head(out, "claudefs_clock_skew_seconds", "gauge", "The peer's clock minus this one.");
     json_array_foreach (peers, idx, p)
         if (json_is_number(json_object_get(p, "clock_ahead_ms")))

@@ -176,6 +176,20 @@ static size_t columns(const char *text)
     return count;
 }
 
+static void add_peer_notes(const json_t *peer, struct buf *b)
+{
+    char left[CELL_BYTES];
+    if (text_of(peer, "error")[0])
+        add(b, "    %.200s\n", text_of(peer, "error"));
+    if (!json_is_number(json_object_get(peer, "resync_in_seconds")))
+        return;
+    value(left, peer, "resync_in_seconds");
+    add(b,
+        "    it is away: journals are kept for it for another %s, then it has to come back as\n"
+        "    a new site (claudefs site keep-journal)\n",
+        left);
+}
+
 static void
 add_peers(const json_t *status, const struct status_before *before, double seconds, struct buf *b)
 {
@@ -198,9 +212,8 @@ add_peers(const json_t *status, const struct status_before *before, double secon
             add(b, "  %s%*s", rows[r][c],
                 c + 1 < COLUMNS ? (int)(widths[c] - columns(rows[r][c])) : 0, "");
         add(b, "\n");
-        const char *error = r > 0 ? text_of(json_array_get(peers, r - 1), "error") : "";
-        if (error[0])
-            add(b, "    %.200s\n", error);
+        if (r > 0)
+            add_peer_notes(json_array_get(peers, r - 1), b);
     }
     mem_free(rows);
 }

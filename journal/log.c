@@ -194,6 +194,35 @@ uint64_t log_bytes(const struct log *log)
     return bytes;
 }
 
+/* Where the record is, or a little before it. */
+static uint64_t place_of(const struct log_segment *segment, uint64_t index)
+{
+    size_t low = 0, high = segment->mark_count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (segment->marks[mid].index <= index)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low > 0 ? segment->marks[low - 1].offset : 0;
+}
+
+uint64_t log_bytes_from(const struct log *log, uint64_t index)
+{
+    uint64_t bytes = 0;
+    ASSERT(loop_here(log->loop));
+    if (index > log->durable)
+        return 0;
+    for (size_t i = log->segment_count; i > 0; i--) {
+        const struct log_segment *segment = log->segments[i - 1];
+        if (segment->first <= index)
+            return bytes + segment->end - MIN(place_of(segment, index), segment->end);
+        bytes += segment->end;
+    }
+    return bytes;
+}
+
 /* ---- giving up the past ---- */
 
 void log_trim(struct log *log, uint64_t keep_from)

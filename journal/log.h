@@ -79,6 +79,8 @@ void log_epoch_set(struct log *log, uint64_t epoch);
  * that was appended is written (on_durable runs); afterwards log_last() == log_durable() == last.
  * log_first() - 1 <= last <= log_last(). Errors as log_reset. */
 int log_cut(struct log *log, uint64_t last) MUST_CHECK;
+/* Bytes from the record `index` to the end, up to 64 KiB too many; 0: it is not durable. */
+uint64_t log_bytes_from(const struct log *log, uint64_t index);
 /* Continue at `next` with nothing before it: for a replica that starts from a snapshot. Waits for
  * the write in flight and drops what is batched. After ERR_NO_SPACE nothing has changed; any other
  * error ends the log as a failed write does, but without on_failed. */

@@ -16,6 +16,7 @@ void admin_conflicts_undo(struct node *n, const json_t *in, admin_reply_cb cb, v
 void admin_journal_show(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_journal_tail(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_restore(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
+void admin_journal_keep(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_versions_keep(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_fsck(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 json_t *json_bytes(struct slice s); /* as UTF-8; other bytes as U+FFFD */

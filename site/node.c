@@ -527,6 +527,7 @@ void node_free(struct node *n)
     node_chunks_deinit(n);
     node_calls_deinit(n);
     node_members_free(n);
+    node_retain_forget(n);
     coordinator_close(n->coordinator);
     loop_free(n->loop);
     node_feed_deinit(n);

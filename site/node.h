@@ -99,6 +99,17 @@ int node_feed_read(struct node *n,
 /* What a peer has acknowledged, per shard (index in my journal): bounds retention. Durable. Peers
  * that are members but never acknowledged hold everything back from `first`. Any. */
 void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard);
+void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
+/* The peer has said something just now: it is not away. Any. */
+void node_peer_heard(struct node *n, site_id_t peer);
+/* What is kept of the journals for a member. */
+struct node_backlog {
+    site_id_t site;
+    uint64_t bytes;   /* of the journals, from the first operation on that it lacks */
+    bool runs_out;    /* it is away, and there is a limit */
+    uint64_t left_ms; /* then: until it is given up, at the present rate; 0: its time is over */
+};
+uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX]); /* loop */
 
 /* ---- applying what a peer sent ---- */
 struct apply_item {

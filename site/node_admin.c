@@ -147,6 +147,7 @@ static const struct {
     {"conflicts.undo", admin_conflicts_undo},
     {"journal.show", admin_journal_show},
     {"journal.tail", admin_journal_tail},
+    {"journal.keep", admin_journal_keep},
     {"restore", admin_restore},
     {"versions.keep", admin_versions_keep},
     {"fsck", admin_fsck},

@@ -86,6 +86,10 @@ struct node {
         uint64_t seen, tick;
         bool busy;
     } stable; /* node_stable.c */
+    struct {
+        struct node_retain **at;
+        uint32_t count;
+    } retain; /* node_retain.c */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     /* chunks */
@@ -168,6 +172,10 @@ void node_collect(struct node *n);
 uint64_t node_stable_hlc(struct node *n); /* 0: not known */
 /* Gives this site's word when it helps; `now`: however short ago the last one was. */
 void node_stable_tick(struct node *n, bool now);
+/* Of a member's last word here: the stamp up to which it has everything, and up to which all its
+ * own is here or announced; 0: there is none. */
+uint64_t node_stable_seen(struct node *n, site_id_t site);
+uint64_t node_stable_clock(struct node *n, site_id_t site);
 
 /* node_leave.c */
 int node_leaves_load(struct node *n);  /* after the members: who leaves, and which cut is known */
@@ -192,7 +200,10 @@ int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
-void node_retention(struct node *n);
+
+/* node_retain.c */
+void node_retention(struct node *n);     /* lets go of what no member lacks */
+void node_retain_forget(struct node *n); /* the journals go away */
 
 /* node_chunk.c */
 int node_store_open(struct node *n, struct err_detail *d);

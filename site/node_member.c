@@ -7,7 +7,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mp.h"
-#include "base/plant.h"
 #include "site/node_int.h"
 
 #define CERT_BYTES_MAX 8192u
@@ -199,6 +198,12 @@ static void peer_acked_run(struct loop_msg *msg)
     mem_free(a);
 }
 
+void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        ret_by_shard[i] = shard_peer_ack(n->shards[i], peer);
+}
+
 /* Any thread: the state it is kept in belongs to the loop. */
 void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard)
 {
@@ -208,18 +213,4 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
     a->peer = peer;
     memcpy(a->index, index_by_shard, n->settings.shard_count * sizeof a->index[0]);
     loop_post(n->loop, &a->msg);
-}
-
-/* How far back the journals must reach: what the slowest member has not acknowledged. */
-void node_retention(struct node *n)
-{
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        uint64_t keep = n->needs_snapshot ? 1 : UINT64_MAX;
-        for (uint32_t k = 0; k < n->member_count; k++) {
-            const struct member *m = &n->members[k].m;
-            if (m->site != n->settings.site && m->status == MEMBER_IS && !PLANTED(21))
-                keep = MIN(keep, shard_peer_ack(n->shards[i], m->site) + 1);
-        }
-        shard_keep_from(n->shards[i], keep);
-    }
 }

@@ -293,6 +293,7 @@ static int remove_tree(const char *path)
 int node_wipe_shards(struct node *n)
 {
     int rc = 0;
+    node_retain_forget(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         shard_close(n->shards[i]);
         n->shards[i] = NULL;

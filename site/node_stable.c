@@ -99,6 +99,29 @@ static const struct word *word_of(const struct words *ws, site_id_t site)
     return NULL;
 }
 
+/* The word of one member; false: it gave none that can be read. */
+static bool word_find(struct node *n, site_id_t site, struct word *ret)
+{
+    uint8_t key[5] = {REG_STABLE};
+    struct reg r;
+    for (int i = 0; i < 4; i++)
+        key[1 + i] = (uint8_t)(site >> (8 * (3 - i)));
+    return merge_reg(shard_merge(n->shards[0]), OID_ROOT, slice_of(key, sizeof key), &r) == 0 &&
+           r.present && word_decode(n, &r, ret);
+}
+
+uint64_t node_stable_seen(struct node *n, site_id_t site)
+{
+    struct word w;
+    return word_find(n, site, &w) ? w.seen : 0;
+}
+
+uint64_t node_stable_clock(struct node *n, site_id_t site)
+{
+    struct word w;
+    return word_find(n, site, &w) ? w.clock : 0;
+}
+
 static bool is_alone(struct node *n)
 {
     for (uint32_t i = 0; i < n->member_count; i++)

@@ -16,6 +16,7 @@ struct wan_admin_req {
     struct wan *wan;
     const struct verb *verb;
     json_t *args;
+    struct wan_backlogs backlogs;
     admin_reply_cb cb;
     void *ctx;
     int rc;
@@ -24,6 +25,7 @@ struct wan_admin_req {
 struct verb {
     const char *name;
     void (*run)(struct wan *w, struct wan_admin_req *r);
+    bool asks_backlogs;
 };
 
 static void req_free(struct wan_admin_req *r)
@@ -115,7 +117,7 @@ static void verb_accept(struct wan *w, struct wan_admin_req *r)
 
 static void reply_status(struct wan *w, struct wan_admin_req *r, enum wan_detail detail)
 {
-    char *text = wan_status_json(w, detail);
+    char *text = wan_status_json(w, detail, &r->backlogs);
     wan_admin_reply(r, 0, text);
     mem_free(text);
 }
@@ -257,9 +259,10 @@ static void verb_wait(struct wan *w, struct wan_admin_req *r)
 /* --- in and out --- */
 
 static const struct verb verbs[] = {
-    {"peer.invite", verb_invite}, {"peer.accept", verb_accept}, {"peer.list", verb_list},
-    {"peer.pause", verb_pause},   {"peer.resume", verb_resume}, {"peer.remove", verb_remove},
-    {"wan.status", verb_status},  {"wait", verb_wait},
+    {"peer.invite", verb_invite, false}, {"peer.accept", verb_accept, false},
+    {"peer.list", verb_list, true},      {"peer.pause", verb_pause, false},
+    {"peer.resume", verb_resume, false}, {"peer.remove", verb_remove, false},
+    {"wan.status", verb_status, true},   {"wait", verb_wait, false},
 };
 
 static void req_run(struct wan *w, struct wan_msg *m)
@@ -287,6 +290,8 @@ bool wan_admin(void *hctx, const char *verb, const char *json, admin_reply_cb cb
     struct wan_admin_req *r = mem_calloc(1, sizeof *r);
     r->wan = hctx;
     r->verb = found;
+    if (found->asks_backlogs)
+        r->backlogs.count = node_backlogs(r->wan->node, r->backlogs.at);
     /* No arguments, or none that can be read: each verb says what it misses. */
     r->args = json == NULL ? NULL : json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     r->cb = cb;

@@ -152,6 +152,7 @@ struct wan_peer {
     struct lag lag_out;
     uint64_t acked_next[SHARD_COUNT_MAX]; /* our indexes, next one it wants; 0 unknown */
     struct vv *have;                      /* durable there, by shard; as last told */
+    uint64_t heard_ns;                    /* mono: when the node was told last that it is there */
     uint32_t fetches;                     /* chunk requests in flight to it */
     uint64_t ops_out;                     /* sent since the start */
     struct wan_peer_metrics metrics;
@@ -342,7 +343,14 @@ enum wan_detail {
     WAN_BRIEF, /* what `peer list` shows */
     WAN_FULL
 };
-char *wan_status_json(struct wan *w, enum wan_detail detail); /* mem_free */
+/* What the loop knows of the peers' backlogs. */
+struct wan_backlogs {
+    uint32_t count;
+    struct node_backlog at[SITE_COUNT_MAX];
+};
+char *wan_status_json(struct wan *w,
+                      enum wan_detail detail,
+                      const struct wan_backlogs *backlogs); /* mem_free */
 const char *wan_peer_state(const struct wan_peer *p);
 void wan_metrics_begin(struct wan_peer *p);
 void wan_metrics_end(struct wan_peer *p);

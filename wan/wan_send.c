@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "wan/wan_int.h"
 
+#define HEARD_GAP_NS NS_PER_SEC /* between two proofs that the peer is there */
+
 static void frame_write(struct wan_send *s, enum frame_type type, const struct buf *payload)
 {
     struct buf frame = {0};
@@ -59,6 +61,13 @@ static bool feed_take(void *ctx, const struct feed_item *item)
     return true;
 }
 
+static uint64_t feed_first(const struct wan_send *s, shard_id_t shard)
+{
+    struct feed_state f;
+    node_feed_state(s->wan->node, &f);
+    return f.first[shard];
+}
+
 /* Reads what the merge needs. False: not now, or failed. */
 static bool lanes_fill(struct wan_send *s)
 {
@@ -69,11 +78,15 @@ static bool lanes_fill(struct wan_send *s)
         next = from;
         int rc =
             node_feed_read(s->wan->node, shard, from, GATEWAY_READ_BYTES, feed_take, &r, &next);
+        if (rc == ERR_NOT_FOUND) { /* it has what went away, by other ways: node_retain.c */
+            uint64_t first = feed_first(s, shard);
+            if (first <= from)
+                return false; /* not told yet; the feed moves then */
+            gateway_read_done(s->gateway, shard, first);
+            continue;
+        }
         if (rc != 0 || r.bad) {
-            send_fail(s, r.bad ? ERR_CORRUPT : rc,
-                      rc == ERR_NOT_FOUND ? "the journal that this site needs is gone: it was away "
-                                            "too long: remove it and pair it again as a new site"
-                                          : "the journal cannot be read there");
+            send_fail(s, r.bad ? ERR_CORRUPT : rc, "the journal cannot be read there");
             return false;
         }
         gateway_read_done(s->gateway, shard, next);
@@ -222,6 +235,10 @@ static int on_ack(struct wan_send *s, struct slice payload)
     if (rc != 0)
         return rc;
     s->ack_ns = wan_now_ns(s->wan);
+    if (s->ack_ns - p->heard_ns >= HEARD_GAP_NS) {
+        p->heard_ns = s->ack_ns;
+        node_peer_heard(s->wan->node, p->member.site);
+    }
     s->echo_ns = a.wall_ns;
     s->echo_at_ns = wan_wall_ns(s->wan);
     s->applied_hlc = MAX(s->applied_hlc, a.applied_hlc);
@@ -251,11 +268,13 @@ struct vvs_call {
     uint64_t generation;
     uint64_t probe_id;
     struct vv *vvs;
+    uint64_t acked[SHARD_COUNT_MAX]; /* by the peer, so far */
     uint64_t hlc;
 };
 
 static void vvs_take(struct vvs_call *c)
 {
+    node_peer_acks(c->call.wan->node, c->peer, c->acked);
     node_vvs(c->call.wan->node, c->vvs);
     c->hlc = node_hlc_now(c->call.wan->node);
     wan_call_return(&c->call);
@@ -332,8 +351,9 @@ static int on_probe(struct wan_send *s, struct slice payload)
 
 /* --- the beginning --- */
 
-/* Where to begin in each shard; false after a failure was told. */
-static bool start_find(struct wan_send *s, uint64_t *ret_next)
+/* Where to begin in each shard; false after a failure was told. What is gone of the journal the
+ * peer has, unless it asks for less than it had acknowledged. */
+static bool start_find(struct wan_send *s, const uint64_t *acked, uint64_t *ret_next)
 {
     struct feed_state f;
     node_feed_state(s->wan->node, &f);
@@ -341,12 +361,13 @@ static bool start_find(struct wan_send *s, uint64_t *ret_next)
         uint64_t next = s->hello->next[i], first = MAX(f.first[i], 1u);
         if (next == 0) /* it has a snapshot, or nothing at all */
             next = first;
-        if (next < first) {
+        if (next < first && next <= acked[i]) {
             send_fail(s, ERR_NOT_FOUND,
-                      "the journal that this site needs is gone: it was away too "
-                      "long: remove it and pair it again as a new site");
+                      "this site has less than it had acknowledged, and the journal that it needs "
+                      "is gone: it was rolled back to an older state");
             return false;
         }
+        next = MAX(next, first);
         if (next > f.durable[i] + 1) {
             char how[120];
             (void)snprintf(how, sizeof how, "journal %u up to %llu, which ends here at %llu", i,
@@ -415,7 +436,7 @@ static void begin(struct wan_call *call)
         return;
     struct wan *w = s->wan;
     struct wan_peer *p = s->peer;
-    if (!rollback_check(s, c->vvs) || !start_find(s, next))
+    if (!rollback_check(s, c->vvs) || !start_find(s, c->acked, next))
         return;
     s->gateway = gateway_new(w->me.shard_count, p->member.site, next, s->hello->vvs);
     batch_memory_init(&s->memory, w->me.shard_count);

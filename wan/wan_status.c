@@ -90,8 +90,25 @@ static void add(json_t *o, json_t *more /* taken */)
     json_decref(more);
 }
 
+static const struct node_backlog *backlog_of(const struct wan_backlogs *bs, site_id_t site)
+{
+    for (uint32_t i = 0; i < bs->count; i++)
+        if (bs->at[i].site == site)
+            return &bs->at[i];
+    return NULL;
+}
+
+static void add_backlog(json_t *o, const struct node_backlog *b)
+{
+    bool runs_out = b != NULL && b->runs_out;
+    add(o, json_pack("{s:o, s:I}", "resync_in_seconds",
+                     runs_out ? json_real((double)b->left_ms / 1e3) : json_null(),
+                     "journal_kept_bytes", (json_int_t)(b != NULL ? b->bytes : 0)));
+}
+
 /* The row of `peer list`. */
-static json_t *peer_row(const struct wan_peer *p, uint64_t now_ns)
+static json_t *
+peer_row(const struct wan_peer *p, uint64_t now_ns, const struct wan_backlogs *backlogs)
 {
     char site[9];
     (void)snprintf(site, sizeof site, "%08x", p->member.site); /* fits */
@@ -101,6 +118,7 @@ static json_t *peer_row(const struct wan_peer *p, uint64_t now_ns)
                           "paused", p->paused, "lag_in_s", seconds(wan_lag_in_ns(p, now_ns)),
                           "lag_out_s", seconds(wan_lag_out_ns(p, now_ns)), "error", error);
     ASSERT(o != NULL);
+    add_backlog(o, backlog_of(backlogs, p->member.site));
     return o;
 }
 
@@ -144,12 +162,13 @@ static void add_link(json_t *o, const struct wan_peer *p)
                   (json_int_t)metric_get(&p->metrics.reconnects), "certificate", fp));
 }
 
-static json_t *peers_json(struct wan *w, enum wan_detail detail)
+static json_t *
+peers_json(struct wan *w, enum wan_detail detail, const struct wan_backlogs *backlogs)
 {
     uint64_t now_ns = wan_now_ns(w);
     json_t *list = json_array();
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
-        json_t *o = peer_row(p, now_ns);
+        json_t *o = peer_row(p, now_ns, backlogs);
         if (detail == WAN_FULL) {
             add_in(o, p);
             add_out(o, p);
@@ -179,10 +198,10 @@ static const char *site_state(const struct wan *w)
     return w->pairing != NULL ? "pairing" : "ok";
 }
 
-char *wan_status_json(struct wan *w, enum wan_detail detail)
+char *wan_status_json(struct wan *w, enum wan_detail detail, const struct wan_backlogs *backlogs)
 {
     char site[9], fp[2 * FINGERPRINT_BYTES + 1];
-    json_t *root = json_pack("{s:o}", "peers", peers_json(w, detail));
+    json_t *root = json_pack("{s:o}", "peers", peers_json(w, detail, backlogs));
     ASSERT(root != NULL);
     (void)snprintf(site, sizeof site, "%08x", w->me.site); /* fits */
     wan_fingerprint_text(w->identity.fingerprint, fp);

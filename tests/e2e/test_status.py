@@ -187,6 +187,7 @@ def answers(pair):
     yield "journal tail", site.json("journal", "tail")
     yield "restore", site.json("restore", "/json/x")
     yield "site keep-versions", site.json("site", "keep-versions")
+    yield "site keep-journal", site.json("site", "keep-journal")
     yield "fsck", site.json("fsck")
     yield "log-level", site.json("log-level")
 

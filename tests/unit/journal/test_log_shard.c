@@ -192,6 +192,11 @@ static void test_trim_recycles_and_stale_records_stay_dead(void **state)
         }
         check_all_from(&f, first, 1 + rng_below(&rng, 100000));
         assert_true(log_bytes(f.log) <= 8 * SMALL);
+        uint64_t half = first + (last - first) / 2;
+        assert_true(log_bytes_from(f.log, first) <= log_bytes(f.log));
+        assert_true(log_bytes_from(f.log, half) <= log_bytes_from(f.log, first));
+        assert_true(log_bytes_from(f.log, half) >= last + 1 - half); /* a byte each at least */
+        assert_int_equal(log_bytes_from(f.log, last + 1), 0);
         if (first > 1) {
             uint64_t next;
             struct read_check c = {0};

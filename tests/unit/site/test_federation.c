@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "site/shard_int.h"
 #include "tests/unit/site/federation_test.h"
 
 /* ---- users ---- */
@@ -397,6 +398,65 @@ static void test_leaving_site_has_one_cut(void **state)
 static unsigned long long asked[4];
 static bool asked_leaving;
 
+/* ---- retention ---- */
+
+static const struct node_backlog *backlog_at(struct world *w, struct node_backlog *all)
+{
+    node_retention(w->sites[0].n);
+    assert_int_equal(node_backlogs(w->sites[0].n, all), 1);
+    assert_int_equal(all[0].site, node_site(w->sites[1].n));
+    return &all[0];
+}
+
+static void user_creates(struct node_test *t, const char *name)
+{
+    struct fs_request q = {
+        .oid = OID_ROOT, .name = slice_str(name), .kind = OID_FILE, .mode = 0644};
+    assert_int_equal(node_test_call(t, RPC_CREATE, &q), 0);
+}
+
+/* Journals are kept for what a member lacks; what it issued itself, or says that it has, is not
+ * that, whether it ever acknowledged anything here or not. */
+static void test_backlog_is_what_is_lacked(void **state)
+{
+    struct world w;
+    struct node_backlog all[SITE_COUNT_MAX];
+    (void)state;
+    world_init(&w, 2, 4, 7);
+    drain(&w);
+    uint64_t acked[SHARD_COUNT_MAX];
+    for (unsigned i = 0; i < w.shards; i++)
+        acked[i] = log_durable(shard_log(w.sites[0].n->shards[i]));
+    node_peer_acked(w.sites[0].n, node_site(w.sites[1].n), acked);
+    settle(&w, 0);
+    assert_false(backlog_at(&w, all)->runs_out);
+    assert_int_equal(all[0].bytes, 0);
+    user_creates(&w.sites[1], "theirs");
+    drain(&w);
+    assert_int_equal(backlog_at(&w, all)->bytes, 0);
+    assert_false(all[0].runs_out);
+    user_creates(&w.sites[0], "ours");
+    assert_true(backlog_at(&w, all)->bytes > 0);
+    assert_true(all[0].runs_out && all[0].left_ms > 0);
+    node_peer_heard(w.sites[0].n, node_site(w.sites[1].n));
+    settle(&w, 0);
+    assert_false(backlog_at(&w, all)->runs_out);
+    assert_true(all[0].bytes > 0);
+    /* Its word comes by whatever way. */
+    drain(&w);
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("ours")};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_UNLINK, &q), 0);
+    uint64_t index = log_durable(shard_log(w.sites[0].n->shards[0]));
+    drain(&w);
+    (void)backlog_at(&w, all);
+    assert_true(w.sites[0].n->shards[0]->keep_from <= index);
+    for (unsigned round = 0; round < 4; round++)
+        (void)collect_all(&w);
+    (void)backlog_at(&w, all);
+    assert_true(w.sites[0].n->shards[0]->keep_from > index);
+    world_deinit(&w);
+}
+
 static void test_asked(void **state)
 {
     (void)state;
@@ -414,6 +474,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_leaving_site_has_one_cut),
+        cmocka_unit_test(test_backlog_is_what_is_lacked),
     };
     if (argc > 4) { /* sites shards seed steps [leaving]: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};

@@ -457,6 +457,27 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
     wake();
 }
 
+void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard)
+{
+    pthread_mutex_lock(&n->lock);
+    for (unsigned s = 0; s < FAKE_SHARDS; s++)
+        ret_by_shard[s] = cursors_of(n, peer)->acked[s];
+    pthread_mutex_unlock(&n->lock);
+}
+
+void node_peer_heard(struct node *n, site_id_t peer)
+{
+    (void)n;
+    (void)peer;
+}
+
+uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX])
+{
+    (void)n;
+    (void)ret;
+    return 0;
+}
+
 uint64_t fake_acked(struct node *n, site_id_t peer)
 {
     uint64_t sum = 0;
