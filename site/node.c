@@ -167,8 +167,10 @@ static void tick(struct loop_timer *t)
         return;
     node_repairs_later(n);
     node_sessions_tick(n);
-    if (n->tick_count % 4 == 0)
+    if (n->tick_count % 4 == 0) {
         node_retention(n);
+        node_away_tick(n);
+    }
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         if (n->tick_count % 4 == 0 && shard_outbox_count(n->shards[i]) > 0)
             shard_resend(n->shards[i]);
@@ -357,6 +359,7 @@ int node_start(struct node *n, struct err_detail *d)
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         shard_resend(n->shards[i]);
     node_sessions_start(n);
+    n->retain.most_since_ns = loop_now_ns(n->loop);
     node_retention(n);
     node_repairs_later(n);
     node_feed_publish(n);

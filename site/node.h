@@ -99,7 +99,11 @@ int node_feed_read(struct node *n,
 /* What a peer has acknowledged, per shard (index in my journal): bounds retention. Durable. Peers
  * that are members but never acknowledged hold everything back from `first`. Any. */
 void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard);
-void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
+struct node_place { /* of a member in a shard's journal */
+    uint64_t acked; /* the last index it has acknowledged */
+    uint64_t need;  /* the lowest index with an operation that it may lack */
+};
+void node_peer_places(struct node *n, site_id_t peer, struct node_place *ret_by_shard); /* loop */
 /* The peer has said something just now: it is not away. Any. */
 void node_peer_heard(struct node *n, site_id_t peer);
 /* What is kept of the journals for a member. */

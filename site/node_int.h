@@ -89,7 +89,8 @@ struct node {
     struct {
         struct node_retain **at;
         uint32_t count;
-    } retain; /* node_retain.c */
+        uint64_t most_since_ns; /* it reaches most members */
+    } retain;                   /* node_retain.c */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     /* chunks */
@@ -204,6 +205,9 @@ void node_members_fresh(struct node *n); /* loads them again if they were touche
 /* node_retain.c */
 void node_retention(struct node *n);     /* lets go of what no member lacks */
 void node_retain_forget(struct node *n); /* the journals go away */
+void node_away_tick(struct node *n);     /* gives up members that are away for too long */
+/* Clocks of the members' words: has this site to give a new one, to show that it lives? */
+bool node_word_is_due(struct node *n, uint64_t own_clock, uint64_t newest_clock);
 
 /* node_chunk.c */
 int node_store_open(struct node *n, struct err_detail *d);

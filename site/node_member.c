@@ -198,12 +198,6 @@ static void peer_acked_run(struct loop_msg *msg)
     mem_free(a);
 }
 
-void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard)
-{
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        ret_by_shard[i] = shard_peer_ack(n->shards[i], peer);
-}
-
 /* Any thread: the state it is kept in belongs to the loop. */
 void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_shard)
 {

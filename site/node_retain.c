@@ -7,7 +7,11 @@
  * Below the lowest place of all the journal is not needed (W8).
  *
  * How long that may be so is a setting of the file system, as an age and as a size; retain.h says
- * how the two make the time that is left. */
+ * how the two make the time that is left. When nothing is left a member is given up: it leaves,
+ * with a cut (node_leave.c), and nothing more is kept for it. Who is cut off must not do that to
+ * all the others, so a site does it only as part of a majority of the members (of halves, the one
+ * with the lowest id) that it has been in contact with for a while; that while is also the time in
+ * which it would have heard of a member that others reach. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -128,6 +132,15 @@ void node_retention(struct node *n)
     }
 }
 
+void node_peer_places(struct node *n, site_id_t peer, struct node_place *ret_by_shard)
+{
+    const struct node_retain *r = retain_of(n, peer);
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        ret_by_shard[i].acked = shard_peer_ack(n->shards[i], peer);
+        ret_by_shard[i].need = MAX(ret_by_shard[i].acked + 1, r->need[i]);
+    }
+}
+
 /* ---- proofs of life ---- */
 
 struct peer_heard {
@@ -194,6 +207,83 @@ static void backlog_of(struct node *n, const struct node_retain *r, struct retai
 static bool in_contact(const struct node *n, const struct node_retain *r)
 {
     return r->heard_ms != 0 && loop_now_ns(n->loop) - r->heard_ns < CONTACT_NS;
+}
+
+/* ---- giving up ---- */
+
+static bool reaches_most(struct node *n, const struct retain_limits *limits)
+{
+    site_id_t lowest = UINT32_MAX, lowest_reached = n->settings.site;
+    uint32_t members = 0, reached = 0;
+    uint64_t within_ns = MIN(CONTACT_NS, retain_hold_ms(limits) * NS_PER_MS / 2);
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        const struct member *m = &n->members[i].m;
+        if (m->status != MEMBER_IS)
+            continue;
+        members++;
+        lowest = MIN(lowest, m->site);
+        bool here = m->site == n->settings.site;
+        if (!here) {
+            const struct node_retain *r = retain_of(n, m->site);
+            here = r->heard_ms != 0 && loop_now_ns(n->loop) - r->heard_ns < within_ns;
+        }
+        if (here) {
+            reached++;
+            lowest_reached = MIN(lowest_reached, m->site);
+        }
+    }
+    return 2 * reached > members || (2 * reached == members && lowest_reached == lowest);
+}
+
+static void given_up(void *ctx, int rc)
+{
+    (void)ctx;
+    if (rc != 0) /* it is tried again */
+        log_warn(LOG_SITE, "not_given_up", "why=\"%s\"", err_text(rc));
+}
+
+void node_away_tick(struct node *n)
+{
+    struct retain_limits limits;
+    uint64_t now_ns = loop_now_ns(n->loop);
+    if (n->needs_snapshot || n->stopping || n->broken || node_self_leaves(n))
+        return;
+    limits_load(n, &limits);
+    uint64_t hold_ns = retain_hold_ms(&limits) * NS_PER_MS;
+    if (!reaches_most(n, &limits))
+        n->retain.most_since_ns = now_ns;
+    if (now_ns - n->retain.most_since_ns < hold_ns)
+        return;
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        struct retain_backlog b;
+        const struct member *m = &n->members[i].m;
+        if (!is_kept_for(n, m))
+            continue;
+        const struct node_retain *r = retain_of(n, m->site);
+        backlog_of(n, r, &b);
+        if (r->oldest_ms == 0 || now_ns - r->heard_ns < hold_ns || retain_left_ms(&limits, &b) > 0)
+            continue;
+        node_member_remove(n, m->site, LEAVES_AWAY, given_up, NULL);
+        return; /* the list may have changed */
+    }
+}
+
+/* Does some member see this one only through others? Then its word has to say that it lives. */
+bool node_word_is_due(struct node *n, uint64_t own_clock, uint64_t newest_clock)
+{
+    struct retain_limits limits;
+    limits_load(n, &limits);
+    uint64_t every_ms = retain_hold_ms(&limits) / 2;
+    uint64_t now_ms = clock_wall_ns(n->clock) / NS_PER_MS, own_ms = hlc_ms(own_clock);
+    if (now_ms < own_ms + every_ms)
+        return false;
+    if (hlc_ms(newest_clock) > own_ms + every_ms / 2)
+        return true; /* somebody asks for a round: what everybody has is known together */
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (is_kept_for(n, &n->members[i].m) &&
+            loop_now_ns(n->loop) - retain_of(n, n->members[i].m.site)->heard_ns >= CONTACT_NS)
+            return true;
+    return false;
 }
 
 uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX])

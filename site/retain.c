@@ -3,6 +3,8 @@
 
 #include "base/assert.h"
 
+#define HOLD_MAX_MS ((uint64_t)3600 * 1000)
+
 static uint64_t left_by_bytes(uint64_t limit, const struct retain_backlog *b)
 {
     if (limit == RETAIN_NO_LIMIT || b->bytes == 0)
@@ -13,6 +15,11 @@ static uint64_t left_by_bytes(uint64_t limit, const struct retain_backlog *b)
     for (; left > UINT32_MAX; left >>= 1) /* what counts is the proportion */
         bytes >>= 1;
     return MIN(b->age_ms, UINT32_MAX) * left / MAX(bytes, 1u);
+}
+
+uint64_t retain_hold_ms(const struct retain_limits *limits)
+{
+    return MIN(limits->age_ms / 2, HOLD_MAX_MS);
 }
 
 uint64_t retain_left_ms(const struct retain_limits *limits, const struct retain_backlog *b)

@@ -20,5 +20,8 @@ struct retain_backlog {  /* what a member lacks */
  * RETAIN_NO_LIMIT: none applies. The age counts from the later of the two, so that neither a
  * member that lives on other ways nor a quiet federation runs out of time. */
 uint64_t retain_left_ms(const struct retain_limits *limits, const struct retain_backlog *b);
+/* How long a site must have reached most others, and not the one that is to be given up: half the
+ * age, an hour at most. Words that show that a site lives are given twice as often. */
+uint64_t retain_hold_ms(const struct retain_limits *limits);
 
 #endif

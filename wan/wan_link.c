@@ -179,8 +179,8 @@ void wan_peer_cut(struct wan_peer *p, int rc, const char *why)
 const char *wan_peer_leaves_text(const struct wan_peer *p)
 {
     return p->member.why == LEAVES_AWAY
-               ? "this site was away for longer than journals are kept for it: it left the "
-                 "federation, and can come back as a new site (man claudefs-peer)"
+               ? "this site was away for longer than journals are kept: it left the federation; "
+                 "claudefs site return brings it back, with its own changes, as a new site"
                : "this site was removed from the federation: it can come back as a new site "
                  "(man claudefs-peer)";
 }

@@ -61,13 +61,6 @@ static bool feed_take(void *ctx, const struct feed_item *item)
     return true;
 }
 
-static uint64_t feed_first(const struct wan_send *s, shard_id_t shard)
-{
-    struct feed_state f;
-    node_feed_state(s->wan->node, &f);
-    return f.first[shard];
-}
-
 /* Reads what the merge needs. False: not now, or failed. */
 static bool lanes_fill(struct wan_send *s)
 {
@@ -78,15 +71,14 @@ static bool lanes_fill(struct wan_send *s)
         next = from;
         int rc =
             node_feed_read(s->wan->node, shard, from, GATEWAY_READ_BYTES, feed_take, &r, &next);
-        if (rc == ERR_NOT_FOUND) { /* it has what went away, by other ways: node_retain.c */
-            uint64_t first = feed_first(s, shard);
-            if (first <= from)
-                return false; /* not told yet; the feed moves then */
-            gateway_read_done(s->gateway, shard, first);
-            continue;
-        }
         if (rc != 0 || r.bad) {
-            send_fail(s, r.bad ? ERR_CORRUPT : rc, "the journal cannot be read there");
+            /* Gone because the peer has it by other ways: it begins behind that. */
+            bool gone = rc == ERR_NOT_FOUND;
+            send_fail(s,
+                      r.bad  ? ERR_CORRUPT
+                      : gone ? ERR_AGAIN
+                             : rc,
+                      gone ? "the journal has moved on there" : "the journal cannot be read there");
             return false;
         }
         gateway_read_done(s->gateway, shard, next);
@@ -268,13 +260,13 @@ struct vvs_call {
     uint64_t generation;
     uint64_t probe_id;
     struct vv *vvs;
-    uint64_t acked[SHARD_COUNT_MAX]; /* by the peer, so far */
+    struct node_place places[SHARD_COUNT_MAX];
     uint64_t hlc;
 };
 
 static void vvs_take(struct vvs_call *c)
 {
-    node_peer_acks(c->call.wan->node, c->peer, c->acked);
+    node_peer_places(c->call.wan->node, c->peer, c->places);
     node_vvs(c->call.wan->node, c->vvs);
     c->hlc = node_hlc_now(c->call.wan->node);
     wan_call_return(&c->call);
@@ -352,8 +344,8 @@ static int on_probe(struct wan_send *s, struct slice payload)
 /* --- the beginning --- */
 
 /* Where to begin in each shard; false after a failure was told. What is gone of the journal the
- * peer has, unless it asks for less than it had acknowledged. */
-static bool start_find(struct wan_send *s, const uint64_t *acked, uint64_t *ret_next)
+ * peer has by other ways, if its place is behind that and it asks for no less than its place. */
+static bool start_find(struct wan_send *s, const struct node_place *places, uint64_t *ret_next)
 {
     struct feed_state f;
     node_feed_state(s->wan->node, &f);
@@ -361,10 +353,13 @@ static bool start_find(struct wan_send *s, const uint64_t *acked, uint64_t *ret_
         uint64_t next = s->hello->next[i], first = MAX(f.first[i], 1u);
         if (next == 0) /* it has a snapshot, or nothing at all */
             next = first;
-        if (next < first && next <= acked[i]) {
+        bool rolled_back = next <= places[i].acked;
+        if (next < first && (rolled_back || places[i].need < first)) {
             send_fail(s, ERR_NOT_FOUND,
-                      "this site has less than it had acknowledged, and the journal that it needs "
-                      "is gone: it was rolled back to an older state");
+                      rolled_back ? "this site has less than it had acknowledged, and the journal "
+                                    "that it needs is gone: claudefs site return brings it back"
+                                  : "the journal that this site needs is gone: claudefs site "
+                                    "return brings it back");
             return false;
         }
         next = MAX(next, first);
@@ -436,7 +431,7 @@ static void begin(struct wan_call *call)
         return;
     struct wan *w = s->wan;
     struct wan_peer *p = s->peer;
-    if (!rollback_check(s, c->vvs) || !start_find(s, c->acked, next))
+    if (!rollback_check(s, c->vvs) || !start_find(s, c->places, next))
         return;
     s->gateway = gateway_new(w->me.shard_count, p->member.site, next, s->hello->vvs);
     batch_memory_init(&s->memory, w->me.shard_count);

@@ -113,6 +113,11 @@ peer_row(const struct wan_peer *p, uint64_t now_ns, const struct wan_backlogs *b
     char site[9];
     (void)snprintf(site, sizeof site, "%08x", p->member.site); /* fits */
     const char *error = p->wan->rolled_back ? p->wan->rolled_back_text : p->trouble_text;
+    if (p->gone)
+        error = p->member.why == LEAVES_AWAY
+                    ? "it was away for longer than journals are kept: claudefs site return, typed "
+                      "there, brings it back with its own changes"
+                    : "";
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:f, s:s}", "name", p->member.name,
                           "site_id", site, "address", p->member.wan, "state", wan_peer_state(p),
                           "paused", p->paused, "lag_in_s", seconds(wan_lag_in_ns(p, now_ns)),
@@ -198,6 +203,16 @@ static const char *site_state(const struct wan *w)
     return w->pairing != NULL ? "pairing" : "ok";
 }
 
+static const char *site_error(const struct wan *w)
+{
+    if (w->rolled_back)
+        return w->rolled_back_text;
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next)
+        if (!p->gone && p->trouble_rc == ERR_REMOVED)
+            return p->trouble_text; /* as the others say it */
+    return "";
+}
+
 char *wan_status_json(struct wan *w, enum wan_detail detail, const struct wan_backlogs *backlogs)
 {
     char site[9], fp[2 * FINGERPRINT_BYTES + 1];
@@ -208,7 +223,7 @@ char *wan_status_json(struct wan *w, enum wan_detail detail, const struct wan_ba
     if (detail == WAN_FULL)
         add(root, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "wan_site", w->me.name, "wan_site_id",
                             site, "wan_address", w->address, "wan_certificate", fp, "wan_state",
-                            site_state(w), "wan_error", w->rolled_back ? w->rolled_back_text : ""));
+                            site_state(w), "wan_error", site_error(w)));
     char *dump = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     ASSERT(dump != NULL);
     char *text = mem_strdup(dump);

@@ -457,11 +457,12 @@ void node_peer_acked(struct node *n, site_id_t peer, const uint64_t *index_by_sh
     wake();
 }
 
-void node_peer_acks(struct node *n, site_id_t peer, uint64_t *ret_by_shard)
+void node_peer_places(struct node *n, site_id_t peer, struct node_place *ret_by_shard)
 {
     pthread_mutex_lock(&n->lock);
     for (unsigned s = 0; s < FAKE_SHARDS; s++)
-        ret_by_shard[s] = cursors_of(n, peer)->acked[s];
+        ret_by_shard[s] = (struct node_place){.acked = cursors_of(n, peer)->acked[s],
+                                              .need = cursors_of(n, peer)->acked[s] + 1};
     pthread_mutex_unlock(&n->lock);
 }
 
