@@ -211,11 +211,17 @@ static bool in_contact(const struct node *n, const struct node_retain *r)
 
 /* ---- giving up ---- */
 
+/* So much silence is none. */
+static uint64_t contact_ns(const struct retain_limits *limits)
+{
+    return MIN(CONTACT_NS, retain_hold_ms(limits) * NS_PER_MS / 2);
+}
+
 static bool reaches_most(struct node *n, const struct retain_limits *limits)
 {
     site_id_t lowest = UINT32_MAX, lowest_reached = n->settings.site;
     uint32_t members = 0, reached = 0;
-    uint64_t within_ns = MIN(CONTACT_NS, retain_hold_ms(limits) * NS_PER_MS / 2);
+    uint64_t within_ns = contact_ns(limits);
     for (uint32_t i = 0; i < n->member_count; i++) {
         const struct member *m = &n->members[i].m;
         if (m->status != MEMBER_IS)
@@ -281,7 +287,8 @@ bool node_word_is_due(struct node *n, uint64_t own_clock, uint64_t newest_clock)
         return true; /* somebody asks for a round: what everybody has is known together */
     for (uint32_t i = 0; i < n->member_count; i++)
         if (is_kept_for(n, &n->members[i].m) &&
-            loop_now_ns(n->loop) - retain_of(n, n->members[i].m.site)->heard_ns >= CONTACT_NS)
+            loop_now_ns(n->loop) - retain_of(n, n->members[i].m.site)->heard_ns >=
+                contact_ns(&limits))
             return true;
     return false;
 }

@@ -66,7 +66,7 @@ def test_a_quiet_site_behind_another_is_not_given_up(world):
     for one, other in ((a, "c"), (c, "a")):
         eventually(lambda s=one, o=other: o in s.peers(), 30, "they know each other")
         one.cli("peer", "pause", other)
-    a.cli("site", "keep-journal", "--age", f"{AGE_S}s")
+    a.cli("site", "keep-journal", "--age", f"{2 * AGE_S}s")
     m = a.mount()
     m.write("x", "1")
     lib.holds(lambda: a.peers()["c"]["state"] == "paused" and c.peers()["b"]["state"] == "connected",
