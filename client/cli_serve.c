@@ -16,18 +16,22 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "client/dash.h"
-#include "site/node.h"
+#include "site/node_return.h"
 #include "wan/wan.h"
 
 #define RETAINED_BYTES (64u * MIB) /* of chunks on their way */
 
-static struct node *signal_node; /* set before the handler is installed */
+/* Between two runs there is no node; then the signal is kept. */
+static struct node *volatile signal_node;
+static volatile sig_atomic_t stop_asked;
 
 static void on_signal(int number)
 {
     (void)number;
     int saved = errno;
-    node_stop(signal_node);
+    stop_asked = 1;
+    if (signal_node != NULL)
+        node_stop(signal_node);
     errno = saved;
 }
 
@@ -74,13 +78,6 @@ static void catch_signals(struct node *n)
     (void)sigaction(SIGHUP, &ignore, NULL);
 }
 
-static void ignore_signals(void)
-{
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    (void)sigaction(SIGTERM, &ignore, NULL); /* cannot fail */
-    (void)sigaction(SIGINT, &ignore, NULL);
-}
-
 /* What the directory lacks is no negative answer here: there is no site. */
 static int open_error(int rc, const struct err_detail *d)
 {
@@ -88,17 +85,24 @@ static int open_error(int rc, const struct err_detail *d)
                      d->text[0] ? d->text : err_text(rc));
 }
 
-static int run(const char *dir)
+/* *ret_again: the site has changed under its feet (node_return.h) and is to be opened anew. */
+static int run(const char *dir, bool *ret_again)
 {
     struct node *n = NULL;
     struct wan *w = NULL;
     struct dash *dash = NULL;
     struct err_detail d = {{0}};
     int code = CLI_OK;
-    int rc = node_open(&n, &(struct node_config){.dir = dir, .clock = &clock_os}, &d);
+    const struct node_config config = {.dir = dir, .clock = &clock_os};
+    *ret_again = false;
+    int rc = node_return_prepare(&config, &d);
+    if (rc == 0)
+        rc = node_open(&n, &config, &d);
     if (rc != 0)
         return open_error(rc, &d);
     catch_signals(n);
+    if (stop_asked)
+        node_stop(n);
     rc = wan_start(&w, n, &d);
     if (rc == 0)
         rc = dash_start(&dash, n, &d);
@@ -118,8 +122,10 @@ static int run(const char *dir)
              (int)getpid());
     notify("READY=1");
     rc = node_run(n);
-    notify("STOPPING=1");
-    ignore_signals(); /* the node is about to go, and its loop runs once more to its end */
+    *ret_again = rc == 0 && !stop_asked && node_wants_reopen(n);
+    if (!*ret_again)
+        notify("STOPPING=1");
+    signal_node = NULL; /* it is about to go, and its loop runs once more to its end */
     dash_stop(dash);
     wan_stop(w);
     node_close(n);
@@ -160,5 +166,8 @@ int cmd_serve(int argc, char **argv)
                          levels);
     raise_file_limit();
     mem_retain(RETAINED_BYTES);
-    return run(dir);
+    bool again = true;
+    while (again)
+        code = run(dir, &again);
+    return code;
 }

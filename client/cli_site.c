@@ -2,12 +2,15 @@
  * checked here, before anything is made. */
 #include "client/cli.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/limits.h"
 #include "site/node.h"
+
+#define BACK_POLL_MS 500
 
 static bool site_name_valid(const char *name)
 {
@@ -263,12 +266,80 @@ static int keep_journal(int argc, char **argv)
     return code;
 }
 
+/* Until the site is back; the daemon opens its directory anew meanwhile. */
+static int wait_until_back(const char *dir, const char *after_id)
+{
+    for (;;) {
+        struct cli_answer status;
+        (void)poll(NULL, 0, BACK_POLL_MS); /* a time-out is the point */
+        int code = cli_ask(dir, "site return", json_pack("{s:s}", "verb", "status"), CLI_ANSWER_MS,
+                           CLI_ASK_QUIET, &status);
+        if (code != CLI_OK && code != CLI_UNREACHABLE)
+            return code;
+        if (code != CLI_OK)
+            continue;
+        const char *site = json_string_value(json_object_get(status.json, "site"));
+        bool back = site != NULL && strcmp(site, after_id) == 0 &&
+                    json_is_false(json_object_get(status.json, "joining")) &&
+                    json_is_null(json_object_get(status.json, "returning"));
+        cli_answer_deinit(&status);
+        if (back)
+            return CLI_OK;
+    }
+}
+
+static int come_back(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: claudefs site return [--no-wait] [--json] --dir DIR\n"
+        "\n"
+        "Brings back a site that the others have given up because it was away for too long, or\n"
+        "that was rolled back to an older copy of its directory. It gets a new site id and the\n"
+        "others' tree; what was changed here and nowhere else is carried out on that again, and\n"
+        "what cannot be, because the others changed the same, is kept under conflict names\n"
+        "(claudefs conflicts). Meanwhile calls on mounts wait; files that were open may have to "
+        "be\n"
+        "opened again. It may be interrupted, and typed again, at any time. With --no-wait it "
+        "ends\n"
+        "when another site has agreed, and claudefs status shows the rest.\n";
+    const char *dir = NULL;
+    bool json = false, no_wait = false;
+    const struct cli_option options[] = {
+        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--json", CLI_FLAG, &json, 0, 0},
+        {"--no-wait", CLI_FLAG, &no_wait, 0, 0},
+    };
+    const struct cli_syntax syntax = {"site return", usage, options, ARRAY_COUNT(options),
+                                      NULL,          0,     0};
+    int code;
+    if (cli_parse(&syntax, argc, argv, &code) < 0)
+        return code;
+    dir = cli_dir(dir, "site return");
+    if (!dir)
+        return CLI_USAGE;
+    json_t *answer = NULL;
+    code = cli_request(dir, "site return", json_pack("{s:s}", "verb", "site.return"), CLI_ANSWER_MS,
+                       &answer);
+    if (code == CLI_OK && !no_wait)
+        code = wait_until_back(dir, json_string_value(json_object_get(answer, "after_id")));
+    if (code == CLI_OK && json)
+        cli_print_json(answer);
+    else if (code == CLI_OK)
+        printf("%s as site %s, with the tree of %s: claudefs conflicts says what met others'\n",
+               no_wait ? "coming back" : "back",
+               json_string_value(json_object_get(answer, "after_id")),
+               json_string_value(json_object_get(answer, "from")));
+    json_decref(answer);
+    return code;
+}
+
 int cmd_site(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"create", create, "make the directory of a new site"},
         {"keep-versions", keep_versions, "how long former versions of files are kept"},
         {"keep-journal", keep_journal, "how long journals are kept for a site that is away"},
+        {"return", come_back, "come back after too long away, or after a rollback"},
     };
     return cli_dispatch("claudefs site", commands, ARRAY_COUNT(commands), argc, argv);
 }

@@ -261,6 +261,10 @@ bool merge_owes_own(const struct merge *m);
 int merge_conflicts(struct merge *m,
                     bool (*fn)(void *ctx, const struct conflict *c),
                     void *ctx) MUST_CHECK; /* newest first */
+/* Adds a record for what this site alone has seen collide; its id is made here of rule and objects.
+ * Like a record's `resolved` it reaches the disk with the state, not through the journal. *ret_new:
+ * there was none. */
+int merge_conflict_note(struct merge *m, struct conflict *c, bool *ret_new) MUST_CHECK;
 int merge_conflict_resolved(struct merge *m, const uint8_t id[8], bool resolved) MUST_CHECK;
 
 /* ---- causal stability ---- */

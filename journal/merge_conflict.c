@@ -252,6 +252,28 @@ int merge_conflicts(struct merge *m, bool (*fn)(void *ctx, const struct conflict
     return rc != 0 ? rc : work_health(m);
 }
 
+int merge_conflict_note(struct merge *m, struct conflict *c, bool *ret_new)
+{
+    uint8_t order[ORDER_BYTES];
+    struct buf what = {.ptr = NULL};
+    work_begin(m);
+    enc_oid(&what, c->oid);
+    enc_oid(&what, c->other);
+    enc_oid(&what, c->parent);
+    enc_bytes(&what, c->name);
+    conflict_id(c, c->rule, buf_slice(&what));
+    buf_deinit(&what);
+    *ret_new = !state_has(m, id_key(m, c->id));
+    if (*ret_new) {
+        order_bytes(c->stamp, order);
+        buf_clear(&m->value);
+        conflict_encode(c, &m->value);
+        state_put(m->state, record_key(m, order, c->id), buf_slice(&m->value));
+        state_put(m->state, id_key(m, c->id), slice_of(order, sizeof order));
+    }
+    return work_health(m);
+}
+
 int merge_conflict_resolved(struct merge *m, const uint8_t id[8], bool resolved)
 {
     struct slice value;

@@ -165,6 +165,10 @@ static void tick(struct loop_timer *t)
     n->tick_count++;
     if (n->stopping)
         return;
+    if (n->wants_reopen && n->tick_count > n->reopen_tick) {
+        loop_stop(n->loop);
+        return;
+    }
     node_repairs_later(n);
     node_sessions_tick(n);
     if (n->tick_count % 4 == 0) {
@@ -180,6 +184,7 @@ static void tick(struct loop_timer *t)
     node_past_tick(n);
     node_gc_tick(n);
     node_leaves_step(n);
+    node_return_tick(n);
     if (n->tick_count % COLLECT_TICKS == 0) {
         node_collect(n);
         node_stable_tick(n, false);
@@ -342,6 +347,8 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
         rc = node_store_open(n, d);
     if (rc == 0)
         rc = make_root(n);
+    if (rc == 0)
+        rc = node_return_open(n, d);
     if (rc != 0) {
         if (d != NULL && d->text[0] == '\0')
             err_detail_set(d, "cannot open %s: %s", config->dir, err_text(rc));
@@ -527,6 +534,7 @@ void node_free(struct node *n)
     node_close(n);
     for (unsigned i = 0; i < n->settings.shard_count && i < SHARD_COUNT_MAX; i++)
         shard_close(n->shards[i]);
+    node_return_close(n);
     node_chunks_deinit(n);
     node_calls_deinit(n);
     node_members_free(n);

@@ -528,8 +528,10 @@ void node_gc_tick(struct node *n)
         return;
     store_stats(n->store, &st);
     chunks = st.chunks;
-    if (u->phase == GC_IDLE && gc_begin(u->gc, store_epoch(n->store) + 1, chunks,
-                                        loop_now_ns(n->loop), GC_INTERVAL_NS) == 0) {
+    /* What the site brings back with it is referred to by a list only. */
+    if (u->phase == GC_IDLE && n->returning == NULL &&
+        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), GC_INTERVAL_NS) ==
+            0) {
         (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
         u->phase = GC_MARK;
         u->shard = 0;

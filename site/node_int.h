@@ -18,8 +18,9 @@
 
 struct node_member_cache {
     struct member m;
-    char *cert_text; /* owns m.cert */
-    uint64_t *cut;   /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
+    char *cert_text;      /* owns m.cert */
+    uint64_t entered_hlc; /* stamp of its record */
+    uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
 };
 
 struct node {
@@ -89,8 +90,11 @@ struct node {
     struct {
         struct node_retain **at;
         uint32_t count;
-        uint64_t most_since_ns; /* it reaches most members */
-    } retain;                   /* node_retain.c */
+        uint64_t most_since_ns;  /* it reaches most members */
+    } retain;                    /* node_retain.c */
+    struct returning *returning; /* the site is coming back, or NULL: node_return.c */
+    bool wants_reopen;
+    uint64_t reopen_tick; /* then: after this tick, so that whoever asked for it got an answer */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     /* chunks */
@@ -131,6 +135,7 @@ void node_site_name(struct node *n, site_id_t site, char *out /* 160 */);
 int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret);
 int node_open_shards(struct node *n, struct err_detail *d);
 int node_wipe_shards(struct node *n); /* node_snapshot.c: closes and removes them */
+int site_wipe(const char *dir);       /* removes them, and who led them; nobody has them open */
 void node_fail(struct node *n, int rc, const char *what);
 
 /* node_session.c */
@@ -183,6 +188,8 @@ int node_leaves_load(struct node *n);  /* after the members: who leaves, and whi
 void node_leaves_step(struct node *n); /* answers, cuts; later when it cannot now */
 bool node_self_leaves(const struct node *n);
 bool node_left(struct node *n, site_id_t site); /* and nothing more of it will be taken */
+/* By shard, until the members are loaded again; NULL: it is not known. */
+const uint64_t *node_cut(const struct node *n, site_id_t site);
 
 /* node_settled.c */
 void node_settle_init(struct node *n);
@@ -190,8 +197,8 @@ void node_settle_later(struct node *n); /* something became durable or was deliv
 void node_settle_check(struct node *n);
 
 /* node_feed.c */
-void node_feed_moved(struct node *n);   /* at the end of the turn */
-void node_feed_publish(struct node *n); /* now */
+void node_feed_moved(struct node *n);    /* at the end of the turn */
+void node_feed_publish(struct node *n);  /* now */
 uint64_t node_hlc_stamp(struct node *n); /* of something that is committed now */
 void node_feed_init(struct node *n);
 void node_feed_deinit(struct node *n);
@@ -201,6 +208,11 @@ int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
+
+/* node_return.c */
+int node_return_open(struct node *n, struct err_detail *d) MUST_CHECK;
+void node_return_close(struct node *n);
+void node_return_tick(struct node *n);
 
 /* node_retain.c */
 void node_retention(struct node *n);     /* lets go of what no member lacks */

@@ -134,6 +134,12 @@ bool node_self_leaves(const struct node *n)
     return c != NULL && c->m.status != MEMBER_IS;
 }
 
+const uint64_t *node_cut(const struct node *n, site_id_t site)
+{
+    const struct node_member_cache *c = member_of(n, site);
+    return c != NULL && c->m.status == MEMBER_REMOVED ? c->cut : NULL;
+}
+
 bool node_left(struct node *n, site_id_t site)
 {
     const struct node_member_cache *c = member_of(n, site);

@@ -61,7 +61,7 @@ static bool load_one(void *ctx, const struct reg *r)
         return true; /* a register of a newer version: not a member we can talk to */
     n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
     struct node_member_cache *c = &n->members[n->member_count++];
-    *c = (struct node_member_cache){.m = m};
+    *c = (struct node_member_cache){.m = m, .entered_hlc = r->stamp.hlc};
     c->cert_text = mem_calloc(1, m.cert.len + 1);
     memcpy(c->cert_text, m.cert.ptr, m.cert.len);
     c->m.cert = slice_of(c->cert_text, m.cert.len);

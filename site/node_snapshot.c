@@ -219,9 +219,8 @@ int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail 
     int rc = 0;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
         /* The stream goes on where the snapshot ends. */
-        struct shard_part part = {.commit_hlc = node_hlc_stamp(n),
-                                  .peer = from_peer,
-                                  .cursor = n->snapshot_index[i] + 1};
+        struct shard_part part = {
+            .commit_hlc = node_hlc_stamp(n), .peer = from_peer, .cursor = n->snapshot_index[i] + 1};
         rc = shard_remote(n->shards[i], &part);
         if (rc == 0)
             rc = shard_reload(n->shards[i]);
@@ -290,20 +289,35 @@ static int remove_tree(const char *path)
     return rc;
 }
 
-int node_wipe_shards(struct node *n)
+static int site_wipe_shards(const char *dir)
 {
     int rc = 0;
+    for (unsigned i = 0; i < SHARD_COUNT_MAX && rc == 0; i++) {
+        char *path = mem_printf("%s/shard-%u", dir, i);
+        rc = remove_tree(path);
+        mem_free(path);
+    }
+    return rc;
+}
+
+int site_wipe(const char *dir)
+{
+    char *path = mem_printf("%s/coordinator", dir);
+    int rc = site_wipe_shards(dir);
+    if (rc == 0)
+        rc = remove_tree(path);
+    mem_free(path);
+    return rc;
+}
+
+int node_wipe_shards(struct node *n)
+{
     node_retain_forget(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         shard_close(n->shards[i]);
         n->shards[i] = NULL;
     }
-    for (unsigned i = 0; i < SHARD_COUNT_MAX && rc == 0; i++) {
-        char *path = mem_printf("%s/shard-%u", n->dir, i);
-        rc = remove_tree(path);
-        mem_free(path);
-    }
-    return rc;
+    return site_wipe_shards(n->dir);
 }
 
 int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, struct err_detail *d)

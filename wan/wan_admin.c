@@ -259,10 +259,11 @@ static void verb_wait(struct wan *w, struct wan_admin_req *r)
 /* --- in and out --- */
 
 static const struct verb verbs[] = {
-    {"peer.invite", verb_invite, false}, {"peer.accept", verb_accept, false},
-    {"peer.list", verb_list, true},      {"peer.pause", verb_pause, false},
-    {"peer.resume", verb_resume, false}, {"peer.remove", verb_remove, false},
-    {"wan.status", verb_status, true},   {"wait", verb_wait, false},
+    {"peer.invite", verb_invite, false},      {"peer.accept", verb_accept, false},
+    {"peer.list", verb_list, true},           {"peer.pause", verb_pause, false},
+    {"peer.resume", verb_resume, false},      {"peer.remove", verb_remove, false},
+    {"wan.status", verb_status, true},        {"wait", verb_wait, false},
+    {"site.return", wan_return_begin, false},
 };
 
 static void req_run(struct wan *w, struct wan_msg *m)

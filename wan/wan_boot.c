@@ -176,6 +176,7 @@ struct wan_boot {
     struct wan *wan;
     struct member from;
     bool begun;
+    bool refused; /* the last attempt, because this site has left */
     struct h2_conn *conn;
     struct h2_stream *stream;
     bool stream_over; /* all of it has come; frames may wait to be read */
@@ -451,6 +452,7 @@ static void boot_closed(struct h2_conn *c, int rc, const char *why)
         b->rc = rc;
         err_detail_set(&b->detail, "%s", why);
     }
+    b->refused = b->rc == ERR_REMOVED;
     if (w->stopping)
         return;
     log_warn(LOG_WAN, "snapshot_not_loaded", "from=%s code=%s why=\"%s\"", b->from.name,
@@ -486,6 +488,11 @@ void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx)
     int rc = uv_timer_init(&w->uv, &b->timer);
     ASSERT(rc == 0);
     boot_dial(b);
+}
+
+bool wan_boot_is_refused(const struct wan *w)
+{
+    return w->boot != NULL && w->boot->refused;
 }
 
 const struct member *wan_boot_from(const struct wan *w)

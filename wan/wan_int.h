@@ -164,6 +164,8 @@ struct wan_fetch;
 struct wan_waiter;
 struct wan_boot;
 struct wan_pairing;
+struct wan_return;
+struct wan_admin_req;
 
 struct wan {
     /* fixed after wan_start; any thread */
@@ -198,7 +200,7 @@ struct wan {
     bool members_asked, members_again;
     bool removed; /* this site was removed from the federation */
     bool rolled_back;
-    char rolled_back_text[200];
+    char rolled_back_text[240];
     bool pull_busy, pull_again;
     struct vv *vvs; /* durable here, as last pulled, by shard */
     json_t *paused; /* site ids in hex, from wan.json */
@@ -213,8 +215,9 @@ struct wan {
     } fetches;
     uint32_t snapshots_served;
     struct wan_waiter *waiters;
-    struct wan_boot *boot;       /* this site is loading a snapshot */
-    struct wan_pairing *pairing; /* an accept is under way */
+    struct wan_boot *boot;        /* this site is loading a snapshot */
+    struct wan_pairing *pairing;  /* an accept is under way */
+    struct wan_return *returning; /* others are asked to take this site back */
 };
 
 /* wan_uv.c */
@@ -257,7 +260,7 @@ void wan_peer_kick(struct wan_peer *p);         /* now, forgetting earlier failu
 void wan_peer_cut(struct wan_peer *p, int rc, const char *why); /* closes all its connections */
 const char *wan_peer_leaves_text(const struct wan_peer *p);     /* what it is told, and why */
 void wan_peer_dismiss(struct wan_peer *p); /* it leaves: says so, and closes them */
-/* Did every member that is left tell that this site was removed? */
+/* Did a member tell that this site was removed, and none talks to it any more? */
 bool wan_removed_there(const struct wan *w);
 void wan_peer_trouble(struct wan_peer *p, enum wan_trouble what, int rc, const char *text);
 void wan_link_tick(struct wan *w);
@@ -308,6 +311,7 @@ int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_bo
 int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;
 void wan_boot_cancel(struct wan *w);                     /* undoes wan_boot_save */
 const struct member *wan_boot_from(const struct wan *w); /* NULL: no snapshot is being loaded */
+bool wan_boot_is_refused(const struct wan *w);           /* this site has left meanwhile */
 typedef void (*wan_boot_done)(void *ctx, int rc, const char *text);
 /* Gets the snapshot, again and again until it is there. done: once, after the first attempt. */
 void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx);
@@ -326,9 +330,13 @@ typedef void (*wan_accept_done)(void *ctx, int rc, const char *text, const struc
 void wan_accept(struct wan *w, const char *token, wan_accept_done done, void *ctx);
 void wan_pairing_free(struct wan *w);
 
+/* wan_return.c */
+void wan_return_serve(struct wan *w, struct h2_stream *s);
+void wan_return_begin(struct wan *w, struct wan_admin_req *r);
+void wan_return_free(struct wan *w);
+
 /* wan_admin.c */
 bool wan_admin(void *hctx, const char *verb, const char *json, admin_reply_cb cb, void *ctx);
-struct wan_admin_req;
 void wan_admin_reply(struct wan_admin_req *r, int rc, const char *text); /* WAN thread */
 void wan_admin_req_drop(struct wan_admin_req *r); /* without an answer: the loop is gone */
 

@@ -46,8 +46,8 @@ void wan_rolled_back(struct wan *w, const char *by_whom, const char *how)
         return;
     w->rolled_back = true;
     (void)snprintf(w->rolled_back_text, sizeof w->rolled_back_text,
-                   "this site was rolled back: %s has %s: restore the newest copy, or remove this "
-                   "site and pair it again as a new one",
+                   "this site was rolled back: %s has %s: restore the newest copy, or bring it "
+                   "back as a new site: claudefs site return",
                    by_whom, how); /* cut if need be */
     log_error(LOG_WAN, "rolled_back", "why=\"%s\"", w->rolled_back_text);
     /* Softly: last frames may say why. */
@@ -202,9 +202,9 @@ bool wan_removed_there(const struct wan *w)
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
         if (p->gone)
             continue;
-        if (p->trouble_rc != ERR_REMOVED)
+        if (p->recv.state == RECV_RUNNING || p->send != NULL)
             return false;
-        any = true;
+        any = any || p->trouble_rc == ERR_REMOVED;
     }
     return any;
 }
@@ -338,6 +338,15 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
     int rc;
     if (post && strcmp(path, "/v1/pair") == 0) {
         wan_pair_serve(a->wan, s);
+        return;
+    }
+    if (post && strcmp(path, "/v1/return") == 0) {
+        /* The member it was leaves by this request, and its connections are closed. */
+        if (a->counted)
+            a->peer->accepted--;
+        a->counted = false;
+        a->peer = NULL;
+        wan_return_serve(a->wan, s);
         return;
     }
     if (a->peer == NULL) { /* it may have become a member by pairing a moment ago */

@@ -207,6 +207,9 @@ static const char *site_error(const struct wan *w)
 {
     if (w->rolled_back)
         return w->rolled_back_text;
+    if (wan_boot_is_refused(w))
+        return "this site left the federation before it had the others' tree: claudefs site return "
+               "begins again";
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next)
         if (!p->gone && p->trouble_rc == ERR_REMOVED)
             return p->trouble_text; /* as the others say it */

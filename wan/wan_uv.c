@@ -265,6 +265,7 @@ void wan_free(struct wan *w)
     wan_wait_free(w);
     wan_fetch_free(w);
     wan_pairing_free(w);
+    wan_return_free(w);
     wan_boot_free(w);
     uv_walk(&w->uv, handle_close, NULL);
     (void)uv_run(&w->uv, UV_RUN_DEFAULT); /* close callbacks */

@@ -207,6 +207,53 @@ def after_replace_a_disk(m):
     assert not os.path.exists(m.directory("beta.old"))
 
 
+def gamma(m, *words):
+    return json.loads(lib.claudefs(*words, "--json", "--dir", m.directory("gamma"), check=False).stdout)
+
+
+def before_a_site_was_away_too_long(m):
+    """Given up after seconds; then the limits are as the procedure sets them."""
+    at_alpha = ("--dir", m.directory("alpha"))
+    lib.claudefs("site", "keep-journal", "--age", "10s", *at_alpha)
+    m.run("gamma", "claudefs wait --timeout 60 --dir /var/lib/claudefs/gamma\n"
+          "claudefs peer pause alpha --dir /var/lib/claudefs/gamma\n"
+          "claudefs peer pause beta --dir /var/lib/claudefs/gamma\n"
+          "echo work > /mnt/tree/while-away\n")
+    m.run("alpha", "echo more > /mnt/tree/meanwhile\n")
+    lib.eventually(lambda: any(
+        p["name"] == "gamma" and p["state"] in ("leaving", "removed") for p in json.loads(
+            lib.claudefs("peer", "list", "--json", *at_alpha).stdout)["peers"]), 90, "given up")
+    m.run("gamma", "claudefs peer resume alpha --dir /var/lib/claudefs/gamma\n"
+          "claudefs peer resume beta --dir /var/lib/claudefs/gamma\n")
+    lib.eventually(lambda: gamma(m, "status")["wan_state"] == "removed", 60, "gamma knows")
+
+
+def after_a_site_was_away_too_long(m):
+    for name in "alpha", "gamma":
+        assert read(os.path.join(m.mnt(name), "while-away")) == "work\n"
+        assert read(os.path.join(m.mnt(name), "meanwhile")) == "more\n"
+
+
+def before_an_old_copy_was_put_in_place(m):
+    m.run("gamma", "systemctl stop claudefs@gamma\n"
+          "cp -a /var/lib/claudefs/gamma /srv/backup/gamma.copy\n"
+          "systemctl start claudefs@gamma\n"
+          "echo new > /mnt/tree/after-the-copy\n"
+          "claudefs wait --timeout 60 --dir /var/lib/claudefs/gamma\n"
+          "systemctl stop claudefs@gamma\n"
+          "rm -r /var/lib/claudefs/gamma\n"
+          "cp -a /srv/backup/gamma.copy /var/lib/claudefs/gamma\n"
+          "systemctl start claudefs@gamma\n")
+    lib.eventually(lambda: gamma(m, "status")["wan_state"] == "rolled_back", 60, "gamma knows")
+    m.run("gamma", "echo old > /mnt/tree/in-the-copy\n")
+
+
+def after_an_old_copy_was_put_in_place(m):
+    for name in "alpha", "gamma":
+        assert read(os.path.join(m.mnt(name), "in-the-copy")) == "old\n"
+        assert read(os.path.join(m.mnt(name), "after-the-copy")) == "new\n"
+
+
 def after_lose_a_site(m):
     assert read(os.path.join(m.mnt("delta"), "first")) == "one"
 
@@ -253,6 +300,8 @@ def after_ask_for_help(m):
     assert b"PRIVATE KEY" not in data and m.token.encode() not in data
 
 
+BEFORE = {name[len("before_"):].replace("_", " "): what for name, what in list(globals().items())
+          if name.startswith("before_")}
 CHECKS = {name[len("after_"):].replace("_", " "): check for name, check in list(globals().items())
           if name.startswith("after_")}
 
@@ -260,6 +309,8 @@ CHECKS = {name[len("after_"):].replace("_", " "): check for name, check in list(
 @pytest.mark.parametrize("heading", [h for h, blocks in procedures() if blocks])
 def test_procedure(machines, heading):
     blocks = dict(procedures())[heading]
+    if heading.lower() in BEFORE:  # what is to be mended
+        BEFORE[heading.lower()](machines)
     for machine, script in blocks:
         machines.run(machine, script)
     check = CHECKS.pop(heading.lower(), None)

@@ -1,4 +1,5 @@
 /* The in-memory node; see fake_node.h. */
+#include "site/node_return.h"
 #include "tests/unit/wan/fake_node.h"
 
 #include <errno.h>
@@ -477,6 +478,23 @@ uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX])
     (void)n;
     (void)ret;
     return 0;
+}
+
+/* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
+int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct err_detail *d)
+{
+    (void)n;
+    (void)rolled_back;
+    (void)ret_id;
+    (void)d;
+    return ERR_NOT_SUPPORTED;
+}
+
+int node_return_go(struct node *n, struct err_detail *d)
+{
+    (void)n;
+    (void)d;
+    return ERR_NOT_SUPPORTED;
 }
 
 uint64_t fake_acked(struct node *n, site_id_t peer)

@@ -1,0 +1,535 @@
+/* Carrying out the list of a site that came back, item by item.
+ *
+ * An item is evaluated against the tree as it is now; what is missing is asked for, one request at
+ * a time, through the same evaluation as users' calls; then it is evaluated again, until nothing is
+ * missing. So it does not matter where a crash interrupts it. What was made is noted in a file
+ * (return_progress), because users may change it at once. An item that keeps failing is passed
+ * over, with a conflict record; a site without room tries again. */
+#include <sodium.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mp.h"
+#include "site/return_int.h"
+
+#define TRIES_MAX 40u
+#define RETRY_NS (2 * NS_PER_SEC)
+#define NAMES_TRIED 16u
+#define ITEMS_PER_TURN 64u
+
+/* ---- asking ---- */
+
+static void finished(struct call *c, int rc)
+{
+    struct returning *r = c->user;
+    struct unsent_file *file = r->making_file;
+    struct unsent_dir *dir = r->making_dir;
+    r->issued = false;
+    r->making_file = NULL;
+    r->making_dir = NULL;
+    if (rc == 0 && r->pending.is_due) {
+        r->pending.note.other = c->reply.attr.oid;
+        return_note(r, &r->pending.note);
+    }
+    r->pending.is_due = false;
+    if (rc == 0 && file != NULL)
+        return_mapped_file(r, file, c->reply.attr.oid);
+    if (rc == 0 && dir != NULL) {
+        char before[OID_TEXT_LEN + 1], now[OID_TEXT_LEN + 1];
+        dir->now = c->reply.attr.oid;
+        dir->made = true;
+        oid_to_text(dir->oid, before);
+        oid_to_text(dir->now, now);
+        return_progress(r, json_pack("{s:s,s:s}", "dir", before, "now", now));
+    }
+    if (rc == 0 && c->type == RPC_RMDIR)
+        r->moved = true;
+    if (rc != 0)
+        log_info(LOG_SITE, "return_request", "type=%u stage=%u item=%u code=%s", c->type, r->stage,
+                 r->at, err_name(rc));
+    if (rc == ERR_NO_SPACE)
+        r->retry_ns = loop_now_ns(r->n->loop) + RETRY_NS;
+    loop_defer(r->n->loop, &r->again);
+}
+
+int return_issue(struct returning *r, enum rpc_type type, const struct fs_request *q)
+{
+    ASSERT(!r->issued);
+    r->issued = true;
+    node_issue(r->n, type, q, finished, r);
+    return ITEM_AGAIN;
+}
+
+void return_mapped_file(struct returning *r, struct unsent_file *f, struct oid now)
+{
+    char before[OID_TEXT_LEN + 1], text[OID_TEXT_LEN + 1];
+    f->now = now;
+    oid_to_text(f->oid, before);
+    oid_to_text(now, text);
+    return_progress(r, json_pack("{s:s,s:s}", "file", before, "now", text));
+}
+
+int return_make(struct returning *r,
+                struct unsent_file *f,
+                struct oid parent,
+                struct slice name,
+                const struct return_note *note)
+{
+    r->pending.is_due = note != NULL;
+    if (note != NULL) {
+        r->pending.note = *note;
+        memcpy(r->pending.name, note->name.ptr, note->name.len);
+        memcpy(r->pending.other_name, name.ptr, name.len);
+        r->pending.note.name.ptr = r->pending.name;
+        r->pending.note.other_name = slice_of(r->pending.other_name, name.len);
+    }
+    struct fs_request q = {.oid = parent,
+                           .name = name,
+                           .kind = (uint8_t)oid_kind(f->oid),
+                           .has_content = true,
+                           .content = f->content,
+                           .mtime_ns = f->mtime_ns,
+                           .data = f->perm};
+    r->making_file = f;
+    return return_issue(r, RPC_RESTORE, &q);
+}
+
+/* ---- looking ---- */
+
+bool return_was_sent(const struct returning *r, struct dot d)
+{
+    return !r->plan.rolled_back && r->cut != NULL && d.site == r->plan.before &&
+           d.shard < r->n->settings.shard_count && d.seq <= r->cut[d.shard];
+}
+
+int return_lookup(struct returning *r, struct oid parent, struct slice name, struct oid *ret)
+{
+    struct shown s;
+    int rc = merge_lookup(merge_of(r->n, parent), parent, name, &s);
+    *ret = rc == 0 ? s.oid : (struct oid){{0}};
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static int file_is_there(struct returning *r, struct oid oid, bool *ret)
+{
+    struct file_view v;
+    int rc = merge_file(merge_of(r->n, oid), oid, &v);
+    *ret = rc == 0 && v.names > 0;
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+int return_target(struct returning *r, const struct unsent_file *f, struct oid *ret)
+{
+    bool there = false;
+    struct oid oid = oid_is_none(f->now) ? f->oid : f->now;
+    *ret = (struct oid){{0}};
+    if (r->plan.rolled_back && f->born && oid_is_none(f->now))
+        return 0; /* what has this oid there may be another file */
+    int rc = file_is_there(r, oid, &there);
+    if (there)
+        *ret = oid;
+    return rc;
+}
+
+bool return_same(struct returning *r, struct oid oid, const struct unsent_file *f)
+{
+    struct file_view v;
+    return oid_kind(oid) == oid_kind(f->oid) && merge_file(merge_of(r->n, oid), oid, &v) == 0 &&
+           content_equal(&v.content, &f->content);
+}
+
+int return_free_name(struct returning *r,
+                     struct oid parent,
+                     struct slice name,
+                     const struct unsent_file *f,
+                     struct buf *ret,
+                     struct oid *ret_oid)
+{
+    for (uint32_t k = 0; k < NAMES_TRIED; k++) {
+        buf_clear(ret);
+        conflict_name(name, r->n->settings.name, f->oid, k, ret);
+        int rc = return_lookup(r, parent, buf_slice(ret), ret_oid);
+        if (rc != 0 || oid_is_none(*ret_oid))
+            return rc;
+        if (!oid_is_dir(*ret_oid) && (oid_equal(*ret_oid, f->oid) || oid_equal(*ret_oid, f->now) ||
+                                      return_same(r, *ret_oid, f)))
+            return 0;
+    }
+    return ERR_EXISTS;
+}
+
+/* Own versions of a file that were written on the way are no news either. */
+static bool is_own_version(const struct returning *r, struct oid oid, const struct file_view *v)
+{
+    const struct unsent_file *f = unsent_file_find(&r->u, oid);
+    for (uint32_t i = 0; f != NULL && i < f->chain_count; i++)
+        if (dot_equal(f->chain[i].dot, v->version) &&
+            f->chain[i].digest == unsent_digest(&v->content))
+            return true;
+    return false;
+}
+
+bool return_is_known(struct returning *r, const struct unsent_name *nm, struct oid there)
+{
+    struct file_view v;
+    if (oid_is_dir(there) || merge_file(merge_of(r->n, there), there, &v) != 0)
+        return false;
+    for (uint32_t i = 0; i < nm->known_count; i++) {
+        struct dot version = nm->known[i].version;
+        if (oid_equal(nm->known[i].oid, there) &&
+            (dot_is_none(version) || dot_equal(version, v.version) || is_own_version(r, there, &v)))
+            return true;
+    }
+    return false;
+}
+
+/* ---- directories ---- */
+
+static bool dir_lives(struct returning *r, struct oid oid)
+{
+    struct dir_view v;
+    return merge_dir(merge_of(r->n, oid), oid, &v) == 0 && v.alive;
+}
+
+static int dir_make(struct returning *r, struct unsent_dir *d, struct oid parent, struct slice name)
+{
+    struct perm p = {.mode = 0755};
+    int rc = d->perm.len > 0 ? perm_decode(d->perm, &p) : 0;
+    struct fs_request q = {.oid = parent, .name = name, .mode = p.mode, .uid = p.uid, .gid = p.gid};
+    if (rc != 0)
+        return rc;
+    r->making_dir = d;
+    return return_issue(r, RPC_MKDIR, &q);
+}
+
+/* A file has the directory's name: it goes if it went here, too, else the directory is put beside.
+ */
+static int
+dir_beside(struct returning *r, struct unsent_dir *d, struct oid parent, struct oid there)
+{
+    const struct unsent_name *nm = unsent_name_find(&r->u, d->parent, d->name);
+    struct buf name = {0};
+    int rc = ERR_EXISTS;
+    if (nm != NULL && return_is_known(r, nm, there)) {
+        struct fs_request q = {.oid = parent, .name = d->name};
+        return return_issue(r, RPC_UNLINK, &q);
+    }
+    for (uint32_t k = 0; k < NAMES_TRIED && rc == ERR_EXISTS; k++) {
+        struct oid taken;
+        buf_clear(&name);
+        conflict_name(d->name, r->n->settings.name, d->oid, k, &name);
+        rc = return_lookup(r, parent, buf_slice(&name), &taken);
+        if (rc == 0 && oid_is_none(taken)) {
+            struct return_note note = {.rule = 6,
+                                       .oid = there,
+                                       .parent = parent,
+                                       .name = d->name,
+                                       .other_name = buf_slice(&name)};
+            return_note(r, &note);
+            rc = dir_make(r, d, parent, buf_slice(&name));
+        } else if (rc == 0 && oid_is_dir(taken)) {
+            d->now = taken;
+        } else if (rc == 0) {
+            rc = ERR_EXISTS;
+        }
+    }
+    buf_deinit(&name);
+    return rc;
+}
+
+int return_dir(struct returning *r, struct oid oid, struct oid *ret)
+{
+    struct unsent_dir *d = unsent_dir_find(&r->u, oid);
+    struct oid parent, there;
+    *ret = d != NULL && !oid_is_none(d->now) ? d->now : oid;
+    if (oid_is_root(oid) || dir_lives(r, *ret))
+        return ITEM_DONE;
+    if (d == NULL || d->name.len == 0) { /* nothing is known of it */
+        *ret = OID_ROOT;
+        return ITEM_DONE;
+    }
+    int rc = return_dir(r, d->parent, &parent);
+    if (rc != ITEM_DONE)
+        return rc;
+    rc = return_lookup(r, parent, d->name, &there);
+    if (rc != 0)
+        return rc;
+    if (oid_is_none(there))
+        return dir_make(r, d, parent, d->name);
+    if (!oid_is_dir(there))
+        rc = dir_beside(r, d, parent, there);
+    else
+        d->now = there; /* theirs and ours are one (rule 7) */
+    *ret = d->now;
+    return rc;
+}
+
+static int dir_item(struct returning *r, const struct unsent_dir *d)
+{
+    struct oid now;
+    if (!d->alive || dot_is_none(d->last) || return_was_sent(r, d->last))
+        return ITEM_DONE;
+    return return_dir(r, d->oid, &now);
+}
+
+static int move_item(struct returning *r, const struct unsent_dir *d)
+{
+    struct dir_view v;
+    struct oid parent, there;
+    if (!d->alive || !d->moved || return_was_sent(r, d->last) || !dir_lives(r, d->oid))
+        return ITEM_DONE;
+    int rc = return_dir(r, d->parent, &parent);
+    if (rc != ITEM_DONE)
+        return rc;
+    rc = return_lookup(r, parent, d->name, &there);
+    if (rc != 0 || oid_equal(there, d->oid))
+        return rc;
+    rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
+    if (rc != 0)
+        return rc;
+    if (oid_is_none(there) && r->tries < 4) {
+        struct fs_request q = {.oid = v.parent, .name = v.name, .oid2 = parent, .name2 = d->name};
+        return return_issue(r, RPC_RENAME, &q);
+    }
+    struct return_note note = {.rule = 5, .oid = d->oid, .parent = parent, .name = d->name};
+    return_note(r, &note); /* it stays where the others have it */
+    return ITEM_DONE;
+}
+
+static int rmdir_item(struct returning *r, const struct unsent_dir *d)
+{
+    struct dir_view v;
+    if (d->alive || dot_is_none(d->last) || return_was_sent(r, d->last))
+        return ITEM_DONE;
+    int rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
+    if (rc != 0 || !v.alive)
+        return rc == ERR_NOT_FOUND ? ITEM_DONE : rc;
+    struct fs_request q = {.oid = v.parent, .name = v.name};
+    struct return_note note = {.rule = 4, .oid = d->oid, .parent = v.parent, .name = v.name};
+    if (merge_dir_empty(merge_of(r->n, d->oid), d->oid) && r->tries < 4) {
+        rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
+        q.name = v.name;
+        return rc != 0 ? rc : return_issue(r, RPC_RMDIR, &q);
+    }
+    if (r->last_pass) {
+        rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
+        note.name = v.name;
+        return_note(r, &note);
+    }
+    return rc;
+}
+
+/* ---- conflict records ---- */
+
+static void stamp_put(struct buf *b, struct stamp s)
+{
+    mp_uint(b, s.hlc);
+    mp_uint(b, s.site);
+}
+
+static void oid_put(struct buf *b, struct oid o)
+{
+    mp_bin(b, slice_of(o.b, sizeof o.b));
+}
+
+/* Hexadecimal: names are bytes. */
+static json_t *note_json(const struct return_note *n)
+{
+    struct buf b = {0};
+    mp_array(&b, 11);
+    mp_uint(&b, n->rule);
+    oid_put(&b, n->oid);
+    oid_put(&b, n->other);
+    oid_put(&b, n->parent);
+    mp_bin(&b, n->name);
+    mp_bin(&b, n->other_name);
+    mp_uint(&b, n->winner);
+    stamp_put(&b, n->winner_stamp);
+    stamp_put(&b, n->loser_stamp);
+    char *hex = mem_alloc(2 * b.len + 1);
+    (void)sodium_bin2hex(hex, 2 * b.len + 1, b.ptr, b.len); /* it fits */
+    json_t *text = json_string(hex);
+    mem_free(hex);
+    buf_deinit(&b);
+    return text;
+}
+
+static struct stamp stamp_get(struct mp *in)
+{
+    struct stamp s = {.hlc = mp_get_uint(in, UINT64_MAX)};
+    s.site = (site_id_t)mp_get_uint(in, UINT32_MAX);
+    return s;
+}
+
+static struct oid oid_get(struct mp *in)
+{
+    struct oid o = {{0}};
+    struct slice s = mp_get_bin_exact(in, sizeof o.b);
+    if (in->rc == 0)
+        memcpy(o.b, s.ptr, sizeof o.b);
+    return o;
+}
+
+void return_note_again(struct returning *r, const char *hex)
+{
+    uint8_t bytes[1024];
+    size_t len = 0;
+    struct return_note n = {0};
+    if (sodium_hex2bin(bytes, sizeof bytes, hex, strlen(hex), NULL, &len, NULL) != 0)
+        return;
+    struct mp in = mp_of(slice_of(bytes, len));
+    mp_get_array(&in, 11);
+    n.rule = (uint8_t)mp_get_uint(&in, 8);
+    n.oid = oid_get(&in);
+    n.other = oid_get(&in);
+    n.parent = oid_get(&in);
+    n.name = mp_get_bin(&in, LIMIT_NAME_BYTES);
+    n.other_name = mp_get_bin(&in, LIMIT_NAME_BYTES);
+    n.winner = (site_id_t)mp_get_uint(&in, UINT32_MAX);
+    n.winner_stamp = stamp_get(&in);
+    n.loser_stamp = stamp_get(&in);
+    if (mp_end(&in) == 0 && oid_valid(n.parent) && oid_shard(n.parent) < r->n->settings.shard_count)
+        return_note(r, &n);
+}
+
+void return_note(struct returning *r, const struct return_note *note)
+{
+    struct conflict c = {.rule = note->rule,
+                         .oid = note->oid,
+                         .other = note->other,
+                         .parent = note->parent,
+                         .name = note->name,
+                         .other_name = note->other_name,
+                         .winner = note->winner,
+                         .loser = note->winner == r->plan.after ? 0 : r->plan.after,
+                         .winner_stamp = note->winner_stamp,
+                         .loser_stamp = note->loser_stamp};
+    c.stamp.hlc = hlc_from_wall(clock_wall_ns(r->n->clock));
+    c.stamp.site = r->plan.after;
+    bool is_new = false;
+    int rc = merge_conflict_note(merge_of(r->n, note->parent), &c, &is_new);
+    if (rc != 0)
+        log_warn(LOG_SITE, "conflict_not_noted", "rule=%u why=\"%s\"", note->rule, err_text(rc));
+    r->conflicts += is_new;
+    if (is_new)
+        return_progress(r, json_pack("{s:o}", "conflict", note_json(note)));
+}
+
+/* ---- the machine ---- */
+
+static uint32_t stage_count(const struct returning *r)
+{
+    switch (r->stage) {
+    case STAGE_MOVES:
+    case STAGE_DIRS:
+    case STAGE_RMDIRS:
+    case STAGE_ATTRS:
+        return r->u.dir_count;
+    case STAGE_NAMES:
+    case STAGE_REMOVALS:
+        return r->u.name_count;
+    case STAGE_FILES:
+        return r->u.file_count;
+    case STAGE_WAIT:
+    case STAGE_STORE:
+    case STAGE_END:
+        return 0;
+    }
+    UNREACHABLE();
+}
+
+static int item_step(struct returning *r)
+{
+    switch (r->stage) {
+    case STAGE_MOVES:
+        return move_item(r, r->u.dirs[r->at]);
+    case STAGE_DIRS:
+        return dir_item(r, r->u.dirs[r->at]);
+    case STAGE_RMDIRS:
+        return rmdir_item(r, r->u.dirs[r->at]);
+    case STAGE_ATTRS:
+        return return_dir_attrs_item(r, r->u.dirs[r->at]);
+    case STAGE_NAMES:
+        return return_name_item(r, r->u.names[r->at]);
+    case STAGE_REMOVALS:
+        return return_removal_item(r, r->u.names[r->at]);
+    case STAGE_FILES:
+        return return_file_item(r, r->u.files[r->at]);
+    case STAGE_WAIT:
+    case STAGE_STORE:
+    case STAGE_END:
+        break;
+    }
+    UNREACHABLE();
+}
+
+static void stage_next(struct returning *r)
+{
+    r->at = 0;
+    r->tries = 0;
+    if (r->stage == STAGE_RMDIRS && !r->last_pass) { /* children go before their parents */
+        r->last_pass = !r->moved;
+        r->moved = false;
+        return;
+    }
+    r->stage++;
+}
+
+static void item_failed(struct returning *r, int rc)
+{
+    log_error(LOG_SITE, "return_item_failed", "stage=%u item=%u code=%s", r->stage, r->at,
+              err_name(rc));
+    r->failed++;
+    r->at++;
+    r->tries = 0;
+}
+
+/* The states that hold what was done are written down: now the list may go. */
+static void store_step(struct returning *r)
+{
+    struct node *n = r->n;
+    bool all = true;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        struct state *st = shard_state(n->shards[i]);
+        if (!state_is_frozen(st) && state_active_bytes(st) == 0)
+            continue;
+        if (!r->storing || state_stored_index(st) < r->stored_from[i]) {
+            shard_checkpoint(n->shards[i], true);
+            all = false;
+        }
+        if (!r->storing)
+            r->stored_from[i] = log_last(shard_log(n->shards[i]));
+    }
+    r->storing = true;
+    if (all)
+        r->stage = STAGE_END;
+}
+
+void return_step(struct returning *r)
+{
+    uint32_t budget = ITEMS_PER_TURN;
+    r->cut = node_cut(r->n, r->plan.before);
+    while (!r->issued && budget-- > 0 && r->stage > STAGE_WAIT && r->stage < STAGE_STORE) {
+        if (r->retry_ns > loop_now_ns(r->n->loop))
+            return;
+        if (r->at >= stage_count(r)) {
+            stage_next(r);
+            continue;
+        }
+        int rc = item_step(r);
+        if (rc == ITEM_DONE) {
+            r->done++;
+            r->at++;
+            r->tries = 0;
+        } else if (rc < 0 || ++r->tries > TRIES_MAX) {
+            item_failed(r, rc < 0 ? rc : ERR_AGAIN);
+        }
+    }
+    if (!r->issued && r->stage > STAGE_WAIT && r->stage < STAGE_STORE)
+        loop_defer(r->n->loop, &r->again);
+    if (r->stage == STAGE_STORE)
+        store_step(r);
+    if (r->stage == STAGE_END)
+        return_finish(r);
+}
