@@ -143,6 +143,7 @@ int return_free_name(struct returning *r,
                      struct oid parent,
                      struct slice name,
                      const struct unsent_file *f,
+                     struct oid placed,
                      struct buf *ret,
                      struct oid *ret_oid)
 {
@@ -152,8 +153,7 @@ int return_free_name(struct returning *r,
         int rc = return_lookup(r, parent, buf_slice(ret), ret_oid);
         if (rc != 0 || oid_is_none(*ret_oid))
             return rc;
-        if (!oid_is_dir(*ret_oid) && (oid_equal(*ret_oid, f->oid) || oid_equal(*ret_oid, f->now) ||
-                                      return_same(r, *ret_oid, f)))
+        if (!oid_is_dir(*ret_oid) && (oid_equal(*ret_oid, placed) || return_same(r, *ret_oid, f)))
             return 0;
     }
     return ERR_EXISTS;
@@ -170,17 +170,18 @@ static bool is_own_version(const struct returning *r, struct oid oid, const stru
     return false;
 }
 
+/* A name that was taken away knew the version that showed, if it was the last one; a file that has
+ * another name here goes there, whatever it holds. */
 bool return_is_known(struct returning *r, const struct unsent_name *nm, struct oid there)
 {
     struct file_view v;
-    if (oid_is_dir(there) || merge_file(merge_of(r->n, there), there, &v) != 0)
+    const struct unsent_file *f = unsent_file_find(&r->u, there);
+    if (oid_is_dir(there) || f == NULL || merge_file(merge_of(r->n, there), there, &v) != 0)
         return false;
-    for (uint32_t i = 0; i < nm->known_count; i++) {
-        struct dot version = nm->known[i].version;
-        if (oid_equal(nm->known[i].oid, there) &&
-            (dot_is_none(version) || dot_equal(version, v.version) || is_own_version(r, there, &v)))
-            return true;
-    }
+    for (uint32_t i = 0; i < nm->known_count; i++)
+        if (oid_equal(nm->known[i].oid, there))
+            return f->there || dot_equal(f->version, v.version) ||
+                   dot_equal(nm->known[i].version, v.version) || is_own_version(r, there, &v);
     return false;
 }
 
@@ -211,10 +212,12 @@ dir_beside(struct returning *r, struct unsent_dir *d, struct oid parent, struct 
     const struct unsent_name *nm = unsent_name_find(&r->u, d->parent, d->name);
     struct buf name = {0};
     int rc = ERR_EXISTS;
-    if (nm != NULL && return_is_known(r, nm, there)) {
-        struct fs_request q = {.oid = parent, .name = d->name};
-        return return_issue(r, RPC_UNLINK, &q);
-    }
+    bool gone = false;
+    if (nm != NULL && return_is_known(r, nm, there))
+        rc = return_clear(r, there, parent, d->name, &gone);
+    if (gone || rc == ITEM_AGAIN)
+        return rc;
+    rc = ERR_EXISTS;
     for (uint32_t k = 0; k < NAMES_TRIED && rc == ERR_EXISTS; k++) {
         struct oid taken;
         buf_clear(&name);
@@ -485,23 +488,22 @@ static void item_failed(struct returning *r, int rc)
     r->tries = 0;
 }
 
-/* The states that hold what was done are written down: now the list may go. */
+/* What was done, conflict records too, is in states that are frozen from here on and written down:
+ * then the list may go (R1). */
 static void store_step(struct returning *r)
 {
     struct node *n = r->n;
     bool all = true;
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct state *st = shard_state(n->shards[i]);
-        if (!state_is_frozen(st) && state_active_bytes(st) == 0)
-            continue;
-        if (!r->storing || state_stored_index(st) < r->stored_from[i]) {
+        bool frozen = state_is_frozen(st); /* by an earlier checkpoint, at first */
+        if (!r->frozen[i] && !frozen) {
             shard_checkpoint(n->shards[i], true);
-            all = false;
+            r->frozen[i] = true;
+            frozen = state_is_frozen(st);
         }
-        if (!r->storing)
-            r->stored_from[i] = log_last(shard_log(n->shards[i]));
+        all = all && r->frozen[i] && !frozen;
     }
-    r->storing = true;
     if (all)
         r->stage = STAGE_END;
 }

@@ -144,7 +144,7 @@ copy_beside(struct returning *r, struct unsent_file *f, struct oid file, const s
                                .loser_stamp = f->stamp};
     note.name = slice_of(bytes, MIN(v->ref_name.len, sizeof bytes));
     memcpy(bytes, v->ref_name.ptr, note.name.len); /* lent by the engine */
-    int rc = return_free_name(r, parent, note.name, f, &name, &same);
+    int rc = return_free_name(r, parent, note.name, f, (struct oid){{0}}, &name, &same);
     if (rc == 0 && oid_is_none(same)) {
         rc = return_make(r, f, parent, buf_slice(&name), &note);
     } else if (rc == 0) {

@@ -74,7 +74,10 @@ static void touch_left(struct collect *c, const struct op *op, const struct effe
     known[n->known_count].version = e->seen_count > 0 ? e->seen[0] : (struct dot){0};
     n->known = known;
     n->known_count++;
-    unsent_file(c->u, e->oid)->last = op->dot;
+    struct unsent_file *f = unsent_file(c->u, e->oid);
+    f->last = op->dot;
+    if (e->seen_count > 0)
+        f->version = e->seen[0];
 }
 
 static void touch_version(struct collect *c, const struct op *op, const struct effect *e)

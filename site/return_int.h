@@ -63,10 +63,9 @@ struct returning {
     bool last_pass;    /* STAGE_RMDIRS: nothing went in the one before */
     uint64_t retry_ns; /* not before */
     uint64_t done, total, conflicts;
-    int fd;          /* of the progress file; -1 */
-    uint64_t failed; /* items that were passed over */
-    bool storing;    /* STAGE_STORE: stored_from is set */
-    uint64_t stored_from[SHARD_COUNT_MAX];
+    int fd;                       /* of the progress file; -1 */
+    uint64_t failed;              /* items that were passed over */
+    bool frozen[SHARD_COUNT_MAX]; /* STAGE_STORE: its state was, since then */
     struct unsent_file *making_file;
     struct unsent_dir *making_dir;
     struct {
@@ -96,11 +95,13 @@ int return_dir(struct returning *r, struct oid oid, struct oid *ret);
 void return_note(struct returning *r, const struct return_note *note);
 void return_note_again(struct returning *r, const char *hex); /* of the progress file */
 void return_mapped_file(struct returning *r, struct unsent_file *f, struct oid now);
-/* The first conflict name of `name` that is free, or (ret_oid) holds the same content. */
+/* The first conflict name of `name` that is free, or (ret_oid) means `placed`, or a file with the
+ * same content. */
 int return_free_name(struct returning *r,
                      struct oid parent,
                      struct slice name,
                      const struct unsent_file *f,
+                     struct oid placed,
                      struct buf *ret,
                      struct oid *ret_oid);
 bool return_same(struct returning *r, struct oid oid, const struct unsent_file *f);
@@ -112,6 +113,11 @@ int return_make(struct returning *r,
                 struct oid parent,
                 struct slice name,
                 const struct return_note *note);
+
+/* Takes a known file off a name that something else is to have: to the place it has here, or away.
+ * *ret_gone false and ITEM_DONE: its place is taken. */
+int return_clear(
+    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone);
 
 /* ---- return_place.c, return_attrs.c: items ---- */
 int return_name_item(struct returning *r, struct unsent_name *nm);

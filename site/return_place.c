@@ -93,7 +93,7 @@ static int put_beside(struct returning *r,
     struct return_note note = note_of(r, nm, f, parent, there);
     struct buf name = {0};
     struct oid same;
-    int rc = return_free_name(r, parent, nm->name, f, &name, &same);
+    int rc = return_free_name(r, parent, nm->name, f, target, &name, &same);
     if (rc == 0 && !oid_is_none(same)) { /* put there before */
         note.other = same;
         note.other_name = buf_slice(&name);
@@ -106,6 +106,12 @@ static int put_beside(struct returning *r,
     }
     buf_deinit(&name);
     return rc;
+}
+
+static bool lives_elsewhere(const struct returning *r, struct oid there)
+{
+    const struct unsent_file *f = unsent_file_find(&r->u, there);
+    return f != NULL && f->there;
 }
 
 /* What has the name in the others' tree has another one here: it goes there first. */
@@ -132,10 +138,19 @@ static int make_way(
     return ITEM_DONE;
 }
 
-static bool lives_elsewhere(const struct returning *r, struct oid there)
+int return_clear(
+    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
 {
-    const struct unsent_file *f = unsent_file_find(&r->u, there);
-    return f != NULL && f->there;
+    struct file_view v;
+    int rc = merge_file(merge_of(r->n, there), there, &v);
+    *ret_gone = false;
+    if (rc != 0)
+        return rc;
+    if (lives_elsewhere(r, there) && v.names == 1)
+        return make_way(r, there, parent, name, ret_gone);
+    struct fs_request q = {.oid = parent, .name = name};
+    *ret_gone = true;
+    return return_issue(r, RPC_UNLINK, &q);
 }
 
 static int put_new(struct returning *r,
@@ -153,14 +168,11 @@ static int put_new(struct returning *r,
     }
     if (!return_is_known(r, nm, there))
         return put_beside(r, nm, f, parent, there, (struct oid){{0}});
-    if (lives_elsewhere(r, there)) {
-        int rc = make_way(r, there, parent, nm->name, &gone);
+    if (lives_elsewhere(r, there) || oid_kind(there) != OID_FILE || oid_kind(f->oid) != OID_FILE) {
+        int rc = return_clear(r, there, parent, nm->name, &gone);
         return rc != ITEM_DONE || gone ? rc
                                        : put_beside(r, nm, f, parent, there, (struct oid){{0}});
     }
-    struct fs_request q = {.oid = parent, .name = nm->name};
-    if (oid_kind(there) != OID_FILE || oid_kind(f->oid) != OID_FILE)
-        return return_issue(r, RPC_UNLINK, &q);
     return return_make(r, f, parent, nm->name, NULL); /* as its next version */
 }
 
@@ -182,8 +194,9 @@ static int put_known(struct returning *r,
     if (old.found)
         return move_here(r, f, target, parent, nm->name,
                          lives_elsewhere(r, there) ? RENAME_EXCHANGE_FLAG : 0);
-    struct fs_request q = {.oid = parent, .name = nm->name};
-    return return_issue(r, RPC_UNLINK, &q); /* then the link */
+    bool gone;
+    rc = return_clear(r, there, parent, nm->name, &gone); /* then the link */
+    return rc != ITEM_DONE || gone ? rc : put_beside(r, nm, f, parent, there, target);
 }
 
 static bool has_name(void *ctx, struct oid parent, struct slice name)
@@ -250,9 +263,11 @@ int return_removal_item(struct returning *r, struct unsent_name *nm)
     int rc = return_lookup(r, parent, nm->name, &there);
     if (rc != 0 || oid_is_none(there) || oid_is_dir(there))
         return rc;
-    struct fs_request q = {.oid = parent, .name = nm->name};
-    if (return_is_known(r, nm, there))
-        return return_issue(r, RPC_UNLINK, &q);
+    bool gone;
+    if (return_is_known(r, nm, there)) {
+        rc = return_clear(r, there, parent, nm->name, &gone);
+        return rc; /* without a place for it, it stays */
+    }
     for (uint32_t i = 0; i < nm->known_count; i++) {
         if (!oid_equal(nm->known[i].oid, there))
             continue;

@@ -49,10 +49,11 @@ struct unsent_version { /* of a file, by this site */
 };
 struct unsent_file {
     struct oid oid;
-    bool there;               /* it has a name */
-    bool born;                /* here */
-    bool written;             /* version and content are this site's */
-    struct dot base, version; /* what it was written over first; what shows */
+    bool there;         /* it has a name */
+    bool born;          /* here */
+    bool written;       /* version and content are this site's */
+    struct dot base;    /* what it was written over first */
+    struct dot version; /* what shows, or showed when the last name went */
     struct stamp stamp;
     struct content content;
     int64_t mtime_ns;

@@ -204,6 +204,70 @@ void drain(struct world *w)
     }
 }
 
+/* ---- users ---- */
+
+static void random_path(struct world *w, char out[64])
+{
+    unsigned depth = 1 + (unsigned)rng_below(&w->rng, 3);
+    size_t len = 0;
+    for (unsigned i = 0; i < depth; i++) {
+        out[len++] = '/';
+        out[len++] = (char)('a' + rng_below(&w->rng, 3));
+    }
+    out[len] = '\0';
+}
+
+void user_write(struct node_test *t, struct oid oid, uint64_t tag)
+{
+    struct fs_request q = {.oid = oid};
+    if (oid_kind(oid) != OID_FILE || node_test_call(t, RPC_GETATTR, &q) != 0)
+        return;
+    char text[32];
+    snprintf(text, sizeof text, "%llx", (unsigned long long)tag);
+    q.base = t->attr.version;
+    q.has_content = true;
+    q.content.kind = CONTENT_INLINE;
+    q.content.bytes = slice_str(text);
+    q.content.size = q.content.bytes.len;
+    int rc = node_test_call(t, RPC_COMMIT, &q);
+    assert_true(rc == 0 || rc == ERR_STALE);
+}
+
+void user_step(struct world *w, unsigned site)
+{
+    struct node_test *t = &w->sites[site];
+    char a[64], b[64];
+    struct oid parent, to, oid;
+    struct slice name, to_name;
+    struct fs_request q = {.mode = 0755, .kind = OID_FILE, .flags = O_CREAT | O_EXCL};
+    random_path(w, a);
+    random_path(w, b);
+    unsigned what = (unsigned)rng_below(&w->rng, 9);
+    if (node_test_parent(t, a, &parent, &name) != 0)
+        return;
+    q.oid = parent;
+    q.name = name;
+    if (what <= 1) {
+        (void)node_test_call(t, RPC_CREATE, &q); /* any answer: the trees are compared at the end */
+    } else if (what == 2) {
+        (void)node_test_call(t, RPC_MKDIR, &q);
+    } else if (what == 3) {
+        (void)node_test_call(t, RPC_UNLINK, &q);
+    } else if (what == 4) {
+        (void)node_test_call(t, RPC_RMDIR, &q);
+    } else if (what == 5 && node_test_walk(t, a, &oid) == 0) {
+        user_write(t, oid, rng_next(&w->rng));
+    } else if (what == 6 && node_test_walk(t, a, &oid) == 0 &&
+               node_test_parent(t, b, &to, &to_name) == 0) {
+        q = (struct fs_request){.oid = oid, .oid2 = to, .name = to_name};
+        (void)node_test_call(t, RPC_LINK, &q);
+    } else if (node_test_parent(t, b, &to, &to_name) == 0) {
+        q = (struct fs_request){.oid = parent, .name = name, .oid2 = to, .name2 = to_name};
+        q.flags = rng_below(&w->rng, 4) == 0 ? 2 : 0;
+        (void)node_test_call(t, RPC_RENAME, &q);
+    }
+}
+
 /* ---- comparing ---- */
 
 static void tree_text(struct node_test *t, struct oid dir, unsigned depth, struct buf *out)

@@ -38,6 +38,10 @@ void collect(struct world *w, unsigned site);
 /* All do, and exchange it; returns how much there is left that may be dropped one day. */
 uint64_t collect_all(struct world *w);
 
+/* A random call, as a user might make it, on paths of up to three names of three letters. */
+void user_step(struct world *w, unsigned site);
+void user_write(struct node_test *t, struct oid oid, uint64_t tag); /* its content is the tag */
+
 /* All show the same tree, but who has left, and fsck is clean everywhere. */
 void check_equal(struct world *w, uint64_t seed);
 /* A create, mkdir, unlink or rmdir of a path. */

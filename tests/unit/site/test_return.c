@@ -1,0 +1,170 @@
+/* A site that comes back, without a network: two sites work apart; what the one has done is listed,
+ * and carried out on the tree of the other. Whatever they did, everything that either had written
+ * is there afterwards, and the tree is sound. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "site/return_int.h"
+#include "site/settings.h"
+#include "tests/unit/site/federation_test.h"
+
+#define TEXTS_MAX 512u
+#define STAYS 0u /* the site whose tree it is */
+#define BACK 1u  /* the one that comes back */
+
+struct texts { /* contents of files */
+    struct {
+        char text[32];
+        bool own; /* written by the site that shows it */
+    } at[TEXTS_MAX];
+    unsigned count;
+};
+
+static void texts_of(struct node_test *t, struct oid dir, struct texts *ret)
+{
+    struct buf names = {0};
+    struct fs_request q = {.oid = dir, .count = 100};
+    assert_int_equal(node_test_call(t, RPC_READDIR, &q), 0);
+    buf_append(&names, t->data.ptr, t->data.len);
+    for (size_t at = 0; at < names.len; at += strlen((char *)names.ptr + at) + 1) {
+        struct fs_request l = {.oid = dir, .name = slice_str((char *)names.ptr + at)};
+        assert_int_equal(node_test_call(t, RPC_LOOKUP, &l), 0);
+        struct fs_attr attr = t->attr;
+        if (oid_is_dir(attr.oid)) {
+            texts_of(t, attr.oid, ret);
+            continue;
+        }
+        l = (struct fs_request){.oid = attr.oid};
+        assert_int_equal(node_test_call(t, RPC_CONTENT, &l), 0);
+        if (t->data.len == 0)
+            continue;
+        assert_true(ret->count < TEXTS_MAX);
+        ret->at[ret->count].own = attr.version.site == node_site(t->n);
+        snprintf(ret->at[ret->count++].text, sizeof ret->at[0].text, "%.*s", (int)t->data.len,
+                 (const char *)t->data.ptr);
+    }
+    buf_deinit(&names);
+}
+
+static bool has_text(const struct texts *t, const char *text)
+{
+    for (unsigned i = 0; i < t->count; i++)
+        if (strcmp(t->at[i].text, text) == 0)
+            return true;
+    return false;
+}
+
+/* What `site` wrote while they were apart and shows now is in `after`. */
+static void check_kept(const struct texts *before,
+                       const struct texts *now,
+                       const struct texts *after,
+                       uint64_t seed)
+{
+    for (unsigned i = 0; i < now->count; i++) {
+        if (!now->at[i].own || has_text(before, now->at[i].text))
+            continue;
+        if (!has_text(after, now->at[i].text))
+            print_error("seed %llu: %s is lost\n", (unsigned long long)seed, now->at[i].text);
+        assert_true(has_text(after, now->at[i].text));
+    }
+}
+
+static void acknowledge(struct world *w, unsigned site, unsigned other)
+{
+    uint64_t index[SHARD_COUNT_MAX];
+    for (unsigned i = 0; i < w->shards; i++)
+        index[i] = log_durable(shard_log(w->sites[site].n->shards[i]));
+    node_peer_acked(w->sites[site].n, node_site(w->sites[other].n), index);
+    settle(w, site);
+}
+
+/* As if the site that stays had been the other one, and begun with its tree. */
+static void carry_out(struct world *w, const struct unsent *u)
+{
+    struct node *n = w->sites[STAYS].n;
+    struct err_detail d = {{0}};
+    struct buf list = {0};
+    char plan[160], *path = mem_printf("%s/return.unsent", w->sites[STAYS].dir);
+    unsent_encode(u, &list);
+    snprintf(plan, sizeof plan,
+             "{\"phase\":\"applying\",\"before\":%u,\"after\":%u,\"rolled_back\":false}",
+             node_site(w->sites[BACK].n), node_site(n));
+    assert_int_equal(dir_file_write(w->sites[STAYS].dir, "return.unsent", list.ptr, list.len, &d),
+                     0);
+    assert_int_equal(dir_file_write(w->sites[STAYS].dir, "return.json", plan, strlen(plan), &d), 0);
+    assert_int_equal(node_return_open(n, &d), 0);
+    n->returning->hurries = true; /* nobody has left here, so there is no cut */
+    for (unsigned rounds = 0; n->returning != NULL; rounds++) {
+        assert_true(rounds < 5000 || n->returning->stage == STAGE_STORE); /* that takes a disk */
+        node_return_tick(n);
+        settle(w, STAYS);
+    }
+    assert_int_not_equal(access(path, F_OK), 0); /* nothing was passed over */
+    mem_free(path);
+    buf_deinit(&list);
+}
+
+static void run(uint64_t seed, unsigned steps)
+{
+    struct world w;
+    struct unsent u = {.dirs = NULL};
+    struct texts *t = mem_calloc(4, sizeof *t);
+    world_init(&w, 2, 4, seed);
+    for (unsigned i = 0; i < steps; i++)
+        user_step(&w, (unsigned)rng_below(&w.rng, 2));
+    drain(&w);
+    acknowledge(&w, BACK, STAYS);
+    texts_of(&w.sites[STAYS], OID_ROOT, &t[0]);
+    for (unsigned i = 0; i < 3 * steps; i++)
+        user_step(&w, (unsigned)rng_below(&w.rng, 2));
+    settle(&w, BACK);
+    settle(&w, STAYS);
+    texts_of(&w.sites[BACK], OID_ROOT, &t[1]);
+    texts_of(&w.sites[STAYS], OID_ROOT, &t[2]);
+    assert_int_equal(return_collect(w.sites[BACK].n, &u), 0);
+    carry_out(&w, &u);
+    texts_of(&w.sites[STAYS], OID_ROOT, &t[3]);
+    check_kept(&t[0], &t[1], &t[3], seed);
+    check_kept(&t[0], &t[2], &t[3], seed);
+    w.left[BACK] = true; /* its own tree is no more */
+    check_equal(&w, seed);
+    unsent_deinit(&u);
+    mem_free(t);
+    world_deinit(&w);
+}
+
+static void test_nothing_written_is_lost(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 12; seed++)
+        run(seed, 40);
+}
+
+static uint64_t asked[2];
+
+static void test_asked(void **state)
+{
+    (void)state;
+    run(asked[0], (unsigned)asked[1]);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_written_is_lost)};
+    if (argc > 2) { /* seed steps: to replay one */
+        const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
+        for (int i = 0; i < 2; i++)
+            asked[i] = strtoull(argv[i + 1], NULL, 10);
+        return cmocka_run_group_tests(one, NULL, NULL);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
