@@ -1,9 +1,10 @@
 /* The lower layers that are RocksDB in production, kept on the simulated disk.
  *
- * State of a shard: each write makes a new version, a sorted array that shares its pairs with the
- * one before; iterators keep the version they began with. A write is atomic and durable at once, as
- * a flushed RocksDB batch is. Index of the chunk store: written to freely, durable when flushed; a
- * crash goes back to the last flush, as RocksDB without its write-ahead log does. */
+ * State of a shard: each write makes a new version, sorted pairs in leaves, and shares the leaves
+ * that it does not touch with the one before; iterators keep the version they began with. A write
+ * is atomic and durable at once, as a flushed RocksDB batch is. Index of the chunk store: written
+ * to freely, durable when flushed; a crash goes back to the last flush, as RocksDB without its
+ * write-ahead log does. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@
 #include "journal/state.h"
 #include "sim/disk.h"
 #include "sim/loop_sim.h"
+
+#define LEAF_PAIRS_MAX 128u
 
 static bool is_ghost(void)
 {
@@ -26,24 +29,29 @@ struct pair {
     uint32_t key_len, value_len;
     uint8_t bytes[]; /* key, value */
 };
+struct leaf {
+    uint32_t refs, count; /* count > 0 */
+    struct pair *pairs[];
+};
 struct version {
     uint32_t refs;
     uint64_t index;
     size_t count;
-    struct pair *pairs[];
-};
-struct slot {
-    uint32_t hash, place; /* place: 1 + index of the pair; 0: empty */
+    struct leaf *leaves[];
 };
 struct state_twin {
     struct disk_blob *blob; /* its value: the durable version */
     struct version *now;
-    struct slot *slots; /* the pairs of `now` by hash, open addressing; NULL: not made yet */
-    size_t mask;
+    /* The pairs of `now` by hash, borrowed: open addressing, NULL is empty. */
+    struct pair **slots;
+    size_t slot_count, mask;
+};
+struct place { /* of a pair */
+    size_t leaf, at;
 };
 struct state_twin_iter {
     struct version *v;
-    size_t at;
+    struct place place;
 };
 
 static struct slice pair_key(const struct pair *p)
@@ -57,28 +65,57 @@ static void pair_unref(struct pair *p)
         mem_free(p);
 }
 
+static void leaf_unref(struct leaf *l)
+{
+    if (--l->refs > 0)
+        return;
+    for (uint32_t i = 0; i < l->count; i++)
+        pair_unref(l->pairs[i]);
+    mem_free(l);
+}
+
 static void version_unref(void *value)
 {
     struct version *v = value;
     if (v == NULL || --v->refs > 0)
         return;
     for (size_t i = 0; i < v->count; i++)
-        pair_unref(v->pairs[i]);
+        leaf_unref(v->leaves[i]);
     mem_free(v);
 }
 
-static size_t version_find(const struct version *v, struct slice key)
+/* The first pair that is not below the key; its leaf may be one too far. */
+static struct place version_find(const struct version *v, struct slice key)
 {
-    size_t low = 0, high = v->count;
+    size_t low = 0, high = v->count; /* the last leaf that begins at or below the key, plus 1 */
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (slice_cmp(pair_key(v->pairs[mid]), key) < 0)
+        if (slice_cmp(pair_key(v->leaves[mid]->pairs[0]), key) <= 0)
             low = mid + 1;
         else
             high = mid;
     }
-    return low;
+    if (low == 0)
+        return (struct place){.leaf = 0};
+    const struct leaf *l = v->leaves[low - 1];
+    size_t from = 0, to = l->count;
+    while (from < to) {
+        size_t mid = (from + to) / 2;
+        if (slice_cmp(pair_key(l->pairs[mid]), key) < 0)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from < l->count ? (struct place){.leaf = low - 1, .at = from}
+                           : (struct place){.leaf = low};
 }
+
+static const struct pair *pair_at(const struct version *v, struct place p)
+{
+    return p.leaf < v->count ? v->leaves[p.leaf]->pairs[p.at] : NULL;
+}
+
+/* --- keys by hash --- */
 
 static uint32_t key_hash(struct slice key)
 {
@@ -88,39 +125,52 @@ static uint32_t key_hash(struct slice key)
     return (uint32_t)(h ^ h >> 32);
 }
 
-static void slots_make(struct state_twin *t)
+/* Where the key is, or the empty slot in which it would be. */
+static size_t slot_find(const struct state_twin *t, uint32_t hash, struct slice key)
 {
-    size_t size = 64;
-    while (size < 2 * t->now->count)
-        size *= 2;
-    t->slots = mem_calloc(size, sizeof t->slots[0]);
-    t->mask = size - 1;
-    for (size_t i = 0; i < t->now->count; i++) {
-        uint32_t hash = t->now->pairs[i]->hash;
-        size_t at = hash & t->mask;
-        while (t->slots[at].place != 0)
-            at = (at + 1) & t->mask;
-        t->slots[at] = (struct slot){.hash = hash, .place = (uint32_t)i + 1};
-    }
+    size_t at = hash & t->mask;
+    while (t->slots[at] != NULL &&
+           (t->slots[at]->hash != hash || !slice_equal(pair_key(t->slots[at]), key)))
+        at = (at + 1) & t->mask;
+    return at;
 }
 
-static const struct pair *pair_find(struct state_twin *t, struct slice key)
+static void slot_put(struct state_twin *t, struct pair *p)
 {
-    uint32_t hash = key_hash(key);
-    if (t->slots == NULL)
-        slots_make(t);
-    for (size_t at = hash & t->mask; t->slots[at].place != 0; at = (at + 1) & t->mask) {
-        const struct pair *p = t->now->pairs[t->slots[at].place - 1];
-        if (t->slots[at].hash == hash && slice_equal(pair_key(p), key))
-            return p;
+    if (2 * (t->slot_count + 1) > t->mask) {
+        struct pair **old = t->slots;
+        size_t size = t->slots != NULL ? t->mask + 1 : 0;
+        t->mask = MAX(2 * size, 64u) - 1;
+        t->slots = mem_calloc(t->mask + 1, sizeof t->slots[0]);
+        for (size_t i = 0; i < size; i++)
+            if (old[i] != NULL)
+                t->slots[slot_find(t, old[i]->hash, pair_key(old[i]))] = old[i];
+        mem_free(old);
     }
-    return NULL;
+    size_t at = slot_find(t, p->hash, pair_key(p));
+    t->slot_count += t->slots[at] == NULL;
+    t->slots[at] = p;
+}
+
+/* What follows without a gap moves up, so that it is found. */
+static void slot_remove(struct state_twin *t, struct slice key)
+{
+    size_t gap = t->slots != NULL ? slot_find(t, key_hash(key), key) : 0;
+    if (t->slots == NULL || t->slots[gap] == NULL)
+        return;
+    t->slot_count--;
+    t->slots[gap] = NULL;
+    for (size_t at = (gap + 1) & t->mask; t->slots[at] != NULL; at = (at + 1) & t->mask) {
+        struct pair *p = t->slots[at];
+        t->slots[at] = NULL;
+        t->slots[slot_find(t, p->hash, pair_key(p))] = p;
+    }
 }
 
 static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *ret_found)
 {
-    struct state_twin *t = ctx;
-    const struct pair *p = pair_find(t, key);
+    const struct state_twin *t = ctx;
+    const struct pair *p = t->slots != NULL ? t->slots[slot_find(t, key_hash(key), key)] : NULL;
     *ret_found = p != NULL;
     if (p != NULL) {
         buf_clear(ret_value);
@@ -135,16 +185,16 @@ static void *twin_iter_new(void *ctx, struct slice seek)
     struct state_twin_iter *it = mem_calloc(1, sizeof *it);
     it->v = t->now;
     it->v->refs++;
-    it->at = version_find(it->v, seek);
+    it->place = version_find(it->v, seek);
     return it;
 }
 
 static bool twin_iter_at(void *iter, struct slice *ret_key, struct slice *ret_value)
 {
     struct state_twin_iter *it = iter;
-    if (it->at >= it->v->count)
+    const struct pair *p = pair_at(it->v, it->place);
+    if (p == NULL)
         return false;
-    const struct pair *p = it->v->pairs[it->at];
     *ret_key = pair_key(p);
     *ret_value = slice_of(p->bytes + p->key_len, p->value_len);
     return true;
@@ -153,7 +203,8 @@ static bool twin_iter_at(void *iter, struct slice *ret_key, struct slice *ret_va
 static void twin_iter_next(void *iter)
 {
     struct state_twin_iter *it = iter;
-    it->at++;
+    if (++it->place.at == it->v->leaves[it->place.leaf]->count)
+        it->place = (struct place){.leaf = it->place.leaf + 1};
 }
 
 static int twin_iter_free(void *iter)
@@ -167,7 +218,7 @@ static int twin_iter_free(void *iter)
 static struct pair *pair_new(struct slice key, struct slice value)
 {
     struct pair *p = mem_alloc(sizeof *p + key.len + value.len);
-    p->refs = 0;
+    p->refs = 1;
     p->hash = key_hash(key);
     p->key_len = (uint32_t)key.len;
     p->value_len = (uint32_t)value.len;
@@ -177,15 +228,96 @@ static struct pair *pair_new(struct slice key, struct slice value)
     return p;
 }
 
-static struct version *version_grow(struct version *v, size_t *cap, struct pair *p)
+/* A version that is being put together, leaf by leaf. */
+struct build {
+    struct state_twin *t;
+    struct version *v;
+    size_t cap;
+    struct pair **pairs; /* of the leaves that are being changed */
+    size_t pair_count, pair_cap;
+};
+
+static void build_leaf(struct build *b, struct leaf *l /* a reference, taken */)
 {
-    if (v->count == *cap) {
-        *cap = *cap * 2 + 64;
-        v = mem_realloc(v, sizeof *v + *cap * sizeof v->pairs[0]);
+    if (b->v->count == b->cap) {
+        b->cap = b->cap * 2 + 64;
+        b->v = mem_realloc(b->v, sizeof *b->v + b->cap * sizeof b->v->leaves[0]);
     }
-    p->refs++;
-    v->pairs[v->count++] = p;
-    return v;
+    b->v->leaves[b->v->count++] = l;
+}
+
+static void build_pair(struct build *b, struct pair *p /* a reference, taken */)
+{
+    if (b->pair_count == b->pair_cap) {
+        b->pair_cap = b->pair_cap * 2 + 64;
+        b->pairs = mem_realloc(b->pairs, b->pair_cap * sizeof b->pairs[0]);
+    }
+    b->pairs[b->pair_count++] = p;
+}
+
+static void
+build_old(struct build *b, const struct leaf *l, uint32_t *at, const struct slice *below)
+{
+    for (; *at < l->count; (*at)++) {
+        struct pair *p = l->pairs[*at];
+        if (below != NULL && slice_cmp(pair_key(p), *below) >= 0)
+            return;
+        p->refs++;
+        build_pair(b, p);
+    }
+}
+
+/* What was collected becomes leaves of equal size. */
+static void build_cut(struct build *b)
+{
+    size_t pieces = (b->pair_count + LEAF_PAIRS_MAX - 1) / LEAF_PAIRS_MAX;
+    for (size_t i = 0; i < pieces; i++) {
+        size_t from = b->pair_count * i / pieces, to = b->pair_count * (i + 1) / pieces;
+        struct leaf *l = mem_alloc(sizeof *l + (to - from) * sizeof l->pairs[0]);
+        *l = (struct leaf){.refs = 1, .count = (uint32_t)(to - from)};
+        memcpy(l->pairs, b->pairs + from, (to - from) * sizeof l->pairs[0]);
+        build_leaf(b, l);
+    }
+    b->pair_count = 0;
+}
+
+struct change { /* of a write: the next one */
+    bool (*next)(void *, struct slice *, struct slice *, bool *);
+    void *ctx;
+    struct slice key, value;
+    bool is_delete, is_there;
+};
+
+static void change_step(struct change *c)
+{
+    c->is_there = c->next(c->ctx, &c->key, &c->value, &c->is_delete);
+}
+
+static void change_put(struct change *c, struct build *b)
+{
+    if (c->is_delete) {
+        slot_remove(b->t, c->key);
+    } else {
+        struct pair *p = pair_new(c->key, c->value);
+        slot_put(b->t, p);
+        build_pair(b, p);
+    }
+    change_step(c);
+}
+
+/* The changes below `end` (NULL: all that are left) into a leaf. */
+static void
+leaf_change(struct build *b, const struct leaf *l, struct change *c, const struct slice *end)
+{
+    uint32_t at = 0;
+    while (c->is_there && (end == NULL || slice_cmp(c->key, *end) < 0)) {
+        build_old(b, l, &at, &c->key);
+        if (at < l->count && slice_equal(pair_key(l->pairs[at]), c->key))
+            at++;
+        change_put(c, b);
+    }
+    build_old(b, l, &at, NULL);
+    build_cut(b);
 }
 
 static int twin_write(void *ctx,
@@ -196,30 +328,33 @@ static int twin_write(void *ctx,
 {
     struct state_twin *t = ctx;
     const struct version *old = t->now;
-    size_t cap = old->count + 64, at = 0;
-    struct version *v = mem_alloc(sizeof *v + cap * sizeof v->pairs[0]);
-    struct slice key, value;
-    bool is_delete;
+    struct build b = {.t = t, .cap = old->count + 64};
+    struct change c = {.next = next, .ctx = nctx};
     (void)detail;
-    *v = (struct version){.refs = 1, .index = index};
-    while (next(nctx, &key, &value, &is_delete)) {
-        while (at < old->count && slice_cmp(pair_key(old->pairs[at]), key) < 0)
-            v = version_grow(v, &cap, old->pairs[at++]);
-        if (at < old->count && slice_equal(pair_key(old->pairs[at]), key))
-            at++;
-        if (!is_delete)
-            v = version_grow(v, &cap, pair_new(key, value));
+    b.v = mem_alloc(sizeof *b.v + b.cap * sizeof b.v->leaves[0]);
+    *b.v = (struct version){.refs = 1, .index = index};
+    change_step(&c);
+    for (size_t i = 0; i < old->count; i++) {
+        struct leaf *l = old->leaves[i];
+        bool last = i + 1 == old->count;
+        struct slice end = last ? slice_of(NULL, 0) : pair_key(old->leaves[i + 1]->pairs[0]);
+        if (c.is_there && (last || slice_cmp(c.key, end) < 0)) {
+            leaf_change(&b, l, &c, last ? NULL : &end);
+        } else {
+            l->refs++;
+            build_leaf(&b, l);
+        }
     }
-    while (at < old->count)
-        v = version_grow(v, &cap, old->pairs[at++]);
+    while (c.is_there) /* there was nothing before */
+        change_put(&c, &b);
+    build_cut(&b);
+    mem_free(b.pairs);
     version_unref(t->now);
-    t->now = v;
-    mem_free(t->slots);
-    t->slots = NULL;
+    t->now = b.v;
     if (!is_ghost()) {
-        v->refs++;
+        b.v->refs++;
         version_unref(t->blob->value);
-        t->blob->value = v;
+        t->blob->value = b.v;
     }
     return 0;
 }
@@ -264,6 +399,9 @@ int state_store_rocks_open(struct state_store *ret,
     }
     t->now = t->blob->value;
     t->now->refs++;
+    for (size_t i = 0; i < t->now->count; i++)
+        for (uint32_t k = 0; k < t->now->leaves[i]->count; k++)
+            slot_put(t, t->now->leaves[i]->pairs[k]);
     *ret = (struct state_store){.ops = &twin_ops, .ctx = t};
     return 0;
 }
