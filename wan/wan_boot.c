@@ -177,6 +177,7 @@ struct wan_boot {
     struct member from;
     bool begun;
     bool refused; /* the last attempt, because this site has left */
+    bool held;    /* no attempt is made */
     struct h2_conn *conn;
     struct h2_stream *stream;
     bool stream_over; /* all of it has come; frames may wait to be read */
@@ -452,7 +453,8 @@ static void boot_closed(struct h2_conn *c, int rc, const char *why)
         b->rc = rc;
         err_detail_set(&b->detail, "%s", why);
     }
-    b->refused = b->rc == ERR_REMOVED;
+    if (!b->held)
+        b->refused = b->rc == ERR_REMOVED;
     if (w->stopping)
         return;
     log_warn(LOG_WAN, "snapshot_not_loaded", "from=%s code=%s why=\"%s\"", b->from.name,
@@ -467,8 +469,8 @@ static const struct h2_conn_events boot_conn_events = {.ready = boot_ready, .clo
 
 static void boot_dial(struct wan_boot *b)
 {
-    if (b->wan->stopping || b->conn != NULL || b->loading)
-        return; /* load_done tries again */
+    if (b->wan->stopping || b->conn != NULL || b->loading || b->held)
+        return; /* load_done, or wan_boot_hold, tries again */
     b->rc = 0;
     b->detail.text[0] = '\0';
     b->generation = ++b->wan->generation;
@@ -488,6 +490,18 @@ void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx)
     int rc = uv_timer_init(&w->uv, &b->timer);
     ASSERT(rc == 0);
     boot_dial(b);
+}
+
+void wan_boot_hold(struct wan *w, bool held)
+{
+    struct wan_boot *b = w->boot;
+    if (b == NULL || !b->begun || b->held == held)
+        return;
+    b->held = held;
+    if (held && b->conn != NULL)
+        h2_close(b->conn, ERR_CLOSED, "another site id is asked for");
+    if (!held && !uv_is_active((uv_handle_t *)&b->timer))
+        boot_dial(b);
 }
 
 bool wan_boot_is_refused(const struct wan *w)

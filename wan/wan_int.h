@@ -312,6 +312,9 @@ int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d
 void wan_boot_cancel(struct wan *w);                     /* undoes wan_boot_save */
 const struct member *wan_boot_from(const struct wan *w); /* NULL: no snapshot is being loaded */
 bool wan_boot_is_refused(const struct wan *w);           /* this site has left meanwhile */
+/* While another id is asked for, the tree must not come under this one: it would be taken for the
+ * other's. */
+void wan_boot_hold(struct wan *w, bool held);
 typedef void (*wan_boot_done)(void *ctx, int rc, const char *text);
 /* Gets the snapshot, again and again until it is there. done: once, after the first attempt. */
 void wan_boot_begin(struct wan *w, wan_boot_done done, void *ctx);

@@ -238,6 +238,8 @@ static void return_end(struct wan_return *g, int rc, const char *text)
 {
     struct wan *w = g->wan;
     w->returning = NULL;
+    if (rc != 0 && !w->stopping)
+        wan_boot_hold(w, false);
     if (g->conn != NULL) {
         h2_set_user(g->conn, NULL);
         h2_close(g->conn, ERR_CLOSED, "asked");
@@ -483,6 +485,7 @@ void wan_return_begin(struct wan *w, struct wan_admin_req *r)
     g->req = r;
     w->returning = g;
     others_take(g);
+    wan_boot_hold(w, true);
     c->rolled_back = rolled_back;
     c->call.on_loop = id_on_loop;
     c->call.done = id_known;
