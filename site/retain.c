@@ -14,7 +14,8 @@ static uint64_t left_by_bytes(uint64_t limit, const struct retain_backlog *b)
     uint64_t left = limit - b->bytes, bytes = b->bytes;
     for (; left > UINT32_MAX; left >>= 1) /* what counts is the proportion */
         bytes >>= 1;
-    return MIN(b->age_ms, UINT32_MAX) * left / MAX(bytes, 1u);
+    /* What has just begun has a rate, too: no time at all would mean that none is left. */
+    return MAX(MIN(b->age_ms, UINT32_MAX), 1u) * left / MAX(bytes, 1u);
 }
 
 uint64_t retain_hold_ms(const struct retain_limits *limits)

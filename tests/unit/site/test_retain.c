@@ -35,6 +35,8 @@ static void test_left_follows_the_rate(void **state)
     l.age_ms = 20000;
     assert_int_equal(retain_left_ms(&l, &b), 10000); /* the nearer one counts */
     l.age_ms = RETAIN_NO_LIMIT;
+    b.age_ms = 0; /* began this very moment: there is time left all the same */
+    assert_int_equal(retain_left_ms(&l, &b), 3);
     b.bytes = 1000;
     assert_int_equal(retain_left_ms(&l, &b), 0);
     b.bytes = 0;
