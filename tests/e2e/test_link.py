@@ -215,8 +215,8 @@ def test_nobody_behind_it(link):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         link.target = free.getsockname()
-    with socket.create_connection(link.address, 10) as sock:
-        with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError):  # at once, or when something is asked for
+        with socket.create_connection(link.address, 10) as sock:
             if sock.recv(1) == b"":
                 raise ConnectionResetError
 
