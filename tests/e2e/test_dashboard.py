@@ -42,7 +42,9 @@ def status(site):
 
 
 def peer(site, name="beta"):
-    return next(p for p in status(site)["peers"] if p["name"] == name)
+    """What the page knows of it; it looks once a second, so one that is new may not be there yet."""
+    return lib.eventually(
+        lambda: next((p for p in status(site)["peers"] if p["name"] == name), None), 5, name)
 
 
 LOOKS = {"desk-light": (1280, 900, False), "desk-dark": (1280, 900, True),
