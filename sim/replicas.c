@@ -379,6 +379,7 @@ void replicas_run(const struct soak_options *o, uint64_t seed, bool trace, struc
     ret->virtual_ns = sched->now_ns;
     for (unsigned i = 0; i < REPLICAS_NODES; i++)
         replicas_node_deinit(&w->nodes[i]);
+    replicas_net_deinit(w);
     sched_deinit(sched);
     sched = NULL;
     mem_free(w);

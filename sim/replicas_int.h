@@ -53,6 +53,7 @@ struct replicas_op { /* a write that waits for its answer */
     uint64_t id, index, floor;
     unsigned node;
 };
+struct packet;
 struct replicas {
     struct sched sched;
     const struct soak_options *options;
@@ -72,6 +73,7 @@ struct replicas {
     struct replicas_op ops[REPLICAS_EVENTS_MAX];
     unsigned op_count;
     struct sched_event client, fault, power;
+    struct packet *packets; /* under way */
     uint64_t client_pause_ns;
     char failure[400];
 };
@@ -79,6 +81,7 @@ void replicas_fail(struct replicas *w, const char *promise, const char *fmt, ...
     __attribute__((format(printf, 3, 4)));
 
 /* replicas_net.c */
+void replicas_net_deinit(struct replicas *w); /* what is under way is lost */
 void replicas_message(struct replicas *w, unsigned from, unsigned to, struct slice bytes);
 void replicas_ask(struct replicas_node *n, const struct replica_effect *e); /* ASK or SWAP */
 

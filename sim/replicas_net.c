@@ -4,6 +4,7 @@
 
 struct packet {
     struct sched_event event;
+    struct packet *next, **at; /* of the world's list, and where in it this one hangs */
     struct replicas *world;
     unsigned from, to;
     uint8_t *bytes; /* a message between nodes; else: */
@@ -35,7 +36,30 @@ static void packet_send(const struct packet *p, void (*run)(struct sched_event *
     }
     struct packet *copy = mem_dup(p, sizeof *p);
     copy->event = (struct sched_event){.run = run};
+    copy->at = &p->world->packets;
+    copy->next = *copy->at;
+    if (copy->next != NULL)
+        copy->next->at = &copy->next;
+    *copy->at = copy;
     sched_in(&copy->event, delay_draw(p->world));
+}
+
+/* Its bytes are somebody else's by now. */
+static void packet_free(struct packet *p)
+{
+    *p->at = p->next;
+    if (p->next != NULL)
+        p->next->at = p->at;
+    mem_free(p);
+}
+
+void replicas_net_deinit(struct replicas *w)
+{
+    while (w->packets != NULL) {
+        sched_cancel(&w->packets->event);
+        mem_free(w->packets->bytes);
+        packet_free(w->packets);
+    }
 }
 
 static void message_arrives(struct sched_event *e)
@@ -51,7 +75,7 @@ static void message_arrives(struct sched_event *e)
                       p->bytes);
     else
         mem_free(p->bytes);
-    mem_free(p);
+    packet_free(p);
 }
 
 void replicas_message(struct replicas *w, unsigned from, unsigned to, struct slice bytes)
@@ -80,7 +104,7 @@ static void answer_arrives(struct sched_event *e)
                                              .record = record},
                       (uint8_t *)record);
     }
-    mem_free(p);
+    packet_free(p);
 }
 
 /* The register does one thing after the other: that makes it linearizable. */
@@ -100,7 +124,7 @@ static void request_arrives(struct sched_event *e)
     answer.from = p->to;
     answer.to = p->from;
     packet_send(&answer, answer_arrives);
-    mem_free(p);
+    packet_free(p);
 }
 
 void replicas_ask(struct replicas_node *n, const struct replica_effect *e)

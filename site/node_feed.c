@@ -196,7 +196,7 @@ static int run_write(struct applying *a, shard_id_t shard, uint64_t hlc, uint64_
     struct run *r = &a->runs[shard];
     if (r->count == 0 && cursor == 0)
         return 0;
-    if (!r->sorted)
+    if (!r->sorted && r->count > 0)
         qsort(r->ops, r->count, sizeof r->ops[0], run_op_compare);
     if (a->slices_cap < r->count) {
         a->slices_cap = r->cap;
