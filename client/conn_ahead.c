@@ -103,7 +103,7 @@ bool conn_ahead_end(struct conn_ahead *a,
             e->version = told->attr.version;
         if (told->has_attr && e->type == RPC_CREATE) {
             e->oid = told->attr.oid;
-            rewrite(e, set_oid2, &e->oid);
+            e->made = true;
         }
     } else {
         drop(a, find(a, e->id));
@@ -154,6 +154,8 @@ bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *r
         buf_append(&body, best->body.ptr, best->body.len);
         *ret = *best;
         ret->body = body;
+        if (ret->made)
+            rewrite(ret, set_oid2, &ret->oid);
     }
     pthread_mutex_unlock(&a->lock);
     return best != NULL;

@@ -24,6 +24,7 @@ struct ahead_entry {
     struct oid oid;            /* read-only: what the request was about, or has made */
     struct dot version;        /* read-only: the file's, by the answer; none: it said none */
     struct buf body;           /* read-only: to be sent again */
+    bool made;                 /* read-only: `oid` is what it has made */
     bool told, durable;        /* private from here */
     struct ahead_entry *next;
 };
