@@ -146,18 +146,24 @@ void one_durable(struct one *f, uint64_t index)
 
 static const struct replica_run epoch_one = {.first = 1, .epoch = 1};
 
-void one_lead(struct one *f)
+/* The coordinator is asked, and answers with this: all three are in sync. */
+static void found_record(struct one *f, uint64_t version, uint64_t epoch, uint32_t primary)
 {
-    one_open(f, (struct replica_config){.last = 5, .runs = &epoch_one, .run_count = 1});
-    f->record = (struct shard_record){.version = 7,
-                                      .epoch = 1,
-                                      .primary = 1,
+    f->record = (struct shard_record){.version = version,
+                                      .epoch = epoch,
+                                      .primary = primary,
                                       .lease_ns = 6 * NS_PER_SEC,
                                       .stamp_max = 5000,
                                       .in_sync_count = 3,
                                       .in_sync = {1, 2, 3}};
     one_tick(f, 0);
     one_answer(f);
+}
+
+void one_lead(struct one *f)
+{
+    one_open(f, (struct replica_config){.last = 5, .runs = &epoch_one, .run_count = 1});
+    found_record(f, 7, 1, 1);
     assert_true(f->swap);
     one_answer(f);
     assert_non_null(one_found(f, REPLICA_LEAD));
@@ -176,14 +182,6 @@ void one_follow(struct one *f)
 {
     one_open(f,
              (struct replica_config){.last = 5, .commit = 3, .runs = &epoch_one, .run_count = 1});
-    f->record = (struct shard_record){.version = 9,
-                                      .epoch = 3,
-                                      .primary = 2,
-                                      .lease_ns = 6 * NS_PER_SEC,
-                                      .stamp_max = 5000,
-                                      .in_sync_count = 3,
-                                      .in_sync = {1, 2, 3}};
-    one_tick(f, 0);
-    one_answer(f);
+    found_record(f, 9, 3, 2);
     assert_false(f->swap);
 }

@@ -165,6 +165,16 @@ static void test_lease_given_back_is_taken_at_once(void **state)
     one_close(&f);
 }
 
+static void asks_and_never_swaps(struct one *f)
+{
+    for (int i = 0; i < 60; i++) {
+        one_tick(f, 500 * NS_PER_MS);
+        if (one_found(f, REPLICA_ASK) != NULL)
+            one_answer(f);
+        assert_false(f->swap);
+    }
+}
+
 static void test_replica_out_of_the_record_does_not_take_over(void **state)
 {
     struct one f;
@@ -173,12 +183,7 @@ static void test_replica_out_of_the_record_does_not_take_over(void **state)
     f.record.version++;
     f.record.in_sync_count = 2;
     f.record.in_sync[0] = 3;
-    for (int i = 0; i < 60; i++) {
-        one_tick(&f, 500 * NS_PER_MS);
-        if (one_found(&f, REPLICA_ASK) != NULL)
-            one_answer(&f);
-        assert_false(f.swap);
-    }
+    asks_and_never_swaps(&f);
     one_close(&f);
 }
 
@@ -189,12 +194,7 @@ static void test_blank_copy_does_not_take_over(void **state)
     one_open(&f, (struct replica_config){.blank = true});
     f.record = (struct shard_record){
         .version = 3, .epoch = 2, .primary = 1, .in_sync_count = 1, .in_sync = {1}};
-    for (int i = 0; i < 60; i++) {
-        one_tick(&f, 500 * NS_PER_MS);
-        if (one_found(&f, REPLICA_ASK) != NULL)
-            one_answer(&f);
-        assert_false(f.swap);
-    }
+    asks_and_never_swaps(&f);
     one_close(&f);
 }
 
