@@ -36,6 +36,16 @@ void state_free(struct state *st)
     mem_free(st);
 }
 
+void state_forget(struct state *st)
+{
+    ASSERT_EQ(st->scans, 0);
+    state_map_free(st->active);
+    state_map_free(st->frozen);
+    st->active = state_map_new();
+    st->frozen = NULL;
+    st->index = st->stored_index;
+}
+
 static bool get_from_store(struct state *st, struct slice key, struct slice *ret_value)
 {
     bool found = false;

@@ -24,6 +24,9 @@ struct state_store; /* a lower layer; see state_store_rocks_open */
 int state_open(struct state **ret,
                struct state_store *store /* owned on success; may be NULL */) MUST_CHECK;
 void state_free(struct state *st); /* drops what was not written down */
+/* Goes back to what the store holds, as if it were opened anew. Not while a frozen layer is being
+ * written. */
+void state_forget(struct state *st);
 
 bool state_get(struct state *st, struct slice key, struct slice *ret_value);
 void state_put(struct state *st, struct slice key, struct slice value);

@@ -10,7 +10,6 @@
  *
  * The receiver writes pages through its journals, so that a crash in between leaves a site that is
  * still marked as joining, and starts over. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -263,38 +262,12 @@ bool node_is_empty(struct node *n)
     return merge_dir_empty(shard_merge(n->shards[0]), OID_ROOT);
 }
 
-static int remove_tree(const char *path)
-{
-    DIR *dir = opendir(path);
-    struct dirent *e;
-    int rc = 0;
-    if (dir == NULL)
-        return errno == ENOENT ? 0 : err_from_errno(errno);
-    while ((e = readdir(dir)) != NULL && rc == 0) {
-        struct stat st;
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        char *child = mem_printf("%s/%s", path, e->d_name);
-        if (lstat(child, &st) != 0)
-            rc = err_from_errno(errno);
-        else if (S_ISDIR(st.st_mode))
-            rc = remove_tree(child);
-        else if (unlink(child) != 0)
-            rc = err_from_errno(errno);
-        mem_free(child);
-    }
-    closedir(dir);
-    if (rc == 0 && rmdir(path) != 0)
-        rc = err_from_errno(errno);
-    return rc;
-}
-
 static int site_wipe_shards(const char *dir)
 {
     int rc = 0;
     for (unsigned i = 0; i < SHARD_COUNT_MAX && rc == 0; i++) {
         char *path = mem_printf("%s/shard-%u", dir, i);
-        rc = remove_tree(path);
+        rc = dir_remove(path);
         mem_free(path);
     }
     return rc;
@@ -305,7 +278,7 @@ int site_wipe(const char *dir)
     char *path = mem_printf("%s/coordinator", dir);
     int rc = site_wipe_shards(dir);
     if (rc == 0)
-        rc = remove_tree(path);
+        rc = dir_remove(path);
     mem_free(path);
     return rc;
 }

@@ -4,6 +4,7 @@
  *   DIR/fs.key      32 bytes: the file-system key; DIR/site.key: 32 bytes: what mounts prove
  *   DIR/shard-N/    journal/ and state/ of shard N;  DIR/chunks/  the chunk store
  *   DIR/sock        the Unix socket while the daemon runs;  DIR/lock  held by the daemon */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -94,6 +95,32 @@ int dir_file_read(const char *dir, const char *name, void *out, size_t len, stru
     if (fd >= 0)
         close(fd);
     mem_free(path);
+    return rc;
+}
+
+int dir_remove(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *e;
+    int rc = 0;
+    if (dir == NULL)
+        return errno == ENOENT ? 0 : err_from_errno(errno);
+    while ((e = readdir(dir)) != NULL && rc == 0) {
+        struct stat st;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        char *child = mem_printf("%s/%s", path, e->d_name);
+        if (lstat(child, &st) != 0)
+            rc = err_from_errno(errno);
+        else if (S_ISDIR(st.st_mode))
+            rc = dir_remove(child);
+        else if (unlink(child) != 0)
+            rc = err_from_errno(errno);
+        mem_free(child);
+    }
+    closedir(dir);
+    if (rc == 0 && rmdir(path) != 0)
+        rc = err_from_errno(errno);
     return rc;
 }
 

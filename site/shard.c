@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/plant.h"
 #include "site/shard_int.h"
+#include "site/shard_peers.h"
 
 void key_be(struct buf *b, uint64_t v, unsigned bytes)
 {
@@ -55,17 +56,19 @@ void shard_fail(struct shard *s, int rc, const char *what)
     if (s->failed)
         return;
     s->failed = true;
+    shard_replica_broken(s);
     s->cfg.events.failed(s->cfg.events.ctx, s->cfg.id, rc, what);
 }
 
 /* ---- durability ---- */
 
-static void pending_free(struct pending *p)
+void shard_pending_free(struct pending *p)
 {
     struct message *m;
     while ((m = message_pop(&p->out)) != NULL)
         message_free(m);
     mem_free(p->seqs);
+    mem_free(p->needs);
     mem_free(p);
 }
 
@@ -114,35 +117,48 @@ static void pending_settle(struct shard *s, struct pending *p)
     struct message *m;
     s->cfg.events.on_behalf(s->cfg.events.ctx, p->is_call ? p->ctx : NULL);
     while ((m = message_pop(&p->out)) != NULL) {
+        if (s->cfg.peers != NULL)
+            shard_inbox_left(s, p, m->to, m->number);
         s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
                               buf_slice(&m->bytes));
         message_free(m);
     }
     s->cfg.events.on_behalf(s->cfg.events.ctx, NULL);
-    if (p->is_message)
+    if (p->is_message && s->cfg.peers != NULL)
+        shard_inbox_committed(s, p->from, p->number);
+    else if (p->is_message)
         s->cfg.events.delivered(s->cfg.events.ctx, p->from, s->cfg.id, p->number);
 }
 
-static void on_durable(void *ctx, uint64_t durable)
+void shard_settle(struct shard *s, uint64_t index)
 {
-    struct shard *s = ctx;
-    shard_replica_durable(s, durable);
-    uint64_t index = s->committed;
     while (s->pending_head != NULL && s->pending_head->index <= index) {
         struct pending *p = s->pending_head;
         s->pending_head = p->next;
         if (s->pending_head == NULL)
             s->pending_tail = &s->pending_head;
         pending_settle(s, p);
+        if (s->cfg.peers != NULL && shard_inbox_keeps(s, p))
+            continue;
         if (p->committed != NULL)
             p->committed(p->ctx, 0);
-        pending_free(p);
+        shard_pending_free(p);
     }
     if (s->durable_gap && s->pending_head == NULL)
         durable_catch_up(s);
     shard_durable_waits_run(s, index);
     s->cfg.events.moved(s->cfg.events.ctx, s->cfg.id);
     shard_checkpoint(s, false);
+}
+
+static void on_durable(void *ctx, uint64_t durable)
+{
+    struct shard *s = ctx;
+    shard_replica_durable(s, durable);
+    if (s->cfg.peers == NULL)
+        shard_settle(s, s->committed);
+    else
+        shard_roles_run(s);
 }
 
 static void on_log_failed(void *ctx, int rc, const struct err_detail *d)
@@ -160,6 +176,8 @@ static int append_record(struct shard *s, struct pending *p)
     struct slice raw = buf_slice(&s->scratch);
     if (s->failed)
         return ERR_FATAL;
+    if (!shard_leads(s))
+        return ERR_NOT_PRIMARY;
     if (raw.len > LIMIT_RECORD_BYTES)
         return ERR_TOO_BIG;
     int rc = record_decode(raw, &r);
@@ -224,9 +242,9 @@ int shard_propose(struct shard *s,
     q->is_call = p->is_call;
     int rc = commit_record(s, q);
     if (rc != 0 && rc != ERR_FATAL)
-        pending_free(q);
+        shard_pending_free(q);
     else if (rc != 0 && q->index == 0)
-        pending_free(q);
+        shard_pending_free(q);
     else if (rc != 0)
         q->committed = NULL; /* the caller learns it from the return code */
     if (rc == 0 && ret_op != NULL)
@@ -255,7 +273,7 @@ static int put_pairs(struct shard *s,
     q->ctx = ctx;
     int rc = commit_record(s, q);
     if (rc != 0 && q->index == 0)
-        pending_free(q);
+        shard_pending_free(q);
     else if (rc != 0)
         q->committed = NULL;
     return rc;
@@ -288,13 +306,18 @@ int shard_remote(struct shard *s, const struct shard_part *part)
     q->cursor = part->cursor;
     int rc = append_record(s, q);
     if (rc != 0 && q->index == 0)
-        pending_free(q);
+        shard_pending_free(q);
     return rc;
 }
 
 int shard_receive(
     struct shard *s, shard_id_t from, uint64_t number, enum record_type type, struct slice bytes)
 {
+    if (s->cfg.peers != NULL) {
+        int takes = shard_inbox_check(s, from, number);
+        if (takes <= 0)
+            return takes;
+    }
     record_message(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), from,
                    number, bytes);
     struct pending *q = mem_calloc(1, sizeof *q);
@@ -303,7 +326,7 @@ int shard_receive(
     q->number = number;
     int rc = commit_record(s, q);
     if (rc != 0 && q->index == 0)
-        pending_free(q);
+        shard_pending_free(q);
     return rc;
 }
 
@@ -400,6 +423,15 @@ static void checkpoint_work(struct pool_job *job)
     s->checkpoint.rc = state_write_frozen(s->state, &s->checkpoint.detail);
 }
 
+static void trim(struct shard *s)
+{
+    uint64_t stored = state_stored_index(s->state), keep = MAX(s->keep_from, 1);
+    if (s->cfg.peers == NULL)
+        log_trim(s->log, MIN(stored + 1, keep));
+    else if (!shard_is_copying(s) && stored > 0) /* its epoch proves that two journals agree */
+        log_trim(s->log, MIN(stored, MIN(keep, replica_keep_from(s->replica))));
+}
+
 static void checkpoint_done(struct pool_job *job)
 {
     struct shard *s = CONTAINER_OF(job, struct shard, checkpoint.job);
@@ -414,13 +446,15 @@ static void checkpoint_done(struct pool_job *job)
         cb(s->snapshot_ctx, s, state_iter_new(s->state), state_frozen_index(s->state));
     }
     state_thaw(s->state);
-    log_trim(s->log, MIN(state_stored_index(s->state) + 1, MAX(s->keep_from, 1)));
+    trim(s);
+    if (s->cfg.peers != NULL)
+        shard_roles_checkpointed(s);
     shard_checkpoint(s, false);
 }
 
 void shard_checkpoint(struct shard *s, bool now)
 {
-    if (s->checkpoint.running || s->failed || s->closing || s->stopping)
+    if (s->checkpoint.running || s->failed || s->closing || s->stopping || s->role.copy.running)
         return;
     if (!state_is_frozen(s->state)) {
         if (!now && state_active_bytes(s->state) < s->cfg.checkpoint_bytes)
@@ -461,7 +495,7 @@ void shard_stop(struct shard *s)
 struct replay {
     struct shard *s;
     int rc;
-    uint64_t index;
+    uint64_t index, last;
     bool loaded; /* pages of a snapshot, which the engine has not read yet */
 };
 
@@ -476,14 +510,14 @@ static bool replay_record(void *ctx, const struct log_record *lr)
     rp->loaded = rp->rc == 0 && r.type == RECORD_SNAPSHOT;
     if (rp->rc == 0)
         rp->rc = shard_apply_record(rp->s, &r, lr->payload, lr->index, NULL);
-    return rp->rc == 0;
+    return rp->rc == 0 && lr->index < rp->last;
 }
 
-static int replay(struct shard *s, struct err_detail *d)
+int shard_replay(struct shard *s, uint64_t last, struct err_detail *d)
 {
-    uint64_t next = state_stored_index(s->state) + 1 + PLANTED(14);
-    struct replay rp = {.s = s};
-    while (next <= log_durable(s->log)) {
+    uint64_t next = state_index(s->state) + 1 + PLANTED(14);
+    struct replay rp = {.s = s, .last = last};
+    while (next <= last) {
         int rc = log_read(s->log, next, 8 * MIB, replay_record, &rp, &next);
         if (rc != 0 || rp.rc != 0) {
             err_detail_set(d, "shard %u: journal record %llu cannot be replayed: %s", s->cfg.id,
@@ -492,7 +526,8 @@ static int replay(struct shard *s, struct err_detail *d)
             return rc != 0 ? rc : rp.rc;
         }
         /* Keep memory bounded: everything replayed is durable, so it may be written down. */
-        if (state_active_bytes(s->state) > s->cfg.checkpoint_bytes && state_freeze(s->state)) {
+        if (s->cfg.peers == NULL && state_active_bytes(s->state) > s->cfg.checkpoint_bytes &&
+            state_freeze(s->state)) {
             rc = state_write_frozen(s->state, d);
             if (rc != 0)
                 return rc;
@@ -567,18 +602,24 @@ static int make_dir(const char *path, struct err_detail *d)
     return err_from_errno(num);
 }
 
+int shard_state_open(struct shard *s, const char *dir, struct err_detail *d)
+{
+    char *path = mem_printf("%s/state", dir);
+    struct state_store store = {0};
+    int rc = state_store_rocks_open(&store, path, s->cfg.cache_bytes, d);
+    mem_free(path);
+    return rc == 0 ? state_open(&s->state, &store) : rc;
+}
+
 static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
 {
-    char *journal_dir = mem_printf("%s/journal", dir), *state_dir = mem_printf("%s/state", dir);
-    struct state_store store = {0};
+    char *journal_dir = mem_printf("%s/journal", dir);
     struct log_recovery info;
     int rc = make_dir(dir, d);
     if (rc == 0)
         rc = make_dir(journal_dir, d);
     if (rc == 0)
-        rc = state_store_rocks_open(&store, state_dir, s->cfg.cache_bytes, d);
-    if (rc == 0)
-        rc = state_open(&s->state, &store);
+        rc = shard_state_open(s, dir, d);
     if (rc == 0) {
         struct log_config lc = {.dir = journal_dir,
                                 .segment_bytes = s->cfg.segment_bytes,
@@ -591,6 +632,8 @@ static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
     if (rc == 0 && info.torn_bytes > 0)
         log_warn(LOG_SITE, "journal_torn_tail", "shard=%u file=%s bytes=%llu", s->cfg.id,
                  info.torn_file, (unsigned long long)info.torn_bytes);
+    if (rc == 0 && s->cfg.peers != NULL)
+        rc = shard_roles_open(s, dir, d);
     if (rc == 0 && state_stored_index(s->state) > log_last(s->log)) {
         err_detail_set(d,
                        "shard %u: the state holds record %llu but the journal ends at %llu: the "
@@ -607,7 +650,6 @@ static int open_parts(struct shard *s, const char *dir, struct err_detail *d)
         rc = ERR_CORRUPT;
     }
     mem_free(journal_dir);
-    mem_free(state_dir);
     return rc;
 }
 
@@ -635,7 +677,8 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     if (rc == 0) {
         load_waiting(s);
         shard_limits_load(s);
-        rc = replay(s, d);
+        /* What several nodes keep is replayed as far as it is known to be committed. */
+        rc = config->peers == NULL ? shard_replay(s, log_durable(s->log), d) : 0;
     }
     if (rc != 0) {
         s->closing = true;
@@ -644,11 +687,22 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     }
     hlc_see(config->hlc, merge_hlc_max(s->merge));
     load_positions(s);
+    *ret = s;
+    if (config->peers != NULL)
+        return 0; /* it follows, and may come to lead */
     shard_results_load(s);
     s->first_seq = shard_next_seq(s);
     s->live = true;
-    *ret = s;
     return 0;
+}
+
+static void pending_list_free(struct pending *p)
+{
+    while (p != NULL) {
+        struct pending *next = p->next;
+        shard_pending_free(p);
+        p = next;
+    }
 }
 
 void shard_close(struct shard *s)
@@ -656,9 +710,16 @@ void shard_close(struct shard *s)
     if (s == NULL)
         return;
     ASSERT(!s->checkpoint.running);
+    bool opened = !s->closing;
+    if (s->cfg.peers != NULL)
+        s->closing = true; /* nobody is told anything any more */
+    if (s->role.tick.fire != NULL)
+        loop_timer_stop(s->cfg.loop, &s->role.tick);
     if (s->log != NULL)
         log_close(s->log); /* everything appended is durable now, or the journal failed */
-    if (!s->closing && !s->failed) {
+    if (s->cfg.peers != NULL && opened && !s->failed)
+        opened = !s->role.copy.running && state_index(s->state) <= s->committed; /* S1 */
+    if (opened && !s->failed) {
         struct err_detail d = {0};
         for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
             if (state_is_frozen(s->state) || state_freeze(s->state)) {
@@ -670,11 +731,8 @@ void shard_close(struct shard *s)
                 state_thaw(s->state);
             }
     }
-    while (s->pending_head != NULL) {
-        struct pending *p = s->pending_head;
-        s->pending_head = p->next;
-        pending_free(p);
-    }
+    pending_list_free(s->pending_head);
+    pending_list_free(s->role.undelivered);
     struct message *m;
     while ((m = message_pop(&s->out)) != NULL)
         message_free(m);
@@ -685,8 +743,9 @@ void shard_close(struct shard *s)
         mem_free(l);
     }
     shard_results_free(s);
-    replica_free(s->replica);
-    replica_effects_deinit(&s->effects);
+    shard_replica_free(s);
+    shard_copy_lend_end(s);
+    mem_free(s->role.dir);
     merge_free(s->merge);
     state_free(s->state);
     buf_deinit(&s->scratch);

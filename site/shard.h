@@ -44,7 +44,8 @@ enum shard_key {
     SHARD_KEY_ACKED,         /* peer (4) -> index in our journal that the peer has durably */
     SHARD_KEY_CURSOR,        /* peer (4) -> next index to ask the peer for */
     SHARD_KEY_NODE,          /* the node's own small things, shard 0 */
-    SHARD_KEY_LIMIT          /* site (4) -> last seq that is taken (8), enum shard_limit (1) */
+    SHARD_KEY_LIMIT,         /* site (4) -> last seq that is taken (8), enum shard_limit (1) */
+    SHARD_KEY_IN             /* several nodes: src (2) -> number of the last message taken (8) */
 };
 
 /* What becomes of operations of a site that leaves, beyond its limit here. */
@@ -56,14 +57,16 @@ enum shard_limit {
 
 struct shard_events {
     /* Hand a message to another shard of the site. Synchronous within a node: on return the
-     * receiver has applied it in memory (or keeps it until its dots are there). */
+     * receiver has applied it in memory (or keeps it until its dots are there). With several nodes
+     * it may get lost: whoever leads the receiver hands it to shard_receive(). */
     void (*deliver)(void *ctx,
                     shard_id_t from,
                     shard_id_t to,
                     uint64_t number,
                     enum record_type type,
                     struct slice bytes);
-    /* The receiver has message `number` of `from` durably. */
+    /* The receiver has message `number` of `from` durably; with several nodes: all up to it, and
+     * this may get lost on its way to shard_delivered(). */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
     /* Has the home shard of this dot, anywhere in the site, applied it? */
     bool (*applied)(void *ctx, struct dot d);
@@ -89,6 +92,7 @@ struct shard_config {
     struct loop *loop;
     struct pool *pool;               /* for writing the state down */
     struct coordinator *coordinator; /* who leads the shard; borrowed, while it is opened */
+    const struct shard_peers *peers; /* other nodes keep it, too (shard_peers.h); NULL: alone */
     size_t cache_bytes;
     uint64_t segment_bytes;  /* of the journal; 0: as it likes */
     size_t checkpoint_bytes; /* state in memory beyond which it is written down */
@@ -131,7 +135,7 @@ struct proposal {
     int64_t time_ns; /* the operation's wall time; 0: now */
 };
 /* Journals and applies the builder's effects as one operation of this site. On error nothing
- * happened (ERR_NO_SPACE, ERR_FATAL) and `committed` never runs. */
+ * happened (ERR_NO_SPACE, ERR_FATAL, ERR_NOT_PRIMARY) and `committed` never runs. */
 int shard_propose(struct shard *s,
                   const struct op_builder *b,
                   const struct proposal *p,
@@ -172,7 +176,7 @@ enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *re
 void shard_limits_settle(struct shard *s);
 /* Tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
-/* From events.deliver of another shard. */
+/* From events.deliver of another shard. With several nodes ERR_AGAIN: one before it is missing. */
 int shard_receive(struct shard *s,
                   shard_id_t from,
                   uint64_t number,

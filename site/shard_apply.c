@@ -296,6 +296,8 @@ static int apply_local(struct shard *s, const struct record *r)
         struct slice value = dec_bytes(&d, r->body.len);
         if (d.rc != 0 || key.len == 0 || (r->type == RECORD_LOCAL && key.ptr[0] < 0x80))
             return ERR_MALFORMED;
+        if (!present && key.ptr[0] == SHARD_KEY_OUTBOX)
+            s->outbox_count -= state_get(s->state, key, &(struct slice){0});
         if (present)
             state_put(s->state, key, value);
         else
@@ -315,7 +317,7 @@ int shard_apply_record(
     s->in_apply = true;
     s->apply_index = index;
     s->apply_session = r->type == RECORD_OP ? r->session : 0;
-    s->collect = p != NULL && r->type == RECORD_OP ? p : NULL;
+    s->collect = p != NULL && (r->type == RECORD_OP || s->cfg.peers != NULL) ? p : NULL; /* N2 */
     hlc_see(s->cfg.hlc, r->commit_hlc);
     switch (r->type) {
     case RECORD_OP:
@@ -337,10 +339,14 @@ int shard_apply_record(
         rc = apply_local(s, r);
         break;
     }
-    s->collect = NULL;
+    if (s->cfg.peers == NULL)
+        s->collect = NULL;
     s->apply_session = 0;
     if (rc == 0)
         rc = retry_waiting(s);
+    s->collect = NULL;
+    if (r->type == RECORD_DELIVER || r->type == RECORD_DERIVED)
+        shard_inbox_applied(s, r->from, r->message);
     if (rc == 0)
         rc = state_health(s->state);
     if (rc == 0)

@@ -39,7 +39,12 @@ struct pending {
     } * seqs;
     void (*committed)(void *ctx, int rc);
     void *ctx;
-    bool is_call; /* ctx is what on_behalf() is told */
+    bool is_call;        /* ctx is what on_behalf() is told */
+    uint32_t need_count; /* several nodes: messages of `out` that must be delivered */
+    struct {
+        shard_id_t to;
+        uint64_t number;
+    } * needs;
     struct pending *next;
 };
 
@@ -51,11 +56,50 @@ struct result_session { /* numbers with a stored result, ascending, for pruning 
     uint64_t session;
     uint64_t *numbers;
     size_t count, cap, first;
+    uint64_t acked; /* several nodes: what a record is to take out */
     UT_hash_handle hh;
 };
 struct cursor {
     site_id_t peer;
     uint64_t next;
+};
+
+/* Of a shard that several nodes keep: shard_replica.c, shard_roles.c, shard_inbox.c, shard_copy.c.
+ */
+struct told;
+struct shard_role {
+    char *dir; /* DIR/shard-N */
+    struct loop_timer tick;
+    const struct replica_effect *asks; /* of the last event: what the coordinator was asked */
+    struct told *told;                 /* to the core, when all effects are carried out */
+    uint64_t now_ns;                   /* of the last event */
+    bool stepping, running;            /* effects are carried out; shard_roles_run() */
+    bool serve_due, down_due, reopen_due;
+    uint64_t down_to;  /* down_due: what was committed */
+    uint64_t copy_due; /* a copy is to be fetched from this node; 0: none */
+    /* as in the file */
+    uint64_t life;
+    bool blank, copying;
+    /* messages between shards */
+    struct pending *undelivered, **undelivered_tail; /* committed, but not their messages */
+    struct {
+        uint64_t last, committed; /* numbers taken of each shard */
+    } inbox[SHARD_COUNT_MAX];
+    struct {
+        uint64_t left, pruned; /* numbers sent to each shard; taken out of the outbox */
+    } sent[SHARD_COUNT_MAX];
+    uint64_t resend_ns, tidy_ns;
+    struct {
+        bool running;
+        uint64_t from, id, page, asked_ns, heard_ns; /* page: the next */
+    } copy;
+    struct {
+        uint64_t node, id; /* 0: nobody's */
+        uint64_t page, index, first, used_ns;
+        struct state_iter *it; /* NULL: it waits to begin, or that was the last page */
+        struct buf bytes;      /* page `page` */
+        bool waits;
+    } lend;
 };
 
 struct shard {
@@ -65,7 +109,8 @@ struct shard {
     struct merge *merge;
     struct replica *replica;
     struct replica_effects effects; /* of its last event */
-    uint64_t committed;             /* every in-sync replica has it on disk up to here */
+    struct shard_role role;
+    uint64_t committed; /* every in-sync replica has it on disk up to here */
     struct pending *pending_head, **pending_tail;
     struct vv durable_vv; /* without gaps: all up to there is applied, or waits here */
     bool durable_gap;     /* more is here, behind a gap */
@@ -117,9 +162,41 @@ void shard_limits_load(struct shard *s);
 void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /* was put */
 
 /* shard_replica.c */
-int shard_replica_open(struct shard *s, struct err_detail *d) MUST_CHECK; /* takes the shard over */
+/* Alone: takes the shard over. */
+int shard_replica_open(struct shard *s, struct err_detail *d) MUST_CHECK;
+void shard_replica_free(struct shard *s);
 void shard_replica_appended(struct shard *s, uint64_t index, struct slice bytes);
-void shard_replica_durable(struct shard *s, uint64_t index); /* raises s->committed */
+void shard_replica_durable(struct shard *s, uint64_t index); /* may raise s->committed */
+void shard_replica_broken(struct shard *s);
+void shard_replica_copied(struct shard *s, uint64_t first, uint64_t life);
+void shard_replica_served(struct shard *s, uint64_t node, uint64_t first);
+bool shard_leads(struct shard *s); /* may append, now; alone: always */
+
+/* shard_roles.c */
+int shard_roles_open(struct shard *s, const char *dir, struct err_detail *d) MUST_CHECK;
+int shard_roles_save(struct shard *s) MUST_CHECK; /* on error the shard has failed */
+void shard_roles_run(struct shard *s);            /* what became due by what the core was told */
+void shard_roles_tick(struct shard *s);
+void shard_roles_checkpointed(struct shard *s);
+
+/* shard_inbox.c */
+void shard_inbox_load(struct shard *s);
+void shard_inbox_tick(struct shard *s); /* as the leader */
+int shard_inbox_check(struct shard *s, shard_id_t from, uint64_t number) MUST_CHECK;
+void shard_inbox_applied(struct shard *s, shard_id_t from, uint64_t number);
+void shard_inbox_committed(struct shard *s, shard_id_t from, uint64_t number);
+void shard_inbox_left(struct shard *s, struct pending *p, shard_id_t to, uint64_t number);
+bool shard_inbox_keeps(struct shard *s, struct pending *p);
+bool shard_inbox_sent(const struct shard *s, shard_id_t to, uint64_t number);
+void shard_inbox_delivered(struct shard *s);
+bool shard_inbox_resends(const struct shard *s, shard_id_t to, uint64_t number);
+
+/* shard_copy.c */
+int shard_copy_wipe(struct shard *s, struct err_detail *d) MUST_CHECK;
+void shard_copy_begin(struct shard *s);
+void shard_copy_tick(struct shard *s);
+void shard_copy_lend_end(struct shard *s);
+int shard_copy_message(struct shard *s, uint64_t node, struct slice bytes) MUST_CHECK;
 
 /* shard_apply.c */
 int shard_apply_record(
@@ -128,16 +205,27 @@ void shard_events_of(struct shard *s, struct merge_events *ret);
 /* shard_outbox.c */
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes);
 void shard_outbox_load(struct shard *s); /* from the state, after opening */
+void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number);
+uint64_t shard_outbox_next(struct shard *s, shard_id_t to); /* number of the next message */
 /* shard_results.c */
 void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
 void shard_results_load(struct shard *s);
 void shard_results_free(struct shard *s);
+void shard_result_key(struct buf *key, uint64_t session, uint64_t number);
+/* One that is not needed any more, once. False: there is none. */
+bool shard_result_take_acked(struct shard *s, uint64_t *ret_session, uint64_t *ret_number);
 /* shard_wait.c */
 void shard_durable_waits_run(struct shard *s, uint64_t index);
 void shard_applied_waits_run(struct shard *s);
+void shard_waits_forget(struct shard *s); /* and latches: their owners know */
 /* shard.c */
 void shard_fail(struct shard *s, int rc, const char *what);
+int shard_state_open(struct shard *s, const char *dir, struct err_detail *d) MUST_CHECK;
+/* Applies what the journal has behind the state, up to `last`. */
+int shard_replay(struct shard *s, uint64_t last, struct err_detail *d) MUST_CHECK;
+void shard_settle(struct shard *s, uint64_t index); /* what follows from records being committed */
+void shard_pending_free(struct pending *p);
 static inline void key_begin(struct buf *b, enum shard_key k)
 {
     uint8_t c = (uint8_t)k;

@@ -9,20 +9,33 @@
 #include "site/shard_int.h"
 #include "base/plant.h"
 
+void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number)
+{
+    key_begin(key, SHARD_KEY_OUTBOX);
+    key_be(key, to, 2);
+    key_be(key, number, 8);
+}
+
+uint64_t shard_outbox_next(struct shard *s, shard_id_t to)
+{
+    struct buf key = {0};
+    struct slice got;
+    key_begin(&key, SHARD_KEY_OUT_NEXT);
+    key_be(&key, to, 2);
+    bool found = state_get(s->state, buf_slice(&key), &got) && got.len == 8;
+    buf_deinit(&key);
+    return found ? be_get(got.ptr, 8) : 1;
+}
+
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes)
 {
     struct buf key = {0}, value = {0};
-    struct slice got;
-    uint64_t number = 1;
+    uint64_t number = shard_outbox_next(s, to);
     key_begin(&key, SHARD_KEY_OUT_NEXT);
     key_be(&key, to, 2);
-    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
-        number = be_get(got.ptr, 8);
     key_be(&value, number + 1, 8);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
-    key_begin(&key, SHARD_KEY_OUTBOX);
-    key_be(&key, to, 2);
-    key_be(&key, number, 8);
+    shard_outbox_key(&key, to, number);
     buf_clear(&value);
     enc_u8(&value, (uint8_t)type);
     enc_raw(&value, bytes.ptr, bytes.len);
@@ -100,10 +113,14 @@ void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
 {
     struct buf key = {0};
     struct slice old;
+    if (s->cfg.peers != NULL && !shard_inbox_sent(s, to, number))
+        return; /* said to another leader */
     outbox_delivered(s, to, number);
-    key_begin(&key, SHARD_KEY_OUTBOX);
-    key_be(&key, to, 2);
-    key_be(&key, number, 8);
+    if (s->cfg.peers != NULL) {
+        shard_inbox_delivered(s);
+        return; /* a record takes it out: N5 */
+    }
+    shard_outbox_key(&key, to, number);
     if (state_get(s->state, buf_slice(&key), &old)) {
         state_del(s->state, buf_slice(&key));
         s->outbox_count--;
@@ -121,6 +138,9 @@ void shard_resend(struct shard *s)
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (!PLANTED(17) && state_scan_next(&it)) {
         if (it.key.len != 11 || it.value.len < 1)
+            continue;
+        if (s->cfg.peers != NULL && !shard_inbox_resends(s, (shard_id_t)be_get(it.key.ptr + 1, 2),
+                                                         be_get(it.key.ptr + 3, 8)))
             continue;
         m = mem_calloc(1, sizeof *m);
         m->to = (shard_id_t)be_get(it.key.ptr + 1, 2);

@@ -4,7 +4,7 @@
 
 #include "site/shard_int.h"
 
-static void result_key(struct buf *key, uint64_t session, uint64_t number)
+void shard_result_key(struct buf *key, uint64_t session, uint64_t number)
 {
     key_begin(key, SHARD_KEY_RESULT);
     key_be(key, session, 8);
@@ -50,7 +50,7 @@ void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid)
 {
     struct buf key = {0}, value = {0};
-    result_key(&key, session, number);
+    shard_result_key(&key, session, number);
     enc_u32(&value, (uint32_t)rc);
     enc_oid(&value, oid);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
@@ -71,7 +71,7 @@ bool shard_result(
         return false; /* the usual case costs no look-up in the state */
     struct buf key = {0};
     struct slice got;
-    result_key(&key, session, number);
+    shard_result_key(&key, session, number);
     bool found = state_get(s->state, buf_slice(&key), &got);
     if (found) {
         struct dec d = dec_of(got);
@@ -88,12 +88,29 @@ void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked)
     struct result_session *r = session_of(s, session, false);
     if (r == NULL)
         return;
+    r->acked = MAX(r->acked, acked);
+    if (s->cfg.peers != NULL)
+        return; /* a record takes them out: N5 */
     struct buf key = {0};
     while (r->first < r->count && r->numbers[r->first] <= acked) {
-        result_key(&key, session, r->numbers[r->first++]);
+        shard_result_key(&key, session, r->numbers[r->first++]);
         state_del(s->state, buf_slice(&key));
     }
     buf_deinit(&key);
+}
+
+bool shard_result_take_acked(struct shard *s, uint64_t *ret_session, uint64_t *ret_number)
+{
+    struct result_session *r, *tmp;
+    HASH_ITER(hh, s->results, r, tmp)
+    {
+        if (r->first == r->count || r->numbers[r->first] > r->acked)
+            continue;
+        *ret_session = r->session;
+        *ret_number = r->numbers[r->first++];
+        return true;
+    }
+    return false;
 }
 
 void shard_results_load(struct shard *s)

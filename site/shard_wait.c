@@ -85,6 +85,17 @@ bool shard_mark_is_of(struct shard *s, uint64_t key, uint64_t session)
     return (by != 0 && by == session) || shard_mark(s, key) == 0;
 }
 
+void shard_waits_forget(struct shard *s)
+{
+    struct latch *l, *tmp;
+    HASH_ITER(hh, s->latches, l, tmp)
+    {
+        HASH_DEL(s->latches, l);
+        mem_free(l);
+    }
+    s->latch_waits = s->durable_waits = s->applied_waits = NULL;
+}
+
 /* ---- applied ---- */
 
 void shard_wait_applied(struct shard *s, struct shard_wait *w)
