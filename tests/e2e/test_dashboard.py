@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -417,8 +418,8 @@ def test_bad_clients(world):
 @pytest.mark.alone
 @pytest.mark.limit(300)
 def test_many_viewers_cost_little(two):
-    """200 event streams and a scrape each second: little processor time, and all get the news. The
-    thread that serves mounts has nothing to do with them, so no call of a mount waits longer."""
+    """200 event streams and a scrape each second: little processor time, almost none of it in the
+    thread that serves mounts, and all get the news."""
     world, a, b = two
     lib.converge(a, b)
     at = url(a.site)
@@ -467,3 +468,67 @@ def test_many_viewers_cost_little(two):
             s.close()
     assert min(total) > 10_000
     assert a.site.alive()
+
+
+# 200 viewers who read, and a scrape a second, in a process of their own until its input ends.
+VIEWERS = """
+import select, socket, sys, time, urllib.request
+host, port = sys.argv[1], int(sys.argv[2])
+poll, viewers = select.epoll(), {}
+for _ in range(200):
+    s = socket.create_connection((host, port), 10)
+    s.sendall(f"GET /events HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\n".encode())
+    viewers[s.fileno()] = s
+    poll.register(s, select.EPOLLIN)
+poll.register(sys.stdin, select.EPOLLIN)
+print("here", flush=True)
+scrape = time.monotonic()
+while True:
+    for fd, _ in poll.poll(0.2):
+        if fd == sys.stdin.fileno():
+            sys.exit(0)
+        if not viewers[fd].recv(1 << 20):
+            sys.exit("the daemon sent one away")
+    if time.monotonic() >= scrape:
+        scrape += 1
+        urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10).read()
+"""
+
+
+@pytest.mark.alone
+@pytest.mark.limit(300)
+def test_many_viewers_slow_no_operation(two):
+    """Names made, looked up, renamed and removed beside 200 viewers and a scrape each second, and
+    without them, in turn: the time of an operation is the same, in the middle and in the tail."""
+    world, a, b = two
+    lib.converge(a, b)
+    host, port = re.fullmatch(r"http://([\d.]+):(\d+)/", url(a.site)).groups()
+
+    def operations(seconds):
+        times = []
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for call in (lambda: os.close(os.open(a / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY)),
+                         lambda: os.chmod(a / "f", 0o600), lambda: os.rename(a / "f", a / "g"),
+                         lambda: os.unlink(a / "g")):
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+        return times
+
+    operations(1)
+    alone, beside = [], []
+    for _ in range(6):
+        alone += operations(2)
+        viewers = subprocess.Popen([sys.executable, "-c", VIEWERS, host, port],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with viewers:
+            assert viewers.stdout.readline() == "here\n"
+            beside += operations(2)
+            assert viewers.poll() is None
+    for what, part in (("mean", None), ("p50", 50), ("p99", 99)):
+        was, now = ((sum(t) / len(t) if part is None else sorted(t)[len(t) * part // 100])
+                    for t in (alone, beside))
+        print(f"{what} of an operation: {1e6 * was:.0f} us alone, {1e6 * now:.0f} us beside 200 "
+              f"viewers, n {len(alone)} and {len(beside)}")
+        assert now < was * (1.5 if part == 99 else 1.15) * lib.SLOW, what

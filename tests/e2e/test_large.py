@@ -1,6 +1,7 @@
 """What is large, and what should cost nothing: sparse files of terabytes, copies by reference, where
 data goes by the policy of its directory, a directory of very many entries."""
 
+import concurrent.futures
 import os
 import threading
 
@@ -144,3 +145,8 @@ def test_directory_of_many_entries(two):
     assert os.path.exists(a / "many/renamed") and not os.path.exists(a / "many/entry-0000007")
     for site in (a.site, b.site):
         site.fsck()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda entry: os.unlink(entry.path), os.scandir(b / "many")))
+    os.rmdir(b / "many")
+    lib.converge(a, b, timeout=60 + ENTRIES / 500)
+    assert os.listdir(a) == []
