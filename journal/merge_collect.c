@@ -19,6 +19,7 @@ static void queue_put(struct merge *m, struct oid oid, uint64_t hlc)
     uint8_t key[STABLE_KEY_BYTES];
     stable_key(key, hlc, oid);
     work_put(m, slice_of(key, sizeof key), slice_of(NULL, 0));
+    m->collect_from = MIN(m->collect_from, hlc);
 }
 
 void collect_queue(struct merge *m, struct oid oid, uint64_t hlc)
@@ -121,20 +122,31 @@ static enum verdict collect_dir(const struct collect *c, struct oid oid, uint64_
     return COLLECT_DONE;
 }
 
-/* Copies up to `budget` queue keys at or below the stable point. */
+static uint64_t queue_hlc(struct slice key)
+{
+    uint64_t hlc = 0;
+    for (int i = 1; i <= 8; i++)
+        hlc = hlc << 8 | ((const uint8_t *)key.ptr)[i];
+    return hlc;
+}
+
+/* Copies up to `budget` queue keys at or below the stable point. They go from the queue after that,
+ * and the next look begins behind them: in the store, deleted keys cost as much as others. */
 static struct slice *collect_keys(
     struct merge *m, struct op_arena *a, uint64_t stable_hlc, uint32_t budget, uint32_t *ret_count)
 {
     uint8_t type = KEY_STABLE;
-    uint8_t end[STABLE_KEY_BYTES];
+    uint8_t start[STABLE_KEY_BYTES], end[STABLE_KEY_BYTES];
+    struct oid first = {.b = {0}};
     struct oid last = {.b = {0}};
     struct slice *keys = NULL;
     uint32_t count = 0;
     uint32_t cap = 0;
     struct state_scan it;
     memset(last.b, 0xff, sizeof last.b);
+    stable_key(start, m->collect_from, first);
     stable_key(end, stable_hlc, last);
-    state_scan_begin(m->state, &it, slice_of(&type, 1), slice_of(NULL, 0));
+    state_scan_begin(m->state, &it, slice_of(&type, 1), slice_of(start, sizeof start));
     while (count < budget && state_scan_next(&it)) {
         if (it.key.len != sizeof end || slice_cmp(it.key, slice_of(end, sizeof end)) > 0)
             break;
@@ -142,6 +154,10 @@ static struct slice *collect_keys(
         keys[count++] = op_dup(a, it.key);
     }
     state_scan_end(&it);
+    if (count == budget && budget > 0)
+        m->collect_from = queue_hlc(keys[count - 1]);
+    else if (budget > 0)
+        m->collect_from = MAX(m->collect_from, stable_hlc + 1);
     *ret_count = count;
     return keys;
 }

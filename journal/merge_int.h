@@ -273,6 +273,7 @@ struct merge {
     struct work work;
     struct vv *seen; /* per home shard */
     uint64_t hlc_max;
+    uint64_t collect_from; /* nothing is queued with a lower clock */
     uint64_t collect_goal; /* a stable point here would let all that is dead go; 0: nothing is */
     uint64_t applied;      /* sum of all seen: grows with every operation */
     struct buf key, value;

@@ -183,7 +183,7 @@ struct state_iter *state_iter_new(struct state *st)
         return NULL;
     struct state_iter *it = mem_calloc(1, sizeof *it);
     it->ops = st->store.ops;
-    it->iter = st->store.ops->iter_new(st->store.ctx, slice_of(NULL, 0));
+    it->iter = st->store.ops->iter_new(st->store.ctx, slice_of(NULL, 0), slice_of(NULL, 0));
     return it;
 }
 

@@ -77,7 +77,9 @@ int state_iter_free(struct state_iter *it); /* reports a read error; accepts NUL
 /* The lower layer. */
 struct state_store_ops {
     int (*get)(void *ctx, struct slice key, struct buf *ret_value, bool *ret_found);
-    void *(*iter_new)(void *ctx, struct slice seek);
+    /* From the first key >= seek; keys >= end (empty: none is) need not be shown, and what was
+     * deleted there is not to cost anything. */
+    void *(*iter_new)(void *ctx, struct slice seek, struct slice end);
     bool (*iter_at)(void *iter, struct slice *ret_key, struct slice *ret_value); /* false: end */
     void (*iter_next)(void *iter);
     int (*iter_free)(void *iter); /* reports a read error */

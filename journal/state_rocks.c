@@ -19,7 +19,6 @@ struct rocks {
     rocksdb_block_based_table_options_t *table;
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read;
-    rocksdb_readoptions_t *scan;
     rocksdb_writeoptions_t *write;
     rocksdb_flushoptions_t *flush;
     uint64_t index; /* what the last successful write (or the open) left in the store */
@@ -56,41 +55,61 @@ static int rocks_get(void *ctx, struct slice key, struct buf *ret_value, bool *r
     return 0;
 }
 
-static void *rocks_iter_new(void *ctx, struct slice seek)
+/* RocksDB passes over what was deleted until it finds something, or the bound. */
+struct rocks_iter {
+    rocksdb_iterator_t *iter;
+    rocksdb_readoptions_t *read;
+    struct buf end; /* RocksDB refers to it */
+};
+
+static void *rocks_iter_new(void *ctx, struct slice seek, struct slice end)
 {
     struct rocks *r = ctx;
-    rocksdb_iterator_t *iter = rocksdb_create_iterator(r->db, r->scan);
+    struct rocks_iter *it = mem_calloc(1, sizeof *it);
+    it->read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_verify_checksums(it->read, 1);
+    if (end.len > 0) {
+        buf_append(&it->end, end.ptr, end.len);
+        rocksdb_readoptions_set_iterate_upper_bound(it->read, (const char *)it->end.ptr, end.len);
+    }
+    it->iter = rocksdb_create_iterator(r->db, it->read);
     if (seek.len > 0)
-        rocksdb_iter_seek(iter, (const char *)seek.ptr, seek.len);
+        rocksdb_iter_seek(it->iter, (const char *)seek.ptr, seek.len);
     else
-        rocksdb_iter_seek_to_first(iter);
-    return iter;
+        rocksdb_iter_seek_to_first(it->iter);
+    return it;
 }
 
 static bool rocks_iter_at(void *iter, struct slice *ret_key, struct slice *ret_value)
 {
-    if (!rocksdb_iter_valid(iter))
+    const struct rocks_iter *it = iter;
+    if (!rocksdb_iter_valid(it->iter))
         return false;
     size_t len;
-    const char *key = rocksdb_iter_key(iter, &len);
+    const char *key = rocksdb_iter_key(it->iter, &len);
     *ret_key = slice_of(key, len);
     if (slice_equal(*ret_key, slice_of(INDEX_KEY, sizeof INDEX_KEY)))
         return false; /* the last key of all */
-    const char *value = rocksdb_iter_value(iter, &len);
+    const char *value = rocksdb_iter_value(it->iter, &len);
     *ret_value = slice_of(value, len);
     return true;
 }
 
 static void rocks_iter_next(void *iter)
 {
-    rocksdb_iter_next(iter);
+    struct rocks_iter *it = iter;
+    rocksdb_iter_next(it->iter);
 }
 
 static int rocks_iter_free(void *iter)
 {
+    struct rocks_iter *it = iter;
     char *error = NULL;
-    rocksdb_iter_get_error(iter, &error);
-    rocksdb_iter_destroy(iter);
+    rocksdb_iter_get_error(it->iter, &error);
+    rocksdb_iter_destroy(it->iter);
+    rocksdb_readoptions_destroy(it->read);
+    buf_deinit(&it->end);
+    mem_free(it);
     return error != NULL ? rocks_error(error, "scan", NULL) : 0;
 }
 
@@ -143,7 +162,6 @@ static void rocks_close(void *ctx)
         rocksdb_close(r->db);
     rocksdb_flushoptions_destroy(r->flush);
     rocksdb_writeoptions_destroy(r->write);
-    rocksdb_readoptions_destroy(r->scan);
     rocksdb_readoptions_destroy(r->read);
     rocksdb_options_destroy(r->options);
     rocksdb_block_based_options_destroy(r->table);
@@ -187,8 +205,6 @@ static void set_options(struct rocks *r, size_t cache_bytes)
 
     r->read = rocksdb_readoptions_create();
     rocksdb_readoptions_set_verify_checksums(r->read, 1);
-    r->scan = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_verify_checksums(r->scan, 1);
     r->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(r->write, 1);
     r->flush = rocksdb_flushoptions_create();

@@ -13,6 +13,16 @@ struct sources {
     bool store_moves; /* its current pair was delivered: move on before the next look */
 };
 
+/* The first key behind all that begin with `prefix`; empty: there is none. */
+static void prefix_end(struct slice prefix, struct buf *ret)
+{
+    while (prefix.len > 0 && ((const uint8_t *)prefix.ptr)[prefix.len - 1] == 0xff)
+        prefix.len--;
+    buf_append(ret, prefix.ptr, prefix.len);
+    if (prefix.len > 0)
+        ret->ptr[prefix.len - 1]++;
+}
+
 void state_scan_begin(struct state *st,
                       struct state_scan *it,
                       struct slice prefix,
@@ -25,8 +35,12 @@ void state_scan_begin(struct state *st,
     src->active = state_map_seek(st->active, from);
     if (st->frozen != NULL)
         src->frozen = state_map_seek(st->frozen, from);
-    if (st->has_store && st->health == 0)
-        src->store = st->store.ops->iter_new(st->store.ctx, from);
+    if (st->has_store && st->health == 0) {
+        struct buf end = {0};
+        prefix_end(prefix, &end);
+        src->store = st->store.ops->iter_new(st->store.ctx, from, buf_slice(&end));
+        buf_deinit(&end);
+    }
     it->priv[0] = src;
     st->scans++;
 }

@@ -179,8 +179,9 @@ static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *re
     return 0;
 }
 
-static void *twin_iter_new(void *ctx, struct slice seek)
+static void *twin_iter_new(void *ctx, struct slice seek, struct slice end)
 {
+    (void)end;
     struct state_twin *t = ctx;
     struct state_twin_iter *it = mem_calloc(1, sizeof *it);
     it->v = t->now;

@@ -701,9 +701,10 @@ static int broken_get(void *ctx, struct slice key, struct buf *ret_value, bool *
     return ++b->gets == b->fail_at ? ERR_IO : 0;
 }
 
-static void *broken_iter_new(void *ctx, struct slice seek)
+static void *broken_iter_new(void *ctx, struct slice seek, struct slice end)
 {
     (void)seek;
+    (void)end;
     return ctx;
 }
 

@@ -46,8 +46,9 @@ static int store_get(void *ctx, struct slice key, struct buf *ret_value, bool *r
     return 0;
 }
 
-static void *store_iter_new(void *ctx, struct slice seek)
+static void *store_iter_new(void *ctx, struct slice seek, struct slice end)
 {
+    (void)end;
     struct store_iter *it = mem_calloc(1, sizeof *it);
     it->store = ctx;
     it->at = seek.len == 8 ? key_number(seek) : 0;

@@ -112,7 +112,7 @@ static void test_store_holds_what_an_array_holds(void **state)
     rng_seed(&rng, 5);
     for (uint64_t round = 1; round <= 150; round++) {
         before = next = now;
-        void *old = s.ops->iter_new(s.ctx, slice_of("", 0));
+        void *old = s.ops->iter_new(s.ctx, slice_of("", 0), slice_of(NULL, 0));
         draw(&rng, &next);
         struct batch b = {.before = &now, .after = &next};
         assert_int_equal(s.ops->write(s.ctx, round, batch_next, &b, &d), 0);
@@ -120,7 +120,7 @@ static void test_store_holds_what_an_array_holds(void **state)
         assert_int_equal(s.ops->index(s.ctx), round);
         check_iter(&s, old, &before, 0);
         uint32_t from = (uint32_t)rng_below(&rng, KEYS);
-        check_iter(&s, s.ops->iter_new(s.ctx, key_of(from, key)), &now, from);
+        check_iter(&s, s.ops->iter_new(s.ctx, key_of(from, key), slice_of(NULL, 0)), &now, from);
         check_gets(&s, &now);
     }
     s.ops->close(s.ctx);
