@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ini.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -273,22 +272,3 @@ WRAP(DIR *, opendir, (const char *path), disk_path_is(path), list_open(path), (p
 WRAP(DIR *, fdopendir, (int fd), disk_fd_is(fd), list_fdopen(fd), (fd))
 WRAP(struct dirent *, readdir, (DIR * dir), list_of(dir) != NULL, list_next(list_of(dir)), (dir))
 WRAP(int, closedir, (DIR * dir), list_of(dir) != NULL, list_close(list_of(dir)), (dir))
-
-/* The settings' parser opens the file by itself, inside its library. */
-static int ini_ours(const char *path, ini_handler handler, void *user)
-{
-    char text[4096];
-    int fd = disk_open(path, O_RDONLY);
-    if (fd < 0)
-        return -1;
-    long len = disk_pread(fd, text, sizeof text - 1, 0);
-    (void)disk_close(fd);
-    text[len] = '\0';
-    return ini_parse_string(text, handler, user);
-}
-WRAP(int,
-     ini_parse,
-     (const char *path, ini_handler handler, void *user),
-     disk_path_is(path),
-     ini_ours(path, handler, user),
-     (path, handler, user))

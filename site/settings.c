@@ -17,6 +17,8 @@
 #include "base/clock.h"
 #include "site/settings.h"
 
+#define CONF_BYTES_MAX (64u * KIB)
+
 static bool name_ok(const char *name)
 {
     size_t len = strlen(name);
@@ -88,9 +90,17 @@ int dir_file_read(const char *dir, const char *name, void *out, size_t len, stru
     if (fd < 0) {
         rc = err_from_errno(errno);
         err_detail_set(d, "cannot read %s: %s", path, strerror(errno));
-    } else if (read(fd, out, len) != (ssize_t)len || read(fd, &extra, 1) != 0) {
-        rc = ERR_CORRUPT;
-        err_detail_set(d, "%s: expected exactly %zu bytes: restore it from a backup", path, len);
+    } else {
+        ssize_t got = read(fd, out, len);
+        ssize_t more = got == (ssize_t)len ? read(fd, &extra, 1) : 0;
+        if (got < 0 || more < 0) {
+            rc = err_from_errno(errno);
+            err_detail_set(d, "cannot read %s: %s", path, strerror(errno));
+        } else if (got != (ssize_t)len || more != 0) {
+            rc = ERR_CORRUPT;
+            err_detail_set(d, "%s: expected exactly %zu bytes: restore it from a backup", path,
+                           len);
+        }
     }
     if (fd >= 0)
         close(fd);
@@ -194,17 +204,37 @@ static int on_value(void *user, const char *section, const char *name, const cha
     return ok;
 }
 
+/* The file's text, with a NUL behind it; 0, or errno. Read here and not by the parser's library,
+ * which takes an error for the end of the file. */
+static int conf_read(const char *path, char *text, size_t cap)
+{
+    size_t len = 0;
+    ssize_t got = 1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    while (got > 0 && len < cap - 1) {
+        got = read(fd, text + len, cap - 1 - len);
+        len += (size_t)MAX(got, 0);
+    }
+    int num = got < 0 ? errno : len == cap - 1 ? EFBIG : 0;
+    close(fd);
+    text[len] = '\0';
+    return num;
+}
+
 int site_settings_load(const char *dir, struct site_settings *ret, struct err_detail *d)
 {
     struct site_settings s = {0};
     struct parse p = {.s = &s};
-    char *path = mem_printf("%s/site.conf", dir);
-    errno = 0;
-    int line = ini_parse(path, on_value, &p), rc = 0;
-    if (line == -1 && errno != ENOENT && errno != ENOTDIR) {
-        rc = err_from_errno(errno != 0 ? errno : EIO);
-        err_detail_set(d, "%s cannot be read: %s", path, strerror(errno));
-    } else if (line == -1) {
+    char *path = mem_printf("%s/site.conf", dir), *text = mem_alloc(CONF_BYTES_MAX);
+    int num = conf_read(path, text, CONF_BYTES_MAX), line = 0, rc = 0;
+    if (num == 0)
+        line = ini_parse_string(text, on_value, &p);
+    if (num != 0 && num != ENOENT && num != ENOTDIR) {
+        rc = err_from_errno(num);
+        err_detail_set(d, "%s cannot be read: %s", path, strerror(num));
+    } else if (num != 0) {
         rc = ERR_NOT_FOUND;
         err_detail_set(d, "%s is not there: is %s a site? Make one with: claudefs site create",
                        path, dir);
@@ -222,6 +252,7 @@ int site_settings_load(const char *dir, struct site_settings *ret, struct err_de
         }
     }
     mem_free(path);
+    mem_free(text);
     if (rc == 0)
         *ret = s;
     return rc;
