@@ -37,6 +37,7 @@
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
  * 26 a relay sends on what of a batch is durable first
  * 27 a relay sends on a batch shard by shard
+ * 28 between shards: a message passes one that was refused
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -52,7 +53,7 @@
  * 112 a late word makes a replica give up its copy
  */
 /* clang-format on */
-#define PLANT_COUNT 27u
+#define PLANT_COUNT 28u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 

@@ -80,19 +80,20 @@ void node_fail(struct node *n, int rc, const char *what)
 
 /* ---- what the shards tell ---- */
 
-static void on_deliver(void *ctx,
-                       shard_id_t from,
-                       shard_id_t to,
-                       uint64_t number,
-                       enum record_type type,
-                       struct slice bytes)
+static int on_deliver(void *ctx,
+                      shard_id_t from,
+                      shard_id_t to,
+                      uint64_t number,
+                      enum record_type type,
+                      struct slice bytes)
 {
     struct node *n = ctx;
     int rc = to < n->settings.shard_count ? shard_receive(n->shards[to], from, number, type, bytes)
                                           : ERR_MALFORMED;
-    if (rc != 0 && rc != ERR_FATAL) /* it stays in the outbox; the tick sends it again */
+    if (rc != 0 && rc != ERR_FATAL) /* it is held; the tick sends it again */
         log_warn(LOG_SITE, "message_not_written", "from=%u to=%u why=\"%s\"", from, to,
                  err_text(rc));
+    return rc;
 }
 
 static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t number)
@@ -176,11 +177,11 @@ static void tick(struct loop_timer *t)
         node_away_tick(n);
     }
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        if (n->tick_count % 4 == 0 && shard_outbox_count(n->shards[i]) > 0)
-            shard_resend(n->shards[i]);
+        shard_resend(n->shards[i]);
         if ((n->tick_count + i) % CHECKPOINT_TICKS == 0)
             shard_checkpoint(n->shards[i], true);
     }
+    node_inval_flush(n, NULL); /* what was sent again has changed */
     node_past_tick(n);
     node_gc_tick(n);
     node_leaves_step(n);

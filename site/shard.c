@@ -72,6 +72,14 @@ void shard_pending_free(struct pending *p)
     mem_free(p);
 }
 
+void shard_pending_done(struct pending *p)
+{
+    ASSERT(p->held == 0);
+    if (p->committed != NULL)
+        p->committed(p->ctx, 0);
+    shard_pending_free(p);
+}
+
 static struct cursor *cursor_of(struct shard *s, site_id_t peer)
 {
     for (uint32_t i = 0; i < s->cursor_count; i++)
@@ -119,9 +127,7 @@ static void pending_settle(struct shard *s, struct pending *p)
     while ((m = message_pop(&p->out)) != NULL) {
         if (s->cfg.peers != NULL)
             shard_inbox_left(s, p, m->to, m->number);
-        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
-                              buf_slice(&m->bytes));
-        message_free(m);
+        shard_outbox_send(s, m, p);
     }
     s->cfg.events.on_behalf(s->cfg.events.ctx, NULL);
     if (p->is_message && s->cfg.peers != NULL)
@@ -140,9 +146,8 @@ void shard_settle(struct shard *s, uint64_t index)
         pending_settle(s, p);
         if (s->cfg.peers != NULL && shard_inbox_keeps(s, p))
             continue;
-        if (p->committed != NULL)
-            p->committed(p->ctx, 0);
-        shard_pending_free(p);
+        if (p->held == 0)
+            shard_pending_done(p);
     }
     if (s->durable_gap && s->pending_head == NULL)
         durable_catch_up(s);
@@ -736,6 +741,7 @@ void shard_close(struct shard *s)
     struct message *m;
     while ((m = message_pop(&s->out)) != NULL)
         message_free(m);
+    shard_outbox_drop(s);
     struct latch *l, *tmp;
     HASH_ITER(hh, s->latches, l, tmp)
     {

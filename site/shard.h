@@ -14,12 +14,16 @@
  *
  * Messages between shards are kept in the sender's outbox (in its state) until the receiver has
  * them in its durable journal, and are sent again after a restart; receivers skip what they have.
+ * One that the receiver's journal refuses, and what would leave behind it, is held until the
+ * receiver takes it; `committed` of the operation runs then.
  *
  * Invariants
  *  S1 the state's store never holds what the journal does not have durably (state.h).
  *  S2 a local operation leaves its shard (deliveries, feed, replies) only when durable.
  *  S3 records are appended in exactly the order in which they are applied.
  *  S4 at most one record is applied at a time; deliveries run between records.
+ *  S19 messages of one shard to another become known there in the order in which they leave: what
+ *     was refused is passed by nothing behind it.
  *
  * Keys in the state: first byte >= 0x80 is ours, see enum shard_key.
  * Threads: loop, except where noted. */
@@ -56,15 +60,16 @@ enum shard_limit {
 };
 
 struct shard_events {
-    /* Hand a message to another shard of the site. Synchronous within a node: on return the
-     * receiver has applied it in memory (or keeps it until its dots are there). With several nodes
-     * it may get lost: whoever leads the receiver hands it to shard_receive(). */
-    void (*deliver)(void *ctx,
-                    shard_id_t from,
-                    shard_id_t to,
-                    uint64_t number,
-                    enum record_type type,
-                    struct slice bytes);
+    /* Hand a message to another shard of the site. Synchronous within a node: when it returns 0 the
+     * receiver has applied it in memory (or keeps it until its dots are there); else the receiver
+     * knows nothing of it, and it comes again. With several nodes it may get lost: whoever leads
+     * the receiver hands it to shard_receive(), and what is returned here says nothing. */
+    int (*deliver)(void *ctx,
+                   shard_id_t from,
+                   shard_id_t to,
+                   uint64_t number,
+                   enum record_type type,
+                   struct slice bytes);
     /* The receiver has message `number` of `from` durably; with several nodes: all up to it, and
      * this may get lost on its way to shard_delivered(). */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
@@ -101,12 +106,13 @@ struct shard_config {
     void *name_ctx;
 };
 
-/* Opens journal and state and replays. Messages of the outbox are not sent yet. */
+/* Opens journal and state and replays. Messages of the outbox are held until shard_resend(). */
 int shard_open(struct shard **ret,
                const struct shard_config *config,
                struct err_detail *d) MUST_CHECK;
 void shard_stop(struct shard *s);  /* no new checkpoint begins: before the pool goes */
 void shard_close(struct shard *s); /* writes the state down, closes the journal */
+/* Sends what is held, to each shard in order until one refuses. Often: it costs nothing else. */
 void shard_resend(struct shard *s);
 
 struct merge *shard_merge(struct shard *s);
@@ -129,7 +135,7 @@ bool shard_gave_oid(const struct shard *s, struct oid o);
 struct proposal {
     uint64_t session, number;             /* to store the result under; number 0: none */
     struct oid result;                    /* what to store */
-    void (*committed)(void *ctx, int rc); /* durable, and delivered to the other shards; or NULL */
+    void (*committed)(void *ctx, int rc); /* durable, and known to the other shards; or NULL */
     void *ctx;
     bool is_call;    /* on_behalf(ctx) while its messages are delivered */
     int64_t time_ns; /* the operation's wall time; 0: now */

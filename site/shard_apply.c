@@ -358,9 +358,6 @@ int shard_apply_record(
 void shard_drain(struct shard *s)
 {
     struct message *m;
-    while ((m = message_pop(&s->out)) != NULL) {
-        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
-                              buf_slice(&m->bytes));
-        message_free(m);
-    }
+    while ((m = message_pop(&s->out)) != NULL)
+        shard_outbox_send(s, m, NULL);
 }

@@ -17,16 +17,27 @@ struct message { /* to another shard, kept until it may leave */
     enum record_type type;
     uint64_t number;
     struct buf bytes;
+    struct pending *of; /* while it is held (S19): who waits for it, or NULL */
     struct message *next;
 };
 struct message_list {
     struct message *head, **tail;
+};
+/* Messages to one other shard. */
+struct outbox {
+    uint64_t last, delivered; /* several nodes: numbers; delivered without a gap */
+    /* alone: */
+    uint64_t *numbers; /* not known to be durable there, ascending: [first, count) */
+    size_t first, count, cap;
+    struct message_list held; /* may leave, in this order, but the first of them was refused */
+    uint64_t noted;           /* by shard_outbox_note, while it is not delivered; else 0 */
 };
 
 /* One appended record that is not durable yet. */
 struct pending {
     uint64_t index, commit_hlc;
     struct message_list out; /* of a local operation: leave when durable */
+    uint32_t held;           /* of these: refused by their receivers, or behind such a one */
     bool is_message;         /* DELIVER or DERIVED: tell the sender */
     shard_id_t from;
     uint64_t number;
@@ -124,12 +135,9 @@ struct shard {
     bool in_apply;        /* S4 */
     uint64_t apply_index; /* of the record being applied: for marks */
     uint64_t waiting_next, waiting_count, outbox_count;
-    struct {
-        uint64_t last, delivered; /* numbers of messages; 0: none in this run */
-        uint64_t noted;           /* by shard_outbox_note, while it is not delivered; else 0 */
-    } outbox[SHARD_COUNT_MAX];
-    uint32_t outbox_noted;  /* destinations with `noted` */
-    uint64_t apply_session; /* whose operation that record is; 0: no session's */
+    struct outbox outbox[SHARD_COUNT_MAX]; /* by destination */
+    uint32_t outbox_noted;                 /* destinations with `noted` */
+    uint64_t apply_session;                /* whose operation that record is; 0: no session's */
     uint64_t marks[MARK_COUNT];
     uint64_t mark_sessions[MARK_COUNT]; /* who alone made what is not durable; 0: several */
     struct latch *latches;
@@ -204,9 +212,12 @@ int shard_apply_record(
 void shard_events_of(struct shard *s, struct merge_events *ret);
 /* shard_outbox.c */
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes);
+/* Takes the message; it is delivered, or held. `of`: whose operation made it, or NULL. */
+void shard_outbox_send(struct shard *s, struct message *m, struct pending *of);
 void shard_outbox_load(struct shard *s); /* from the state, after opening */
 void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number);
 uint64_t shard_outbox_next(struct shard *s, shard_id_t to); /* number of the next message */
+void shard_outbox_drop(struct shard *s);                    /* what is in memory of it */
 /* shard_results.c */
 void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
@@ -220,12 +231,13 @@ void shard_durable_waits_run(struct shard *s, uint64_t index);
 void shard_applied_waits_run(struct shard *s);
 void shard_waits_forget(struct shard *s); /* and latches: their owners know */
 /* shard.c */
+void shard_pending_done(struct pending *p); /* durable, and delivered: tells, frees */
+void shard_pending_free(struct pending *p);
 void shard_fail(struct shard *s, int rc, const char *what);
 int shard_state_open(struct shard *s, const char *dir, struct err_detail *d) MUST_CHECK;
 /* Applies what the journal has behind the state, up to `last`. */
 int shard_replay(struct shard *s, uint64_t last, struct err_detail *d) MUST_CHECK;
 void shard_settle(struct shard *s, uint64_t index); /* what follows from records being committed */
-void shard_pending_free(struct pending *p);
 static inline void key_begin(struct buf *b, enum shard_key k)
 {
     uint8_t c = (uint8_t)k;

@@ -2,12 +2,63 @@
  *
  * Normal path: made while a record is applied, sent when that may leave the shard (shard_apply.c),
  * taken out when the receiver says that it is durable there. After a crash what is left is sent
- * again; receivers skip what they have. Numbers rise by one for each destination, and messages of
- * one destination become durable there in that order. */
+ * again; receivers skip what they have.
+ *
+ * Failure path: the receiver's journal refuses a message (no room for a segment, say). Receivers
+ * tell what they have by the highest number of an operation, so whatever came behind it first would
+ * make them take it for known: it and all that may leave after it are held, in that order, until
+ * shard_resend() gets them across (S19). Whoever waits for the operation waits for that, too.
+ *
+ * Messages of one destination are numbered in the order in which they were made. That is not quite
+ * the order in which they leave: those of a local operation wait until it is durable (S2), those
+ * of a peer's do not. Receivers do not mind, for the two come from different sites. */
 #include <string.h>
 
-#include "site/shard_int.h"
+#include "base/assert.h"
 #include "base/plant.h"
+#include "site/shard_int.h"
+
+/* ---- numbers that are not durable at their destination, ascending ---- */
+
+static void numbers_add(struct outbox *o, uint64_t number)
+{
+    ASSERT(o->count == o->first || o->numbers[o->count - 1] < number);
+    if (o->count == o->cap && o->first > o->cap / 2) {
+        memmove(o->numbers, o->numbers + o->first, (o->count - o->first) * sizeof o->numbers[0]);
+        o->count -= o->first;
+        o->first = 0;
+    } else if (o->count == o->cap) {
+        o->cap = MAX(o->cap * 2, 16u);
+        o->numbers = mem_realloc(o->numbers, o->cap * sizeof o->numbers[0]);
+    }
+    o->numbers[o->count++] = number;
+}
+
+/* Mostly the first, or one near it. */
+static void numbers_remove(struct outbox *o, uint64_t number)
+{
+    size_t at = o->first;
+    while (at < o->count && o->numbers[at] < number)
+        at++;
+    if (at == o->count || o->numbers[at] != number)
+        return;
+    memmove(o->numbers + o->first + 1, o->numbers + o->first,
+            (at - o->first) * sizeof o->numbers[0]);
+    o->first++;
+}
+
+/* ---- making and sending ---- */
+
+static struct message *
+message_new(shard_id_t to, uint64_t number, enum record_type type, struct slice bytes)
+{
+    struct message *m = mem_calloc(1, sizeof *m);
+    m->to = to;
+    m->type = type;
+    m->number = number;
+    buf_append(&m->bytes, bytes.ptr, bytes.len);
+    return m;
+}
 
 void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number)
 {
@@ -30,6 +81,8 @@ uint64_t shard_outbox_next(struct shard *s, shard_id_t to)
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes)
 {
     struct buf key = {0}, value = {0};
+    if (to >= s->cfg.shard_count)
+        return; /* a peer's move to where nothing can be: no shard has to know */
     uint64_t number = shard_outbox_next(s, to);
     key_begin(&key, SHARD_KEY_OUT_NEXT);
     key_be(&key, to, 2);
@@ -41,81 +94,113 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
     enc_raw(&value, bytes.ptr, bytes.len);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
     s->outbox_count++;
-    if (to < SHARD_COUNT_MAX)
-        s->outbox[to].last = number;
+    s->outbox[to].last = number;
     if (s->live) {
-        struct message *m = mem_calloc(1, sizeof *m);
-        m->to = to;
-        m->type = type;
-        m->number = number;
-        buf_append(&m->bytes, bytes.ptr, bytes.len);
-        message_push(s->collect != NULL ? &s->collect->out : &s->out, m);
+        if (s->cfg.peers == NULL)
+            numbers_add(&s->outbox[to], number);
+        message_push(s->collect != NULL ? &s->collect->out : &s->out,
+                     message_new(to, number, type, bytes));
     }
     buf_deinit(&key);
     buf_deinit(&value);
 }
 
-void shard_outbox_load(struct shard *s)
+static int hand_over(struct shard *s, const struct message *m)
 {
+    return s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
+                                 buf_slice(&m->bytes));
+}
+
+void shard_outbox_send(struct shard *s, struct message *m, struct pending *of)
+{
+    struct outbox *o = &s->outbox[m->to];
+    bool waits = o->held.head != NULL && !PLANTED(28);
+    /* Over a network nothing is refused at once; who does not hear of it sends again (N3). */
+    if (!waits && (hand_over(s, m) == 0 || s->cfg.peers != NULL)) {
+        message_free(m);
+        return;
+    }
+    m->of = of;
+    if (of != NULL)
+        of->held++;
+    message_push(&o->held, m);
+}
+
+static void send_held(struct shard *s, struct message_list *held)
+{
+    while (held->head != NULL) {
+        struct message *m = held->head;
+        struct pending *of = m->of;
+        s->cfg.events.on_behalf(s->cfg.events.ctx, of != NULL && of->is_call ? of->ctx : NULL);
+        int rc = hand_over(s, m);
+        s->cfg.events.on_behalf(s->cfg.events.ctx, NULL);
+        if (rc != 0)
+            return; /* what follows stays behind it */
+        m = message_pop(held);
+        message_free(m);
+        if (of != NULL && --of->held == 0)
+            shard_pending_done(of);
+    }
+}
+
+/* Several nodes: all that has left and was not confirmed. */
+static void send_unconfirmed(struct shard *s)
+{
+    struct message_list again = {0};
+    struct message *m;
     struct buf prefix = {0};
     struct state_scan it;
-    s->outbox_count = 0;
-    s->outbox_noted = 0;
-    memset(s->outbox, 0, sizeof s->outbox);
     key_begin(&prefix, SHARD_KEY_OUTBOX);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (state_scan_next(&it)) {
-        s->outbox_count++;
-        uint64_t to = it.key.len == 11 ? be_get(it.key.ptr + 1, 2) : SHARD_COUNT_MAX;
-        if (to >= SHARD_COUNT_MAX)
+        if (it.key.len != 11 || it.value.len < 1)
             continue;
+        shard_id_t to = (shard_id_t)be_get(it.key.ptr + 1, 2);
         uint64_t number = be_get(it.key.ptr + 3, 8);
-        if (s->outbox[to].last == 0)
-            s->outbox[to].delivered = number - 1;
-        s->outbox[to].last = number;
+        if (shard_inbox_resends(s, to, number))
+            message_push(&again, message_new(to, number, (enum record_type)it.value.ptr[0],
+                                             slice_of(it.value.ptr + 1, it.value.len - 1)));
     }
     state_scan_end(&it);
     buf_deinit(&prefix);
-}
-
-uint64_t shard_outbox_count(struct shard *s)
-{
-    return s->outbox_count;
-}
-void shard_outbox_note(struct shard *s)
-{
-    s->outbox_noted = 0;
-    for (unsigned i = 0; i < s->cfg.shard_count; i++) {
-        bool under_way = s->outbox[i].delivered < s->outbox[i].last;
-        s->outbox[i].noted = under_way ? s->outbox[i].last : 0;
-        s->outbox_noted += under_way;
+    while ((m = message_pop(&again)) != NULL) {
+        (void)hand_over(s, m); /* it may get lost, and is sent again then */
+        message_free(m);
     }
 }
 
-bool shard_outbox_passed(const struct shard *s)
+void shard_resend(struct shard *s)
 {
-    return s->outbox_noted == 0;
+    if (s->cfg.peers != NULL)
+        send_unconfirmed(s);
+    else
+        for (unsigned to = 0; to < s->cfg.shard_count; to++)
+            send_held(s, &s->outbox[to].held);
 }
 
-/* Messages of one destination become durable there in the order they were sent in. */
-static void outbox_delivered(struct shard *s, shard_id_t to, uint64_t number)
+/* Of those that were noted none is under way any more. */
+static bool has_passed(const struct shard *s, const struct outbox *o)
 {
-    if (to >= SHARD_COUNT_MAX || number <= s->outbox[to].delivered)
-        return;
-    s->outbox[to].delivered = number;
-    if (s->outbox[to].noted != 0 && number >= s->outbox[to].noted) {
-        s->outbox[to].noted = 0;
-        s->outbox_noted--;
-    }
+    if (s->cfg.peers != NULL)
+        return o->delivered >= o->noted;
+    return o->first == o->count || o->numbers[o->first] > o->noted;
 }
 
 void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
 {
     struct buf key = {0};
     struct slice old;
-    if (s->cfg.peers != NULL && !shard_inbox_sent(s, to, number))
+    if (to >= s->cfg.shard_count || (s->cfg.peers != NULL && !shard_inbox_sent(s, to, number)))
         return; /* said to another leader */
-    outbox_delivered(s, to, number);
+    struct outbox *o = &s->outbox[to];
+    if (s->cfg.peers != NULL)
+        o->delivered = MAX(o->delivered, number);
+    else
+        numbers_remove(o, number);
+    if (o->noted != 0 && has_passed(s, o)) {
+        o->noted = 0;
+        s->outbox_noted--;
+    }
     if (s->cfg.peers != NULL) {
         shard_inbox_delivered(s);
         return; /* a record takes it out: N5 */
@@ -128,32 +213,80 @@ void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
     buf_deinit(&key);
 }
 
-void shard_resend(struct shard *s)
+/* ---- opening and closing ---- */
+
+void shard_outbox_drop(struct shard *s)
 {
-    struct message_list again = {0};
-    struct message *m;
+    for (unsigned i = 0; i < ARRAY_COUNT(s->outbox); i++) {
+        struct outbox *o = &s->outbox[i];
+        struct message *m;
+        while ((m = message_pop(&o->held)) != NULL) {
+            if (m->of != NULL && --m->of->held == 0)
+                shard_pending_free(m->of);
+            message_free(m);
+        }
+        mem_free(o->numbers);
+        *o = (struct outbox){.noted = 0};
+    }
+    s->outbox_count = 0;
+    s->outbox_noted = 0;
+}
+
+/* All of it is durable: it may leave, when the other shards are there. */
+static void load_one(struct shard *s, struct slice key, struct slice value)
+{
+    if (key.len != 11 || value.len < 1)
+        return;
+    uint64_t to = be_get(key.ptr + 1, 2), number = be_get(key.ptr + 3, 8);
+    if (to >= s->cfg.shard_count)
+        return;
+    struct outbox *o = &s->outbox[to];
+    if (o->last == 0)
+        o->delivered = number - 1;
+    o->last = number;
+    if (s->cfg.peers != NULL)
+        return; /* shard_inbox_load() says what has left */
+    numbers_add(o, number);
+    if (!PLANTED(17))
+        message_push(&o->held, message_new((shard_id_t)to, number, (enum record_type)value.ptr[0],
+                                           slice_of(value.ptr + 1, value.len - 1)));
+}
+
+void shard_outbox_load(struct shard *s)
+{
     struct buf prefix = {0};
     struct state_scan it;
+    shard_outbox_drop(s);
     key_begin(&prefix, SHARD_KEY_OUTBOX);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (!PLANTED(17) && state_scan_next(&it)) {
-        if (it.key.len != 11 || it.value.len < 1)
-            continue;
-        if (s->cfg.peers != NULL && !shard_inbox_resends(s, (shard_id_t)be_get(it.key.ptr + 1, 2),
-                                                         be_get(it.key.ptr + 3, 8)))
-            continue;
-        m = mem_calloc(1, sizeof *m);
-        m->to = (shard_id_t)be_get(it.key.ptr + 1, 2);
-        m->number = be_get(it.key.ptr + 3, 8);
-        m->type = (enum record_type)it.value.ptr[0];
-        buf_append(&m->bytes, it.value.ptr + 1, it.value.len - 1);
-        message_push(&again, m);
+    while (state_scan_next(&it)) {
+        s->outbox_count++;
+        load_one(s, it.key, it.value);
     }
     state_scan_end(&it);
     buf_deinit(&prefix);
-    while ((m = message_pop(&again)) != NULL) {
-        s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
-                              buf_slice(&m->bytes));
-        message_free(m);
+}
+
+/* ---- looking ---- */
+
+uint64_t shard_outbox_count(struct shard *s)
+{
+    return s->outbox_count;
+}
+
+void shard_outbox_note(struct shard *s)
+{
+    s->outbox_noted = 0;
+    for (unsigned i = 0; i < s->cfg.shard_count; i++) {
+        struct outbox *o = &s->outbox[i];
+        bool alone = s->cfg.peers == NULL;
+        bool under_way = alone ? o->first < o->count : o->delivered < o->last;
+        o->noted = !under_way ? 0 : alone ? o->numbers[o->count - 1] : o->last;
+        s->outbox_noted += under_way;
     }
+}
+
+bool shard_outbox_passed(const struct shard *s)
+{
+    return s->outbox_noted == 0;
 }

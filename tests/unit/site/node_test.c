@@ -10,6 +10,16 @@
 
 #include <cmocka.h>
 
+static void create(struct node_test *t, unsigned shards)
+{
+    struct err_detail d = {{0}};
+    struct site_settings s = {.name = "alpha", .shard_count = shards};
+    snprintf(t->dir, sizeof t->dir, "/tmp/claudefs-node-XXXXXX");
+    assert_non_null(mkdtemp(t->dir));
+    assert_int_equal(site_create(t->dir, &s, NULL, &d), 0);
+    node_test_open(t);
+}
+
 void node_test_init(struct node_test *t, unsigned shards)
 {
     node_test_init_at(t, shards, NULL);
@@ -17,20 +27,24 @@ void node_test_init(struct node_test *t, unsigned shards)
 
 void node_test_init_at(struct node_test *t, unsigned shards, const struct clock *clock)
 {
-    struct err_detail d = {{0}};
-    struct site_settings s = {.name = "alpha", .shard_count = shards};
     memset(t, 0, sizeof *t);
     t->clock = clock;
-    snprintf(t->dir, sizeof t->dir, "/tmp/claudefs-node-XXXXXX");
-    assert_non_null(mkdtemp(t->dir));
-    assert_int_equal(site_create(t->dir, &s, NULL, &d), 0);
-    node_test_open(t);
+    create(t, shards);
+}
+
+void node_test_init_small(struct node_test *t, unsigned shards, uint64_t segment_bytes)
+{
+    memset(t, 0, sizeof *t);
+    t->segment_bytes = segment_bytes;
+    create(t, shards);
 }
 
 void node_test_open(struct node_test *t)
 {
     struct err_detail d = {{0}};
-    struct node_config nc = {.dir = t->dir, .clock = t->clock != NULL ? t->clock : &clock_os};
+    struct node_config nc = {.dir = t->dir,
+                             .clock = t->clock != NULL ? t->clock : &clock_os,
+                             .journal_segment_bytes = t->segment_bytes};
     int rc = node_open(&t->n, &nc, &d);
     if (rc != 0)
         print_error("%s\n", d.text);

@@ -8,6 +8,7 @@ struct node_test {
     char dir[64];
     struct node *n;
     const struct clock *clock; /* NULL: the kernel's; set before node_test_open */
+    uint64_t segment_bytes;    /* of its journals; 0: as in production */
     /* the last answer */
     int rc;
     struct fs_attr attr;
@@ -16,6 +17,7 @@ struct node_test {
 };
 void node_test_init(struct node_test *t, unsigned shards);
 void node_test_init_at(struct node_test *t, unsigned shards, const struct clock *clock);
+void node_test_init_small(struct node_test *t, unsigned shards, uint64_t segment_bytes);
 void node_test_open(struct node_test *t);
 void node_test_close(struct node_test *t);  /* keeps the directory */
 void node_test_deinit(struct node_test *t); /* removes it */

@@ -159,12 +159,12 @@ static void peer_leads_no_more(void *ctx, shard_id_t shard)
     n->leads_no_more++;
 }
 
-static void on_deliver(void *ctx,
-                       shard_id_t from,
-                       shard_id_t to,
-                       uint64_t number,
-                       enum record_type type,
-                       struct slice bytes)
+static int on_deliver(void *ctx,
+                      shard_id_t from,
+                      shard_id_t to,
+                      uint64_t number,
+                      enum record_type type,
+                      struct slice bytes)
 {
     struct trio_node *n = ctx;
     if (!n->cut)
@@ -173,6 +173,7 @@ static void on_deliver(void *ctx,
             &(struct packet){
                 .kind = PACKET_DELIVER, .shard = to, .other = from, .number = number, .type = type},
             bytes);
+    return 0;
 }
 
 static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t number)
