@@ -60,6 +60,7 @@ void fileio_stop(struct fileio *io)
     for (unsigned i = 0; i < io->thread_count; i++)
         pthread_join(io->threads[i], NULL);
     io->thread_count = 0;
+    io_send_closes(io);
     /* Files that could not be committed let go of their inodes. */
     for (;;) {
         pthread_mutex_lock(&io->lock);

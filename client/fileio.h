@@ -37,7 +37,9 @@ struct fileio_config {
 int fileio_new(struct fileio **ret, const struct fileio_config *config) MUST_CHECK;
 /* Commits everything that is dirty; the first error. Waits for the site. */
 int fileio_sync_all(struct fileio *io);
-void fileio_stop(struct fileio *io); /* ends the threads; what is dirty now is lost, and logged */
+/* Ends the threads; what is dirty now is lost, and logged; the site is told what was closed, unless
+ * the conn was stopped before. */
+void fileio_stop(struct fileio *io);
 void fileio_free(struct fileio *io); /* after the inode table was emptied; accepts NULL */
 
 /* ---- open files ---- */

@@ -345,7 +345,7 @@ static void flush_one(struct fileio *io, struct inode *i)
     pthread_mutex_lock(&io->lock);
 }
 
-/* Tells the site of files that nobody holds open here any more. Lock held, and again on return. */
+/* Lock held, and again on return. */
 static void send_closes(struct fileio *io)
 {
     while (io->close_count > 0) {
@@ -362,6 +362,13 @@ static void send_closes(struct fileio *io)
         conn_call_deinit(&call);
         pthread_mutex_lock(&io->lock);
     }
+}
+
+void io_send_closes(struct fileio *io)
+{
+    pthread_mutex_lock(&io->lock);
+    send_closes(io);
+    pthread_mutex_unlock(&io->lock);
 }
 
 static void wait_until(struct fileio *io, uint64_t now_ns, uint64_t due_ns)
@@ -408,8 +415,6 @@ int fileio_sync_all(struct fileio *io)
         inode_unref(io->config.inodes, all[i]);
     }
     mem_free(all);
-    pthread_mutex_lock(&io->lock);
-    send_closes(io);
-    pthread_mutex_unlock(&io->lock);
+    io_send_closes(io);
     return first;
 }

@@ -189,6 +189,8 @@ int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct 
 void file_account(struct file *f);
 /* Queues RPC_CLOSE. */
 void io_close_later(struct fileio *io, struct oid oid);
+/* Tells the site of files that nobody holds open here any more. */
+void io_send_closes(struct fileio *io);
 
 /* ---- fileio.c ---- */
 struct file *file_of(struct fileio *io, struct inode *i); /* makes it */

@@ -677,6 +677,16 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* Closes wait for more of their kind; the end does not leave them behind. */
+static void test_closes_that_wait_are_told_in_the_end(void **state)
+{
+    struct fixture *x = *state;
+    struct open_file *h = open_nth(&x->a, 0);
+    done(&x->a, h);
+    fileio_stop(x->a.io);
+    assert_int_equal(x->site.files[0].opens, 0);
+}
+
 static void test_threads_of_two_mounts_keep_their_ranges(void **state)
 {
     struct fixture *x = *state;
@@ -721,6 +731,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_cut_and_extend_reads_zeros, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clone_moves_no_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_closes_that_wait_are_told_in_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads_of_two_mounts_keep_their_ranges, setup,
                                         teardown),
     };
