@@ -4,10 +4,29 @@
 
 #include "base/assert.h"
 
-struct dirty_segment {
-    uint64_t idx;  /* offset / DIRTY_SEGMENT_BYTES */
-    uint8_t *data; /* DIRTY_SEGMENT_BYTES; what is written is in the layer's `data` */
+/* Counted: the layer that has it, and pins. What more than one has does not change. */
+struct dirty_data {
+    uint32_t refs;
+    uint8_t bytes[DIRTY_SEGMENT_BYTES]; /* what is written is in the layer's `data` */
 };
+struct dirty_segment {
+    uint64_t idx; /* offset / DIRTY_SEGMENT_BYTES */
+    struct dirty_data *data;
+};
+
+static struct dirty_data *data_new(void)
+{
+    struct dirty_data *d = mem_alloc(sizeof *d);
+    d->refs = 1;
+    return d;
+}
+
+static void data_unref(struct dirty_data *d)
+{
+    ASSERT(d->refs > 0);
+    if (--d->refs == 0)
+        mem_free(d);
+}
 
 void dirty_init(struct dirty_layer *l, uint64_t lower_size)
 {
@@ -17,7 +36,7 @@ void dirty_init(struct dirty_layer *l, uint64_t lower_size)
 static void drop_segments(struct dirty_layer *l)
 {
     for (size_t i = 0; i < l->segment_count; i++)
-        mem_free(l->segments[i].data);
+        data_unref(l->segments[i].data);
     mem_free(l->segments);
 }
 
@@ -52,34 +71,92 @@ static size_t segment_at(const struct dirty_layer *l, uint64_t idx)
     return low;
 }
 
+/* Somebody reads a pinned one: the layer goes on with a copy. */
+static void segment_own(struct dirty_segment *s)
+{
+    if (s->data->refs == 1)
+        return;
+    struct dirty_data *copy = data_new();
+    memcpy(copy->bytes, s->data->bytes, sizeof copy->bytes);
+    data_unref(s->data);
+    s->data = copy;
+}
+
+/* To be written to. */
 static uint8_t *segment_make(struct dirty_layer *l, uint64_t idx)
 {
     size_t at = segment_at(l, idx);
-    if (at < l->segment_count && l->segments[at].idx == idx)
-        return l->segments[at].data;
+    if (at < l->segment_count && l->segments[at].idx == idx) {
+        segment_own(&l->segments[at]);
+        return l->segments[at].data->bytes;
+    }
     if (l->segment_count == l->segment_cap) {
         l->segment_cap = MAX(4u, l->segment_cap * 2);
         l->segments = mem_realloc(l->segments, l->segment_cap * sizeof *l->segments);
     }
     memmove(&l->segments[at + 1], &l->segments[at], (l->segment_count - at) * sizeof *l->segments);
-    l->segments[at] = (struct dirty_segment){.idx = idx, .data = mem_alloc(DIRTY_SEGMENT_BYTES)};
+    l->segments[at] = (struct dirty_segment){.idx = idx, .data = data_new()};
     l->segment_count++;
     l->bytes += DIRTY_SEGMENT_BYTES;
-    return l->segments[at].data;
+    return l->segments[at].data->bytes;
 }
 
-bool dirty_pieces(const struct dirty_layer *l, uint64_t from, uint64_t to, const uint8_t **ret)
+/* The segments of [from, to) if the layer has written all of that: the first one, or NULL. */
+static struct dirty_segment *written_run(const struct dirty_layer *l, uint64_t from, uint64_t to)
 {
     ASSERT_EQ(from % DIRTY_SEGMENT_BYTES, 0);
     size_t span = spans_find(&l->data, from);
     if (span == l->data.count || l->data.at[span].from > from || l->data.at[span].to < to)
+        return NULL;
+    size_t first = segment_at(l, from / DIRTY_SEGMENT_BYTES);
+    size_t last = first + (size_t)((to - 1 - from) / DIRTY_SEGMENT_BYTES);
+    ASSERT(last < l->segment_count);
+    ASSERT_EQ(l->segments[last].idx - l->segments[first].idx, last - first);
+    return &l->segments[first];
+}
+
+bool dirty_pieces(const struct dirty_layer *l, uint64_t from, uint64_t to, const uint8_t **ret)
+{
+    const struct dirty_segment *s = written_run(l, from, to);
+    if (s == NULL)
         return false;
-    for (size_t at = segment_at(l, from / DIRTY_SEGMENT_BYTES); from < to; at++) {
-        ASSERT(at < l->segment_count && l->segments[at].idx == from / DIRTY_SEGMENT_BYTES);
-        *ret++ = l->segments[at].data;
-        from += DIRTY_SEGMENT_BYTES;
+    for (; from < to; from += DIRTY_SEGMENT_BYTES)
+        *ret++ = s++->data->bytes;
+    return true;
+}
+
+bool dirty_pin(const struct dirty_layer *l,
+               uint64_t from,
+               uint64_t to,
+               const uint8_t **ret,
+               struct dirty_pins *ret_pins)
+{
+    const struct dirty_segment *s = written_run(l, from, to);
+    ASSERT(to - from <= (uint64_t)DIRTY_PINS_MAX * DIRTY_SEGMENT_BYTES);
+    if (s == NULL)
+        return false;
+    ret_pins->count = 0;
+    for (; from < to; from += DIRTY_SEGMENT_BYTES, s++) {
+        s->data->refs++;
+        ret_pins->at[ret_pins->count++] = s->data;
+        *ret++ = s->data->bytes;
     }
     return true;
+}
+
+void dirty_unpin(struct dirty_pins *pins)
+{
+    for (size_t i = 0; i < pins->count; i++)
+        data_unref(pins->at[i]);
+    pins->count = 0;
+}
+
+uint64_t dirty_run_start(const struct dirty_layer *l, uint64_t to)
+{
+    size_t span = to == 0 ? l->data.count : spans_find(&l->data, to - 1);
+    if (span == l->data.count || l->data.at[span].from >= to)
+        return to;
+    return l->data.at[span].from;
 }
 
 static void store(struct dirty_layer *l, uint64_t offset, struct slice data)
@@ -136,7 +213,7 @@ static void drop_unused(struct dirty_layer *l, uint64_t from, uint64_t to)
             l->segments[kept++] = l->segments[end];
             continue;
         }
-        mem_free(l->segments[end].data);
+        data_unref(l->segments[end].data);
         l->bytes -= DIRTY_SEGMENT_BYTES;
     }
     if (kept == end)
@@ -181,7 +258,7 @@ static void copy_out(const struct dirty_layer *l, uint64_t from, uint64_t to, ui
         size_t n = (size_t)MIN(to - from, DIRTY_SEGMENT_BYTES - in);
         size_t at = segment_at(l, from / DIRTY_SEGMENT_BYTES);
         ASSERT(at < l->segment_count && l->segments[at].idx == from / DIRTY_SEGMENT_BYTES);
-        memcpy(out, l->segments[at].data + in, n);
+        memcpy(out, l->segments[at].data->bytes + in, n);
         out += n;
         from += n;
     }
@@ -285,7 +362,8 @@ void dirty_merge(struct dirty_layer *lower, struct dirty_layer *upper)
         for (size_t s = spans_find(&upper->data, start);
              s < upper->data.count && upper->data.at[s].from < end; s++) {
             uint64_t from = MAX(start, upper->data.at[s].from), to = MIN(end, upper->data.at[s].to);
-            store(lower, from, slice_of(upper->segments[i].data + (from - start), to - from));
+            store(lower, from,
+                  slice_of(upper->segments[i].data->bytes + (from - start), to - from));
         }
     }
     if (!appended)

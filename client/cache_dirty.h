@@ -15,6 +15,7 @@
 #include "client/cache_spans.h"
 
 #define DIRTY_SEGMENT_BYTES 65536u
+#define DIRTY_PINS_MAX 64u
 
 struct dirty_segment;
 struct dirty_layer {
@@ -53,6 +54,21 @@ bool dirty_covers(const struct dirty_layer *l, uint64_t from, uint64_t to);
 /* Where these bytes lie, if the layer has them all and none is zeroed: pieces of
  * DIRTY_SEGMENT_BYTES, `from` is a multiple of it. They stay until the layer changes. */
 bool dirty_pieces(const struct dirty_layer *l, uint64_t from, uint64_t to, const uint8_t **ret);
+/* The same, and they stay as they are whatever the layer does, even its end: who writes there gets
+ * a copy. Released by dirty_unpin, under the layer owner's lock, too. */
+struct dirty_data;
+struct dirty_pins {
+    struct dirty_data *at[DIRTY_PINS_MAX];
+    size_t count;
+};
+bool dirty_pin(const struct dirty_layer *l,
+               uint64_t from,
+               uint64_t to, /* at most DIRTY_PINS_MAX pieces */
+               const uint8_t **ret,
+               struct dirty_pins *ret_pins);
+void dirty_unpin(struct dirty_pins *pins);
+/* Where the written bytes before `to` begin, without a gap: `to` itself when there are none. */
+uint64_t dirty_run_start(const struct dirty_layer *l, uint64_t to);
 /* The lower content has this length now. */
 void dirty_rebase(struct dirty_layer *l, uint64_t lower_size);
 /* `upper` was written on top of `lower`: both become `lower`; `upper` becomes empty (zeroed). */

@@ -70,8 +70,7 @@ void fileio_stop(struct fileio *io)
             break;
         log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu", (unsigned long long)f->inode->id);
         pthread_mutex_lock(&f->lock);
-        dirty_deinit(&f->dirty);
-        f->dirty_made = false;
+        file_drop_dirty(f);
         struct inode *i = f->inode;
         pthread_mutex_unlock(&f->lock);
         struct inode *held = inode_ref(io->config.inodes, i);
@@ -168,7 +167,7 @@ void file_evict(struct fileio *io, struct inode *i)
     if (f->held == FILE_HELD)
         io_close_later(io, i->oid);
     base_unref(io, f->base);
-    dirty_deinit(&f->dirty);
+    file_drop_dirty(f);
     dirty_deinit(&f->frozen);
     pthread_cond_destroy(&f->moved);
     pthread_mutex_destroy(&f->lock);
@@ -190,6 +189,7 @@ uint64_t file_size_locked(const struct file *f)
 
 void file_set_base(struct file *f, struct base *b)
 {
+    seal_drop(&f->sealing); /* appends may move */
     if (f->frozen_busy)
         dirty_rebase(&f->frozen, base_size(b));
     if (f->dirty_made)
@@ -396,8 +396,7 @@ void file_close(struct fileio *io, struct open_file *h)
         if (rc != 0 && f->dirty_made && !f->frozen_busy && err_class(rc) != ERR_CLASS_GONE) {
             log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu rc=%s", (unsigned long long)i->id,
                       err_name(rc));
-            dirty_deinit(&f->dirty);
-            f->dirty_made = false;
+            file_drop_dirty(f);
             file_account(f);
         }
         pthread_mutex_lock(&io->lock);
@@ -423,6 +422,7 @@ void file_reopen(struct fileio *io, struct inode *i)
     bool held = f->held == FILE_HELD;
     f->base_stale = true;
     f->pages_version = (struct dot){0};
+    seal_drop(&f->sealing); /* it may have been a while, for a site that collects garbage */
     pthread_mutex_unlock(&f->lock);
     if (!held || conn_makes_again(io->config.conn, i->oid))
         return;

@@ -26,6 +26,9 @@ struct build {
     struct chunk_id *ids;       /* of the changed blocks, in order */
     uint64_t *blocks;           /* their numbers */
     size_t count;
+    size_t *todo; /* indexes of those to be stored now */
+    size_t todo_count;
+    size_t late_count; /* of those that are being sealed */
 };
 
 /* All bytes of [from, to) as the layer over the base shows them. */
@@ -99,10 +102,11 @@ static void mark(struct build *b)
 
 _Static_assert(DIRTY_SEGMENT_BYTES == CHUNK_PIECE_BYTES, "segments are sealed where they lie");
 
-static int store_block(void *ctx, size_t idx)
+static int store_block(void *ctx, size_t turn)
 {
     struct build *b = ctx;
     struct chunk_pieces plain;
+    size_t idx = b->todo[turn];
     uint64_t from = b->blocks[idx] * b->block_bytes;
     uint64_t to = MIN(from + b->block_bytes, b->layer->size);
     plain.len = (size_t)(to - from);
@@ -121,19 +125,58 @@ static int store_block(void *ctx, size_t idx)
     return rc;
 }
 
+/* What was sealed ahead has its id; what is to be stored goes to the front of `todo`, what is being
+ * sealed to its end. */
+static void take_sealed(struct build *b)
+{
+    size_t late_from = b->count;
+    pthread_mutex_lock(&b->ask->file->lock);
+    for (size_t i = 0; i < b->count; i++) {
+        enum seal_answer is = seal_look(b->ask->sealing, b->blocks[i], &b->ids[i]);
+        if (is == SEAL_IS_NOT)
+            b->todo[b->todo_count++] = i;
+        else if (is == SEAL_IS_UNDER_WAY)
+            b->todo[--late_from] = i;
+    }
+    pthread_mutex_unlock(&b->ask->file->lock);
+    b->late_count = b->count - late_from;
+}
+
+/* What was being sealed when the rest began is done by now; or failed, and is to be stored. */
+static int store_late(struct build *b)
+{
+    size_t *late = &b->todo[b->count - b->late_count], failed = 0;
+    pthread_mutex_lock(&b->ask->file->lock);
+    seal_settle(b->ask->file, b->ask->sealing);
+    for (size_t i = 0; i < b->late_count; i++)
+        if (seal_look(b->ask->sealing, b->blocks[late[i]], &b->ids[late[i]]) != SEAL_IS_DONE)
+            late[failed++] = late[i];
+    pthread_mutex_unlock(&b->ask->file->lock);
+    memmove(b->todo, late, failed * sizeof *late);
+    return io_each(b->io, failed, store_block, b);
+}
+
 static int store_blocks(struct build *b)
 {
     b->count = (size_t)spans_bytes(&b->changed);
     b->ids = mem_calloc(b->count + 1, sizeof *b->ids);
     b->blocks = mem_calloc(b->count + 1, sizeof *b->blocks);
+    b->todo = mem_calloc(b->count + 1, sizeof *b->todo);
     size_t n = 0;
     for (size_t i = 0; i < b->changed.count; i++)
         for (uint64_t block = b->changed.at[i].from; block < b->changed.at[i].to; block++)
             b->blocks[n++] = block;
     ASSERT_EQ(n, b->count);
     b->ask->stored_bytes = n * b->block_bytes;
-    b->riders->open = n * b->block_bytes <= RIDE_BYTES_MAX && conn_takes_riders(b->io->config.conn);
-    return io_each(b->io, n, store_block, b);
+    if (seal_fits(b->ask->sealing, b->block_bytes))
+        take_sealed(b);
+    else
+        for (; b->todo_count < n; b->todo_count++)
+            b->todo[b->todo_count] = b->todo_count;
+    b->riders->open = (b->todo_count + b->late_count) * b->block_bytes <= RIDE_BYTES_MAX &&
+                      conn_takes_riders(b->io->config.conn);
+    int rc = io_each(b->io, b->todo_count, store_block, b);
+    return rc == 0 && b->late_count > 0 ? store_late(b) : rc;
 }
 
 /* ---- the manifest ---- */
@@ -278,6 +321,7 @@ static int build_manifest(struct build *b, struct content *ret)
     spans_deinit(&b->holes);
     mem_free(b->ids);
     mem_free(b->blocks);
+    mem_free(b->todo);
     return rc;
 }
 
@@ -286,6 +330,19 @@ static uint32_t block_bytes_new(const struct dirty_layer *l)
 {
     uint64_t written = spans_bytes(&l->data);
     return manifest_block_bytes(written < l->size / SPARSE_SHARE ? written : l->size);
+}
+
+/* A base of blocks that the layer leaves something of. */
+static bool keeps_blocks(const struct base *b, const struct dirty_layer *l)
+{
+    return b->content.kind == CONTENT_MANIFEST && l->cut > 0;
+}
+
+uint32_t content_block_bytes(const struct base *b, const struct dirty_layer *l, bool small_blocks)
+{
+    if (small_blocks)
+        return MANIFEST_BLOCK_BYTES_MIN;
+    return keeps_blocks(b, l) ? b->manifest.block_bytes : block_bytes_new(l);
 }
 
 int content_build(struct fileio *io, struct content_build *ask)
@@ -298,12 +355,9 @@ int content_build(struct fileio *io, struct content_build *ask)
     if (l->size <= LIMIT_INLINE_BYTES)
         return build_inline(io, ask);
     struct build build = {.io = io, .ask = ask, .base = b, .layer = l, .riders = &ask->riders};
-    bool of_blocks = b->content.kind == CONTENT_MANIFEST && l->cut > 0;
-    if (of_blocks && !ask->small_blocks)
+    if (keeps_blocks(b, l) && !ask->small_blocks)
         build.old = &b->manifest;
-    build.block_bytes = build.old != NULL   ? b->manifest.block_bytes
-                        : ask->small_blocks ? MANIFEST_BLOCK_BYTES_MIN
-                                            : block_bytes_new(l);
+    build.block_bytes = content_block_bytes(b, l, ask->small_blocks);
     return build_manifest(&build, &ask->content);
 }
 

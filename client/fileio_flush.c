@@ -48,6 +48,13 @@ void file_account(struct file *f)
         inode_unref(io->config.inodes, f->inode); /* never the last: the caller has one */
 }
 
+void file_drop_dirty(struct file *f)
+{
+    seal_drop(&f->sealing);
+    dirty_deinit(&f->dirty);
+    f->dirty_made = false;
+}
+
 void io_close_later(struct fileio *io, struct oid oid)
 {
     pthread_mutex_lock(&io->lock);
@@ -113,7 +120,7 @@ struct flush {
 /* Blocks larger than what is changed at a time are stored again and again for little. When that has
  * cost as much as storing the whole file, it is cut into the smallest blocks: whatever comes then,
  * both together were at most twice what the better choice would have cost. */
-static bool wants_small_blocks(const struct file *f, const struct base *b)
+bool file_wants_small_blocks(const struct file *f, const struct base *b)
 {
     return b->content.kind == CONTENT_MANIFEST && base_size(b) <= REBLOCK_BYTES_MAX &&
            b->manifest.block_bytes > MANIFEST_BLOCK_BYTES_MIN && f->waste >= base_size(b);
@@ -135,8 +142,11 @@ static int commit_frozen(struct flush *fl)
     struct file *f = fl->f;
     for (;;) {
         struct base *now = NULL;
-        struct content_build b = {
-            .base = fl->base, .layer = &f->frozen, .small_blocks = wants_small_blocks(f, fl->base)};
+        struct content_build b = {.base = fl->base,
+                                  .layer = &f->frozen,
+                                  .small_blocks = file_wants_small_blocks(f, fl->base),
+                                  .file = f,
+                                  .sealing = f->frozen_sealing};
         int rc = content_build(io, &b);
         if (rc == 0) {
             struct commit c = {.oid = f->inode->oid,
@@ -162,6 +172,7 @@ static int commit_frozen(struct flush *fl)
         base_unref(io, fl->base);
         fl->base = base_ref(io, now);
         file_set_base(f, now);
+        seal_drop(&f->frozen_sealing);
         pthread_mutex_unlock(&f->lock);
         fl->rebased = true;
     }
@@ -179,6 +190,7 @@ static bool give_up(const struct file *f, int rc)
 /* The frozen layer goes back below what was written meanwhile. File lock held. */
 static void thaw(struct file *f)
 {
+    seal_drop(&f->sealing);
     if (f->dirty_made)
         dirty_merge(&f->frozen, &f->dirty);
     f->dirty = f->frozen;
@@ -195,8 +207,7 @@ static void flush_failed(struct flush *fl, int rc)
     f->error = rc;
     f->error_count++;
     if (give_up(f, rc)) {
-        dirty_deinit(&f->dirty);
-        f->dirty_made = false;
+        file_drop_dirty(f);
         fl->rebased = true; /* the kernel shows what is lost */
     }
 }
@@ -221,6 +232,8 @@ static int flush_locked(struct file *f, bool *durable)
     f->dirty = (struct dirty_layer){0};
     f->dirty_made = false;
     f->frozen_busy = true;
+    f->frozen_sealing = f->sealing;
+    f->sealing = NULL;
     struct flush fl = {.io = io,
                        .f = f,
                        .base = base_ref(io, f->base),
@@ -236,6 +249,7 @@ static int flush_locked(struct file *f, bool *durable)
         flush_done(&fl);
     else
         flush_failed(&fl, rc);
+    seal_drop(&f->frozen_sealing);
     f->frozen_busy = false;
     pthread_cond_broadcast(&f->moved);
     file_account(f);
@@ -262,8 +276,7 @@ static int flush(struct inode *i, bool *durable)
         pthread_cond_wait(&f->moved, &f->lock);
     int rc = 0;
     if (f->dirty_made && dirty_is_clean(&f->dirty)) {
-        dirty_deinit(&f->dirty);
-        f->dirty_made = false;
+        file_drop_dirty(f);
         file_account(f);
     } else if (f->dirty_made) {
         *durable = sync;

@@ -39,10 +39,12 @@ struct file {
     struct dirty_layer dirty;  /* takes writes; zeroed while not `dirty_made` */
     struct dirty_layer frozen; /* being committed */
     bool dirty_made, frozen_busy;
-    int64_t mtime_ns; /* of the last uncommitted change */
-    bool kill_setid;  /* some uncommitted write was made without privilege */
-    uint64_t waste;   /* bytes stored again only because blocks are larger than what changed */
-    int error;        /* last failure to commit */
+    struct sealing *sealing;        /* of `dirty`; NULL: nothing is sealed ahead */
+    struct sealing *frozen_sealing; /* of `frozen` */
+    int64_t mtime_ns;               /* of the last uncommitted change */
+    bool kill_setid;                /* some uncommitted write was made without privilege */
+    uint64_t waste; /* bytes stored again only because blocks are larger than what changed */
+    int error;      /* last failure to commit */
     uint64_t error_count;
     struct dot pages_version; /* what the kernel's pages show; none: unknown */
     /* Under the fileio lock. */
@@ -55,6 +57,7 @@ struct file {
     bool idle;
 };
 
+struct sealing;
 struct io_batch;
 struct io_task {
     void (*run)(struct io_task *t); /* worker thread; frees it */
@@ -155,12 +158,17 @@ bool part_read(struct fileio *io,
 struct content_build {
     struct base *base;
     const struct dirty_layer *layer;
-    bool small_blocks;      /* blocks of the smallest size, whatever the base has */
-    struct riders riders;   /* out: chunks that are not durable yet */
-    uint64_t stored_bytes;  /* out: of blocks that were made anew */
-    struct content content; /* out: inline bytes are mem_alloc'ed */
+    bool small_blocks;       /* blocks of the smallest size, whatever the base has */
+    struct file *file;       /* with `sealing` */
+    struct sealing *sealing; /* what of the layer was sealed ahead; or NULL */
+    struct riders riders;    /* out: chunks that are not durable yet */
+    uint64_t stored_bytes;   /* out: of blocks that were made anew */
+    struct content content;  /* out: inline bytes are mem_alloc'ed */
 };
 int content_build(struct fileio *io, struct content_build *b) MUST_CHECK;
+/* Of its blocks, unless it is inline. */
+uint32_t
+content_block_bytes(const struct base *b, const struct dirty_layer *layer, bool small_blocks);
 void content_build_deinit(struct content_build *b);
 /* What `target` becomes when [to, to + blocks) are taken from `source`, by reference. */
 struct content_splice {
@@ -170,6 +178,22 @@ struct content_splice {
 int content_splice(struct fileio *io,
                    const struct content_splice *s,
                    struct content *ret) MUST_CHECK;
+
+/* ---- fileio_seal.c ---- */
+/* All with the file lock held. */
+/* Bytes [from, to) of the dirty layer were written: blocks that are whole now go to the workers. */
+void seal_written(struct file *f, uint64_t from, uint64_t to);
+/* What was sealed ahead is of no use, as offsets moved or much was zeroed; or is used up. */
+void seal_drop(struct sealing **s);                            /* accepts NULL in it */
+bool seal_fits(const struct sealing *s, uint32_t block_bytes); /* accepts NULL */
+enum seal_answer {
+    SEAL_IS_NOT,
+    SEAL_IS_DONE,
+    SEAL_IS_UNDER_WAY
+};
+enum seal_answer seal_look(const struct sealing *s, uint64_t block, struct chunk_id *ret_id);
+/* Waits until nothing is under way; of a frozen layer's nothing is from then on. */
+void seal_settle(struct file *f, const struct sealing *s);
 
 /* ---- fileio_flush.c ---- */
 void *io_flusher_main(void *arg);
@@ -187,6 +211,9 @@ int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct 
     MUST_CHECK;
 /* After the layers changed, file lock held: counts memory and lists the file as dirty or clean. */
 void file_account(struct file *f);
+/* Nothing is dirty any more. File lock held. */
+void file_drop_dirty(struct file *f);
+bool file_wants_small_blocks(const struct file *f, const struct base *b);
 /* Queues RPC_CLOSE. */
 void io_close_later(struct fileio *io, struct oid oid);
 /* Tells the site of files that nobody holds open here any more. */

@@ -65,6 +65,8 @@ int file_write(
         rc = ERR_FILE_TOO_BIG;
     if (rc == 0) {
         dirty_write(&f->dirty, at, data, append ? DIRTY_WRITE_APPEND : DIRTY_WRITE_AT);
+        if (data.len > 0)
+            seal_written(f, at, at + data.len);
         touched(f, flags);
         if (at != offset)
             f->pages_version = (struct dot){0};
@@ -83,6 +85,7 @@ int file_truncate(struct fileio *io, struct inode *i, uint64_t size, unsigned fl
     pthread_mutex_lock(&f->lock);
     int rc = need_dirty(f, false);
     if (rc == 0) {
+        seal_drop(&f->sealing);
         dirty_truncate(&f->dirty, size);
         touched(f, flags);
     }
@@ -113,6 +116,7 @@ int file_zero(struct fileio *io, struct inode *i, uint64_t from, uint64_t to, bo
     pthread_mutex_lock(&f->lock);
     int rc = need_dirty(f, true);
     if (rc == 0) {
+        seal_drop(&f->sealing);
         if (extend)
             dirty_extend(&f->dirty, to);
         dirty_zero(&f->dirty, from, MIN(to, f->dirty.size));

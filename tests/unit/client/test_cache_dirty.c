@@ -226,6 +226,54 @@ static void test_pieces_are_those_of_whole_ranges_only(void **state)
     dirty_deinit(&l);
 }
 
+/* What is pinned can be read whatever happens to the layer: a change of it, its end. */
+static void test_pinned_bytes_stay_as_they_are(void **state)
+{
+    (void)state;
+    const uint8_t *at[3];
+    struct dirty_pins pins;
+    struct dirty_layer l;
+    dirty_init(&l, 0);
+    memset(scratch, 1, SPACE);
+    dirty_write(&l, 0, slice_of(scratch, 3 * DIRTY_SEGMENT_BYTES - 5), DIRTY_WRITE_AT);
+    assert_false(dirty_pin(&l, 0, 3 * DIRTY_SEGMENT_BYTES, at, &pins));
+    assert_true(dirty_pin(&l, 0, 3 * DIRTY_SEGMENT_BYTES - 5, at, &pins));
+    assert_int_equal(pins.count, 3);
+    dirty_write(&l, DIRTY_SEGMENT_BYTES + 10, slice_of("new", 3), DIRTY_WRITE_AT);
+    dirty_write(&l, DIRTY_SEGMENT_BYTES + 20, slice_of("new", 3), DIRTY_WRITE_AT);
+    dirty_truncate(&l, 2 * DIRTY_SEGMENT_BYTES);
+    assert_int_equal(l.bytes, 2 * DIRTY_SEGMENT_BYTES);
+    struct spans gaps = {0};
+    uint8_t now[30];
+    spans_add(&gaps, DIRTY_SEGMENT_BYTES, DIRTY_SEGMENT_BYTES + sizeof now);
+    dirty_read(&l, DIRTY_SEGMENT_BYTES, now, &gaps);
+    assert_int_equal(gaps.count, 0);
+    spans_deinit(&gaps);
+    assert_memory_equal(now + 8, "\1\1new\1\1\1\1\1\1\1new\1", 16);
+    dirty_deinit(&l);
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal(at[i], scratch, DIRTY_SEGMENT_BYTES - (i == 2 ? 5 : 0));
+    dirty_unpin(&pins);
+}
+
+static void test_run_begins_behind_the_last_gap(void **state)
+{
+    (void)state;
+    struct dirty_layer l;
+    dirty_init(&l, 0);
+    assert_int_equal(dirty_run_start(&l, 0), 0);
+    assert_int_equal(dirty_run_start(&l, 9), 9);
+    dirty_write(&l, 100, slice_of(scratch, 50), DIRTY_WRITE_AT);
+    dirty_write(&l, 200, slice_of(scratch, 50), DIRTY_WRITE_AT);
+    dirty_write(&l, 250, slice_of(scratch, 50), DIRTY_WRITE_AT);
+    assert_int_equal(dirty_run_start(&l, 300), 200);
+    assert_int_equal(dirty_run_start(&l, 250), 200);
+    assert_int_equal(dirty_run_start(&l, 150), 100);
+    assert_int_equal(dirty_run_start(&l, 151), 151);
+    assert_int_equal(dirty_run_start(&l, 301), 301);
+    dirty_deinit(&l);
+}
+
 static void test_memory_is_given_back(void **state)
 {
     struct dirty_layer l;
@@ -250,6 +298,8 @@ int main(void)
         cmocka_unit_test(test_rebase_of_plain_writes_keeps_offsets),
         cmocka_unit_test(test_covers_only_what_it_says),
         cmocka_unit_test(test_pieces_are_those_of_whole_ranges_only),
+        cmocka_unit_test(test_pinned_bytes_stay_as_they_are),
+        cmocka_unit_test(test_run_begins_behind_the_last_gap),
         cmocka_unit_test(test_memory_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,176 @@
+/* Large contents: blocks that are sealed while the file is written. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "tests/unit/client/fileio_world.h"
+
+/* ---- sealing ahead ---- */
+
+static void wait_puts(struct site *s, uint64_t count)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->puts < count)
+        pthread_cond_wait(&s->was_put, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void fail_puts(struct site *s, int count)
+{
+    pthread_mutex_lock(&s->lock);
+    s->fail_puts = count;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void put_steps(struct client *c, struct open_file *h, const uint8_t *data, size_t len)
+{
+    for (size_t at = 0; at < len; at += 300000)
+        put(c, h, at, data + at, MIN(300000, len - at));
+}
+
+/* The blocks of a file that is written from its beginning are at the site before anybody commits;
+ * the commit stores what was written again since, and nothing twice. */
+static void test_blocks_are_stored_while_the_file_is_written(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = (7u << 20) + 5000;
+    uint8_t *data = make_bytes(len, false);
+    struct open_file *h = open_nth(&x->a, 0);
+    put_steps(&x->a, h, data, len);
+    wait_puts(&x->site, 7);
+    assert_int_equal(x->site.commits, 0);
+    data[5 * MIB + 77] ^= 1;
+    put(&x->a, h, 5 * MIB + 77, data + 5 * MIB + 77, 1);
+    check(&x->a, h, 0, data, len);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.commits, 1);
+    assert_int_equal(x->site.files[0].content.block_bytes, MIB);
+    /* Two blocks and the manifest's one node, by whichever way. */
+    assert_int_equal(x->site.puts + x->site.rides, 7 + 2 + 1);
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, data, len);
+    done(&x->b, h);
+    mem_free(data);
+}
+
+/* Whatever is done to a file whose blocks are being sealed, in any order, it holds what it should
+ * hold in the end. */
+static void test_changes_of_what_is_sealed_ahead_are_kept(void **state)
+{
+    struct fixture *x = *state;
+    const size_t room = 14u << 20;
+    uint8_t *data = mem_alloc(room), *noise = make_bytes(room, false);
+    struct rng r;
+    rng_seed(&r, 77);
+    for (unsigned round = 0; round < 12; round++) {
+        struct open_file *h = open_nth(&x->a, 0);
+        size_t len = (size_t)(6u << 20) + (size_t)rng_below(&r, 6u << 20), shift = round * 1000;
+        assert_int_equal(file_truncate(x->a.io, h->inode, 0, 0), 0);
+        memset(data, 0, room);
+        memcpy(data, noise + shift, len);
+        put_steps(&x->a, h, data, len);
+        for (unsigned i = 0; i < 6; i++) {
+            size_t at = (size_t)rng_below(&r, len), n = (size_t)rng_below(&r, len - at);
+            switch (rng_below(&r, 4)) {
+            case 0:
+                memset(data + at, 0, n);
+                assert_int_equal(file_zero(x->a.io, h->inode, at, at + n, false), 0);
+                break;
+            case 1:
+                memset(data + at, 0, room - at);
+                assert_int_equal(file_truncate(x->a.io, h->inode, at, 0), 0);
+                assert_int_equal(file_extend(x->a.io, h->inode, len), 0);
+                break;
+            case 2:
+                assert_int_equal(file_flush(x->a.io, h->inode), 0);
+                break;
+            default:
+                memset(data + at, (int)i + 1, n);
+                put(&x->a, h, at, data + at, n);
+                break;
+            }
+        }
+        check(&x->a, h, 0, data, len);
+        done(&x->a, h);
+        told(&x->b, 0);
+        h = open_nth(&x->b, 0);
+        check(&x->b, h, 0, data, len);
+        done(&x->b, h);
+    }
+    mem_free(data);
+    mem_free(noise);
+}
+
+/* Appended blocks that were sealed where they were to be, and land elsewhere. */
+static void test_what_is_sealed_ahead_moves_with_the_end(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = 7u << 20;
+    uint8_t *data = make_bytes(len, false);
+    struct open_file *ha = open_nth(&x->a, 0), *hb = open_nth(&x->b, 0);
+    for (size_t at = 0; at < len; at += MIB) {
+        struct slice piece = slice_of(data + at, MIB);
+        assert_int_equal(file_write(x->a.io, ha->inode, 0, piece, FILE_WRITE_APPEND), 0);
+    }
+    wait_puts(&x->site, 4);
+    assert_int_equal(file_write(x->b.io, hb->inode, 0, slice_str("first"), FILE_WRITE_APPEND), 0);
+    assert_int_equal(file_flush(x->b.io, hb->inode), 0);
+    assert_int_equal(file_flush(x->a.io, ha->inode), 0);
+    assert_int_equal(x->site.stale, 1);
+    told(&x->b, 0);
+    check(&x->b, hb, 0, "first", 5);
+    check(&x->b, hb, 5, data, len);
+    done(&x->a, ha);
+    done(&x->b, hb);
+    mem_free(data);
+}
+
+/* A put that fails while the program writes is nobody's error: the commit tries again. */
+static void test_failure_of_sealing_ahead_is_the_commits(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = 7u << 20;
+    uint8_t *data = make_bytes(len, false);
+    struct open_file *h = open_nth(&x->a, 0);
+    fail_puts(&x->site, 3);
+    put_steps(&x->a, h, data, len);
+    wait_puts(&x->site, 7);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(file_error(h), 0);
+    put_steps(&x->a, h, data + 1, len - 1);
+    fail_puts(&x->site, 1000);
+    put(&x->a, h, 10, data + 11, 1); /* two blocks that have to be stored again */
+    put(&x->a, h, 3 * MIB, data + 3 * MIB + 1, 1);
+    assert_int_equal(file_flush(x->a.io, h->inode), ERR_NO_SPACE);
+    assert_int_equal(file_error(h), ERR_NO_SPACE);
+    fail_puts(&x->site, 0);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    done(&x->a, h);
+    told(&x->b, 0);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, data + 1, len - 1);
+    done(&x->b, h);
+    mem_free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_blocks_are_stored_while_the_file_is_written, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_changes_of_what_is_sealed_ahead_are_kept, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_sealed_ahead_moves_with_the_end, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_failure_of_sealing_ahead_is_the_commits, setup,
+                                        teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
