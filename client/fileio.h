@@ -14,6 +14,8 @@
 #ifndef CLIENT_FILEIO_H
 #define CLIENT_FILEIO_H
 
+#include <sys/uio.h>
+
 #include "client/conn.h"
 #include "client/inode_clock.h"
 #include "client/inode_flight.h"
@@ -72,6 +74,25 @@ int file_read(struct fileio *io,
               uint8_t *out,
               size_t len,
               size_t *ret_len) MUST_CHECK;
+/* The same without a copy where that can be: pieces that lie in the block cache, which are there
+ * until file_view_done. Zeroed or after an error there is nothing to be done with it. */
+#define FILE_VIEW_BYTES_MAX (1u << 20) /* what is beyond is not looked at: reads are short then */
+#define FILE_VIEW_PIECES_MAX 72u
+#define FILE_VIEW_BLOCKS_MAX 18u
+struct block;
+struct file_view {
+    struct iovec at[FILE_VIEW_PIECES_MAX];
+    int count;
+    struct block *blocks[FILE_VIEW_BLOCKS_MAX]; /* referenced */
+    unsigned block_count;
+    uint8_t *own; /* or NULL */
+};
+int file_read_view(struct fileio *io,
+                   struct open_file *h,
+                   uint64_t offset,
+                   size_t len,
+                   struct file_view *ret) MUST_CHECK;
+void file_view_done(struct fileio *io, struct file_view *v);
 enum file_write_flags {
     FILE_WRITE_APPEND = 1, /* at the end, wherever that is */
     FILE_WRITE_KILL = 2    /* by someone who may not keep set-id bits */

@@ -8,6 +8,11 @@
 #define ASK_FIRST_BYTES (256u * KIB)
 #define ABSENT_FEW 8u
 #define ABSENT_ASK_EVERY 16u
+#define ZEROS_BYTES (64u * 1024u)
+/* Each block is a piece and what it lacks of zeros, which are cut at ZEROS_BYTES. */
+_Static_assert(FILE_VIEW_BYTES_MAX / MANIFEST_BLOCK_BYTES_MIN + 2 <= FILE_VIEW_BLOCKS_MAX, "fits");
+_Static_assert(3 * FILE_VIEW_BLOCKS_MAX + FILE_VIEW_BYTES_MAX / ZEROS_BYTES <= FILE_VIEW_PIECES_MAX,
+               "fits");
 
 /* ---- bases ---- */
 
@@ -303,6 +308,24 @@ static int read_block(void *ctx, size_t idx)
     return 0;
 }
 
+/* In parallel if any of them has to be fetched. */
+static int each_block(struct fileio *io,
+                      const struct chunk_id *ids,
+                      size_t count,
+                      int (*fn)(void *ctx, size_t idx),
+                      void *ctx)
+{
+    bool all_here = true;
+    int rc = 0;
+    for (size_t i = 0; i < count && all_here; i++)
+        all_here = chunk_id_is_hole(&ids[i]) || block_cache_has(io->blocks, &ids[i]);
+    if (!all_here)
+        return io_each(io, count, fn, ctx);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = fn(ctx, i);
+    return rc;
+}
+
 int base_read(struct fileio *io,
               struct base *b,
               uint64_t from,
@@ -336,16 +359,70 @@ int base_read(struct fileio *io,
                                .to = from + inside,
                                .out = out,
                                .how = how};
-    bool all_here = true;
-    for (size_t i = 0; rc == 0 && i < count && all_here; i++)
-        all_here = chunk_id_is_hole(&ids[i]) || block_cache_has(io->blocks, &ids[i]);
-    if (rc == 0 && !all_here)
-        rc = io_each(io, count, read_block, &batch);
-    else
-        for (size_t i = 0; rc == 0 && i < count; i++)
-            rc = read_block(&batch, i);
+    if (rc == 0)
+        rc = each_block(io, ids, count, read_block, &batch);
     if (ids != few)
         mem_free(ids);
+    return rc;
+}
+
+/* ---- reading without a copy ---- */
+
+struct view_batch {
+    struct fileio *io;
+    const struct chunk_id *ids;
+    struct block *blocks[FILE_VIEW_BLOCKS_MAX]; /* NULL: a hole */
+};
+
+static int view_block(void *ctx, size_t idx)
+{
+    struct view_batch *b = ctx;
+    return chunk_id_is_hole(&b->ids[idx]) ? 0 : block_load(b->io, &b->ids[idx], &b->blocks[idx]);
+}
+
+static void view_add(struct file_view *v, const uint8_t *ptr, size_t len)
+{
+    union {
+        const uint8_t *in;
+        void *out;
+    } base = {.in = ptr}; /* who is given the view only reads it */
+    if (len == 0)
+        return;
+    ASSERT((unsigned)v->count < FILE_VIEW_PIECES_MAX);
+    v->at[v->count++] = (struct iovec){.iov_base = base.out, .iov_len = len};
+}
+
+static void view_add_zeros(struct file_view *v, size_t len)
+{
+    static const uint8_t zeros[ZEROS_BYTES];
+    for (; len > 0; len -= MIN(len, ZEROS_BYTES))
+        view_add(v, zeros, MIN(len, ZEROS_BYTES));
+}
+
+int base_view(struct fileio *io, struct base *b, uint64_t from, size_t len, struct file_view *v)
+{
+    ASSERT(len > 0 && len <= FILE_VIEW_BYTES_MAX && from + len <= b->manifest.size);
+    uint32_t bb = b->manifest.block_bytes;
+    uint64_t first = from / bb, last = (from + len - 1) / bb, end = from + len;
+    size_t count = (size_t)(last - first + 1);
+    struct chunk_id ids[FILE_VIEW_BLOCKS_MAX];
+    ASSERT(count <= FILE_VIEW_BLOCKS_MAX);
+    int rc = lookup(io, b, first, count, ids);
+    struct view_batch batch = {.io = io, .ids = ids};
+    if (rc == 0)
+        rc = each_block(io, ids, count, view_block, &batch);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t start = (first + i) * bb, at = MAX(start, from), to = MIN(start + bb, end);
+        struct block *block = batch.blocks[i];
+        if (block != NULL)
+            v->blocks[v->block_count++] = block;
+        if (rc != 0)
+            continue; /* the caller lets go of them */
+        uint64_t there = block == NULL ? at : MAX(at, MIN(to, start + block->len));
+        if (there > at)
+            view_add(v, block->data + (at - start), (size_t)(there - at));
+        view_add_zeros(v, (size_t)(to - there));
+    }
     return rc;
 }
 

@@ -122,6 +122,9 @@ int base_read(struct fileio *io,
               uint8_t *out,
               size_t len,
               enum base_reading how) MUST_CHECK;
+/* Adds [from, from + len) to the view, which has room for it; `b` is of blocks. */
+int base_view(struct fileio *io, struct base *b, uint64_t from, size_t len, struct file_view *v)
+    MUST_CHECK;
 void base_read_ahead(struct fileio *io, struct base *b, uint64_t from, uint64_t to);
 /* New chunks that go to the site with the commit that names them: no requests of their own. */
 struct riders {

@@ -156,6 +156,34 @@ static bool read_ahead(struct fileio *io, struct open_file *h, struct base *b, s
     return jumps;
 }
 
+/* One moment's picture of what is asked for: what the layers have of it is copied out, `gaps` are
+ * left to the base, referenced. */
+static int read_begin(
+    struct file *f, uint64_t offset, size_t *len, uint8_t *out, struct spans *gaps, struct base **b)
+{
+    pthread_mutex_lock(&f->lock);
+    int rc = file_need_base(f);
+    if (rc == 0) {
+        uint64_t size = file_size_locked(f);
+        *len = offset >= size ? 0 : (size_t)MIN(*len, size - offset);
+        spans_add(gaps, offset, offset + *len);
+        if (f->dirty_made)
+            dirty_read(&f->dirty, offset, out, gaps);
+        if (f->frozen_busy)
+            dirty_read(&f->frozen, offset, out, gaps);
+        *b = base_ref(f->io, f->base);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+static enum base_reading
+reading_of(struct fileio *io, struct open_file *h, struct base *b, uint64_t offset, size_t len)
+{
+    bool jumps = len > 0 && read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len});
+    return jumps && len <= PARTS_BYTES_MAX ? BASE_PARTS : BASE_BLOCKS;
+}
+
 int file_read(struct fileio *io,
               struct open_file *h,
               uint64_t offset,
@@ -163,28 +191,12 @@ int file_read(struct fileio *io,
               size_t len,
               size_t *ret_len)
 {
-    struct file *f = file_of(io, h->inode);
     struct spans gaps = {0};
-    pthread_mutex_lock(&f->lock);
-    int rc = file_need_base(f);
-    if (rc != 0) {
-        pthread_mutex_unlock(&f->lock);
+    struct base *b = NULL;
+    int rc = read_begin(file_of(io, h->inode), offset, &len, out, &gaps, &b);
+    if (rc != 0)
         return rc;
-    }
-    uint64_t size = file_size_locked(f);
-    len = offset >= size ? 0 : (size_t)MIN(len, size - offset);
-    spans_add(&gaps, offset, offset + len);
-    if (f->dirty_made)
-        dirty_read(&f->dirty, offset, out, &gaps);
-    if (f->frozen_busy)
-        dirty_read(&f->frozen, offset, out, &gaps);
-    /* What is left comes from the base as it is now: layers and base are one moment's picture. */
-    struct base *b = base_ref(io, f->base);
-    pthread_mutex_unlock(&f->lock);
-    enum base_reading how = BASE_BLOCKS;
-    if (len > 0 && read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len}) &&
-        len <= PARTS_BYTES_MAX)
-        how = BASE_PARTS;
+    enum base_reading how = reading_of(io, h, b, offset, len);
     for (size_t i = 0; rc == 0 && i < gaps.count; i++)
         rc = base_read(io, b, gaps.at[i].from, out + (gaps.at[i].from - offset),
                        (size_t)(gaps.at[i].to - gaps.at[i].from), how);
@@ -193,6 +205,53 @@ int file_read(struct fileio *io,
     if (rc == 0)
         *ret_len = len;
     return rc;
+}
+
+/* The base when nothing but it is to be read, and how much; else NULL. */
+static struct base *view_base(struct fileio *io, struct open_file *h, uint64_t offset, size_t *len)
+{
+    struct file *f = file_of(io, h->inode);
+    struct base *b = NULL;
+    pthread_mutex_lock(&f->lock);
+    bool plain = !f->dirty_made && !f->frozen_busy && f->base != NULL && !f->base_stale &&
+                 f->base->content.kind == CONTENT_MANIFEST && *len > 0 &&
+                 *len <= FILE_VIEW_BYTES_MAX && offset < f->base->manifest.size;
+    if (plain) {
+        *len = (size_t)MIN(*len, f->base->manifest.size - offset);
+        b = base_ref(io, f->base);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return b;
+}
+
+int file_read_view(
+    struct fileio *io, struct open_file *h, uint64_t offset, size_t len, struct file_view *ret)
+{
+    int rc;
+    *ret = (struct file_view){.count = 0};
+    struct base *b = view_base(io, h, offset, &len);
+    if (b != NULL && reading_of(io, h, b, offset, len) == BASE_BLOCKS) {
+        rc = base_view(io, b, offset, len, ret);
+    } else {
+        size_t got = 0;
+        ret->own = mem_alloc(len);
+        rc = b != NULL ? base_read(io, b, offset, ret->own, len, BASE_PARTS)
+                       : file_read(io, h, offset, ret->own, len, &got);
+        ret->at[0] = (struct iovec){.iov_base = ret->own, .iov_len = b != NULL ? len : got};
+        ret->count = 1;
+    }
+    base_unref(io, b);
+    if (rc != 0)
+        file_view_done(io, ret);
+    return rc;
+}
+
+void file_view_done(struct fileio *io, struct file_view *v)
+{
+    for (unsigned i = 0; i < v->block_count; i++)
+        block_cache_unref(io->blocks, v->blocks[i]);
+    mem_free(v->own);
+    *v = (struct file_view){.count = 0};
 }
 
 /* ---- seeking and cloning ---- */

@@ -71,16 +71,15 @@ void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fu
 {
     struct mount *m = op_begin(req);
     (void)id;
-    uint8_t *out = mem_alloc(size);
-    size_t len = 0;
-    int rc = file_read(m->io, handle(fi), (uint64_t)offset, out, size, &len);
+    struct file_view v;
+    int rc = file_read_view(m->io, handle(fi), (uint64_t)offset, size, &v);
     if (rc == 0) {
         conn_thread_interrupt(NULL, NULL);
-        (void)fuse_reply_buf(req, (const char *)out, len); /* the caller may be gone */
+        (void)fuse_reply_iov(req, v.at, v.count); /* the caller may be gone */
+        file_view_done(m->io, &v);
     } else {
         op_reply(req, rc);
     }
-    mem_free(out);
 }
 
 void op_write(fuse_req_t req,

@@ -3,9 +3,11 @@
  * HANDLE_KILLPRIV_V2 (without it the kernel asks for security.capability at every write), and see
  * the flag that says whether a writer may keep set-id bits. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 #include "base/log.h"
 
 #define WRITE_BYTES_MAX (1u << 20)
+#define READ_AHEAD_BYTES (1u << 20)
 #define BACKGROUND_MAX 64u
 
 static __thread bool kill_priv;     /* of the request this thread is handling */
@@ -105,7 +108,7 @@ static void op_init(void *userdata, struct fuse_conn_info *c)
                     FUSE_CAP_EXPLICIT_INVAL_DATA;
     c->want = c->capable & want; /* no splice, no writeback cache: measured to be slower here */
     c->max_write = WRITE_BYTES_MAX;
-    c->max_readahead = WRITE_BYTES_MAX;
+    c->max_readahead = READ_AHEAD_BYTES;
     c->max_background = BACKGROUND_MAX;
     c->congestion_threshold = BACKGROUND_MAX * 3 / 4;
     c->time_gran = 1;
@@ -153,6 +156,25 @@ static const struct fuse_lowlevel_ops ops = {
     .removexattr = op_removexattr,
 };
 
+/* The kernel reads 128 KiB ahead unless told otherwise, which takes root; whoever is not goes on
+ * with that. Our own attributes are not asked for: nobody answers yet. */
+static void read_ahead_set(const struct mount *m)
+{
+    struct statx st;
+    char path[64], text[16];
+    if (statx(AT_FDCWD, m->options.mountpoint, AT_STATX_DONT_SYNC, STATX_TYPE, &st) != 0)
+        return;
+    (void)snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb",
+                   (unsigned)st.stx_dev_major, (unsigned)st.stx_dev_minor);
+    int len = snprintf(text, sizeof text, "%u", READ_AHEAD_BYTES / 1024u);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (write(fd, text, (size_t)len) != len)
+        log_debug(LOG_CLIENT, "read_ahead_not_set", "path=%s errno=%d", path, errno);
+    (void)close(fd); /* nothing is buffered */
+}
+
 int session_mount(struct mount *m, struct err_detail *d)
 {
     static const struct fuse_custom_io io = {.writev = hook_writev, .read = hook_read};
@@ -175,6 +197,7 @@ int session_mount(struct mount *m, struct err_detail *d)
     int rc = fuse_session_custom_io(m->session, &io, fuse_session_fd(m->session));
     if (rc != 0)
         log_warn(LOG_CLIENT, "no_custom_io", "rc=%d: set-id bits are left to the kernel", rc);
+    read_ahead_set(m);
     notifier_probe(m->notifier);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Large contents: blocks that are sealed while the file is written. */
+/* Large contents: blocks that are sealed while the file is written, and reading without a copy. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,63 @@
 
 #include "base/limits.h"
 #include "tests/unit/client/fileio_world.h"
+
+/* ---- reading without a copy ---- */
+
+static void check_view(struct client *c,
+                       struct open_file *h,
+                       uint64_t at,
+                       const uint8_t *want,
+                       size_t len,
+                       size_t size)
+{
+    struct file_view v;
+    assert_int_equal(file_read_view(c->io, h, at, len, &v), 0);
+    len = at >= size ? 0 : MIN(len, size - (size_t)at);
+    for (int i = 0; i < v.count; i++) {
+        assert_true(v.at[i].iov_len <= len);
+        assert_memory_equal(v.at[i].iov_base, want + at, v.at[i].iov_len);
+        at += v.at[i].iov_len;
+        len -= v.at[i].iov_len;
+    }
+    assert_int_equal(len, 0);
+    file_view_done(c->io, &v);
+}
+
+/* Views of blocks, of their ends that are zeros, of holes, past the end, of what is dirty. */
+static void test_views_show_what_reads_show(void **state)
+{
+    struct fixture *x = *state;
+    const size_t size = (7u << 20) + 12345;
+    uint8_t *data = make_bytes(size, false);
+    struct rng r;
+    rng_seed(&r, 31);
+    memset(data + 2 * MIB - 70000, 0, 140000);
+    memset(data + 3 * MIB, 0, 2 * MIB + 100);
+    struct open_file *h = open_nth(&x->a, 0);
+    for (size_t at = 0; at < size; at += MIB)
+        if (at != 3 * MIB && at != 4 * MIB)
+            put(&x->a, h, at, data + at, MIN(MIB, size - at));
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    assert_int_equal(x->site.files[0].content.data_blocks, 6);
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        size_t at = (size_t)rng_below(&r, size + 1000), len = 1 + (size_t)rng_below(&r, MIB);
+        if (i % 3 == 0)
+            len = 4096;
+        check_view(&x->b, h, at, data, len, size);
+        if (i == 150) {
+            data[MIB] ^= 1;
+            put(&x->b, h, MIB, data + MIB, 1);
+        }
+    }
+    check_view(&x->b, h, MIB / 2, data, MIB, size);
+    for (size_t at = 0; at < size; at += MIB)
+        check_view(&x->b, h, at, data, MIB, size);
+    done(&x->b, h);
+    mem_free(data);
+}
 
 /* ---- sealing ahead ---- */
 
@@ -163,6 +220,7 @@ static void test_failure_of_sealing_ahead_is_the_commits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_views_show_what_reads_show, setup, teardown),
         cmocka_unit_test_setup_teardown(test_blocks_are_stored_while_the_file_is_written, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_changes_of_what_is_sealed_ahead_are_kept, setup,
