@@ -18,6 +18,8 @@
 #define CACHE_MB_MAX (1024u * 1024u)
 #define THREADS_MAX 1000u
 #define COMMIT_AGE_MS 2000u
+#define WORKERS                                                                                    \
+    8u /* for two processors more than enough to seal; but they wait for the disk, too */
 #define END_PATIENCE_NS (20u * NS_PER_SEC) /* for a site that is away when the mount ends */
 
 static const char usage[] =
@@ -257,7 +259,7 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
                                      .flight = &m->flight,
                                      .fs_key = conn_fs_key(m->conn),
                                      .memory_bytes = (size_t)(m->options.cache_mb * MIB),
-                                     .worker_count = 4,
+                                     .worker_count = WORKERS,
                                      .commit_age_ms = COMMIT_AGE_MS,
                                      .pages_changed = pages_changed,
                                      .ctx = m};
