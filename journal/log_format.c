@@ -146,6 +146,9 @@ int log_record_decode(struct slice bytes,
                       size_t *ret_bytes)
 {
     struct record_head head;
+    *ret_bytes = LOG_RECORD_HEADER;
+    if (bytes.len < LOG_RECORD_HEADER)
+        return ERR_TRUNCATED;
     if (!record_head_decode(bytes, place, &head))
         return ERR_CORRUPT;
     size_t used = LOG_RECORD_HEADER + head.len;

@@ -451,7 +451,10 @@ static void checkpoint_done(struct pool_job *job)
         cb(s->snapshot_ctx, s, state_iter_new(s->state), state_frozen_index(s->state));
     }
     state_thaw(s->state);
+    uint64_t first = log_first(s->log);
     trim(s);
+    if (log_first(s->log) > first) /* who ships begins no stream before it */
+        s->cfg.events.moved(s->cfg.events.ctx, s->cfg.id);
     if (s->cfg.peers != NULL)
         shard_roles_checkpointed(s);
     shard_checkpoint(s, false);

@@ -3,7 +3,8 @@
  *
  *   LOOKING (pieces of the journal, one a turn) -> WAITING (for acknowledgements) -> MET
  *
- * The journal is not trimmed meanwhile: the receiver is a member and has acknowledged nothing. */
+ * Of the journal only what the receiver cannot lack is trimmed meanwhile; where that leaves a gap
+ * behind what was read, the stream begins anew (ERR_NOT_FOUND). */
 #include "base/assert.h"
 #include "base/log.h"
 #include "wan/horizon.h"

@@ -61,6 +61,14 @@ static bool feed_take(void *ctx, const struct feed_item *item)
     return true;
 }
 
+/* What is gone of the journal the peer has by other ways: it comes again, and begins behind that. */
+static void read_failed(struct wan_send *s, int rc)
+{
+    bool gone = rc == ERR_NOT_FOUND;
+    send_fail(s, gone ? ERR_AGAIN : rc,
+              gone ? "the journal has moved on there" : "the journal cannot be read there");
+}
+
 /* Reads what the merge needs. False: not now, or failed. */
 static bool lanes_fill(struct wan_send *s)
 {
@@ -72,13 +80,7 @@ static bool lanes_fill(struct wan_send *s)
         int rc =
             node_feed_read(s->wan->node, shard, from, GATEWAY_READ_BYTES, feed_take, &r, &next);
         if (rc != 0 || r.bad) {
-            /* Gone because the peer has it by other ways: it begins behind that. */
-            bool gone = rc == ERR_NOT_FOUND;
-            send_fail(s,
-                      r.bad  ? ERR_CORRUPT
-                      : gone ? ERR_AGAIN
-                             : rc,
-                      gone ? "the journal has moved on there" : "the journal cannot be read there");
+            read_failed(s, r.bad ? ERR_CORRUPT : rc);
             return false;
         }
         gateway_read_done(s->gateway, shard, next);
@@ -124,7 +126,7 @@ static bool is_open(struct wan_send *s)
     if (s->horizon != NULL) {
         int rc = wan_horizon_step(s->horizon, s->peer->have, &met);
         if (rc != 0)
-            send_fail(s, rc, "the journal cannot be read there");
+            read_failed(s, rc);
         met = met && rc == 0;
     }
     if (met) {

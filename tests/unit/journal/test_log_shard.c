@@ -163,6 +163,38 @@ static void test_read_bounds(void **state)
     fixture_deinit(&f);
 }
 
+/* A write so large that a reader loads it piece by piece, of which the first ends in a header: a
+ * reader that begins at that very record gets it like any other. */
+static void test_read_begins_anywhere_in_a_large_write(void **state)
+{
+    (void)state;
+    enum {
+        COUNT = 9000,
+        BYTES = LOG_RECORD_HEADER + 8,
+        PIECE = 256 * 1024
+    };
+    struct log_fixture f;
+    uint64_t next;
+    _Static_assert(PIECE % BYTES != 0 && PIECE % BYTES < LOG_RECORD_HEADER, "in a header");
+    fixture_init(&f, 8 * MIB);
+    assert_int_equal(fixture_open(&f), 0);
+    for (int i = 0; i < COUNT; i++)
+        append(&f, 8);
+    flush(&f);
+    assert_int_equal(f.durable_calls, 1); /* one write */
+    for (int i = 0; i < 100; i++)         /* out of memory */
+        append(&f, 60000);
+    flush(&f);
+    for (uint64_t from = 1; from <= COUNT; from++) {
+        struct read_check c = {.next = from};
+        if (from % 50 != 0 && from / 100 != PIECE / BYTES / 100)
+            continue;
+        assert_int_equal(log_read(f.log, from, 1, check_record, &c, &next), 0);
+        assert_int_equal(next, from + 1);
+    }
+    fixture_deinit(&f);
+}
+
 /* Hundreds of segments' worth through a handful of files: recycled ones are full of old records,
  * which must never come back. */
 static void test_trim_recycles_and_stale_records_stay_dead(void **state)
@@ -454,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_append_limits),
         cmocka_unit_test(test_close_writes_what_is_batched),
         cmocka_unit_test(test_read_bounds),
+        cmocka_unit_test(test_read_begins_anywhere_in_a_large_write),
         cmocka_unit_test(test_trim_recycles_and_stale_records_stay_dead),
         cmocka_unit_test(test_reset_starts_anew),
         cmocka_unit_test(test_reset_crash_before_removal),
