@@ -25,17 +25,13 @@ static double cpu_s(void)
 }
 
 /* Processor seconds of one seed. */
-static double run(const struct soak_options *o, uint64_t seed, bool pauses, uint64_t *ret_calls)
+static double run(const struct soak_options *o, uint64_t seed, uint64_t *ret_calls)
 {
     static struct world_config c;
     struct soak_edit e;
     struct soak_result r;
     soak_edit_init(&e);
     soak_describe(o, seed, &e, &c);
-    for (unsigned i = 0; i < c.site_count && !pauses; i++) {
-        c.sites[i].work.think_ns = 0;
-        c.sites[i].work.clients = 8;
-    }
     double start = cpu_s();
     soak_run(&c, false, &r);
     if (r.failure[0] != '\0')
@@ -47,22 +43,24 @@ static double run(const struct soak_options *o, uint64_t seed, bool pauses, uint
 int main(int argc, char **argv)
 {
     uint64_t seeds = argc > 1 ? number_of(argv[1]) : 10;
-    struct soak_options o = {.sites = 3, .operations = argc > 2 ? number_of(argv[2]) : 60000};
+    struct soak_options o = {
+        .sites = 3, .busy = true, .operations = argc > 2 ? number_of(argv[2]) : 60000};
     struct samples rate = {.count = 0}, goal = {.count = 0}, soak = {.count = 0};
     struct samples soak_goal = {.count = 0};
     uint64_t calls;
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = -1; /* before any thread */
     for (uint64_t seed = 1; seed <= seeds && seed <= SAMPLES_MAX; seed++) {
-        double s = run(&o, seed, false, &calls);
+        double s = run(&o, seed, &calls);
         samples_add(&rate, (double)calls / s);
         samples_add(&goal, GOAL_PER_S);
     }
     figure_print("sim_operations", "1/s", MORE_IS_BETTER, &rate, &goal);
     o.operations = 2000;
     o.faults = true;
+    o.busy = false;
     for (uint64_t seed = 1; seed <= SOAK_SEEDS; seed++) {
-        samples_add(&soak, 1 / run(&o, seed, true, &calls));
+        samples_add(&soak, 1 / run(&o, seed, &calls));
         samples_add(&soak_goal, GOAL_SEEDS_PER_S);
     }
     figure_print("sim_soak_seeds", "1/s", MORE_IS_BETTER, &soak, &soak_goal);

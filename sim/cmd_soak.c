@@ -24,9 +24,9 @@ struct soak {
 static int usage(void)
 {
     fprintf(stderr, "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
-                    "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--plant N] "
-                    "[--keep-going]\n"
-                    "           [--no-shrink]\n");
+                    "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--busy] "
+                    "[--plant N]\n"
+                    "           [--keep-going] [--no-shrink]\n");
     return 2;
 }
 

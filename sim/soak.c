@@ -9,7 +9,8 @@
 
 #define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
 #define MODEL_OPERATIONS_MAX 5000u     /* the model is slow and simple */
-#define SETTLE_NS (180 * NS_PER_SEC)   /* the liveness phase, at most */
+#define BUSY_MOUNTS 8u
+#define SETTLE_NS (180 * NS_PER_SEC) /* the liveness phase, at most */
 
 struct draw {
     struct rng rng;
@@ -153,6 +154,10 @@ void soak_describe(const struct soak_options *o,
         s->segment_bytes = (16 * KIB) << below(&d, 6);
         s->checkpoint_bytes = (16 * KIB) << below(&d, 6);
         s->work.think_ns = d.work_ns * s->work.clients / MAX(s->work.operations, 1u);
+        if (o->busy) {
+            s->work.think_ns = 0;
+            s->work.clients = BUSY_MOUNTS;
+        }
         if (o->faults) {
             s->clock.offset_ns = (int64_t)below(&d, 2 * NS_PER_SEC) - (int64_t)NS_PER_SEC;
             s->clock.drift_ppm = (int32_t)below(&d, 200) - 100;

@@ -9,6 +9,7 @@ struct soak_options {
     unsigned nodes; /* 3: one site of three nodes, see sim/replicas.h; else: of one node each */
     uint64_t operations; /* of all sites together */
     bool faults;
+    bool busy; /* eight mounts a site that never rest, instead of one to three that do */
     enum world_workload work; /* NONE: drawn */
     unsigned plant;           /* number of a planted bug, 0: none; see base/plant.h */
 };

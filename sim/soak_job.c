@@ -139,6 +139,8 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
     bool good = true;
     if (strcmp(name, "--no-faults") == 0) {
         o->faults = false;
+    } else if (strcmp(name, "--busy") == 0) {
+        o->busy = true;
     } else if (strcmp(name, "--no-loss") == 0) {
         e->no_loss = true;
     } else if (*at + 1 < argc && value_option(name, argv[*at + 1], o, e, &good)) {
@@ -164,8 +166,9 @@ void soak_print(const struct soak_options *o,
         printf(" --sites %u", o->sites);
     if (o->nodes > 1)
         printf(" --nodes %u", o->nodes);
-    printf(" --operations %llu%s%s", (unsigned long long)o->operations,
-           o->faults ? "" : " --no-faults", e->no_loss ? " --no-loss" : "");
+    printf(" --operations %llu%s%s%s", (unsigned long long)o->operations,
+           o->faults ? "" : " --no-faults", o->busy ? " --busy" : "",
+           e->no_loss ? " --no-loss" : "");
     if (o->plant != 0)
         printf(" --plant %u", o->plant);
     bool cut = false;

@@ -117,6 +117,28 @@ static bool seen_here(const struct mount *m, struct dot d)
            merge_seen(shard_merge(node_shard(n, d.shard)), d.shard, d.site) >= d.seq;
 }
 
+static void give_up_all(struct mount *m, struct oid oid)
+{
+    for (uint64_t at = ledger_newest(m->ledger, oid); at != 0;) {
+        struct ledger_entry *e = ledger_get(m->ledger, at);
+        if (seen_here(m, e->version))
+            e->given_up = true;
+        at = e->before;
+    }
+}
+
+/* Between the drawing and the evaluation another mount may have put something else under the name:
+ * the answer says what was taken away. */
+static void give_up_told(struct mount *m, const struct fs_reply *r)
+{
+    struct node *n = m->process->node;
+    struct file_view v;
+    for (uint32_t i = 0; i < r->oid_count && n != NULL; i++)
+        if (!oid_is_dir(r->oids[i]) && merge_file(merge_of(n, r->oids[i]), r->oids[i], &v) == 0 &&
+            v.names == 0)
+            give_up_all(m, r->oids[i]);
+}
+
 static void give_up(struct mount *m)
 {
     for (unsigned i = 0; i < m->doom_count; i++) {
@@ -125,12 +147,7 @@ static void give_up(struct mount *m)
             e->given_up = true;
     }
     for (unsigned k = 0; k < ARRAY_COUNT(m->doomed_oids); k++)
-        for (uint64_t at = ledger_newest(m->ledger, m->doomed_oids[k]); at != 0;) {
-            struct ledger_entry *e = ledger_get(m->ledger, at);
-            if (seen_here(m, e->version))
-                e->given_up = true;
-            at = e->before;
-        }
+        give_up_all(m, m->doomed_oids[k]);
 }
 
 /* --- drawing --- */
@@ -451,6 +468,7 @@ void workload_done(struct mount *m, const struct fs_reply *r)
     }
     if (r->rc == 0) {
         give_up(m);
+        give_up_told(m, r);
         m->stats.changes += is_change(m->type);
     }
     if (m->work->dir[0] != '\0' && oid_is_root(m->dirs[0].oid)) {
