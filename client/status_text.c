@@ -251,7 +251,7 @@ static void add_space(const json_t *status, struct buf *b)
     if (json_is_null(json_object_get(versions, "count")))
         add(b, "  versions   kept for %s\n", keep);
     else
-        add(b, "  versions   %.0f former ones, kept for %s, %s%s\n", number_of(versions, "count"),
+        add(b, "  versions   %.0f former, kept for %s, %s%s\n", number_of(versions, "count"),
             keep, json_is_null(needed) ? "at most " : "", size);
 }
 

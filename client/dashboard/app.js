@@ -97,7 +97,7 @@ function showConflicts(s) {
     el('dl', {}, ...pairs([['look', el('code', {}, `claudefs conflicts show ${c.id}`)],
       ['decide', el('code', {}, `claudefs conflicts resolve ${c.id} --keep mine|theirs|both`)],
       ['take that back', el('code', {}, `claudefs conflicts undo ${c.id}`)]]))))
-    : [el('p', { class: 'quiet' }, 'None that nobody has settled.')]));
+    : [el('p', { class: 'quiet' }, 'No open conflicts.')]));
 }
 
 // How much smaller the files become: each bar beside the longest.
@@ -123,7 +123,7 @@ function showSpace(s) {
     ['mounts', count(s.sessions)],
     ['on disk', `${bytes(sp.file_bytes)} of chunks (${count(sp.chunks)}), ${bytes(journal)} of journals`],
     ['free', bytes(sp.free_bytes)],
-    typeof v.count === 'number' ? ['versions', `${count(v.count)} former ones, kept for ${seconds(v.keep_s)}`] : null,
+    typeof v.count === 'number' ? ['versions', `${count(v.count)} former, kept for ${seconds(v.keep_s)}`] : null,
     sp.damaged ? ['damaged', `${count(sp.damaged)} chunks: run claudefs fsck --repair`] : null,
     ['conflicts', `${count(s.conflicts_open)} open`],
     ['site', s.site]]));
