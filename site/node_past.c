@@ -23,6 +23,7 @@
 #define KEEP_DEFAULT_S (7u * 86400u)
 #define KEEP_MAX_S (100u * 366u * 86400u)
 #define WALK_BUDGET 1000u /* records looked at in one tick */
+#define REST_ROUNDS 9u    /* after a walk that took several ticks: nine times as many */
 #define VERSIONS_MAX 2000u
 
 /* ---- keeping and dropping ---- */
@@ -30,6 +31,26 @@
 uint64_t node_past_keep_s(struct node *n)
 {
     return node_setting(n, KEEP_SETTING, KEEP_DEFAULT_S);
+}
+
+/* A piece of a walk over the records of one shard. Nothing goes sooner for walking all the time: a
+ * round that took long is followed by a rest. */
+static void walk_step(struct node *n, unsigned at)
+{
+    struct past_keeper *k = n->past;
+    struct past_walk *w = &k->walks[at];
+    uint64_t now = hlc_from_wall(clock_wall_ns(n->clock)), rounds = w->rounds;
+    if (k->ticks < k->rests[at])
+        return;
+    if (w->cursor.len == 0)
+        k->began[at] = k->ticks;
+    int rc = 0;
+    for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
+        rc = merge_past_collect(shard_merge(n->shards[at]), w, now, k->keep_s * 1000, WALK_BUDGET);
+    if (rc != 0)
+        log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
+    if (w->rounds > rounds)
+        k->rests[at] = k->ticks + REST_ROUNDS * (k->ticks - k->began[at]);
 }
 
 void node_past_tick(struct node *n)
@@ -42,15 +63,11 @@ void node_past_tick(struct node *n)
         merge_past_enable(shard_merge(n->shards[i]), keep_s > 0);
     if (k->restoring > 0) /* S15 */
         return;
+    if (k->keep_s != keep_s) /* it takes effect now */
+        memset(k->rests, 0, sizeof k->rests);
+    k->keep_s = keep_s;
     /* One shard a tick: its records are few, or there is time. */
-    unsigned at = k->next_shard++ % n->settings.shard_count;
-    uint64_t now = hlc_from_wall(clock_wall_ns(n->clock));
-    struct merge *m = shard_merge(n->shards[at]);
-    int rc = 0;
-    for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
-        rc = merge_past_collect(m, &k->walks[at], now, keep_s * 1000, WALK_BUDGET);
-    if (rc != 0)
-        log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
+    walk_step(n, (unsigned)(k->ticks++ % n->settings.shard_count));
 }
 
 void node_past_open(struct node *n)

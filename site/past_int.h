@@ -9,7 +9,9 @@
 
 struct past_keeper {
     struct past_walk walks[SHARD_COUNT_MAX];
-    unsigned next_shard;
+    uint64_t began[SHARD_COUNT_MAX]; /* tick in which the round of a walk began */
+    uint64_t rests[SHARD_COUNT_MAX]; /* the next one does not begin before this tick */
+    uint64_t ticks, keep_s;
     unsigned restoring;   /* restores under way: nothing is dropped meanwhile */
     bool space_known;     /* a garbage pass was finished */
     uint64_t space_bytes; /* that only past versions need, before compression */

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "data/chunk.h"
+#include "site/past_int.h"
 #include "tests/unit/site/node_test.h"
 
 #define DAY_NS (86400 * NS_PER_SEC)
@@ -309,6 +310,31 @@ static void test_garbage_passes_keep_past_versions_until_their_time_is_over(void
     node_test_deinit(&f.t);
 }
 
+/* Many records are looked through now and then, not all the time; the setting takes effect at once.
+ */
+static void test_a_long_walk_is_followed_by_a_rest(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    for (int i = 0; i < 2500; i++) {
+        write_text(&f, "/x", "one");
+        at_name(&f, RPC_UNLINK, "/x");
+    }
+    const struct past_walk *w = &f.t.n->past->walks[shard_id(shard_of(f.t.n, OID_ROOT))];
+    uint64_t rounds = w->rounds;
+    for (unsigned i = 0; i < 400; i++)
+        node_past_tick(f.t.n);
+    assert_in_range(w->rounds - rounds, 3, 12); /* 33 without rests */
+    assert_int_equal(admin(&f, json_pack("{s:s,s:i}", "verb", "versions.keep", "keep_s", 60), NULL),
+                     0);
+    rounds = w->rounds;
+    for (unsigned i = 0; i < 24; i++)
+        node_past_tick(f.t.n);
+    assert_true(w->rounds > rounds);
+    node_test_deinit(&f.t);
+}
+
 static void test_keeping_nothing_drops_all_and_makes_no_more(void **state)
 {
     (void)state;
@@ -342,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_renamed_over_and_renamed_away_are_found),
         cmocka_unit_test(test_restore_refuses_with_a_reason),
         cmocka_unit_test(test_garbage_passes_keep_past_versions_until_their_time_is_over),
+        cmocka_unit_test(test_a_long_walk_is_followed_by_a_rest),
         cmocka_unit_test(test_keeping_nothing_drops_all_and_makes_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
