@@ -1,6 +1,8 @@
 /* Chunk ids: text form, lists, and a hash map keyed by id. */
 #include "data/chunk_id.h"
 
+#include <sodium.h>
+
 #include "base/assert.h"
 #include "base/err.h"
 
@@ -20,38 +22,16 @@ struct chunk_id chunk_id_of(const uint8_t bytes[CHUNK_ID_BYTES])
 
 void chunk_id_to_text(const struct chunk_id *id, char out[CHUNK_ID_TEXT_LEN + 1])
 {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < CHUNK_ID_BYTES; i++) {
-        out[2 * i] = digits[id->b[i] >> 4];
-        out[2 * i + 1] = digits[id->b[i] & 15];
-    }
-    out[CHUNK_ID_TEXT_LEN] = '\0';
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+    (void)sodium_bin2hex(out, CHUNK_ID_TEXT_LEN + 1, id->b, CHUNK_ID_BYTES);
 }
 
 int chunk_id_from_text(const char *text, struct chunk_id *ret)
 {
     struct chunk_id id;
-    for (size_t i = 0; i < CHUNK_ID_BYTES; i++) {
-        int high = hex_value(text[2 * i]);
-        if (high < 0)
-            return ERR_INVALID;
-        int low = hex_value(text[2 * i + 1]);
-        if (low < 0)
-            return ERR_INVALID;
-        id.b[i] = (uint8_t)(high << 4 | low);
-    }
-    if (text[CHUNK_ID_TEXT_LEN] != '\0')
+    size_t len;
+    if (strlen(text) != CHUNK_ID_TEXT_LEN ||
+        sodium_hex2bin(id.b, sizeof id.b, text, CHUNK_ID_TEXT_LEN, NULL, &len, NULL) != 0 ||
+        len != sizeof id.b)
         return ERR_INVALID;
     *ret = id;
     return 0;

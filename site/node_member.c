@@ -1,6 +1,7 @@
 /* Members of the federation: registers of the root directory, so they travel in the stream like
  * everything else; the higher stamp wins. Value: msgpack
  * [name, wan address, fingerprint, certificate (PEM), 0]. Who leaves: node_leave.c. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -167,7 +168,6 @@ void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
 
 void node_site_name(struct node *n, site_id_t site, char *out)
 {
-    static const char digits[] = "0123456789abcdef";
     /* From the cache alone: the engine asks in the middle of its work. */
     for (uint32_t i = 0; i < n->member_count; i++)
         if (n->members[i].m.site == site) {
@@ -178,9 +178,7 @@ void node_site_name(struct node *n, site_id_t site, char *out)
         memcpy(out, n->settings.name, sizeof n->settings.name);
         return;
     }
-    for (int i = 0; i < 8; i++)
-        out[i] = digits[site >> (4 * (7 - i)) & 15];
-    out[8] = '\0';
+    (void)snprintf(out, 9, "%08x", site); /* fits */
 }
 
 struct peer_acked {
