@@ -23,6 +23,7 @@ enum conn_state {
 struct conn {
     struct rpc_target target;
     char *unix_path, *host; /* what target points to */
+    char *name;
     struct rpc_auth auth;
     const struct clock *clock;
     struct conn_events events;
@@ -399,6 +400,8 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
     if (rc != 0)
         return rc;
     conn_call_init(&call, RPC_HELLO);
+    if (c->name != NULL)
+        call.req.name = slice_str(c->name);
     rc = hello(client, c->session, HELLO_PUSH, &call);
     *ret_new = c->session == 0;
     if (rc == ERR_STALE && call.reply.rc == 0) {
@@ -627,6 +630,7 @@ int conn_open(struct conn **ret,
     c->may_ahead = config->ahead;
     c->unix_path = config->target.unix_path == NULL ? NULL : mem_strdup(config->target.unix_path);
     c->host = config->target.host == NULL ? NULL : mem_strdup(config->target.host);
+    c->name = config->name == NULL ? NULL : mem_strdup(config->name);
     c->target = (struct rpc_target){
         .unix_path = c->unix_path, .host = c->host, .port = config->target.port};
     bool new_session;
@@ -692,6 +696,7 @@ void conn_free(struct conn *c)
     pthread_mutex_destroy(&c->lock);
     mem_free(c->unix_path);
     mem_free(c->host);
+    mem_free(c->name);
     mem_free(c);
 }
 

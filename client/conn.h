@@ -26,6 +26,7 @@ struct conn_config {
     struct rpc_target target; /* strings are copied */
     struct rpc_auth auth;
     const struct clock *clock;
+    const char *name; /* who we are, for people: HOST:MOUNTPOINT; copied */
     bool ahead; /* changes may be answered ahead of the disk (client/conn_ahead.h) */
 };
 struct conn_events {

@@ -2,6 +2,7 @@
  * end. The parent waits until the mount is usable and returns; the child serves. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,7 +181,7 @@ static int key_read(const char *path, uint8_t ret[32])
 }
 
 struct place {
-    char *sock, *key, *host;
+    char *sock, *key, *host, *name;
     struct conn_config config;
 };
 
@@ -189,11 +190,15 @@ static void place_deinit(struct place *p)
     mem_free(p->sock);
     mem_free(p->key);
     mem_free(p->host);
+    mem_free(p->name);
 }
 
 static int find_place(const struct mount_options *o, struct place *p)
 {
+    char host[HOST_NAME_MAX + 1] = "";
     *p = (struct place){.config.clock = &clock_os, .config.ahead = !o->sync};
+    (void)gethostname(host, sizeof host - 1); /* for people; empty will do */
+    p->config.name = p->name = mem_printf("%s:%s", host, o->mountpoint);
     p->key = o->key != NULL ? mem_strdup(o->key) : mem_printf("%s/site.key", o->dir);
     int code = key_read(p->key, p->config.auth.site_key);
     if (code != CLI_OK)

@@ -19,6 +19,7 @@ void admin_restore(struct node *n, const json_t *in, admin_reply_cb cb, void *ct
 void admin_journal_keep(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_versions_keep(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_fsck(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
+json_t *node_sessions_json(const struct node *n); /* of status; oldest first */
 json_t *json_bytes(struct slice s); /* as UTF-8; other bytes as U+FFFD */
 
 #endif

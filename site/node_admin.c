@@ -108,13 +108,13 @@ static void verb_status(struct node *n, const json_t *in, admin_reply_cb cb, voi
                                                  "status", (int)n->members[i].m.status));
     }
     json_t *o =
-        json_pack("{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:i,s:I,s:I,s:o,s:o}", "site", id, "name",
+        json_pack("{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:i,s:o,s:I,s:I,s:o,s:o}", "site", id, "name",
                   n->settings.name, "wan", n->settings.wan, "listen", n->settings.listen, "joining",
                   (int)n->needs_snapshot, "returning", node_return_json(n), "shards", shards,
-                  "members", members, "sessions", (int)node_session_count(n), "repairs_pending",
-                  (json_int_t)n->repairs_pending, "conflicts_open",
-                  (json_int_t)conflict_open_count(n, CONFLICTS_MAX), "versions", node_past_json(n),
-                  "space", space_json(n));
+                  "members", members, "sessions", (int)node_session_count(n), "mounts",
+                  node_sessions_json(n), "repairs_pending", (json_int_t)n->repairs_pending,
+                  "conflicts_open", (json_int_t)conflict_open_count(n, CONFLICTS_MAX), "versions",
+                  node_past_json(n), "space", space_json(n));
     if (o == NULL)
         cb(ctx, ERR_NO_MEMORY, "status could not be written");
     else

@@ -10,8 +10,9 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "site/node_int.h"
+#include "site/admin_int.h"
 
+#define NAME_BYTES_MAX 1024u
 #define SESSION_TIMEOUT_NS (6u * NS_PER_SEC)
 #define GRACE_NS (15u * NS_PER_SEC)
 #define RECLAIM_NS (2u * NS_PER_SEC) /* from the last one back to the end of the grace */
@@ -22,7 +23,14 @@ struct conn_state {
 };
 struct session_state {     /* user of a session */
     struct rpc_conn *push; /* or NULL */
+    struct buf name;       /* as its hello said */
 };
+
+static void session_state_free(struct session_state *s)
+{
+    buf_deinit(&s->name);
+    mem_free(s);
+}
 
 static void on_push(
     void *ctx, uint64_t session, uint64_t push_id, const struct fs_inval *invals, uint32_t count)
@@ -85,7 +93,7 @@ struct rpc_conn *node_push_conn(struct node *n, uint64_t session)
 static void free_user(void *ctx, const struct session_info *info)
 {
     (void)ctx;
-    mem_free(info->user);
+    session_state_free(info->user);
 }
 
 void node_sessions_deinit(struct node *n)
@@ -100,6 +108,29 @@ void node_sessions_deinit(struct node *n)
 unsigned node_session_count(const struct node *n)
 {
     return session_count(n->sessions);
+}
+
+struct session_list {
+    json_t *all;
+    uint64_t now_ns;
+};
+
+static void session_add(void *ctx, const struct session_info *info)
+{
+    const struct session_list *l = ctx;
+    const struct session_state *s = info->user;
+    json_array_append_new(
+        l->all, json_pack("{s:o,s:I,s:i,s:i,s:b}", "name", json_bytes(buf_slice(&s->name)), "age_s",
+                          (json_int_t)((l->now_ns - info->created_ns) / NS_PER_SEC), "open",
+                          (int)info->opens, "unacknowledged", (int)info->pushes, "connected",
+                          (int)(info->connections > 0)));
+}
+
+json_t *node_sessions_json(const struct node *n)
+{
+    struct session_list l = {.all = json_array(), .now_ns = clock_mono_ns(n->clock)};
+    session_each(n->sessions, session_add, &l);
+    return l.all;
 }
 
 /* ---- connections ---- */
@@ -225,6 +256,8 @@ int call_hello(struct call *c)
         if ((c->req.flags & HELLO_PUSH) != 0) {
             cs->push = true;
             s->push = c->conn;
+            buf_clear(&s->name);
+            buf_append(&s->name, c->req.name.ptr, MIN(c->req.name.len, NAME_BYTES_MAX));
             session_resend(n->sessions, id);
         }
         r->session = id;
@@ -254,7 +287,7 @@ static void expire(struct node *n, uint64_t id)
     lock_release_session(n->locks, id);
     (void)session_remove(n->sessions, id); /* it exists */
     session_keep(n, id, false);
-    mem_free(s);
+    session_state_free(s);
 }
 
 /* The grace is over: sessions that did not come back are no more. */

@@ -19,7 +19,8 @@
 #include "journal/op.h"
 
 enum rpc_type {
-    RPC_HELLO = 1,   /* session (0: open a new one); flags HELLO_PUSH for the push connection.
+    RPC_HELLO = 1,   /* session (0: open a new one); flags HELLO_PUSH for the push connection; name:
+                      * HOST:MOUNTPOINT, for people, may be empty.
                         reply: session, site_id, site name, root, shard_count, fs keys (bulk:
                         32 bytes), flags SITE_* */
     RPC_LOOKUP,      /* oid = parent, name -> attr (name "." = attr of oid; ".." = parent) */

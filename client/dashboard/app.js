@@ -129,6 +129,16 @@ function showSpace(s) {
     ['site', s.site]]));
 }
 
+function showMounts(s) {
+  const all = s.mounts || [];
+  if (!all.length) return fill($('mounts'), el('tbody', {}, el('tr', {}, el('td', { class: 'quiet' }, 'Nobody has mounted this site.'))));
+  fill($('mounts'), el('thead', {}, el('tr', {}, ...['mount', 'state', 'for', 'open files', 'to acknowledge']
+    .map(h => el('th', { scope: 'col' }, h)))), el('tbody', {}, ...all.map(x => el('tr', {},
+    el('th', { scope: 'row' }, x.name || 'unnamed'),
+    ...[x.connected ? 'connected' : 'away', seconds(x.age_s), count(x.open), count(x.unacknowledged)]
+      .map(v => el('td', {}, String(v)))))));
+}
+
 const leads = (s, x) => x.role === 'nobody' ? 'nobody' : x.primary === s.site ? `${s.name} (this node)` : x.primary;
 function showShards(s) {
   fill($('shards'), el('thead', {}, el('tr', {}, ...['shard', 'leader', 'epoch', 'journal', 'durable', 'under way', 'waiting']
@@ -185,7 +195,7 @@ let heard = 0;
 function show(s) {
   heard = Date.now();
   s.peers ||= [];
-  showHead(s); showMap(s); showCards(s); showConflicts(s); showSpace(s); showShards(s); showChoices(s);
+  showHead(s); showMap(s); showCards(s); showConflicts(s); showSpace(s); showMounts(s); showShards(s); showChoices(s);
 }
 const source = new EventSource('/events');
 source.onmessage = e => show(JSON.parse(e.data));

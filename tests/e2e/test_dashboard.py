@@ -118,6 +118,8 @@ def test_page_through_a_day(two):
                   "connected" in v.text("#cards") and "beta" in v.text("#cards"))
         shards = page.browser.text("#shards")
         assert "leader" in shards and shards.count("alpha (this node)") == 8
+        mounts = page.browser.text("#mounts")
+        assert re.search(rf"{re.escape(socket.gethostname())}:{re.escape(a.path)}\s+connected", mounts)
         reduction = page.browser.text("#reduction")
         assert re.search(r"in files\s+1\.2 MiB\s+after deduplication\s+9\d\d KiB\s+"
                          r"after compression\s+[23]\d\d KiB", reduction), reduction
