@@ -58,7 +58,8 @@ void log_record_seal(uint8_t *at,
                      uint64_t epoch,
                      uint64_t durable);
 /* bytes: from the record's offset on. ERR_TRUNCATED: it goes on behind the slice (*ret_bytes says
- * how long it claims to be, or its header is); ERR_CORRUPT: no record of this place. The payload is borrowed. */
+ * how long it claims to be, or its header is); ERR_CORRUPT: no record of this place. The payload is
+ * borrowed. */
 int log_record_decode(struct slice bytes,
                       struct log_place place,
                       struct log_record *ret,

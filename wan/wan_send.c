@@ -61,7 +61,7 @@ static bool feed_take(void *ctx, const struct feed_item *item)
     return true;
 }
 
-/* What is gone of the journal the peer has by other ways: it comes again, and begins behind that. */
+/* What is gone of the journal the peer has by other ways: it comes again and begins behind that. */
 static void read_failed(struct wan_send *s, int rc)
 {
     bool gone = rc == ERR_NOT_FOUND;
