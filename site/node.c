@@ -260,10 +260,10 @@ int node_open_shards(struct node *n, struct err_detail *d)
         int rc = shard_open(&n->shards[i], &sc, d);
         if (rc != 0)
             return rc;
-        if (i == 0 && (rc = node_members_load(n)) != 0)
+        if (i == 0 && (rc = node_members_load(n)) != 0) /* their names are asked for in replay */
             return rc;
     }
-    return 0;
+    return node_members_load(n); /* who has left is told by all shards */
 }
 
 /* A new file system has a root that everybody may look at and root may write. */

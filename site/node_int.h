@@ -10,6 +10,7 @@
 #include "data/keys.h"
 #include "site/call.h"
 #include "site/coordinator.h"
+#include "site/leave_int.h"
 #include "site/lock.h"
 #include "site/node.h"
 #include "site/session.h"
@@ -19,7 +20,7 @@
 struct node_member_cache {
     struct member m;
     char *cert_text;      /* owns m.cert */
-    uint64_t entered_hlc; /* stamp of its record */
+    struct stamp entered; /* of its record */
     uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
 };
 
@@ -74,14 +75,11 @@ struct node {
     /* members */
     struct node_member_cache *members;
     uint32_t member_count;
+    uint64_t notices; /* shard_notices() when they were loaded */
     bool members_stale;
     void (*members_changed)(void *ctx);
     void *members_ctx;
-    struct {
-        site_id_t site;                  /* whose operations are being stopped; 0: nobody's */
-        uint32_t open;                   /* limits that are not durable yet */
-        uint64_t index[SHARD_COUNT_MAX]; /* of the journals, once the limits were in them */
-    } leaving;                           /* node_leave.c */
+    struct node_leaving leaving;
     struct {
         struct node_settle_wait wait;
         uint64_t seen, tick;
@@ -183,14 +181,6 @@ void node_stable_tick(struct node *n, bool now);
 uint64_t node_stable_seen(struct node *n, site_id_t site);
 uint64_t node_stable_clock(struct node *n, site_id_t site);
 
-/* node_leave.c */
-int node_leaves_load(struct node *n);  /* after the members: who leaves, and which cut is known */
-void node_leaves_step(struct node *n); /* answers, cuts; later when it cannot now */
-bool node_self_leaves(const struct node *n);
-bool node_left(struct node *n, site_id_t site); /* and nothing more of it will be taken */
-/* By shard, until the members are loaded again; NULL: it is not known. */
-const uint64_t *node_cut(const struct node *n, site_id_t site);
-
 /* node_settled.c */
 void node_settle_init(struct node *n);
 void node_settle_later(struct node *n); /* something became durable or was delivered */
@@ -208,6 +198,12 @@ int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
+/* Registers of the root of a class, also those that are known ahead of their turn: several of one
+ * key may come, the one with the highest stamp counts. */
+int node_notices(struct node *n,
+                 uint8_t key_class,
+                 bool (*fn)(void *ctx, const struct reg *r),
+                 void *ctx) MUST_CHECK;
 
 /* node_return.c */
 int node_return_open(struct node *n, struct err_detail *d) MUST_CHECK;

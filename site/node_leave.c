@@ -1,26 +1,32 @@
 /* Leaving has a cut: a site that is removed, or was away too long, and which of its operations
  * count.
  *
- * All of it is in registers of the root, written once each, so it travels like everything else:
+ * All of it is in registers of the root, so it travels like everything else:
  *
  *   R leaver             [why]: the site leaves. Nothing takes it back; it may come again under a
  *                        new site id.
- *   C leaver, answerer   [seq of each shard]: the answerer has applied the leaver's operations up
- *                        to here, and takes no more of them before the cut is known.
+ *   C leaver, answerer   [seq of each shard, who else leaves ...]: the answerer has applied the
+ *                        leaver's operations up to here, and takes no more of them before the cut
+ *                        is known. It says as well that all these sites leave, as an R does.
  *
  *   MEMBER_IS --R--> MEMBER_LEAVING --a C of every remaining member--> MEMBER_REMOVED
  *
- * The cut is the maximum of the answers, shard by shard. Up to it the leaver's operations are taken
- * from anybody, above it from nobody (L1). Every remaining member finds the same cut, without
- * another word (L2): a register is written once, and who joins after its inviter has answered
- * begins with the inviter's limits (they are in the snapshot), so that its answer changes nothing.
+ * The cut is the maximum of the answers of those who remain, shard by shard. Up to it the leaver's
+ * operations are taken from anybody, above it from nobody (L1). Every remaining member finds the
+ * same cut, without another word (L2): only answers count that were given for the same set of
+ * leavers, one a member and set; when the set grows, all answer again, with what they have
+ * applied, and the cut does not rise by that. Who joins after its inviter has answered begins with
+ * the inviter's limits (they are in the snapshot), so that its answer changes nothing.
  * The cut is closed (L3): what a remaining member issued refers to no more than it had applied,
- * which its answer, or the cut, covers.
+ * which its answer, or the cut, covers. README.md has the argument in full.
  *
  * Answering: limits first, in the journal of each shard (shard_limit.c): from there on operations
  * beyond them wait. When the states that hold the limits are written down, and so replay cannot
- * take an operation that had waited, the answer is given. When all have answered, the limits are
- * raised to the cut, and what lies beyond is dropped. A crash anywhere goes on where it was.
+ * take an operation that had waited, the answer is given (L5). When all have answered, the limits
+ * are raised to the cut, and what lies beyond is dropped. A crash anywhere goes on where it was.
+ *
+ * An answer may stand behind an operation that waits for the very cut: so these registers are read
+ * also where they wait (node_notices, shard_notice.c).
  *
  * Retention does not wait for a site that leaves; the stable point waits for it until all up to its
  * cut has arrived (node_stable.c). */
@@ -50,88 +56,192 @@ static struct node_member_cache *member_of(const struct node *n, site_id_t site)
     return NULL;
 }
 
+static uint64_t bit_of(uint32_t place)
+{
+    return (uint64_t)1 << place;
+}
+
 /* ---- what the registers say ---- */
+
+struct answer {
+    site_id_t from;
+    uint32_t leaver; /* index in leaving.sites */
+    uint64_t view;   /* bits of leaving.sites: who its issuer knew to leave */
+    struct stamp stamp;
+    uint64_t *seqs; /* by shard */
+};
+
+struct leaves {
+    struct node *n;
+    struct answer *answers;
+    uint32_t count, cap;
+    uint8_t why[SITE_COUNT_MAX];
+};
+
+static bool place_of(struct leaves *l, site_id_t site, uint32_t *ret)
+{
+    struct node *n = l->n;
+    uint32_t i = 0;
+    while (i < n->leaving.count && n->leaving.sites[i] != site)
+        i++;
+    if (site == 0 || i == SITE_COUNT_MAX)
+        return false; /* the engine refuses so many sites */
+    if (i == n->leaving.count) {
+        l->why[i] = LEAVES_REMOVED;
+        n->leaving.sites[n->leaving.count++] = site;
+    }
+    *ret = i;
+    return true;
+}
 
 static bool load_mark(void *ctx, const struct reg *r)
 {
-    struct node *n = ctx;
+    struct leaves *l = ctx;
     struct mp in = mp_of(r->value);
+    uint32_t i;
     if (r->key.len != 5)
         return true;
-    struct node_member_cache *c = member_of(n, site_of(r->key.ptr + 1));
     mp_get_array(&in, 1);
     uint64_t why = mp_get_uint(&in, LEAVES_AWAY);
-    if (c == NULL || mp_end(&in) != 0)
-        return true;
-    c->m.status = MEMBER_LEAVING;
-    c->m.why = (uint8_t)(why == LEAVES_AWAY ? LEAVES_AWAY : LEAVES_REMOVED);
+    if (mp_end(&in) == 0 && place_of(l, site_of(r->key.ptr + 1), &i))
+        l->why[i] = (uint8_t)(why == LEAVES_AWAY ? LEAVES_AWAY : LEAVES_REMOVED);
     return true;
 }
 
-struct answers {
-    struct node *n;
-    struct node_member_cache *leaver;
-    uint64_t cut[SHARD_COUNT_MAX];
-    bool from[SITE_COUNT_MAX]; /* by index of the member */
-};
+static struct answer *answer_find(struct leaves *l, uint32_t leaver, site_id_t from)
+{
+    for (uint32_t i = 0; i < l->count; i++)
+        if (l->answers[i].leaver == leaver && l->answers[i].from == from)
+            return &l->answers[i];
+    return NULL;
+}
+
+static void answer_keep(struct leaves *l, const struct answer *a)
+{
+    unsigned shards = l->n->settings.shard_count;
+    struct answer *had = answer_find(l, a->leaver, a->from);
+    if (had != NULL && stamp_cmp(had->stamp, a->stamp) >= 0)
+        return;
+    if (had == NULL) {
+        if (l->count == l->cap) {
+            l->cap = MAX(l->cap * 2, 16u);
+            l->answers = mem_realloc(l->answers, l->cap * sizeof l->answers[0]);
+        }
+        had = &l->answers[l->count++];
+        had->seqs = mem_calloc(shards, sizeof had->seqs[0]);
+    }
+    uint64_t *seqs = had->seqs;
+    memcpy(seqs, a->seqs, shards * sizeof seqs[0]);
+    *had = *a;
+    had->seqs = seqs;
+}
 
 static bool load_answer(void *ctx, const struct reg *r)
 {
-    struct answers *a = ctx;
-    struct node *n = a->n;
+    struct leaves *l = ctx;
     struct mp in = mp_of(r->value);
     uint64_t seqs[SHARD_COUNT_MAX];
-    if (r->key.len != 9 || site_of(r->key.ptr + 1) != a->leaver->m.site)
+    unsigned shards = l->n->settings.shard_count;
+    struct answer a = {.stamp = r->stamp, .seqs = seqs};
+    if (r->key.len != 9)
         return true;
-    mp_get_array(&in, SHARD_COUNT_MAX);
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
+    uint32_t count = mp_get_array(&in, SHARD_COUNT_MAX + SITE_COUNT_MAX), other;
+    if (count < shards || !place_of(l, site_of(r->key.ptr + 1), &a.leaver))
+        return true;
+    a.from = site_of(r->key.ptr + 5);
+    a.view = bit_of(a.leaver);
+    for (unsigned i = 0; i < shards; i++)
         seqs[i] = mp_get_uint(&in, UINT64_MAX - 1);
-    if (mp_end(&in) != 0)
-        return true;
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        a->cut[i] = MAX(a->cut[i], seqs[i]);
-    for (uint32_t i = 0; i < n->member_count; i++)
-        if (n->members[i].m.site == site_of(r->key.ptr + 5))
-            a->from[i] = true;
+    for (unsigned i = shards; i < count; i++)
+        if (place_of(l, (site_id_t)mp_get_uint(&in, UINT32_MAX), &other))
+            a.view |= bit_of(other);
+    if (mp_end(&in) == 0)
+        answer_keep(l, &a);
     return true;
 }
 
-static int load_answers(struct node *n, struct answers *a, struct node_member_cache *leaver)
+static uint64_t all_of(const struct node *n)
 {
-    memset(a, 0, sizeof *a);
-    a->n = n;
-    a->leaver = leaver;
-    return merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_CUT, load_answer, a);
+    return n->leaving.count == 64 ? UINT64_MAX : bit_of(n->leaving.count) - 1;
+}
+
+/* All that anybody takes of it is here, and no later answer changes that: what a site that remains
+ * has applied is in each of its answers. */
+static bool is_followed(struct node *n, site_id_t site, uint64_t *ret_cut)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        if (n->shards[i] == NULL || shard_limit(n->shards[i], site, &ret_cut[i]) != LIMIT_CUT ||
+            merge_seen(shard_merge(n->shards[i]), (shard_id_t)i, site) != ret_cut[i])
+            return false;
+    return true;
+}
+
+/* Has everybody who remains answered, knowing of all who leave? */
+static bool is_decided(struct leaves *l, uint32_t leaver, uint64_t *ret_cut)
+{
+    struct node *n = l->n;
+    bool any = false;
+    memset(ret_cut, 0, n->settings.shard_count * sizeof ret_cut[0]);
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        if (n->members[i].m.status != MEMBER_IS)
+            continue;
+        const struct answer *a = answer_find(l, leaver, n->members[i].m.site);
+        if (a == NULL || a->view != all_of(n))
+            return false;
+        for (unsigned k = 0; k < n->settings.shard_count; k++)
+            ret_cut[k] = MAX(ret_cut[k], a->seqs[k]);
+        any = true;
+    }
+    return any;
+}
+
+static void leaves_apply(struct leaves *l)
+{
+    struct node *n = l->n;
+    uint64_t cut[SHARD_COUNT_MAX];
+    for (uint32_t i = 0; i < n->leaving.count; i++) {
+        struct node_member_cache *c = member_of(n, n->leaving.sites[i]);
+        if (c == NULL)
+            continue;
+        c->m.status = MEMBER_LEAVING;
+        c->m.why = l->why[i];
+    }
+    n->leaving.owed = 0;
+    for (uint32_t i = 0; i < n->leaving.count; i++) {
+        struct node_member_cache *c = member_of(n, n->leaving.sites[i]);
+        const struct answer *own = answer_find(l, i, n->settings.site);
+        if (own == NULL || own->view != all_of(n))
+            n->leaving.owed |= bit_of(i);
+        if (c == NULL || (!is_followed(n, c->m.site, cut) && !is_decided(l, i, cut)))
+            continue;
+        c->cut = mem_dup(cut, n->settings.shard_count * sizeof cut[0]);
+        c->m.status = MEMBER_REMOVED;
+    }
 }
 
 int node_leaves_load(struct node *n)
 {
-    struct answers *a = mem_calloc(1, sizeof *a);
-    int rc = merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_LEAVES, load_mark, n);
-    for (uint32_t i = 0; i < n->member_count && rc == 0; i++) {
-        struct node_member_cache *c = &n->members[i];
-        if (c->m.status != MEMBER_LEAVING)
-            continue;
-        rc = load_answers(n, a, c);
-        bool all = true, any = false;
-        for (uint32_t k = 0; k < n->member_count; k++)
-            if (n->members[k].m.status == MEMBER_IS) {
-                all = all && a->from[k];
-                any = true;
-            }
-        if (rc == 0 && all && any) {
-            c->cut = mem_dup(a->cut, n->settings.shard_count * sizeof a->cut[0]);
-            c->m.status = MEMBER_REMOVED;
-        }
-    }
-    mem_free(a);
+    struct leaves *l = mem_calloc(1, sizeof *l);
+    l->n = n;
+    n->leaving.count = 0;
+    int rc = node_notices(n, REG_LEAVES, load_mark, l);
+    if (rc == 0)
+        rc = node_notices(n, REG_CUT, load_answer, l);
+    if (rc == 0)
+        leaves_apply(l);
+    for (uint32_t i = 0; i < l->count; i++)
+        mem_free(l->answers[i].seqs);
+    mem_free(l->answers);
+    mem_free(l);
     return rc;
 }
 
 bool node_self_leaves(const struct node *n)
 {
-    const struct node_member_cache *c = member_of(n, n->settings.site);
-    return c != NULL && c->m.status != MEMBER_IS;
+    for (uint32_t i = 0; i < n->leaving.count; i++)
+        if (n->leaving.sites[i] == n->settings.site)
+            return true;
+    return false;
 }
 
 const uint64_t *node_cut(const struct node *n, site_id_t site)
@@ -223,8 +333,10 @@ static bool limits_hold(struct node *n, site_id_t site)
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard *s = n->shards[i];
         uint64_t seq = 0, seen = seen_of(n, i, site);
-        /* Beyond its limit a shard may be after a crash: replay took what had waited. */
-        if (shard_limit(s, site, &seq) != LIMIT_NONE && seen <= seq)
+        /* Beyond its limit a shard may be after a crash: replay took what had waited. And a cut of
+         * which something is missing does not hold any more: who was to bring it may leave. */
+        enum shard_limit limit = shard_limit(s, site, &seq);
+        if ((limit == LIMIT_HOLD && seen <= seq) || (limit == LIMIT_CUT && seen == seq))
             continue;
         hold = false;
         n->leaving.open++;
@@ -234,6 +346,14 @@ static bool limits_hold(struct node *n, site_id_t site)
             log_warn(LOG_SITE, "limit_not_written", "shard=%u why=\"%s\"", i, err_text(rc));
         }
     }
+    return hold;
+}
+
+static bool all_limits_hold(struct node *n)
+{
+    bool hold = true;
+    for (uint32_t i = 0; i < n->leaving.count; i++)
+        hold = limits_hold(n, n->leaving.sites[i]) && hold;
     return hold;
 }
 
@@ -253,31 +373,42 @@ static bool limits_stored(struct node *n)
     return all;
 }
 
-static void answer(struct node *n, site_id_t site)
+static void answer(struct node *n, uint32_t leaver)
 {
     uint8_t key[9] = {REG_CUT};
     struct buf value = {0};
-    if (n->leaving.site == 0) {
-        n->leaving.site = site;
-        (void)limits_hold(n, site); /* looked at again below */
-        for (unsigned i = 0; i < n->settings.shard_count; i++)
-            n->leaving.index[i] = log_last(shard_log(n->shards[i]));
-    }
-    if (!limits_stored(n))
-        return;
-    n->leaving.site = 0;
-    if (!limits_hold(n, site))
-        return; /* not written, or the disk was full: from the beginning */
+    site_id_t site = n->leaving.sites[leaver];
     key_site(key + 1, site);
     key_site(key + 5, n->settings.site);
-    mp_array(&value, n->settings.shard_count);
+    mp_array(&value, n->settings.shard_count + n->leaving.count - 1);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         uint64_t seq = 0;
         (void)shard_limit(n->shards[i], site, &seq); /* there is one */
         mp_uint(&value, seq);
     }
+    for (uint32_t i = 0; i < n->leaving.count; i++)
+        if (i != leaver)
+            mp_uint(&value, n->leaving.sites[i]);
     set_register(n, slice_of(key, sizeof key), &value, NULL, NULL);
     buf_deinit(&value);
+}
+
+static void answer_all(struct node *n)
+{
+    if (!n->leaving.busy) {
+        n->leaving.busy = true;
+        (void)all_limits_hold(n); /* looked at again below */
+        for (unsigned i = 0; i < n->settings.shard_count; i++)
+            n->leaving.index[i] = log_last(shard_log(n->shards[i]));
+    }
+    if (!limits_stored(n))
+        return;
+    n->leaving.busy = false;
+    if (!all_limits_hold(n))
+        return; /* not written, the disk was full, one more leaves: from the beginning */
+    for (uint32_t i = 0; i < n->leaving.count; i++)
+        if ((n->leaving.owed & bit_of(i)) != 0)
+            answer(n, i);
 }
 
 /* The cut is known: it replaces the limits. */
@@ -304,26 +435,21 @@ static void take_cut(struct node *n, const struct node_member_cache *c)
     }
 }
 
-static bool have_answered(struct node *n, struct node_member_cache *c)
-{
-    struct answers *a = mem_calloc(1, sizeof *a);
-    bool answered = load_answers(n, a, c) != 0; /* unreadable: the engine says so elsewhere */
-    for (uint32_t i = 0; i < n->member_count; i++)
-        answered = answered || (a->from[i] && n->members[i].m.site == n->settings.site);
-    mem_free(a);
-    return answered;
-}
-
 void node_leaves_step(struct node *n)
 {
-    if (n->needs_snapshot || n->stopping || n->broken || node_self_leaves(n))
+    if (n->needs_snapshot || n->stopping || n->broken)
         return;
-    for (uint32_t i = 0; i < n->member_count; i++) {
-        struct node_member_cache *c = &n->members[i];
-        bool turn = n->leaving.site == 0 || n->leaving.site == c->m.site;
-        if (c->m.status == MEMBER_REMOVED && n->leaving.site == 0 && n->leaving.open == 0)
-            take_cut(n, c);
-        else if (c->m.status == MEMBER_LEAVING && turn && !have_answered(n, c))
-            answer(n, c->m.site);
+    if (n->members_stale) {
+        node_members_fresh(n); /* and comes here again */
+        return;
     }
+    if (node_self_leaves(n))
+        return;
+    if (n->leaving.owed != 0) {
+        answer_all(n);
+        return;
+    }
+    for (uint32_t i = 0; i < n->member_count && n->leaving.open == 0; i++)
+        if (n->members[i].m.status == MEMBER_REMOVED)
+            take_cut(n, &n->members[i]);
 }

@@ -54,15 +54,29 @@ static bool member_decode(const struct reg *r, struct member *ret)
     return true;
 }
 
+static struct node_member_cache *place_for(struct node *n, site_id_t site)
+{
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (n->members[i].m.site == site)
+            return &n->members[i];
+    if (n->member_count == SITE_COUNT_MAX)
+        return NULL;
+    n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
+    n->members[n->member_count] = (struct node_member_cache){0};
+    return &n->members[n->member_count++];
+}
+
 static bool load_one(void *ctx, const struct reg *r)
 {
     struct node *n = ctx;
     struct member m;
-    if (!member_decode(r, &m) || n->member_count == SITE_COUNT_MAX)
+    if (!member_decode(r, &m))
         return true; /* a register of a newer version: not a member we can talk to */
-    n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
-    struct node_member_cache *c = &n->members[n->member_count++];
-    *c = (struct node_member_cache){.m = m, .entered_hlc = r->stamp.hlc};
+    struct node_member_cache *c = place_for(n, m.site);
+    if (c == NULL || (c->cert_text != NULL && stamp_cmp(r->stamp, c->entered) <= 0))
+        return true;
+    mem_free(c->cert_text);
+    *c = (struct node_member_cache){.m = m, .entered = r->stamp};
     c->cert_text = mem_calloc(1, m.cert.len + 1);
     memcpy(c->cert_text, m.cert.ptr, m.cert.len);
     c->m.cert = slice_of(c->cert_text, m.cert.len);
@@ -80,11 +94,21 @@ void node_members_free(struct node *n)
     n->member_count = 0;
 }
 
+int node_notices(struct node *n,
+                 uint8_t key_class,
+                 bool (*fn)(void *ctx, const struct reg *r),
+                 void *ctx)
+{
+    int rc = merge_regs(shard_merge(n->shards[0]), OID_ROOT, key_class, fn, ctx);
+    return rc != 0 ? rc : shard_notices_each(n->shards[0], key_class, fn, ctx);
+}
+
 int node_members_load(struct node *n)
 {
     node_members_free(n);
     n->members_stale = false;
-    int rc = merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_MEMBER, load_one, n);
+    n->notices = shard_notices(n->shards[0]);
+    int rc = node_notices(n, REG_MEMBER, load_one, n);
     if (rc == 0)
         rc = node_leaves_load(n);
     return rc;
@@ -98,7 +122,7 @@ void node_members_touched(struct node *n)
 
 void node_members_fresh(struct node *n)
 {
-    if (!n->members_stale)
+    if (!n->members_stale && (n->shards[0] == NULL || n->notices == shard_notices(n->shards[0])))
         return;
     int rc = node_members_load(n);
     if (rc != 0) {

@@ -201,7 +201,7 @@ static void backlog_of(struct node *n, const struct node_retain *r, struct retai
     uint64_t alive_ms = MAX(r->heard_ms, hlc_ms(node_stable_clock(n, r->site)));
     for (uint32_t i = 0; i < n->member_count; i++)
         if (n->members[i].m.site == r->site) /* who has just come has all the time there is */
-            alive_ms = MAX(alive_ms, hlc_ms(n->members[i].entered_hlc));
+            alive_ms = MAX(alive_ms, hlc_ms(n->members[i].entered.hlc));
     ret->age_ms = r->oldest_ms != 0 && now_ms > r->oldest_ms ? now_ms - r->oldest_ms : 0;
     ret->silence_ms = now_ms > alive_ms ? now_ms - alive_ms : 0;
     ret->bytes = r->bytes;

@@ -563,19 +563,30 @@ static void load_positions(struct shard *s)
     shard_outbox_load(s);
 }
 
-static void load_waiting(struct shard *s)
+static int load_waiting(struct shard *s)
 {
     struct buf prefix = {0};
     struct state_scan it;
+    int rc = 0;
+    s->waiting_count = 0;
+    shard_notices_clear(s);
     key_begin(&prefix, SHARD_KEY_WAITING);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (state_scan_next(&it))
-        if (it.key.len == 9) {
-            s->waiting_count++;
-            s->waiting_next = be_get(it.key.ptr + 1, 8);
-        }
+    while (rc == 0 && state_scan_next(&it)) {
+        struct op_arena arena = {0};
+        struct op op;
+        if (it.key.len != 9)
+            continue;
+        s->waiting_count++;
+        s->waiting_next = be_get(it.key.ptr + 1, 8);
+        rc = op_decode(it.value, &arena, &op);
+        if (rc == 0)
+            shard_notice_kept(s, s->waiting_next, &op);
+        op_arena_deinit(&arena);
+    }
     state_scan_end(&it);
     buf_deinit(&prefix);
+    return rc;
 }
 
 /* After a snapshot was loaded: the engine and what is kept beside it start from the new state. */
@@ -591,9 +602,9 @@ int shard_reload(struct shard *s)
     merge_free(s->merge);
     s->merge = NULL;
     int rc = merge_open(&s->merge, &mc);
+    if (rc == 0)
+        rc = load_waiting(s);
     if (rc == 0) {
-        s->waiting_count = 0;
-        load_waiting(s);
         shard_limits_load(s);
         load_positions(s);
         hlc_see(s->cfg.hlc, merge_hlc_max(s->merge));
@@ -682,8 +693,9 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
     }
     if (rc == 0)
         rc = shard_replica_open(s, d);
+    if (rc == 0)
+        rc = load_waiting(s);
     if (rc == 0) {
-        load_waiting(s);
         shard_limits_load(s);
         /* What several nodes keep is replayed as far as it is known to be committed. */
         rc = config->peers == NULL ? shard_replay(s, log_durable(s->log), d) : 0;
@@ -752,6 +764,7 @@ void shard_close(struct shard *s)
         mem_free(l);
     }
     shard_results_free(s);
+    shard_notices_clear(s);
     shard_replica_free(s);
     shard_copy_lend_end(s);
     mem_free(s->role.dir);

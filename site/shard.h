@@ -180,6 +180,15 @@ int shard_limit_set(struct shard *s,
 enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *ret_seq);
 /* After cuts were journaled: what counts as durable here is what was applied up to them. */
 void shard_limits_settle(struct shard *s);
+/* Registers of the root that say who is a member and who leaves, in operations that wait here but
+ * are known ahead of their turn (shard_notice.c): a number that changes when others are known, 0
+ * when none are; and those of one class with their stamps, the older ones too; borrowed, and no
+ * call of the shard meanwhile. */
+uint64_t shard_notices(struct shard *s);
+int shard_notices_each(struct shard *s,
+                       uint8_t key_class,
+                       bool (*fn)(void *ctx, const struct reg *r),
+                       void *ctx) MUST_CHECK;
 /* Tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. With several nodes ERR_AGAIN: one before it is missing. */

@@ -67,13 +67,14 @@ static void send_parts(struct shard *s, const struct op *op, struct slice encode
             shard_outbox_put(s, (shard_id_t)i, RECORD_DELIVER, encoded);
 }
 
-static void keep_waiting(struct shard *s, struct slice encoded)
+static void keep_waiting(struct shard *s, const struct op *op, struct slice encoded)
 {
     struct buf key = {0};
     key_begin(&key, SHARD_KEY_WAITING);
     key_be(&key, ++s->waiting_next, 8);
     state_put(s->state, buf_slice(&key), encoded);
     s->waiting_count++;
+    shard_notice_kept(s, s->waiting_next, op);
     buf_deinit(&key);
 }
 
@@ -189,6 +190,7 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
         key_be(&key, no, 8);
         state_del(s->state, buf_slice(&key));
         s->waiting_count--;
+        shard_notice_gone(s, no);
         *ret_applied = true;
     }
     buf_deinit(&bytes);
@@ -238,13 +240,13 @@ static int apply_or_keep(struct shard *s, const struct op *op, struct slice enco
             return rc;
         if (origins_has(&blocked, op)) {
             if (merge_seen(s->merge, op->dot.shard, op->dot.site) < op->dot.seq)
-                keep_waiting(s, encoded);
+                keep_waiting(s, op, encoded);
             return APPLY_WAIT;
         }
     }
     int rc = apply_op(s, op, encoded);
     if (rc == APPLY_WAIT)
-        keep_waiting(s, encoded);
+        keep_waiting(s, op, encoded);
     return rc;
 }
 

@@ -152,6 +152,12 @@ struct shard {
         uint64_t seq;
     } limits[SITE_COUNT_MAX]; /* as in the state */
     uint32_t limit_count;
+    struct held {
+        uint64_t no, seq;
+        site_id_t site;
+        bool notice;
+    } * held;                               /* operations of this home that wait: shard_notice.c */
+    uint32_t held_count, held_cap, notices; /* of `held`, how many are notices */
     struct {
         struct pool_job job;
         struct shard *shard;
@@ -168,6 +174,11 @@ struct shard {
 /* shard_limit.c */
 void shard_limits_load(struct shard *s);
 void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /* was put */
+
+/* shard_notice.c: an operation waits, does not wait any more, none does */
+void shard_notice_kept(struct shard *s, uint64_t no, const struct op *op);
+void shard_notice_gone(struct shard *s, uint64_t no);
+void shard_notices_clear(struct shard *s);
 
 /* shard_replica.c */
 /* Alone: takes the shard over. */

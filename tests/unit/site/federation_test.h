@@ -42,7 +42,7 @@ uint64_t collect_all(struct world *w);
 void user_step(struct world *w, unsigned site);
 void user_write(struct node_test *t, struct oid oid, uint64_t tag); /* its content is the tag */
 
-/* All show the same tree, but who has left, and fsck is clean everywhere. */
+/* All show the same tree and fsck is clean, but where a site has left. */
 void check_equal(struct world *w, uint64_t seed);
 /* A create, mkdir, unlink or rmdir of a path. */
 void call_path(struct world *w, unsigned site, enum rpc_type type, const char *path);

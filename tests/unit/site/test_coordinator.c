@@ -76,7 +76,7 @@ static void test_damaged_record_is_told(void **state)
     for (size_t len = 0; len < 200; len += 7) {
         struct buf b = {0};
         for (size_t i = 0; i < len; i++)
-            enc_u8(&b, (uint8_t)"CCR2"[i % 4]);
+            enc_u8(&b, (uint8_t) "CCR2"[i % 4]);
         file_put(&f, &b);
         buf_deinit(&b);
         assert_int_equal(coordinator_get(f.c, 3, &r, &f.d), ERR_CORRUPT);

@@ -280,6 +280,60 @@ static bool owes(struct world *w)
     return false;
 }
 
+/* Exchanges all and answers until all who remain know the cut of all who left. */
+static void until_cut(struct world *w)
+{
+    /* States are written down by threads, which a busy machine may keep waiting. */
+    uint64_t end = clock_mono_ns(&clock_os) + 60 * NS_PER_SEC;
+    bool known = false;
+    for (unsigned round = 0; round < 8 || !known; round++) {
+        assert_true(clock_mono_ns(&clock_os) < end);
+        drain(w);
+        known = true;
+        for (unsigned i = 0; i < w->count; i++) {
+            if (!w->left[i])
+                leaves_step(w, i);
+            known = known && (!w->left[i] || knows_cut(w, i));
+        }
+    }
+    drain(w);
+}
+
+static void check_cuts(struct world *w, uint64_t seed)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        if (w->left[i])
+            check_cut(w, i);
+    check_equal(w, seed);
+}
+
+static void check_left(struct world *w, uint64_t seed)
+{
+    until_cut(w);
+    /* Whatever they still send changes nothing. */
+    for (unsigned i = 0; i < w->count; i++)
+        for (unsigned k = 0; k < w->count; k++)
+            while (!w->left[i] && w->left[k] && pull_one(w, i, k))
+                continue;
+    until_cut(w);
+    check_cuts(w, seed);
+    if (!owes(w)) /* others take over what a leaver owed, after 30 s: nothing goes before */
+        check_collected(w);
+    for (unsigned i = 0; i < w->count; i++)
+        reopen(w, i);
+    check_cuts(w, seed);
+}
+
+static void steps_while_leaving(struct world *w, unsigned steps)
+{
+    for (unsigned i = 0; i < steps; i++) {
+        random_step(w);
+        unsigned site = (unsigned)rng_below(&w->rng, w->count);
+        if (rng_below(&w->rng, 4) == 0)
+            leaves_step(w, site);
+    }
+}
+
 /* One site leaves in the middle of things: whoever removes it, whoever is away at that moment, and
  * though it works on and some still hear of it. */
 static void run_leaving(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
@@ -293,34 +347,9 @@ static void run_leaving(unsigned count, unsigned shards, uint64_t seed, unsigned
     for (unsigned i = 0; i < steps; i++)
         random_step(&w);
     remove_member(&w, remover, leaver);
-    for (unsigned i = 0; i < steps; i++) {
-        random_step(&w);
-        unsigned site = (unsigned)rng_below(&w.rng, count);
-        if (rng_below(&w.rng, 4) == 0)
-            leaves_step(&w, site);
-    }
+    steps_while_leaving(&w, steps);
     w.left[leaver] = true;
-    /* States are written down by threads, which a busy machine may keep waiting. */
-    uint64_t end = clock_mono_ns(&clock_os) + 120 * NS_PER_SEC;
-    for (unsigned round = 0; round < 8 || !knows_cut(&w, leaver); round++) {
-        assert_true(clock_mono_ns(&clock_os) < end);
-        drain(&w);
-        for (unsigned i = 0; i < count; i++)
-            leaves_step(&w, i);
-    }
-    /* Whatever it still sends changes nothing. */
-    for (unsigned i = 0; i < count; i++)
-        while (i != leaver && pull_one(&w, i, leaver))
-            continue;
-    drain(&w);
-    check_cut(&w, leaver);
-    check_equal(&w, seed);
-    if (!owes(&w)) /* others take over what the leaver owed, after 30 s: nothing goes before */
-        check_collected(&w);
-    for (unsigned i = 0; i < count; i++)
-        reopen(&w, i);
-    check_cut(&w, leaver);
-    check_equal(&w, seed);
+    check_left(&w, seed);
     world_deinit(&w);
 }
 
@@ -331,8 +360,158 @@ static void test_leaving_site_has_one_cut(void **state)
         run_leaving(4, 4, seed, 60);
 }
 
+/* Found by this seed: an answer behind what waits for the cut. */
+static void test_leaving_site_has_one_cut_seed_13(void **state)
+{
+    (void)state;
+    run_leaving(3, 2, 13, 30);
+}
+
+/* A second site leaves before the removal of the first has ended; the first one may be who removes
+ * it, and either may have answered for the other. */
+static void run_two_leaving(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
+{
+    struct world w;
+    world_init(&w, count, shards, seed);
+    w.collects = seed % 2 == 1;
+    drain(&w);
+    unsigned first = 1 + (unsigned)rng_below(&w.rng, count - 1);
+    unsigned second = (first + 1 + (unsigned)rng_below(&w.rng, count - 1)) % count;
+    unsigned remover = (first + 1 + (unsigned)rng_below(&w.rng, count - 1)) % count;
+    for (unsigned i = 0; i < steps; i++)
+        random_step(&w);
+    remove_member(&w, remover, first);
+    steps_while_leaving(&w, (unsigned)rng_below(&w.rng, steps + 1));
+    do
+        remover = (unsigned)rng_below(&w.rng, count);
+    while (remover == first || remover == second);
+    remove_member(&w, remover, second);
+    steps_while_leaving(&w, steps);
+    w.left[first] = w.left[second] = true;
+    if (member_at(&w, remover, first)->status == MEMBER_IS)
+        remove_member(&w, remover, first); /* the second one's word went with it */
+    check_left(&w, seed);
+    world_deinit(&w);
+}
+
+static void test_two_leaving_sites_have_one_cut_each(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        run_two_leaving(4, 2, seed, 30);
+}
+
+static bool has_answered(struct world *w, unsigned site)
+{
+    const struct node *n = w->sites[site].n;
+    return n->leaving.count > 0 && n->leaving.owed == 0;
+}
+
+/* The sites' turns, until all of them have answered for whom they know to leave. */
+static void until_answered(struct world *w, unsigned first, unsigned last)
+{
+    uint64_t end = clock_mono_ns(&clock_os) + 60 * NS_PER_SEC;
+    for (bool all = false; !all;) {
+        assert_true(clock_mono_ns(&clock_os) < end);
+        all = true;
+        for (unsigned i = first; i <= last; i++) {
+            leaves_step(w, i);
+            all = all && has_answered(w, i);
+        }
+    }
+}
+
+static void pull_all(struct world *w, unsigned to, unsigned from)
+{
+    settle(w, from);
+    while (pull_one(w, to, from))
+        ;
+    settle(w, to);
+}
+
+/* Site `last` leaves. Site 0 has an operation of its that site 1 took no more, and has built on it
+ * before it answers: at site 1 that answer stands behind what waits for the cut. */
+static void answer_behind_what_waits(struct world *w, unsigned last)
+{
+    struct oid oid;
+    drain(w);
+    call_path(w, last, RPC_CREATE, "/f");
+    pull_all(w, 0, last);
+    assert_int_equal(node_test_walk(&w->sites[0], "/f", &oid), 0);
+    user_write(&w->sites[0], oid, 1);
+    w->left[last] = true;
+    remove_member(w, 1, last);
+    until_answered(w, 1, 1);
+    pull_all(w, 0, 1);
+    until_answered(w, 0, 0);
+    pull_all(w, 1, 0);
+}
+
+static void test_answer_behind_what_waits_is_known(void **state)
+{
+    struct world w;
+    struct oid oid;
+    (void)state;
+    world_init(&w, 3, 1, 5);
+    answer_behind_what_waits(&w, 2);
+    check_left(&w, 5);
+    assert_int_equal(node_test_walk(&w.sites[1], "/f", &oid), 0);
+    world_deinit(&w);
+}
+
+/* The same, with a member that is away meanwhile, and a restart where the answer waits. */
+static void test_answer_behind_what_waits_is_known_after_a_restart(void **state)
+{
+    struct world w;
+    struct oid oid;
+    (void)state;
+    world_init(&w, 4, 1, 6);
+    answer_behind_what_waits(&w, 3);
+    assert_int_equal(member_at(&w, 1, 3)->status, MEMBER_LEAVING);
+    assert_true(shard_waiting_count(w.sites[1].n->shards[0]) > 0);
+    reopen(&w, 1);
+    assert_int_equal(member_at(&w, 1, 3)->status, MEMBER_LEAVING);
+    assert_true(shard_waiting_count(w.sites[1].n->shards[0]) > 0);
+    check_left(&w, 6);
+    assert_int_equal(node_test_walk(&w.sites[2], "/f", &oid), 0);
+    world_deinit(&w);
+}
+
+/* Sites 3 and 2 leave one after the other. Site 1 had heard all of site 2, and so knew a cut of
+ * site 3 that let in an operation which site 0, that had not heard of it, would have dropped. */
+static void test_second_leaver_does_not_split_the_cut_of_the_first(void **state)
+{
+    struct world w;
+    struct oid oid;
+    (void)state;
+    world_init(&w, 4, 1, 8);
+    drain(&w);
+    call_path(&w, 3, RPC_CREATE, "/f");
+    pull_all(&w, 2, 3);
+    w.left[3] = true;
+    remove_member(&w, 0, 3);
+    pull_all(&w, 1, 0);
+    pull_all(&w, 2, 0);
+    until_answered(&w, 0, 2);
+    pull_all(&w, 0, 1);
+    pull_all(&w, 1, 0);
+    pull_all(&w, 1, 2);
+    leaves_step(&w, 1);
+    leaves_step(&w, 1);
+    assert_int_equal(member_at(&w, 1, 3)->status, MEMBER_REMOVED);
+    assert_int_equal(node_test_walk(&w.sites[1], "/f", &oid), 0);
+    w.left[2] = true;
+    remove_member(&w, 0, 2);
+    leaves_step(&w, 0);
+    leaves_step(&w, 0);
+    pull_all(&w, 0, 1);
+    check_left(&w, 8);
+    assert_int_equal(node_test_walk(&w.sites[0], "/f", &oid), 0);
+    world_deinit(&w);
+}
+
 static unsigned long long asked[4];
-static bool asked_leaving;
+static unsigned asked_leaving;
 
 /* ---- retention ---- */
 
@@ -396,8 +575,10 @@ static void test_backlog_is_what_is_lacked(void **state)
 static void test_asked(void **state)
 {
     (void)state;
-    (asked_leaving ? run_leaving : run_world)((unsigned)asked[0], (unsigned)asked[1], asked[2],
-                                              (unsigned)asked[3]);
+    (asked_leaving == 2 ? run_two_leaving
+     : asked_leaving == 1
+         ? run_leaving
+         : run_world)((unsigned)asked[0], (unsigned)asked[1], asked[2], (unsigned)asked[3]);
 }
 
 int main(int argc, char **argv)
@@ -410,13 +591,18 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_leaving_site_has_one_cut),
+        cmocka_unit_test(test_leaving_site_has_one_cut_seed_13),
+        cmocka_unit_test(test_two_leaving_sites_have_one_cut_each),
+        cmocka_unit_test(test_answer_behind_what_waits_is_known),
+        cmocka_unit_test(test_answer_behind_what_waits_is_known_after_a_restart),
+        cmocka_unit_test(test_second_leaver_does_not_split_the_cut_of_the_first),
         cmocka_unit_test(test_backlog_is_what_is_lacked),
     };
-    if (argc > 4) { /* sites shards seed steps [leaving]: to replay one */
+    if (argc > 4) { /* sites shards seed steps [leaving|two-leaving]: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
         for (int i = 0; i < 4; i++)
             asked[i] = strtoull(argv[i + 1], NULL, 10);
-        asked_leaving = argc > 5;
+        asked_leaving = argc > 5 ? (strcmp(argv[5], "two-leaving") == 0 ? 2 : 1) : 0;
         return cmocka_run_group_tests(one, NULL, NULL);
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
