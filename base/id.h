@@ -119,6 +119,12 @@ int oid_from_text(const char *text, struct oid *ret) MUST_CHECK;
 void dot_to_text(struct dot d, char out[DOT_TEXT_LEN]); /* "3:9f00aa12:17" */
 int dot_from_text(const char *text, struct dot *ret) MUST_CHECK;
 
+/* The last operation of a site in a shard that somebody knows: its number, and the time in its
+ * stamp, which tells it from another one with that number. seq 0: none is known. */
+struct last_op {
+    uint64_t seq, hlc;
+};
+
 /* Version vector: site -> highest seq applied, sorted by site, at most SITE_COUNT_MAX entries.
  * Plain data, copied by assignment. */
 struct vv {

@@ -154,6 +154,8 @@ void node_settled(struct node *n, struct node_settle_wait *w);
 void node_call(struct node *n, void (*fn)(void *arg), void *arg);
 void node_hlc_see(struct node *n, uint64_t hlc); /* any */
 uint64_t node_hlc_now(struct node *n);           /* any */
+/* The last operation of a site that is applied here, by shard. Loop. */
+void node_last_ops(struct node *n, site_id_t site, struct last_op *ret_by_shard);
 
 /* ---- members: registers of the root directory, so they travel in the stream ---- */
 struct member {

@@ -404,3 +404,9 @@ void node_vvs(struct node *n, struct vv *ret_by_shard)
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         shard_durable_vv(n->shards[i], &ret_by_shard[i]);
 }
+
+void node_last_ops(struct node *n, site_id_t site, struct last_op *ret_by_shard)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        ret_by_shard[i] = shard_last(n->shards[i], site);
+}

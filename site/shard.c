@@ -467,6 +467,7 @@ void shard_checkpoint(struct shard *s, bool now)
     if (!state_is_frozen(s->state)) {
         if (!now && state_active_bytes(s->state) < s->cfg.checkpoint_bytes)
             return;
+        shard_last_put(s);
         if (!state_freeze(s->state))
             return;
     }
@@ -534,8 +535,10 @@ int shard_replay(struct shard *s, uint64_t last, struct err_detail *d)
             return rc != 0 ? rc : rp.rc;
         }
         /* Keep memory bounded: everything replayed is durable, so it may be written down. */
-        if (s->cfg.peers == NULL && state_active_bytes(s->state) > s->cfg.checkpoint_bytes &&
-            state_freeze(s->state)) {
+        bool large = state_active_bytes(s->state) > s->cfg.checkpoint_bytes;
+        if (s->cfg.peers == NULL && large)
+            shard_last_put(s);
+        if (s->cfg.peers == NULL && large && state_freeze(s->state)) {
             rc = state_write_frozen(s->state, d);
             if (rc != 0)
                 return rc;
@@ -606,6 +609,7 @@ int shard_reload(struct shard *s)
         rc = load_waiting(s);
     if (rc == 0) {
         shard_limits_load(s);
+        shard_last_load(s);
         load_positions(s);
         hlc_see(s->cfg.hlc, merge_hlc_max(s->merge));
     }
@@ -697,6 +701,7 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
         rc = load_waiting(s);
     if (rc == 0) {
         shard_limits_load(s);
+        shard_last_load(s);
         /* What several nodes keep is replayed as far as it is known to be committed. */
         rc = config->peers == NULL ? shard_replay(s, log_durable(s->log), d) : 0;
     }
@@ -741,6 +746,7 @@ void shard_close(struct shard *s)
         opened = !s->role.copy.running && state_index(s->state) <= s->committed; /* S1 */
     if (opened && !s->failed) {
         struct err_detail d = {0};
+        shard_last_put(s);
         for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
             if (state_is_frozen(s->state) || state_freeze(s->state)) {
                 if (state_write_frozen(s->state, &d) != 0) {

@@ -49,7 +49,8 @@ enum shard_key {
     SHARD_KEY_CURSOR,        /* peer (4) -> next index to ask the peer for */
     SHARD_KEY_NODE,          /* the node's own small things, shard 0 */
     SHARD_KEY_LIMIT,         /* site (4) -> last seq that is taken (8), enum shard_limit (1) */
-    SHARD_KEY_IN             /* several nodes: src (2) -> number of the last message taken (8) */
+    SHARD_KEY_IN,            /* several nodes: src (2) -> number of the last message taken (8) */
+    SHARD_KEY_LAST           /* site (4) -> its last operation: seq (8), hlc of its stamp (8) */
 };
 
 /* What becomes of operations of a site that leaves, beyond its limit here. */
@@ -235,6 +236,8 @@ struct shard_durable {
 };
 void shard_durable(struct shard *s, struct shard_durable *ret);
 void shard_durable_vv(struct shard *s, struct vv *ret);
+/* The last operation of a site that was applied here, of this home. */
+struct last_op shard_last(const struct shard *s, site_id_t site);
 uint64_t shard_cursor(struct shard *s, site_id_t peer); /* durable */
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index);
 uint64_t shard_peer_ack(struct shard *s, site_id_t peer);

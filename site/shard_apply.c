@@ -137,8 +137,10 @@ static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
     if (rc != 0)
         return rc;
     hlc_see(s->cfg.hlc, op->stamp.hlc);
-    if (op->dot.shard == s->cfg.id)
+    if (op->dot.shard == s->cfg.id) {
+        shard_last_see(s, op);
         send_parts(s, op, encoded);
+    }
     return APPLY_DONE;
 }
 

@@ -156,7 +156,13 @@ struct shard {
         uint64_t no, seq;
         site_id_t site;
         bool notice;
-    } * held;                               /* operations of this home that wait: shard_notice.c */
+    } * held; /* operations of this home that wait: shard_notice.c */
+    struct last {
+        struct last_op op;
+        site_id_t site;
+        bool stored;        /* is in the state so */
+    } last[SITE_COUNT_MAX]; /* shard_last.c */
+    uint32_t last_count;
     uint32_t held_count, held_cap, notices; /* of `held`, how many are notices */
     struct {
         struct pool_job job;
@@ -179,6 +185,11 @@ void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /
 void shard_notice_kept(struct shard *s, uint64_t no, const struct op *op);
 void shard_notice_gone(struct shard *s, uint64_t no);
 void shard_notices_clear(struct shard *s);
+
+/* shard_last.c: an operation of this home was applied; the state is about to be written down */
+void shard_last_see(struct shard *s, const struct op *op);
+void shard_last_put(struct shard *s);
+void shard_last_load(struct shard *s);
 
 /* shard_replica.c */
 /* Alone: takes the shard over. */

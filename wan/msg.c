@@ -77,9 +77,29 @@ static unsigned numbers_decode(struct mp *m, uint64_t *ret)
     return count;
 }
 
+static void last_encode(const struct last_op *v, unsigned shard_count, struct buf *out)
+{
+    mp_array(out, 2 * shard_count);
+    for (unsigned i = 0; i < shard_count; i++) {
+        mp_uint(out, v[i].seq);
+        mp_uint(out, v[i].hlc);
+    }
+}
+
+/* There: a peer of the version before does not say it. */
+static void last_decode(struct mp *m, bool there, unsigned shard_count, struct last_op *ret)
+{
+    if (there && mp_get_array(m, 2 * SHARD_COUNT_MAX) != 2 * shard_count)
+        mp_fail(m, ERR_MALFORMED);
+    for (unsigned i = 0; i < shard_count; i++) {
+        ret[i].seq = there ? mp_get_uint(m, UINT64_MAX) : 0;
+        ret[i].hlc = there ? mp_get_uint(m, UINT64_MAX) : 0;
+    }
+}
+
 void msg_hello_encode(const struct msg_hello *h, struct buf *out)
 {
-    mp_array(out, 8);
+    mp_array(out, 9);
     mp_uint(out, h->version);
     mp_bin(out, slice_of(h->fs_id, sizeof h->fs_id));
     mp_uint(out, h->site);
@@ -88,6 +108,7 @@ void msg_hello_encode(const struct msg_hello *h, struct buf *out)
     vvs_encode(h->vvs, h->shard_count, out);
     mp_uint(out, h->wall_ns);
     mp_uint(out, h->hlc);
+    last_encode(h->last, h->shard_count, out);
 }
 
 int msg_hello_decode(struct slice s, struct msg_hello *ret)
@@ -107,18 +128,20 @@ int msg_hello_decode(struct slice s, struct msg_hello *ret)
     vvs_decode(&m, ret->shard_count, ret->vvs);
     ret->wall_ns = mp_get_uint(&m, UINT64_MAX);
     ret->hlc = mp_get_uint(&m, UINT64_MAX);
-    extra_skip(&m, count, 8);
+    last_decode(&m, count >= 9, ret->shard_count, ret->last);
+    extra_skip(&m, count, 9);
     return mp_end(&m);
 }
 
 void msg_welcome_encode(const struct msg_welcome *w, struct buf *out)
 {
-    mp_array(out, 5);
+    mp_array(out, 6);
     mp_uint(out, w->version);
     mp_uint(out, w->site);
     numbers_encode(w->yours, w->shard_count, out);
     mp_uint(out, w->wall_ns);
     mp_uint(out, w->hlc);
+    last_encode(w->last, w->shard_count, out);
 }
 
 int msg_welcome_decode(struct slice s, struct msg_welcome *ret)
@@ -130,7 +153,8 @@ int msg_welcome_decode(struct slice s, struct msg_welcome *ret)
     ret->shard_count = numbers_decode(&m, ret->yours);
     ret->wall_ns = mp_get_uint(&m, UINT64_MAX);
     ret->hlc = mp_get_uint(&m, UINT64_MAX);
-    extra_skip(&m, count, 5);
+    last_decode(&m, count >= 6, ret->shard_count, ret->last);
+    extra_skip(&m, count, 6);
     return mp_end(&m);
 }
 

@@ -14,7 +14,8 @@
 void fs_id_make(const uint8_t fs_key[32], uint8_t ret[FS_ID_BYTES]);
 
 /* Receiver, first frame: [version, fs_id, site, shard_count, [next by shard], [vector by shard],
- * wall_ns, hlc]; a vector is [site, seq, site, seq, ...]. */
+ * wall_ns, hlc, [seq, hlc, seq, hlc, ...: the sender's last operation known here, by shard]];
+ * a vector is [site, seq, site, seq, ...]. A peer of the version before says no last operations. */
 struct msg_hello {
     uint32_t version;
     uint8_t fs_id[FS_ID_BYTES];
@@ -23,18 +24,20 @@ struct msg_hello {
     uint64_t next[SHARD_COUNT_MAX]; /* first index wanted; 0: never had any */
     struct vv vvs[SHARD_COUNT_MAX]; /* durable at the receiver */
     uint64_t wall_ns, hlc;
+    struct last_op last[SHARD_COUNT_MAX]; /* of the sender's, applied at the receiver */
 };
 void msg_hello_encode(const struct msg_hello *h, struct buf *out);
 int msg_hello_decode(struct slice s, struct msg_hello *ret) MUST_CHECK;
 
-/* Sender, first frame: [version, site, [highest seq of yours that I have, by shard], wall_ns, hlc]
- */
+/* Sender, first frame: [version, site, [highest seq of yours that I have, by shard], wall_ns, hlc,
+ * [seq, hlc, ...: your last operation known here, by shard]]. */
 struct msg_welcome {
     uint32_t version;
     site_id_t site;
     unsigned shard_count;
     uint64_t yours[SHARD_COUNT_MAX];
     uint64_t wall_ns, hlc;
+    struct last_op last[SHARD_COUNT_MAX]; /* of the receiver's, applied at the sender */
 };
 void msg_welcome_encode(const struct msg_welcome *w, struct buf *out);
 int msg_welcome_decode(struct slice s, struct msg_welcome *ret) MUST_CHECK;

@@ -200,7 +200,7 @@ struct wan {
     bool members_asked, members_again;
     bool removed; /* this site was removed from the federation */
     bool rolled_back;
-    char rolled_back_text[240];
+    char rolled_back_text[320];
     bool pull_busy, pull_again;
     struct vv *vvs; /* durable here, as last pulled, by shard */
     json_t *paused; /* site ids in hex, from wan.json */
@@ -271,6 +271,17 @@ void wan_rolled_back(struct wan *w, const char *by_whom, const char *how);
 /* Who dialled: the peer behind an accepted connection, NULL for a stranger. */
 struct wan_peer *wan_conn_peer(const struct h2_conn *c);
 struct wan *wan_conn_wan(const struct h2_conn *c);
+
+/* wan_history.c: what a peer knows of our operations, and what we know of them. All by shard. */
+#define WAN_HOW_BYTES 140
+struct wan_history {
+    const uint64_t *have;                /* how many the peer has */
+    const struct last_op *theirs, *mine; /* the last one, as it is known there and here */
+    const struct vv *vvs;                /* durable here */
+};
+/* Does it know others than we have? Then this site was rolled back, and `how` says by what that is
+ * seen: "NAME has ...". */
+bool wan_history_differs(struct wan *w, const struct wan_history *h, char how[WAN_HOW_BYTES]);
 
 /* wan_recv.c: our stream from a peer */
 void wan_recv_start(struct wan_peer *p);

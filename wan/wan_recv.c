@@ -26,10 +26,11 @@ static void ack_send(struct wan_peer *p);
 
 struct where_call {
     struct wan_call call;
-    site_id_t peer;
+    site_id_t self, peer;
     uint64_t generation;
     uint64_t next[SHARD_COUNT_MAX];
     struct vv *vvs;
+    struct last_op own[SHARD_COUNT_MAX], peers[SHARD_COUNT_MAX]; /* operations of both */
     uint64_t hlc;
 };
 
@@ -38,6 +39,8 @@ static void where_on_loop(struct wan_call *call)
     struct where_call *c = CONTAINER_OF(call, struct where_call, call);
     node_cursors(call->wan->node, c->peer, c->next);
     node_vvs(call->wan->node, c->vvs);
+    node_last_ops(call->wan->node, c->self, c->own);
+    node_last_ops(call->wan->node, c->peer, c->peers);
     c->hlc = node_hlc_now(call->wan->node);
     wan_call_return(call);
 }
@@ -50,6 +53,7 @@ static void where_release(struct wan_call *call)
 static void where_start(struct wan_peer *p, void (*done)(struct wan_call *c))
 {
     struct where_call *c = mem_calloc(1, sizeof *c);
+    c->self = p->wan->me.site;
     c->peer = p->member.site;
     c->generation = p->recv.generation;
     /* SHARD_COUNT_MAX, because an adoption may change the number meanwhile. */
@@ -252,13 +256,12 @@ static void checked(struct wan_call *call)
     if (p == NULL)
         return;
     struct wan *w = call->wan;
-    for (unsigned s = 0; s < w->me.shard_count; s++) {
-        uint64_t mine = vv_get(&c->vvs[s], w->me.site), there = p->recv.welcome->yours[s];
-        if (there <= mine)
-            continue;
-        char how[120];
-        (void)snprintf(how, sizeof how, "%llu operations of shard %u, of which %llu are here",
-                       (unsigned long long)there, s, (unsigned long long)mine); /* fits */
+    char how[WAN_HOW_BYTES];
+    struct wan_history h = {.have = p->recv.welcome->yours,
+                            .theirs = p->recv.welcome->last,
+                            .mine = c->own,
+                            .vvs = c->vvs};
+    if (wan_history_differs(w, &h, how)) {
         wan_peer_trouble(p, TROUBLE_ROLLBACK, ERR_ROLLBACK, "this site was rolled back");
         rollback_confess(p);
         wan_rolled_back(w, p->member.name, how);
@@ -451,6 +454,7 @@ static void hello_send(struct wan_peer *p, const struct where_call *c)
     memcpy(h->vvs, c->vvs, w->me.shard_count * sizeof h->vvs[0]);
     h->wall_ns = wan_wall_ns(w);
     h->hlc = c->hlc;
+    memcpy(h->last, c->peers, sizeof h->last);
     msg_hello_encode(h, &b);
     frame_write(p, FRAME_HELLO, &b);
     mem_free(h);

@@ -258,11 +258,12 @@ static int on_ack(struct wan_send *s, struct slice payload)
 struct vvs_call {
     struct wan_call call;
     struct node_settle_wait settled;
-    site_id_t peer;
+    site_id_t self, peer;
     uint64_t generation;
     uint64_t probe_id;
     struct vv *vvs;
     struct node_place places[SHARD_COUNT_MAX];
+    struct last_op own[SHARD_COUNT_MAX], peers[SHARD_COUNT_MAX]; /* operations of both */
     uint64_t hlc;
 };
 
@@ -270,6 +271,8 @@ static void vvs_take(struct vvs_call *c)
 {
     node_peer_places(c->call.wan->node, c->peer, c->places);
     node_vvs(c->call.wan->node, c->vvs);
+    node_last_ops(c->call.wan->node, c->self, c->own);
+    node_last_ops(c->call.wan->node, c->peer, c->peers);
     c->hlc = node_hlc_now(c->call.wan->node);
     wan_call_return(&c->call);
 }
@@ -300,6 +303,7 @@ static void vvs_release(struct wan_call *call)
 static void vvs_ask(struct wan_send *s, uint64_t probe_id, void (*done)(struct wan_call *c))
 {
     struct vvs_call *c = mem_calloc(1, sizeof *c);
+    c->self = s->wan->me.site;
     c->peer = s->peer->member.site;
     c->generation = s->generation;
     c->probe_id = probe_id;
@@ -389,21 +393,19 @@ static bool is_new(const struct msg_hello *hello, unsigned shard_count)
     return true;
 }
 
-static bool rollback_check(struct wan_send *s, const struct vv *vvs)
+static bool rollback_check(struct wan_send *s, const struct vvs_call *c)
 {
     struct wan *w = s->wan;
-    for (unsigned i = 0; i < w->me.shard_count; i++) {
-        uint64_t mine = vv_get(&vvs[i], w->me.site), there = vv_get(&s->hello->vvs[i], w->me.site);
-        if (there <= mine)
-            continue;
-        char how[120];
-        (void)snprintf(how, sizeof how, "%llu operations of shard %u, of which %llu are here",
-                       (unsigned long long)there, i, (unsigned long long)mine); /* fits */
-        send_fail(s, ERR_ROLLBACK, "the other site was rolled back to an older state");
-        wan_rolled_back(w, s->peer->member.name, how);
-        return false;
-    }
-    return true;
+    uint64_t have[SHARD_COUNT_MAX];
+    char how[WAN_HOW_BYTES];
+    for (unsigned i = 0; i < w->me.shard_count; i++)
+        have[i] = vv_get(&s->hello->vvs[i], w->me.site);
+    struct wan_history h = {.have = have, .theirs = s->hello->last, .mine = c->own, .vvs = c->vvs};
+    if (!wan_history_differs(w, &h, how))
+        return true;
+    send_fail(s, ERR_ROLLBACK, "the other site was rolled back to an older state");
+    wan_rolled_back(w, s->peer->member.name, how);
+    return false;
 }
 
 static void welcome_send(struct wan_send *s, const struct vvs_call *c)
@@ -418,6 +420,7 @@ static void welcome_send(struct wan_send *s, const struct vvs_call *c)
         m->yours[i] = vv_get(&c->vvs[i], s->peer->member.site);
     m->wall_ns = wan_wall_ns(w);
     m->hlc = c->hlc;
+    memcpy(m->last, c->peers, sizeof m->last);
     msg_welcome_encode(m, &b);
     frame_write(s, FRAME_WELCOME, &b);
     mem_free(m);
@@ -433,7 +436,7 @@ static void begin(struct wan_call *call)
         return;
     struct wan *w = s->wan;
     struct wan_peer *p = s->peer;
-    if (!rollback_check(s, c->vvs) || !start_find(s, c->places, next))
+    if (!rollback_check(s, c) || !start_find(s, c->places, next))
         return;
     s->gateway = gateway_new(w->me.shard_count, p->member.site, next, s->hello->vvs);
     batch_memory_init(&s->memory, w->me.shard_count);

@@ -265,9 +265,11 @@ def test_killed_again_and_again_on_its_way_back(three):
 
 
 @pytest.mark.limit(400)
-def test_rolled_back_site_comes_back(three):
+@pytest.mark.parametrize("lost, again", [(60, 20), (20, 60)], ids=["fewer", "more"])
+def test_rolled_back_site_comes_back(three, lost, again):
     """An old copy is put in its place, and used before anybody notices: its new operations have the
-    numbers of others, which all the rest knows."""
+    numbers of others, which all the rest knows. Fewer than were lost, or more, which only their
+    stamps tell."""
     world, a, b, c = three
     a.write("common", "at first")
     a.write("lost and found", "at first")
@@ -283,7 +285,7 @@ def test_rolled_back_site_comes_back(three):
     c.site.cli("peer", "resume", "a")
     c.site.cli("peer", "resume", "b")
     c.write("lost and found", "edited after the copy was made")
-    for n in range(60):
+    for n in range(lost):
         c.write(f"after the copy {n}", f"first {n}")
     lib.converge(a, b, c)
     c.stop()
@@ -297,7 +299,7 @@ def test_rolled_back_site_comes_back(three):
     c.start()
     c.write("common", "edited in the old copy")
     c.write("lost and found", "edited in the old copy, too")
-    for n in range(20):
+    for n in range(again):
         c.write(f"in the old copy {n}", f"second {n}")
     c.write("after the copy 3", "another third")
     c.site.cli("peer", "resume", "a")
@@ -311,8 +313,8 @@ def test_rolled_back_site_comes_back(three):
     for mount in (a, b, c):
         assert mount.text("common") == "edited in the old copy"
         assert mount.text("lost and found") == "edited after the copy was made"
-        assert all(mount.text(f"after the copy {n}") == f"first {n}" for n in range(60))
-        assert all(mount.text(f"in the old copy {n}") == f"second {n}" for n in range(20))
+        assert all(mount.text(f"after the copy {n}") == f"first {n}" for n in range(lost))
+        assert all(mount.text(f"in the old copy {n}") == f"second {n}" for n in range(again))
         names = os.listdir(mount / ".")
         beside = sorted(n for n in names if ".conflict-c-" in n)
         assert [n.split(".")[0] for n in beside] == ["after the copy 3", "lost and found"], names

@@ -18,9 +18,26 @@ static void check_hello(struct slice s)
         msg_hello_encode(h, &out);
         ASSERT(msg_hello_decode(buf_slice(&out), again) == 0);
         ASSERT(memcmp(h->next, again->next, sizeof h->next) == 0);
+        ASSERT(memcmp(h->last, again->last, sizeof h->last) == 0);
     }
     buf_deinit(&out);
     mem_free(h);
+    mem_free(again);
+}
+
+static void check_welcome(struct slice s)
+{
+    struct msg_welcome *w = mem_calloc(1, sizeof *w), *again = mem_calloc(1, sizeof *again);
+    struct buf out = {0};
+    if (msg_welcome_decode(s, w) == 0) {
+        ASSERT(w->shard_count <= SHARD_COUNT_MAX);
+        msg_welcome_encode(w, &out);
+        ASSERT(msg_welcome_decode(buf_slice(&out), again) == 0);
+        ASSERT(memcmp(w->yours, again->yours, sizeof w->yours) == 0);
+        ASSERT(memcmp(w->last, again->last, sizeof w->last) == 0);
+    }
+    buf_deinit(&out);
+    mem_free(w);
     mem_free(again);
 }
 
@@ -39,15 +56,13 @@ static void check_ack(struct slice s)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice s = slice_of(data, size);
-    struct msg_welcome w;
     struct msg_heartbeat h;
     struct err_detail d;
     struct vv vvs[SHARDS];
     uint64_t id;
     check_hello(s);
+    check_welcome(s);
     check_ack(s);
-    if (msg_welcome_decode(s, &w) == 0)
-        ASSERT(w.shard_count <= SHARD_COUNT_MAX);
     int rc = msg_heartbeat_decode(s, &h);
     rc |= msg_probe_decode(s, &id);
     rc |= msg_probe_reply_decode(s, SHARDS, &id, vvs);

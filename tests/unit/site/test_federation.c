@@ -158,6 +158,49 @@ static void test_relinked_file_shows_what_others_show(void **state)
     world_deinit(&w);
 }
 
+/* The last operation of each site, as each site says it. */
+static void check_last_ops(struct world *w)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        for (unsigned k = 0; k < w->count; k++) {
+            struct last_op own[SHARD_COUNT_MAX], seen[SHARD_COUNT_MAX];
+            node_last_ops(w->sites[k].n, node_site(w->sites[k].n), own);
+            node_last_ops(w->sites[i].n, node_site(w->sites[k].n), seen);
+            assert_memory_equal(own, seen, w->shards * sizeof own[0]);
+            for (unsigned s = 0; s < w->shards; s++)
+                assert_int_equal(own[s].seq, shard_next_seq(w->sites[k].n->shards[s]) - 1);
+        }
+}
+
+static void reopen_after_work(struct world *w, unsigned site)
+{
+    struct shard **shards = w->sites[site].n->shards;
+    for (unsigned s = 0; s < w->shards; s++)
+        shard_checkpoint(shards[s], true);
+    settle(w, site);
+    user_step(w, site);
+    reopen(w, site);
+}
+
+/* What a site is asked for when it meets another (W11) outlasts restarts, and is in a snapshot. */
+static void test_last_operations_are_known_with_their_stamps(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 3, 4, 11); /* the others begin with a snapshot */
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 40; i++)
+            user_step(&w, i % 3);
+        drain(&w);
+        check_last_ops(&w);
+        for (unsigned i = 0; i < 3; i++)
+            reopen_after_work(&w, i);
+        drain(&w);
+        check_last_ops(&w);
+    }
+    world_deinit(&w);
+}
+
 /* ---- conflicts ---- */
 
 static void told(void *ctx, int rc, const char *json)
@@ -590,6 +633,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_settled_revives_all_the_way_up),
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
+        cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
         cmocka_unit_test(test_leaving_site_has_one_cut),
         cmocka_unit_test(test_leaving_site_has_one_cut_seed_13),
         cmocka_unit_test(test_two_leaving_sites_have_one_cut_each),

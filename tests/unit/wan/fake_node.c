@@ -400,6 +400,14 @@ void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
     pthread_mutex_unlock(&n->lock);
 }
 
+static struct stamp stamp_of(const struct rec *r)
+{
+    struct op head = {.stamp = {0}};
+    if (r->hlc != 0)
+        assert_int_equal(op_decode_head(buf_slice(&r->op), &head), 0);
+    return head.stamp;
+}
+
 int node_feed_read(struct node *n,
                    shard_id_t shard,
                    uint64_t from,
@@ -420,6 +428,7 @@ int node_feed_read(struct node *n,
                                  .index = from,
                                  .commit_hlc = r->hlc,
                                  .dot = r->dot,
+                                 .stamp = stamp_of(r),
                                  .barrier = r->dot.seq % 17 == 0,
                                  .op = buf_slice(&r->op)};
         bytes += r->op.len;
@@ -591,6 +600,20 @@ void node_vvs(struct node *n, struct vv *ret_by_shard)
     pthread_mutex_lock(&n->lock);
     for (unsigned s = 0; s < FAKE_SHARDS; s++)
         ret_by_shard[s] = n->shards[s].vv;
+    pthread_mutex_unlock(&n->lock);
+}
+
+void node_last_ops(struct node *n, site_id_t site, struct last_op *ret_by_shard)
+{
+    pthread_mutex_lock(&n->lock);
+    for (unsigned s = 0; s < FAKE_SHARDS; s++) {
+        ret_by_shard[s] = (struct last_op){0};
+        for (uint64_t i = 0; i < n->shards[s].count; i++) {
+            const struct rec *r = &n->shards[s].recs[i];
+            if (r->hlc != 0 && r->dot.site == site && r->dot.seq > ret_by_shard[s].seq)
+                ret_by_shard[s] = (struct last_op){.seq = r->dot.seq, .hlc = stamp_of(r).hlc};
+        }
+    }
     pthread_mutex_unlock(&n->lock);
 }
 

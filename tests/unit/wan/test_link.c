@@ -302,6 +302,75 @@ static void test_rollback_is_noticed_and_said(void **state)
     fake_free(b);
 }
 
+/* Numbers of operations do not tell: the copy has issued more than were lost. */
+static void rolled_back_and_used(unsigned kept, unsigned written, bool trimmed)
+{
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    char *text;
+    pair_sites(a, b);
+    fake_write(b, 0, 50, 10);
+    wait_same(a, b);
+    fake_wan_stop(b);
+    fake_forget(b, kept);
+    if (trimmed)
+        fake_trim(b);
+    fake_write(b, 0, written, 10);
+    fake_wan_start(b);
+    wait_state(b, "alpha", "rolled_back");
+    wait_state(a, "beta", "rolled_back_there");
+    assert_int_equal(fake_admin(b, "wait", "{}", &text), ERR_ROLLBACK);
+    assert_non_null(strstr(text, "rolled back"));
+    assert_non_null(strstr(text, "claudefs site return"));
+    mem_free(text);
+    assert_int_equal(fake_seq(a, 0, 22), 50); /* nothing of the other history came over */
+    fake_free(a);
+    fake_free(b);
+}
+
+static void test_rollback_of_a_copy_that_worked_on_is_noticed(void **state)
+{
+    (void)state;
+    rolled_back_and_used(20, 70, false);
+}
+
+static void test_rollback_of_a_copy_with_as_many_operations_is_noticed(void **state)
+{
+    (void)state;
+    rolled_back_and_used(20, 30, false);
+}
+
+/* The journal begins with what was issued again. */
+static void test_rollback_of_a_copy_with_a_trimmed_journal_is_noticed(void **state)
+{
+    (void)state;
+    rolled_back_and_used(20, 70, true);
+}
+
+/* A site that restarts, has issued more than its peer has, and whose journal is gone up to there or
+ * is not, is the same site. */
+static void test_restart_with_more_operations_is_no_rollback(void **state)
+{
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    (void)state;
+    pair_sites(a, b);
+    for (unsigned round = 0; round < 2; round++) {
+        if (round == 0)
+            fake_write(a, 0, 20, 10);
+        wait_same(a, b);
+        fake_write(b, 0, 50, 10);
+        wait_same(a, b);
+        fake_wan_stop(b);
+        if (round == 1)
+            fake_trim(b);
+        fake_write(b, 0, 30, 10);
+        fake_wan_start(b);
+        wait_same(a, b);
+    }
+    wait_state(b, "alpha", "connected");
+    fake_free(a);
+    fake_free(b);
+}
+
 static void test_journal_gone_is_said(void **state)
 {
     (void)state;
@@ -381,6 +450,10 @@ int main(void)
         cmocka_unit_test(test_members_travel),
         cmocka_unit_test(test_stream_of_a_late_relay_waits_for_what_it_cannot_send),
         cmocka_unit_test(test_rollback_is_noticed_and_said),
+        cmocka_unit_test(test_rollback_of_a_copy_that_worked_on_is_noticed),
+        cmocka_unit_test(test_rollback_of_a_copy_with_as_many_operations_is_noticed),
+        cmocka_unit_test(test_rollback_of_a_copy_with_a_trimmed_journal_is_noticed),
+        cmocka_unit_test(test_restart_with_more_operations_is_no_rollback),
         cmocka_unit_test(test_journal_gone_is_said),
         cmocka_unit_test(test_stamps_from_the_future_are_held),
         cmocka_unit_test(test_stream_slow_receiver_bounds_the_sender),

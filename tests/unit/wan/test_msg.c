@@ -23,19 +23,85 @@ static void test_msg_hello_round_trip_and_truncation(void **state)
     rng_seed(&rng, 1);
     *h = (struct msg_hello){.version = 1, .site = 9, .shard_count = SHARDS, .wall_ns = 5, .hlc = 6};
     test_noise(&rng, h->fs_id, sizeof h->fs_id);
-    for (int s = 0; s < SHARDS; s++)
+    for (int s = 0; s < SHARDS; s++) {
         h->next[s] = rng_next(&rng);
+        h->last[s] = (struct last_op){.seq = rng_next(&rng), .hlc = rng_next(&rng)};
+    }
     vvs_fill(&rng, h->vvs);
     msg_hello_encode(h, &out);
     assert_int_equal(msg_hello_decode(buf_slice(&out), got), 0);
     assert_memory_equal(got->next, h->next, sizeof h->next);
     assert_memory_equal(got->fs_id, h->fs_id, sizeof h->fs_id);
+    assert_memory_equal(got->last, h->last, sizeof h->last);
     assert_int_equal(got->hlc, 6);
     for (int s = 0; s < SHARDS; s++)
         assert_true(vv_covers(&got->vvs[s], &h->vvs[s]) && vv_covers(&h->vvs[s], &got->vvs[s]));
     for (size_t len = 0; len < out.len; len++)
         assert_int_not_equal(msg_hello_decode(slice_of(out.ptr, len), got), 0);
     mem_free(h);
+    mem_free(got);
+    buf_deinit(&out);
+}
+
+/* Of the version before: the last operations are not said. It skips them when they are. */
+static void test_msg_hello_and_welcome_of_the_version_before(void **state)
+{
+    (void)state;
+    struct buf hello = {0}, welcome = {0};
+    struct msg_hello *h = mem_calloc(1, sizeof *h);
+    struct msg_welcome *w = mem_calloc(1, sizeof *w);
+    uint8_t id[FS_ID_BYTES] = {1};
+    memset(h->last, 0xee, sizeof h->last);
+    memset(w->last, 0xee, sizeof w->last);
+    mp_array(&hello, 8);
+    mp_uint(&hello, 2);
+    mp_bin(&hello, slice_of(id, sizeof id));
+    mp_uint(&hello, 9);
+    mp_uint(&hello, 2);
+    for (int i = 0; i < 2; i++) {
+        mp_array(&hello, 2);
+        for (int k = 0; k < 2; k++) {
+            if (i == 0)
+                mp_uint(&hello, 7);
+            else
+                mp_array(&hello, 0);
+        }
+    }
+    mp_uint(&hello, 5);
+    mp_uint(&hello, 6);
+    assert_int_equal(msg_hello_decode(buf_slice(&hello), h), 0);
+    assert_int_equal(h->last[0].seq, 0);
+    assert_int_equal(h->last[1].hlc, 0);
+    mp_array(&welcome, 5);
+    mp_uint(&welcome, 2);
+    mp_uint(&welcome, 9);
+    mp_array(&welcome, 1);
+    for (int k = 0; k < 3; k++)
+        mp_uint(&welcome, 7);
+    assert_int_equal(msg_welcome_decode(buf_slice(&welcome), w), 0);
+    assert_int_equal(w->last[0].seq, 0);
+    buf_deinit(&hello);
+    buf_deinit(&welcome);
+    mem_free(h);
+    mem_free(w);
+}
+
+static void test_msg_welcome_round_trip_and_truncation(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    struct msg_welcome *w = mem_calloc(1, sizeof *w), *got = mem_calloc(1, sizeof *got);
+    *w = (struct msg_welcome){.version = 2, .site = 9, .shard_count = SHARDS, .hlc = 6};
+    for (unsigned s = 0; s < SHARDS; s++) {
+        w->yours[s] = 10 + s;
+        w->last[s] = (struct last_op){.seq = 10 + s, .hlc = UINT64_MAX - s};
+    }
+    msg_welcome_encode(w, &out);
+    assert_int_equal(msg_welcome_decode(buf_slice(&out), got), 0);
+    assert_memory_equal(got, w, sizeof *w);
+    for (size_t len = 0; len < out.len; len++)
+        assert_int_not_equal(msg_welcome_decode(slice_of(out.ptr, len), got), 0);
+    mem_free(w);
     mem_free(got);
     buf_deinit(&out);
 }
@@ -128,6 +194,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_msg_hello_round_trip_and_truncation),
+        cmocka_unit_test(test_msg_hello_and_welcome_of_the_version_before),
+        cmocka_unit_test(test_msg_welcome_round_trip_and_truncation),
         cmocka_unit_test(test_msg_ack_round_trip_and_truncation),
         cmocka_unit_test(test_msg_heartbeat_extra_fields_are_skipped),
         cmocka_unit_test(test_msg_welcome_and_probe_round_trip),
