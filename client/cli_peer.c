@@ -149,7 +149,7 @@ static int on_peer(const char *what, const char *usage, int argc, char **argv)
     struct line line = {0};
     char command[32], verb[32];
     int code;
-    (void)snprintf(command, sizeof(command), "peer %s", what); /* one of three short words */
+    (void)snprintf(command, sizeof(command), "peer %s", what); /* one of a few short words */
     (void)snprintf(verb, sizeof(verb), "peer.%s", what);
     if (!line_parse(command, usage, 1, argc, argv, &line, &code))
         return code;
@@ -188,7 +188,19 @@ static int remove_peer(int argc, char **argv)
                    "usage: claudefs peer remove NAME [--json] --dir DIR\n"
                    "\n"
                    "Takes site NAME out of the file system, for all sites. What it has not sent by "
-                   "then\nis not taken from it any more. It can come back only as a new site.\n",
+                   "then\nis not taken from it any more. It can come back when 'peer readmit NAME' "
+                   "lets it,\nor as a new site.\n",
+                   argc, argv);
+}
+
+static int readmit_peer(int argc, char **argv)
+{
+    return on_peer("readmit",
+                   "usage: claudefs peer readmit NAME [--json] --dir DIR\n"
+                   "\n"
+                   "Lets site NAME, which was taken out with 'peer remove', come back with "
+                   "'claudefs site\nreturn' there: under a new id, with what was changed there "
+                   "and not sent.\n",
                    argc, argv);
 }
 
@@ -201,6 +213,7 @@ int cmd_peer(int argc, char **argv)
         {"pause", pause_peer, "stop replication with a site"},
         {"resume", resume_peer, "start it again"},
         {"remove", remove_peer, "take a site out of the file system"},
+        {"readmit", readmit_peer, "let a site that was taken out come back"},
     };
     return cli_dispatch("claudefs peer", commands, ARRAY_COUNT(commands), argc, argv);
 }

@@ -166,6 +166,7 @@ struct member {
     struct slice cert;       /* PEM, for the peer's trust store */
     uint8_t status;          /* enum member_status */
     uint8_t why;             /* enum member_leaves, unless it is a member */
+    uint64_t told_hlc;       /* when its record was written last; read only */
 };
 enum member_status {
     MEMBER_IS,
@@ -190,7 +191,13 @@ void node_member_remove(struct node *n,
                         site_id_t site,
                         enum member_leaves why,
                         void (*done)(void *ctx, int rc),
-                        void *ctx);                                             /* loop; durable */
+                        void *ctx); /* loop; durable */
+/* A site that an operator removed may come back by itself, as one that was away (node_return.h).
+ * ERR_NOT_FOUND: no such site; ERR_INVALID: it has not left. */
+void node_member_readmit(struct node *n,
+                         site_id_t site,
+                         void (*done)(void *ctx, int rc),
+                         void *ctx);                                            /* loop; durable */
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* loop cb */
 
 /* ---- chunks ---- */

@@ -4,7 +4,8 @@
  * All of it is in registers of the root, so it travels like everything else:
  *
  *   R leaver             [why]: the site leaves. Nothing takes it back; it may come again under a
- *                        new site id.
+ *                        new site id: by itself if it was away, else when an operator has said so,
+ *                        which makes the reason that one.
  *   C leaver, answerer   [seq of each shard, who else leaves ...]: the answerer has applied the
  *                        leaver's operations up to here, and takes no more of them before the cut
  *                        is known. It says as well that all these sites leave, as an R does.
@@ -76,6 +77,7 @@ struct leaves {
     struct answer *answers;
     uint32_t count, cap;
     uint8_t why[SITE_COUNT_MAX];
+    struct stamp marked[SITE_COUNT_MAX]; /* of the R that says why */
 };
 
 static bool place_of(struct leaves *l, site_id_t site, uint32_t *ret)
@@ -103,8 +105,11 @@ static bool load_mark(void *ctx, const struct reg *r)
         return true;
     mp_get_array(&in, 1);
     uint64_t why = mp_get_uint(&in, LEAVES_AWAY);
-    if (mp_end(&in) == 0 && place_of(l, site_of(r->key.ptr + 1), &i))
+    if (mp_end(&in) == 0 && place_of(l, site_of(r->key.ptr + 1), &i) &&
+        stamp_cmp(l->marked[i], r->stamp) < 0) {
         l->why[i] = (uint8_t)(why == LEAVES_AWAY ? LEAVES_AWAY : LEAVES_REMOVED);
+        l->marked[i] = r->stamp;
+    }
     return true;
 }
 
@@ -284,14 +289,27 @@ static void set_register(struct node *n,
         log_warn(LOG_SITE, "leaving_not_written", "why=\"%s\"", err_text(rc)); /* again later */
 }
 
+static void mark(struct node *n,
+                 site_id_t site,
+                 enum member_leaves why,
+                 void (*done)(void *ctx, int rc),
+                 void *ctx)
+{
+    uint8_t key[5] = {REG_LEAVES};
+    struct buf value = {0};
+    key_site(key + 1, site);
+    mp_array(&value, 1);
+    mp_uint(&value, why);
+    set_register(n, slice_of(key, sizeof key), &value, done, ctx);
+    buf_deinit(&value);
+}
+
 void node_member_remove(struct node *n,
                         site_id_t site,
                         enum member_leaves why,
                         void (*done)(void *ctx, int rc),
                         void *ctx)
 {
-    uint8_t key[5] = {REG_LEAVES};
-    struct buf value = {0};
     node_members_fresh(n);
     const struct node_member_cache *c = member_of(n, site);
     if (c == NULL || site == n->settings.site || node_self_leaves(n)) {
@@ -304,11 +322,23 @@ void node_member_remove(struct node *n,
     }
     log_info(LOG_SITE, "member_leaves", "name=%s site=%08x why=%s", c->m.name, site,
              why == LEAVES_AWAY ? "away_too_long" : "removed");
-    key_site(key + 1, site);
-    mp_array(&value, 1);
-    mp_uint(&value, why);
-    set_register(n, slice_of(key, sizeof key), &value, done, ctx);
-    buf_deinit(&value);
+    mark(n, site, why, done, ctx);
+}
+
+void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
+{
+    node_members_fresh(n);
+    const struct node_member_cache *c = member_of(n, site);
+    if (c == NULL || c->m.status == MEMBER_IS || node_self_leaves(n)) {
+        done(ctx, c == NULL ? ERR_NOT_FOUND : ERR_INVALID);
+        return;
+    }
+    if (c->m.why == LEAVES_AWAY) {
+        done(ctx, 0);
+        return;
+    }
+    log_info(LOG_SITE, "member_readmitted", "name=%s site=%08x", c->m.name, site);
+    mark(n, site, LEAVES_AWAY, done, ctx);
 }
 
 /* ---- answering ---- */

@@ -77,6 +77,7 @@ static bool load_one(void *ctx, const struct reg *r)
         return true;
     mem_free(c->cert_text);
     *c = (struct node_member_cache){.m = m, .entered = r->stamp};
+    c->m.told_hlc = r->stamp.hlc;
     c->cert_text = mem_calloc(1, m.cert.len + 1);
     memcpy(c->cert_text, m.cert.ptr, m.cert.len);
     c->m.cert = slice_of(c->cert_text, m.cert.len);

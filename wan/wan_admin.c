@@ -205,6 +205,12 @@ static void remove_on_loop(struct wan_call *call)
     node_member_remove(call->wan->node, c->site, LEAVES_REMOVED, remove_journaled, c);
 }
 
+static void readmit_on_loop(struct wan_call *call)
+{
+    struct remove_call *c = CONTAINER_OF(call, struct remove_call, call);
+    node_member_readmit(call->wan->node, c->site, remove_journaled, c);
+}
+
 static void removed(struct wan_call *call)
 {
     struct remove_call *c = CONTAINER_OF(call, struct remove_call, call);
@@ -232,18 +238,58 @@ static void remove_release(struct wan_call *call)
         wan_admin_req_drop(c->req);
 }
 
-static void verb_remove(struct wan *w, struct wan_admin_req *r)
+static void
+remove_start(struct wan_admin_req *r, const struct wan_peer *p, const struct remove_call *how)
 {
-    struct wan_peer *p = arg_peer(w, r);
-    if (p == NULL)
-        return;
     struct remove_call *c = mem_calloc(1, sizeof *c);
+    *c = *how;
     c->req = r;
     c->site = p->member.site;
-    c->call.on_loop = remove_on_loop;
-    c->call.done = removed;
     c->call.release = remove_release;
-    wan_call_start(w, &c->call);
+    wan_call_start(r->wan, &c->call);
+}
+
+static void verb_remove(struct wan *w, struct wan_admin_req *r)
+{
+    const struct remove_call how = {.call = {.on_loop = remove_on_loop, .done = removed}};
+    const struct wan_peer *p = arg_peer(w, r);
+    if (p != NULL)
+        remove_start(r, p, &how);
+}
+
+static void readmitted(struct wan_call *call)
+{
+    struct remove_call *c = CONTAINER_OF(call, struct remove_call, call);
+    struct wan_admin_req *r = c->req;
+    c->req = NULL;
+    const struct wan_peer *p = wan_peer_by_site(call->wan, c->site);
+    if (c->rc != 0 || p == NULL)
+        wan_admin_reply(r, c->rc != 0 ? c->rc : ERR_NOT_FOUND, "that cannot be journaled");
+    else
+        peer_reply(r, p);
+    wan_members_fetch(call->wan);
+}
+
+static void readmit_refuse(struct wan_admin_req *r, const char *name, bool is_member)
+{
+    char why[160];
+    (void)snprintf(why, sizeof why,
+                   is_member
+                       ? "\"%.32s\" is a member: only a site that was removed comes back"
+                       : "no site with the name \"%.32s\" was removed: see claudefs peer list",
+                   name); /* fits */
+    wan_admin_reply(r, is_member ? ERR_INVALID : ERR_NOT_FOUND, why);
+}
+
+static void verb_readmit(struct wan *w, struct wan_admin_req *r)
+{
+    const struct remove_call how = {.call = {.on_loop = readmit_on_loop, .done = readmitted}};
+    const char *name = arg_text(r, "name");
+    const struct wan_peer *p = wan_peer_by_name(w, name == NULL ? "" : name);
+    if (p != NULL && p->gone)
+        remove_start(r, p, &how);
+    else
+        readmit_refuse(r, name == NULL ? "" : name, p != NULL);
 }
 
 static void verb_wait(struct wan *w, struct wan_admin_req *r)
@@ -259,11 +305,11 @@ static void verb_wait(struct wan *w, struct wan_admin_req *r)
 /* --- in and out --- */
 
 static const struct verb verbs[] = {
-    {"peer.invite", verb_invite, false},      {"peer.accept", verb_accept, false},
-    {"peer.list", verb_list, true},           {"peer.pause", verb_pause, false},
-    {"peer.resume", verb_resume, false},      {"peer.remove", verb_remove, false},
-    {"wan.status", verb_status, true},        {"wait", verb_wait, false},
-    {"site.return", wan_return_begin, false},
+    {"peer.invite", verb_invite, false},   {"peer.accept", verb_accept, false},
+    {"peer.list", verb_list, true},        {"peer.pause", verb_pause, false},
+    {"peer.resume", verb_resume, false},   {"peer.remove", verb_remove, false},
+    {"wan.status", verb_status, true},     {"wait", verb_wait, false},
+    {"peer.readmit", verb_readmit, false}, {"site.return", wan_return_begin, false},
 };
 
 static void req_run(struct wan *w, struct wan_msg *m)

@@ -181,8 +181,9 @@ const char *wan_peer_leaves_text(const struct wan_peer *p)
     return p->member.why == LEAVES_AWAY
                ? "this site was away for longer than journals are kept: it left the federation; "
                  "claudefs site return brings it back, with its own changes, as a new site"
-               : "this site was removed from the federation: it can come back as a new site "
-                 "(man claudefs-peer)";
+               : "this site was removed from the federation by an operator: it can come back when "
+                 "one at another site lets it: claudefs peer readmit there, then claudefs site "
+                 "return here";
 }
 
 void wan_peer_dismiss(struct wan_peer *p)

@@ -28,7 +28,9 @@ struct wan_peer *wan_peer_by_name(struct wan *w, const char *name)
             continue;
         if (!p->gone)
             return p;
-        gone = p; /* a name may have been used again */
+        /* A name may have been used again: the one that left last. */
+        if (gone == NULL || p->member.told_hlc > gone->member.told_hlc)
+            gone = p;
     }
     return gone;
 }
@@ -240,7 +242,7 @@ static void self_update(struct wan *w, const struct member *m)
             log_error(
                 LOG_WAN, "removed",
                 "why=\"this site was removed from the federation; it replicates no more, and can "
-                "come back as a new site (man claudefs-peer)\"");
+                "come back when an operator at another site lets it (man claudefs-peer)\"");
         w->removed = true;
         for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
             wan_peer_cut(p, ERR_NOT_PERMITTED, "this site was removed");

@@ -5,8 +5,9 @@
  * file system id, id before, id now], over a connection whose certificate is that of the old id.
  * Who is asked lets the old id leave, as one that was away, if it has not left yet, and journals
  * the new one with the same name, address and certificate; both are done again without effect.
- * Whoever was removed by an operator is refused: that takes an invitation. The first who agrees is
- * the one to get the snapshot from. */
+ * Whoever was removed by an operator is refused until one has let it come back (peer readmit): with
+ * its directory alone, which may have been stolen, nobody gets in. The first who agrees is the one
+ * to get the snapshot from. */
 #include <stdio.h>
 #include <string.h>
 
@@ -129,8 +130,8 @@ static const char *no_return(struct wan *w, const struct wan_peer *p, int *ret_r
         return "replication is paused there by its operator";
     *ret_rc = ERR_REMOVED;
     if (p->gone && p->member.why == LEAVES_REMOVED)
-        return "this site was removed by an operator: it comes back only with a token, as a new "
-               "site (claudefs peer invite)";
+        return "this site was removed by an operator: it comes back when one at another site lets "
+               "it: claudefs peer readmit there, then this command again";
     *ret_rc = 0;
     return NULL;
 }

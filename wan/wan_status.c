@@ -213,6 +213,8 @@ static const char *site_error(const struct wan *w)
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next)
         if (!p->gone && p->trouble_rc == ERR_REMOVED)
             return p->trouble_text; /* as the others say it */
+    if (w->removed)
+        return "this site left the federation: claudefs site return brings it back, if it may";
     return "";
 }
 

@@ -35,7 +35,7 @@ _claudefs() {
     local words
     words=$(_claudefs_commands "$program" "${command[@]}")
     case "${command[*]}" in
-        'peer pause'|'peer resume'|'peer remove')
+        'peer pause'|'peer resume'|'peer remove'|'peer readmit')
             words=$("$program" peer list --json ${dir:+--dir "$dir"} 2>/dev/null |
                 sed -n 's/.*"name": "\(.*\)".*/\1/p') ;;
         'conflicts show'|'conflicts resolve'|'conflicts undo')

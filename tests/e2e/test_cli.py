@@ -11,7 +11,8 @@ from lib import claudefs
 pytestmark = pytest.mark.nofuse
 
 COMMANDS = [["site", "create"], ["serve"], ["mount"], ["dashboard", "url"], ["dashboard", "token"], ["peer", "invite"], ["peer", "accept"],
-            ["peer", "list"], ["peer", "pause"], ["peer", "resume"], ["peer", "remove"], ["status"],
+            ["peer", "list"], ["peer", "pause"], ["peer", "resume"], ["peer", "remove"],
+            ["peer", "readmit"], ["status"],
             ["wait"], ["conflicts", "list"], ["conflicts", "show"], ["conflicts", "resolve"],
             ["journal", "tail"], ["journal", "show"], ["fsck"], ["log-level"]]
 
@@ -125,7 +126,7 @@ def test_answers_of_a_lone_site(world):
     assert site.cli("log-level", "loud", check=False).returncode == 5
     assert site.cli("conflicts", "show", "0123456789abcdef", check=False).returncode == 1
     assert site.cli("journal", "show", "/missing", check=False).returncode == 1
-    for verb in ("pause", "resume", "remove"):
+    for verb in ("pause", "resume", "remove", "readmit"):
         done = site.cli("peer", verb, "nobody", check=False)
         assert done.returncode in (1, 5) and "nobody" in done.stderr, done
 

@@ -254,6 +254,17 @@ def after_an_old_copy_was_put_in_place(m):
         assert read(os.path.join(m.mnt(name), "after-the-copy")) == "new\n"
 
 
+def before_let_a_removed_site_back_in(m):
+    lib.eventually(lambda: gamma(m, "status")["wan_state"] == "removed", 60, "gamma knows")
+    m.run("gamma", "echo removed > /mnt/tree/while-removed\n")
+
+
+def after_let_a_removed_site_back_in(m):
+    m.run("alpha", "claudefs wait --timeout 60 --dir /var/lib/claudefs/alpha\n")
+    for name in "alpha", "gamma":
+        assert read(os.path.join(m.mnt(name), "while-removed")) == "removed\n"
+
+
 def after_lose_a_site(m):
     assert read(os.path.join(m.mnt("delta"), "first")) == "one"
 

@@ -381,6 +381,43 @@ def test_given_up_again_on_its_way(three):
         mount.site.fsck()
 
 
+@pytest.mark.limit(400)
+def test_removed_by_an_operator_comes_back_when_one_lets_it(three):
+    """Not by itself: its directory may be in wrong hands. With its work, when it may."""
+    _, a, b, c = three
+    work_before(a)
+    lib.converge(a, b, c)
+    c.site.cli("peer", "pause", "a")
+    c.site.cli("peer", "pause", "b")
+    work_away(c)
+    work_meanwhile(a)
+    lib.converge(a, b)
+    refused = a.site.cli("peer", "readmit", "c", check=False)
+    assert refused.returncode != 0 and "is a member" in refused.stderr
+    a.site.cli("peer", "remove", "c")
+    eventually(lambda: state_at(b, "c") in ("removed", "leaving"), 60, "b knows")
+    c.site.cli("peer", "resume", "a")
+    c.site.cli("peer", "resume", "b")
+    eventually(lambda: c.site.status()["wan_state"] == "removed", 60, "c knows")
+    assert "claudefs peer readmit" in c.site.status()["wan_error"]
+    assert c.text("new/deep/er/file") == "made at c"
+    c.write("both", "c's of both")  # its users go on
+    c.stop()
+    refused = c.site.cli("site", "return", check=False)
+    assert refused.returncode != 0 and "claudefs peer readmit" in refused.stderr, refused.stderr
+    assert c.site.status()["returning"] is None
+    b.site.cli("peer", "readmit", "c")
+    b.site.cli("peer", "readmit", "c")  # and again, to no effect
+    bring_back(c)
+    c.start()
+    lib.converge(a, b, c)
+    for mount in (a, b, c):
+        check_nothing_lost(mount)
+        mount.site.fsck()
+    c.write("afterwards", "x")
+    lib.converge(a, b, c)
+
+
 def test_a_member_in_good_order_does_not_return(three):
     world, a, b, c = three
     done = c.site.cli("site", "return", check=False)

@@ -278,6 +278,39 @@ static void remove_member(struct world *w, unsigned site, unsigned leaver)
     w->sites[site].n->stopping = false;
 }
 
+static void refused(void *ctx, int rc)
+{
+    *(int *)ctx = rc;
+}
+
+/* An operator removed it, another one lets it come back: all know that it may. */
+static void test_readmitted_site_may_come_back(void **state)
+{
+    struct world w;
+    int rc = 0;
+    (void)state;
+    world_init(&w, 3, 1, 4);
+    drain(&w);
+    site_id_t leaver = node_site(w.sites[2].n);
+    node_member_readmit(w.sites[0].n, leaver, refused, &rc);
+    assert_int_equal(rc, ERR_INVALID);
+    node_member_readmit(w.sites[0].n, 1, refused, &rc);
+    assert_int_equal(rc, ERR_NOT_FOUND);
+    w.left[2] = true;
+    remove_member(&w, 0, 2);
+    drain(&w);
+    assert_int_equal(member_at(&w, 1, 2)->why, LEAVES_REMOVED);
+    node_member_readmit(w.sites[1].n, leaver, member_done, &w.sites[1]);
+    assert_int_equal(node_run(w.sites[1].n), 0);
+    w.sites[1].n->stopping = false;
+    drain(&w);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(member_at(&w, i, 2)->why, LEAVES_AWAY);
+        assert_int_not_equal(member_at(&w, i, 2)->status, MEMBER_IS);
+    }
+    world_deinit(&w);
+}
+
 static bool knows_cut(struct world *w, unsigned leaver)
 {
     for (unsigned i = 0; i < w->count; i++)
@@ -634,6 +667,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
+        cmocka_unit_test(test_readmitted_site_may_come_back),
         cmocka_unit_test(test_leaving_site_has_one_cut),
         cmocka_unit_test(test_leaving_site_has_one_cut_seed_13),
         cmocka_unit_test(test_two_leaving_sites_have_one_cut_each),

@@ -729,6 +729,13 @@ void node_member_remove(struct node *n,
     node_member_set(n, &m, done, ctx);
 }
 
+void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
+{
+    (void)n;
+    (void)site;
+    done(ctx, ERR_NOT_FOUND); /* why a site left is not kept here */
+}
+
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
 {
     n->members_changed = changed;
