@@ -16,7 +16,8 @@
  * to its cut has arrived (node_leave.c).
  *
  * A word is given only when something waits to be dropped, at whatever member (sites that got the
- * same operations in another order have other goals), and the last word does not suffice for it; so
+ * same operations in another order have other goals), and the last word does not suffice for it, or
+ * does not ask the others for it though theirs do not suffice; so
  * sites that are idle fall silent after a few rounds. A site alone needs nobody's word. Where some
  * member is reached through others only, words also show that a member lives (node_retain.c). */
 #include <string.h>
@@ -237,7 +238,7 @@ void node_stable_tick(struct node *n, bool now)
 {
     if (n->needs_snapshot || n->stable.busy || node_self_leaves(n) || is_alone(n))
         return;
-    uint64_t goal = own_goal(n), newest = 0;
+    uint64_t wants = own_goal(n), goal = wants, newest = 0;
     struct words *ws = mem_calloc(1, sizeof *ws);
     bool known = words_load(n, ws) == 0;
     for (uint32_t i = 0; i < n->member_count && known; i++) {
@@ -249,11 +250,13 @@ void node_stable_tick(struct node *n, bool now)
     }
     const struct word *own = word_of(ws, n->settings.site);
     uint64_t clock = own == NULL ? 0 : own->clock, seen = own == NULL ? 0 : own->seen;
+    /* What died, or is to be looked at again, after that word: the others do not know the goal. */
+    bool asks = own != NULL && own->goal < wants && words_lowest(n, ws, true, seen) < wants;
     bool lives = known && node_word_is_due(n, clock, newest);
     bool soon = n->stable.tick != 0 && n->tick_count < n->stable.tick + WORD_TICKS;
     if (known && (lives || (goal > 0 && (now || !soon)))) {
         uint64_t lowest = words_lowest(n, ws, false, n->hlc.last);
-        if (lives || clock < goal || (seen < goal && lowest > seen)) {
+        if (lives || asks || clock < goal || (seen < goal && lowest > seen)) {
             n->stable.busy = true;
             n->stable.seen = MAX(lowest, seen);
             n->stable.wait.run = word_settled;

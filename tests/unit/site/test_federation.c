@@ -443,6 +443,14 @@ static void test_leaving_site_has_one_cut_seed_13(void **state)
     run_leaving(3, 2, 13, 30);
 }
 
+/* Found by this seed: what died after a site's last word had it wait for ever for the others',
+ * whose words did not suffice for it and who did not know. */
+static void test_what_died_after_a_word_is_asked_for(void **state)
+{
+    (void)state;
+    run_leaving(3, 2, 11, 30);
+}
+
 /* A second site leaves before the removal of the first has ended; the first one may be who removes
  * it, and either may have answered for the other. */
 static void run_two_leaving(unsigned count, unsigned shards, uint64_t seed, unsigned steps)
@@ -670,6 +678,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_readmitted_site_may_come_back),
         cmocka_unit_test(test_leaving_site_has_one_cut),
         cmocka_unit_test(test_leaving_site_has_one_cut_seed_13),
+        cmocka_unit_test(test_what_died_after_a_word_is_asked_for),
         cmocka_unit_test(test_two_leaving_sites_have_one_cut_each),
         cmocka_unit_test(test_answer_behind_what_waits_is_known),
         cmocka_unit_test(test_answer_behind_what_waits_is_known_after_a_restart),
