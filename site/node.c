@@ -20,6 +20,7 @@
 #define TICK_NS (500u * NS_PER_MS)
 #define CHECKPOINT_BYTES (32u * MIB)
 #define SHARD_CACHE_BYTES (16u * MIB)
+#define GARBAGE_NS (600u * NS_PER_SEC)
 #define CHECKPOINT_TICKS 60u
 #define COLLECT_TICKS 4u
 
@@ -177,6 +178,7 @@ static void tick(struct loop_timer *t)
         node_away_tick(n);
     }
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        shard_check(n->shards[i]);
         shard_resend(n->shards[i]);
         if ((n->tick_count + i) % CHECKPOINT_TICKS == 0)
             shard_checkpoint(n->shards[i], true);
@@ -325,6 +327,7 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
     n->segment_bytes = config->journal_segment_bytes;
     n->checkpoint_bytes =
         config->checkpoint_bytes != 0 ? config->checkpoint_bytes : CHECKPOINT_BYTES;
+    n->garbage_ns = config->garbage_ns != 0 ? config->garbage_ns : GARBAGE_NS;
     n->lock_fd = -1;
     node_feed_init(n);
     node_calls_init(n);

@@ -18,6 +18,7 @@ struct node_config {
     const struct clock *clock;
     uint64_t journal_segment_bytes; /* 0: as the journal likes; small in simulation */
     size_t checkpoint_bytes;        /* state of a shard in memory; 0: 32 MiB */
+    uint64_t garbage_ns;            /* between garbage passes; 0: ten minutes */
 };
 /* Makes a new site's directory: configuration, keys, empty shards. fs_key NULL: a new file system
  * with a random key and root; otherwise this site will join an existing one (its state arrives as a

@@ -29,6 +29,7 @@ struct node {
     const struct clock *clock;
     uint64_t segment_bytes;
     size_t checkpoint_bytes;
+    uint64_t garbage_ns;
     struct site_settings settings;
     uint8_t fs_key[32];
     struct fs_keys keys;

@@ -420,6 +420,13 @@ void shard_keep_from(struct shard *s, uint64_t index)
     s->keep_from = index;
 }
 
+void shard_check(struct shard *s)
+{
+    int rc = state_health(s->state);
+    if (rc != 0)
+        shard_fail(s, rc, "the state cannot be read");
+}
+
 /* ---- writing the state down ---- */
 
 static void checkpoint_work(struct pool_job *job)

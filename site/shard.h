@@ -242,6 +242,8 @@ uint64_t shard_cursor(struct shard *s, site_id_t peer); /* durable */
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index);
 uint64_t shard_peer_ack(struct shard *s, site_id_t peer);
 void shard_keep_from(struct shard *s, uint64_t index); /* lowest index a member may need */
+/* Fails the shard when its state could not be read: all it would tell from then on are errors. */
+void shard_check(struct shard *s);
 /* Writes the state down when it is due (or `now`), trims the journal. */
 void shard_checkpoint(struct shard *s, bool now);
 /* ---- snapshots for a new site ---- */
