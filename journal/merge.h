@@ -48,7 +48,8 @@ struct conflict {
     bool resolved;
 };
 
-/* What apply calls back, in order; all borrowed during the call; none may call into the engine. */
+/* What apply calls back, in order; all borrowed during the call; none may call into the engine
+ * (M11). */
 struct merge_events {
     /* Something that (parent, name) shows may have changed. name.len == 0: any name of parent. */
     void (*name_changed)(void *ctx, struct oid parent, struct slice name);

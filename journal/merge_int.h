@@ -283,6 +283,7 @@ struct merge {
     uint64_t derived_clock;
     bool contested_any; /* some slot of this shard may be contested */
     bool past_off;      /* no records of past versions are made */
+    bool telling;       /* its events are called: they must not call back */
     struct merge_usage usage;
 };
 

@@ -4,6 +4,7 @@
 void work_begin(struct merge *m)
 {
     struct work *w = &m->work;
+    ASSERT(!m->telling); /* M11 */
     op_arena_reset(&w->arena);
     struct op_arena arena = w->arena;
     *w = (struct work){.arena = arena};
@@ -431,6 +432,8 @@ int work_finish(struct merge *m)
     work_write(m);
     usage_follow(m);
     owed_publish(m);
+    m->telling = true;
     work_emit(m);
+    m->telling = false;
     return 0;
 }

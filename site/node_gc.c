@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "journal/merge_past.h"
 #include "site/node_int.h"
 
@@ -17,7 +18,6 @@
 #define PREFETCH_STEP 16u   /* asked for at a time, when so many places are free */
 #define EAGER_BYTES_MAX (16u * MIB)
 #define NODE_CACHE_BYTES (32u * MIB)
-#define GC_INTERVAL_NS (600u * NS_PER_SEC)
 #define SCRUB_STEP_BYTES (8u * MIB)
 #define SCRUB_EVERY_TICKS 4u
 #define MARK_BATCH 256u
@@ -67,6 +67,8 @@ struct upkeep {
     uint32_t mark_count, mark_at, mark_cap;
     struct gc_cursor mark_cursor;
     struct chunk_ids missing;
+    struct oid *referred; /* contents that became referred to while the pass marks */
+    uint32_t referred_count, referred_cap;
     bool marking;        /* an answer is awaited */
     bool mark_past;      /* the marks are of past versions */
     uint64_t past_bytes; /* that nothing else needs, as far as this pass has seen */
@@ -374,12 +376,25 @@ static void mark_orphans(struct upkeep *u)
     }
 }
 
+static void mark_referred(struct upkeep *u)
+{
+    for (uint32_t i = 0; i < u->referred_count; i++) {
+        struct content c;
+        struct dot version;
+        int64_t mtime;
+        if (content_get(u->n, u->referred[i], &c, &version, &mtime) == 0)
+            mark_content(u, u->referred[i], &c);
+    }
+    u->referred_count = 0;
+}
+
 /* What is there now, in all shards, then past versions, so that it shows what these need. */
 static bool load_marks(struct upkeep *u)
 {
-    unsigned shards = u->n->settings.shard_count;
+    unsigned shards = PLANTED(29) ? 1 : u->n->settings.shard_count;
     u->mark_count = u->mark_at = 0;
     memset(&u->mark_cursor, 0, sizeof u->mark_cursor);
+    mark_referred(u);
     while (u->mark_count == 0 && u->shard < 2 * shards) {
         struct merge *m = shard_merge(u->n->shards[u->shard % shards]);
         u->mark_past = u->shard >= shards;
@@ -416,7 +431,9 @@ static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
         rc = 0;
     }
     if (rc != 0) { /* not all can be walked now: nothing may be swept */
-        log_info(LOG_DATA, "garbage_pass_cancelled", "why=\"%s\"", err_text(rc));
+        char id[CHUNK_ID_TEXT_LEN + 1];
+        chunk_id_to_text(&one->id, id);
+        log_info(LOG_DATA, "garbage_pass_cancelled", "chunk=%s why=\"%s\"", id, err_text(rc));
         gc_cancel(u->gc);
         u->phase = GC_IDLE;
         return;
@@ -530,14 +547,14 @@ void node_gc_tick(struct node *n)
     chunks = st.chunks;
     /* What the site brings back with it is referred to by a list only. */
     if (u->phase == GC_IDLE && n->returning == NULL &&
-        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), GC_INTERVAL_NS) ==
+        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), n->garbage_ns) ==
             0) {
         (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
         u->phase = GC_MARK;
         u->shard = 0;
         u->past_bytes = 0;
         buf_clear(&u->cursor);
-        u->mark_count = u->mark_at = 0;
+        u->mark_count = u->mark_at = u->referred_count = 0;
         loop_defer(n->loop, &u->step);
     }
     if (!u->scrubbing && chunks > 0 && n->tick_count % SCRUB_EVERY_TICKS == 0) {
@@ -551,15 +568,18 @@ bool node_gc_idle(const struct node *n)
     return n->upkeep == NULL || n->upkeep->phase == GC_IDLE;
 }
 
-/* A content became referred to while a pass marks: its chunks may be old. */
+/* A content became referred to while a pass marks: its chunks may be old. The engine tells it while
+ * it is at work, so it is asked later; the pass does not end before. */
 void node_gc_referred(struct node *n, struct oid oid)
 {
     struct upkeep *u = n->upkeep;
-    struct content c;
-    struct dot version;
-    int64_t mtime;
-    if (u != NULL && u->phase == GC_MARK && content_get(n, oid, &c, &version, &mtime) == 0)
-        mark_content(u, oid, &c);
+    if (u == NULL || u->phase != GC_MARK)
+        return;
+    if (u->referred_count == u->referred_cap) {
+        u->referred_cap = MAX(u->referred_cap * 2, MARK_BATCH);
+        u->referred = mem_realloc(u->referred, u->referred_cap * sizeof u->referred[0]);
+    }
+    u->referred[u->referred_count++] = oid;
 }
 
 int node_upkeep_open(struct node *n)
@@ -595,6 +615,7 @@ void node_upkeep_close(struct node *n)
     pipeline_free(u->pipeline);
     chunk_ids_deinit(&u->missing);
     mem_free(u->marks);
+    mem_free(u->referred);
     buf_deinit(&u->cursor);
     mem_free(u);
 }
