@@ -170,6 +170,12 @@ int call_lineage(
     struct call *c, struct op_builder *b, struct oid dir, struct oid target, struct effect *e);
 
 /* ---- the node's side (node_calls.c) ---- */
+/* A request of the node's own; `finished` runs once, later. */
+void node_issue(struct node *n,
+                enum rpc_type type,
+                const struct fs_request *req,
+                void (*finished)(struct call *c, int rc),
+                void *user);
 void node_run_later(struct node *n, struct call *c);
 void node_call_finish(struct call *c);
 void node_call_ahead(struct call *c); /* answers; node_call_finish follows when it is durable */

@@ -200,6 +200,8 @@ void node_member_readmit(struct node *n,
                          void (*done)(void *ctx, int rc),
                          void *ctx);                                            /* loop; durable */
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* loop cb */
+/* It has left, all up to its cut is here, and nothing more of it will be taken. Loop. */
+bool node_left(struct node *n, site_id_t site);
 
 /* ---- chunks ---- */
 typedef void (*chunk_got_cb)(void *ctx, int rc, struct buf *sealed /* taken by moving it */);
@@ -217,6 +219,16 @@ void node_chunk_put(struct node *n,
 void node_set_fetcher(struct node *n,
                       void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx),
                       void *fctx); /* loop */
+
+/* A content of at most bytes_max; the bytes are borrowed during the callback, which runs once,
+ * perhaps inside. ERR_TOO_BIG; else what reading and fetching say. Loop. */
+typedef void (*content_read_cb)(void *ctx, int rc, struct slice bytes);
+void node_content_read(
+    struct node *n, const struct content *c, size_t bytes_max, content_read_cb cb, void *ctx);
+/* Open objects of a shard that have no name left. Loop. */
+uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);
+struct store_stats;
+void node_store_stats(struct node *n, struct store_stats *ret); /* of its chunks; loop */
 
 /* ---- snapshots for a new site ---- */
 /* Consistent cut of all shards: pages of (shard, key, value). The cut is held in memory-cheap form

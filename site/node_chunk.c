@@ -162,6 +162,7 @@ void node_chunk_get_local(struct node *n, const uint8_t id[32], chunk_got_cb cb,
 struct chunk_waiter {
     chunk_got_cb cb;
     void *ctx;
+    bool stored; /* it wants to know that it is here, not only what it is */
     struct chunk_waiter *next;
 };
 struct chunk_wait {
@@ -172,7 +173,8 @@ struct chunk_wait {
     struct chunk_wait *next;
 };
 
-static void wait_finish(struct chunk_wait *w, int rc)
+/* rc of fetching; of storing what was fetched. */
+static void wait_finish(struct chunk_wait *w, int rc, int stored)
 {
     struct chunk_wait **at = &w->n->chunk_waits;
     while (*at != w)
@@ -182,9 +184,10 @@ static void wait_finish(struct chunk_wait *w, int rc)
         struct chunk_waiter *one = w->waiters;
         struct buf copy = {0};
         w->waiters = one->next;
-        if (rc == 0)
+        int own = rc == 0 && one->stored ? stored : rc;
+        if (own == 0)
             buf_append(&copy, w->sealed.ptr, w->sealed.len);
-        one->cb(one->ctx, rc, &copy);
+        one->cb(one->ctx, own, &copy);
         buf_deinit(&copy);
         mem_free(one);
     }
@@ -197,21 +200,22 @@ static void fetched_stored(void *ctx, int rc)
     struct chunk_wait *w = ctx;
     if (rc != 0) /* readers get it all the same; the next one fetches again */
         log_warn(LOG_SITE, "fetched_chunk_not_stored", "why=\"%s\"", err_text(rc));
-    wait_finish(w, 0);
+    wait_finish(w, 0, rc);
 }
 
 static void fetched(void *ctx, int rc, struct buf *sealed)
 {
     struct chunk_wait *w = ctx;
     if (rc != 0) {
-        wait_finish(w, rc);
+        wait_finish(w, rc, 0);
         return;
     }
     buf_move(&w->sealed, sealed);
     node_chunk_put(w->n, w->id, buf_slice(&w->sealed), fetched_stored, w);
 }
 
-void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
+static void
+chunk_fetch(struct node *n, const uint8_t id[32], bool stored, chunk_got_cb cb, void *ctx)
 {
     struct buf none = {0};
     struct chunk_wait *w = n->chunk_waits;
@@ -232,10 +236,21 @@ void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, voi
     struct chunk_waiter *one = mem_calloc(1, sizeof *one);
     one->cb = cb;
     one->ctx = ctx;
+    one->stored = stored;
     one->next = w->waiters;
     w->waiters = one;
     if (first)
         n->fetch(n->fetch_ctx, w->id, fetched, w);
+}
+
+void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
+{
+    chunk_fetch(n, id, false, cb, ctx);
+}
+
+void node_chunk_bring(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
+{
+    chunk_fetch(n, id, true, cb, ctx);
 }
 
 void node_set_fetcher(struct node *n,
@@ -467,6 +482,11 @@ int call_statfs(struct call *c)
     return 0;
 }
 
+void node_store_stats(struct node *n, struct store_stats *ret)
+{
+    store_stats(n->store, ret);
+}
+
 int call_sync(struct call *c)
 {
     for (unsigned i = 0; i < c->n->settings.shard_count; i++)
@@ -506,7 +526,7 @@ int node_store_open(struct node *n, struct err_detail *d)
 void node_chunks_deinit(struct node *n)
 {
     while (n->chunk_waits != NULL)
-        wait_finish(n->chunk_waits, ERR_CLOSED);
+        wait_finish(n->chunk_waits, ERR_CLOSED, 0);
     node_upkeep_close(n);
     node_past_close(n);
     front_free(n->front);

@@ -31,6 +31,23 @@ static void read_end(struct content_read *r, int rc)
 
 static void read_block(struct content_read *r);
 
+static void got_block(void *ctx, int rc, struct buf *sealed);
+
+/* What is known of a content may be known from memory, and not be in the store. */
+static bool is_elsewhere(int rc)
+{
+    return rc == ERR_NOT_FOUND || rc == ERR_CORRUPT;
+}
+
+static void got_block_here(void *ctx, int rc, struct buf *sealed)
+{
+    struct content_read *r = ctx;
+    if (is_elsewhere(rc))
+        node_chunk_fetch(r->n, r->blocks[r->at].b, got_block, r);
+    else
+        got_block(ctx, rc, sealed);
+}
+
 static void got_block(void *ctx, int rc, struct buf *sealed)
 {
     struct content_read *r = ctx;
@@ -54,7 +71,7 @@ static void read_block(struct content_read *r)
     if (r->at == r->block_count)
         read_end(r, 0);
     else
-        node_chunk_get_local(r->n, r->blocks[r->at].b, got_block, r);
+        node_chunk_get_local(r->n, r->blocks[r->at].b, got_block_here, r);
 }
 
 static void read_nodes(struct content_read *r);
@@ -75,11 +92,20 @@ static void got_node(void *ctx, int rc, struct buf *sealed)
         read_nodes(r);
 }
 
+static void got_node_here(void *ctx, int rc, struct buf *sealed)
+{
+    struct content_read *r = ctx;
+    if (is_elsewhere(rc))
+        node_chunk_fetch(r->n, r->missing.at[0].b, got_node, r);
+    else
+        got_node(ctx, rc, sealed);
+}
+
 static void read_nodes(struct content_read *r)
 {
     int rc = manifest_lookup(r->cache, &r->m, 0, (size_t)r->block_count, r->blocks, &r->missing);
     if (rc == ERR_AGAIN && r->missing.count > 0)
-        node_chunk_get_local(r->n, r->missing.at[0].b, got_node, r);
+        node_chunk_get_local(r->n, r->missing.at[0].b, got_node_here, r);
     else if (rc != 0)
         read_end(r, rc);
     else

@@ -81,6 +81,8 @@ struct upkeep {
 
 /* ---- one chunk, from here or from elsewhere ---- */
 
+static void mark_got(struct fetch_one *one, int rc, struct buf *sealed);
+
 static void fetch_got(void *ctx, int rc, struct buf *sealed)
 {
     struct fetch_one *f = ctx;
@@ -92,7 +94,10 @@ static void fetch_got_local(void *ctx, int rc, struct buf *sealed)
 {
     struct fetch_one *f = ctx;
     if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
-        node_chunk_fetch(f->u->n, f->id.b, fetch_got, f);
+        if (f->done == mark_got) /* it needs no room: a pass makes some */
+            node_chunk_fetch(f->u->n, f->id.b, fetch_got, f);
+        else
+            node_chunk_bring(f->u->n, f->id.b, fetch_got, f);
         return;
     }
     fetch_got(f, rc, sealed);

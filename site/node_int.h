@@ -227,6 +227,8 @@ int call_statfs(struct call *c);
 int call_sync(struct call *c);
 /* From another site, stored here; several requests for one chunk are joined. */
 void node_chunk_fetch(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx);
+/* The same; an error when it could not be stored. */
+void node_chunk_bring(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx);
 void node_chunks_deinit(struct node *n);
 
 /* node_past.c: past versions */
@@ -254,12 +256,6 @@ int node_resolve_path(struct node *n,
                       struct oid *ret,
                       struct oid *ret_parent,
                       struct slice *ret_name);
-/* A request of the node's own; `finished` runs once, later. */
-void node_issue(struct node *n,
-                enum rpc_type type,
-                const struct fs_request *req,
-                void (*finished)(struct call *c, int rc),
-                void *user);
 unsigned node_session_count(const struct node *n);
 /* node_fsck.c; answers later. quick: blocks are not read; repair: see struct verify_config. */
 void node_fsck_online(struct node *n, bool quick, bool repair, admin_reply_cb cb, void *ctx);
@@ -280,14 +276,5 @@ void node_bring(struct node *n,
                 void (*done)(void *ctx, int rc),
                 void *ctx);
 
-/* node_content.c: a content of at most bytes_max; the bytes are borrowed during the callback, which
- * runs once, perhaps inside. ERR_TOO_BIG; else what reading and fetching say. */
-typedef void (*content_read_cb)(void *ctx, int rc, struct slice bytes);
-void node_content_read(
-    struct node *n, const struct content *c, size_t bytes_max, content_read_cb cb, void *ctx);
-
 void node_chunk_damaged(void *ctx, const struct chunk_id *id);
-/* node_session.c: open objects of a shard that have no name left */
-uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);
-
 #endif
