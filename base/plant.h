@@ -37,7 +37,12 @@
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
  * 26 a relay sends on what of a batch is durable first
  * 27 a relay sends on a batch shard by shard
- * 28 between shards: a message passes one that was refused
+ * With faults of the kind in brackets (claudefs-sim soak --faults KIND --plant N):
+ * 28 [full] between shards: a message passes one that was refused
+ * 29 [chunks] garbage: only what the first shard refers to is needed
+ * 30 [remove] the cut is the last answer, not the highest
+ * 31 [join] behind a snapshot the stream goes on one record too late
+ * 32 [eio] a journal write that failed counts as done
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -53,7 +58,7 @@
  * 112 a late word makes a replica give up its copy
  */
 /* clang-format on */
-#define PLANT_COUNT 28u
+#define PLANT_COUNT 32u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 

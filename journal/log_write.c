@@ -263,7 +263,7 @@ static void batch_publish(struct log *log, struct log_batch *batch)
 
 static void batch_done(struct log *log, struct log_batch *batch, int res)
 {
-    if (res != (int)batch->len) {
+    if (res != (int)batch->len && !PLANTED(32)) {
         batch_failed(log, batch, res);
         return;
     }

@@ -23,10 +23,10 @@ struct soak {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
-                    "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--busy] "
-                    "[--plant N]\n"
-                    "           [--keep-going] [--no-shrink]\n");
+    fprintf(stderr,
+            "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
+            "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--faults LIST]\n"
+            "           [--busy] [--plant N] [--keep-going] [--no-shrink]\n");
     return 2;
 }
 

@@ -10,6 +10,7 @@
 #include "sim/disk_int.h"
 #include "sim/loop_sim.h"
 
+bool disk_calm;
 static struct disk *disks[DISKS_MAX];
 static struct fd fds[FDS_MAX];
 
@@ -375,9 +376,41 @@ void disk_crash(struct disk *d, bool power)
         inode_crash(d->names[i].inode);
 }
 
-void disk_set_full(struct disk *d, bool full)
+void disk_set_room(struct disk *d, enum disk_room room)
 {
-    d->full = full;
+    d->room = room;
+}
+
+void disk_set_failing(struct disk *d, unsigned calls, uint32_t count)
+{
+    d->failing = count > 0 ? calls : 0;
+    d->failing_count = count;
+}
+
+bool disk_fails(struct disk *d, enum disk_call call)
+{
+    if ((d->failing & call) == 0 || disk_calm)
+        return false;
+    d->failures++;
+    if (d->failing_count != UINT32_MAX && --d->failing_count == 0)
+        d->failing = 0;
+    return true;
+}
+
+bool disk_lacks_room(struct disk *d)
+{
+    d->failures += d->room == DISK_NO_ROOM_AT_ALL;
+    return d->room == DISK_NO_ROOM_AT_ALL;
+}
+
+uint64_t disk_failures(const struct disk *d)
+{
+    return d->failures;
+}
+
+bool disk_is_bad(const struct disk *d)
+{
+    return d->room != DISK_ROOM || d->failing != 0;
 }
 
 bool disk_rot(struct disk *d, const char *part)
@@ -431,6 +464,11 @@ struct disk_blob *disk_blob(const char *path, bool make)
     return b;
 }
 
+struct disk_blob *disk_blobs(struct disk *d)
+{
+    return d->blobs;
+}
+
 void disk_blobs_remove(const char *path_prefix)
 {
     struct disk *d = disk_of_path(path_prefix);
@@ -472,6 +510,12 @@ struct fd *disk_fd(int fd)
     return f;
 }
 
+static int fail_full(struct disk *d)
+{
+    d->failures++;
+    return fail(ENOSPC);
+}
+
 /* A ghost looks at names as they are and changes none. */
 static bool is_ghost(void)
 {
@@ -499,8 +543,10 @@ static int open_path(const char *path, int flags)
     if (n == NULL) {
         if ((flags & O_CREAT) == 0)
             return fail(ENOENT);
-        if (d->full)
-            return fail(ENOSPC);
+        if (d->room != DISK_ROOM)
+            return fail_full(d);
+        if (disk_fails(d, DISK_MAKE))
+            return fail(EIO);
         undo_add(d, undo_begin(d, path), path);
         n = inode_make(d, false);
         name_set(d, path, n);
@@ -551,7 +597,20 @@ int disk_close(int fd)
 
 long disk_pread(int fd, void *to, size_t len, uint64_t offset)
 {
-    return (long)inode_read(disk_fd(fd)->inode, offset, to, len);
+    const struct fd *f = disk_fd(fd);
+    if (!f->ghost && disk_fails(f->disk, DISK_READ))
+        return fail(EIO);
+    return (long)inode_read(f->inode, offset, to, len);
+}
+
+/* A write that failed may have reached the disk all the same, some sectors of it. */
+static int write_fails(struct fd *f, const uint8_t *from, size_t len, uint64_t offset)
+{
+    if (rng_below(&sched->rng, 2) == 0 && offset % SECTOR == 0)
+        for (size_t at = 0; at < len; at += SECTOR)
+            if (rng_below(&sched->rng, 2) == 0)
+                disk_inode_write(f->inode, offset + at, from + at, MIN(SECTOR, len - at), false);
+    return fail(EIO);
 }
 
 long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsync)
@@ -559,8 +618,10 @@ long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsy
     struct fd *f = disk_fd(fd);
     if (f->ghost)
         return (long)len;
-    if (f->disk->full && offset + len > f->inode->size)
-        return fail(ENOSPC);
+    if (f->disk->room != DISK_ROOM && offset + len > f->inode->size)
+        return fail_full(f->disk);
+    if (disk_fails(f->disk, DISK_WRITE))
+        return write_fails(f, from, len, offset);
     if (sched_chance(f->disk->config.write_error_per_million))
         return fail(EIO);
     disk_inode_write(f->inode, offset, from, len, dsync && !f->disk->config.lie);
@@ -583,11 +644,30 @@ long disk_write(int fd, const void *from, size_t len)
     return n;
 }
 
+/* What could not be written is given up, as the kernel does: some of it is read as it was before,
+ * and the next sync knows nothing of it. */
+static void sync_fails(struct inode *n)
+{
+    for (size_t i = 0; n->dirty && i < n->page_count; i++) {
+        struct page *p = &n->pages[i];
+        if (!p->dirty || rng_below(&sched->rng, 2) == 0)
+            continue;
+        bytes_clear(&p->cur);
+        p->cur = p->stable;
+        p->stable = (struct bytes){0};
+        p->dirty = false;
+    }
+}
+
 int disk_fsync(int fd)
 {
     struct fd *f = disk_fd(fd);
     if (f->ghost || f->disk->config.lie)
         return 0;
+    if (disk_fails(f->disk, DISK_SYNC)) {
+        sync_fails(f->inode);
+        return fail(EIO);
+    }
     if (f->inode->dir)
         dir_settle(f->disk, f->path, 0);
     else
@@ -608,8 +688,10 @@ int disk_allocate(int fd, uint64_t offset, uint64_t len)
     struct fd *f = disk_fd(fd);
     if (f->ghost)
         return 0;
-    if (f->disk->full && offset + len > f->inode->size)
-        return fail(ENOSPC);
+    if (f->disk->room != DISK_ROOM && offset + len > f->inode->size)
+        return fail_full(f->disk);
+    if (disk_fails(f->disk, DISK_MAKE))
+        return fail(EIO);
     f->inode->dirty = true;
     f->inode->size = MAX(f->inode->size, offset + len);
     return 0;
@@ -705,7 +787,7 @@ char **disk_list(const char *path, size_t *ret_count)
 uint64_t disk_free_bytes(const char *path)
 {
     const struct disk *d = disk_of_path(path);
-    if (d == NULL || d->full)
+    if (d == NULL || d->room != DISK_ROOM)
         return 0;
     uint64_t all = d->config.capacity_bytes != 0 ? d->config.capacity_bytes : 1024 * GIB;
     uint64_t used = disk_bytes(d);

@@ -23,9 +23,32 @@ void disk_free(struct disk *d);
 /* Loss of power: what is not synced stays or goes, by the world's dice. With `kind` false only the
  * process dies: what the kernel has been given stays. All descriptors become ghosts. */
 void disk_crash(struct disk *d, bool power);
-void disk_set_full(struct disk *d, bool full);
+enum disk_room {
+    DISK_ROOM,
+    DISK_NO_ROOM,       /* for files to grow */
+    DISK_NO_ROOM_AT_ALL /* nor for what databases write */
+};
+void disk_set_room(struct disk *d, enum disk_room room);
+/* Calls of these kinds fail with EIO, `count` times (UINT32_MAX: until told otherwise; 0: none). */
+enum disk_call {
+    DISK_WRITE = 1,
+    DISK_SYNC = 2,
+    DISK_READ = 4,
+    DISK_MAKE = 8, /* of a file, or of room for one */
+    DISK_CALLS = 15
+};
+void disk_set_failing(struct disk *d, unsigned calls, uint32_t count);
+/* While checkers look nothing fails, and nothing is rotten: they are not there. */
+extern bool disk_calm;
+/* Does this call fail? It counts. For what the machine keeps elsewhere, too. */
+bool disk_fails(struct disk *d, enum disk_call call);
+bool disk_lacks_room(struct disk *d);         /* for what databases write; if so, it counts */
+uint64_t disk_failures(const struct disk *d); /* calls that failed, and were refused when full */
+bool disk_is_bad(const struct disk *d);       /* full or failing now */
 /* One bit of some durable page of a file whose path contains `part` changes. False: none such. */
 bool disk_rot(struct disk *d, const char *part);
+/* The same in one pair of a shard's state. False: there is none. */
+bool stores_rot(struct disk *d);
 uint64_t disk_bytes(const struct disk *d);
 /* Anything else that the machine keeps durably; freed with the disk. */
 struct disk_blob {

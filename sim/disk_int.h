@@ -44,7 +44,10 @@ struct undo { /* one change of a directory that is not synced */
 struct disk {
     char *root;
     struct world_disk config;
-    bool full;
+    enum disk_room room;
+    unsigned failing; /* calls, enum disk_call */
+    uint32_t failing_count;
+    uint64_t failures;
     struct name *names;
     size_t name_count, name_cap;
     struct undo *undos; /* newest first */
@@ -59,7 +62,8 @@ struct fd {
     bool ghost;
 };
 
-struct fd *disk_fd(int fd); /* an open one */
+struct disk_blob *disk_blobs(struct disk *d); /* the first */
+struct fd *disk_fd(int fd);                   /* an open one */
 void disk_inode_write(
     struct inode *n, uint64_t offset, const uint8_t *data, size_t len, bool durable);
 

@@ -52,12 +52,16 @@ struct ledger_entry *ledger_get(struct ledger *l, uint64_t number)
     return number == 0 || number > l->count ? NULL : &l->at[number - 1];
 }
 
-uint64_t ledger_number(struct slice content)
+uint64_t ledger_number(const struct ledger *l, const struct content *c)
 {
     uint64_t head[2];
-    if (content.len < sizeof head)
+    if (c->kind == CONTENT_MANIFEST) {
+        const struct large_row *row = large_find(&l->large, c->root);
+        return row != NULL ? row->number : 0;
+    }
+    if (c->bytes.len < sizeof head)
         return 0;
-    memcpy(head, content.ptr, sizeof head);
+    memcpy(head, c->bytes.ptr, sizeof head);
     return head[0] == MAGIC ? head[1] : 0;
 }
 
@@ -69,6 +73,7 @@ void ledger_write(uint64_t number, uint8_t out[LEDGER_HEAD_BYTES])
 
 void ledger_deinit(struct ledger *l)
 {
+    large_deinit(&l->large);
     mem_free(l->at);
     mem_free(l->heads);
     memset(l, 0, sizeof *l);

@@ -4,8 +4,7 @@
 #ifndef SIM_LEDGER_H
 #define SIM_LEDGER_H
 
-#include "base/id.h"
-#include "base/util.h"
+#include "sim/large.h"
 
 #define LEDGER_HEAD_BYTES 16u
 
@@ -23,6 +22,7 @@ struct ledger {
     size_t count, cap;
     uint64_t *heads; /* by hash of the object: number of its newest */
     size_t head_cap, head_count;
+    struct large large; /* contents made of chunks */
 };
 
 uint64_t ledger_new(struct ledger *l, unsigned site, struct oid oid);
@@ -30,7 +30,7 @@ struct ledger_entry *ledger_get(struct ledger *l, uint64_t number); /* NULL: no 
 /* The newest number written to an object; ->before leads to older ones. 0: none. */
 uint64_t ledger_newest(const struct ledger *l, struct oid oid);
 /* The number that a content carries, 0: none. */
-uint64_t ledger_number(struct slice content);
+uint64_t ledger_number(const struct ledger *l, const struct content *c);
 void ledger_write(uint64_t number, uint8_t out[LEDGER_HEAD_BYTES]);
 void ledger_deinit(struct ledger *l);
 

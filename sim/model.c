@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "journal/merge.h"
+#include "sim/large.h"
 #include "sim/tree.h"
 
 struct item { /* an operation */
@@ -207,7 +208,7 @@ static void on_version(struct model *m, const struct op *op, const struct effect
     struct file *f = file_of(m, e->oid, &fresh);
     for (uint32_t i = 0; i < e->dot_count; i++)
         version_drop(f, e->dots[i]);
-    version_add(f, op->dot, op->stamp, e->content.bytes);
+    version_add(f, op->dot, op->stamp, large_key(&e->content));
 }
 
 static void on_fork(struct model *m, const struct effect *e)
@@ -220,7 +221,7 @@ static void on_fork(struct model *m, const struct effect *e)
     bool first = t->version_count == 0 && t->seen_count == 0 &&
                  stamp_cmp(t->perm_stamp, (struct stamp){0}) == 0;
     if (first)
-        version_add(t, e->loser, e->loser_stamp, e->content.bytes);
+        version_add(t, e->loser, e->loser_stamp, large_key(&e->content));
     for (uint32_t i = 0; i < e->reg_count; i++)
         perm_set(t, &e->regs[i], e->regs[i].stamp);
 }

@@ -98,7 +98,7 @@ static void push_frame(struct rpc_peer *p, const struct rpc_frame *f)
 static void call_send(struct mount *m)
 {
     rpc_sim_send(&m->main, (uint16_t)m->type, m->req.number, buf_slice(&m->body),
-                 slice_of(NULL, 0));
+                 buf_slice(&m->bulk));
 }
 
 static void call_begin(struct mount *m)
@@ -106,6 +106,7 @@ static void call_begin(struct mount *m)
     if (sched->now_ns >= m->until_ns || m->calls_left == 0)
         return;
     memset(&m->req, 0, sizeof m->req);
+    buf_clear(&m->bulk);
     m->doom_count = 0;
     m->writes = 0;
     memset(m->doomed_oids, 0, sizeof m->doomed_oids);
@@ -189,12 +190,19 @@ void mount_start(struct mount *m)
     sched_in(&m->next, 0);
 }
 
-void mount_deinit(struct mount *m)
+void mount_leave(struct mount *m)
 {
     rpc_sim_leave(&m->push);
     rpc_sim_leave(&m->main);
     sched_cancel(&m->next);
+    m->busy = false;
+}
+
+void mount_deinit(struct mount *m)
+{
+    mount_leave(m);
     buf_deinit(&m->body);
+    buf_deinit(&m->bulk);
     mem_free(m->content);
 }
 

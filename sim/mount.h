@@ -44,7 +44,7 @@ struct mount {
     bool busy;
     enum rpc_type type;
     struct fs_request req;
-    struct buf body;
+    struct buf body, bulk; /* bulk: chunks that go with it */
     uint8_t name[2][LIMIT_NAME_BYTES + 1], *content;
     uint64_t began_ns;
     uint64_t writes;           /* number of the content that is written, 0: none */
@@ -73,6 +73,7 @@ void mount_init(struct mount *m,
                 unsigned number);
 void mount_start(struct mount *m);
 void mount_deinit(struct mount *m);
+void mount_leave(struct mount *m); /* for good: nothing more is called */
 /* Nothing is under way and nothing more will be begun. */
 bool mount_idle(const struct mount *m);
 /* How long the call under way has been waiting for its answer. */

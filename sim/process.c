@@ -42,6 +42,7 @@ void process_init(struct process *p, unsigned site, const struct world_site *con
     p->clock = (struct clock){.mono_ns = mono_ns, .wall_ns = wall_ns, .ctx = p};
     p->segment_bytes = config->segment_bytes;
     p->checkpoint_bytes = config->checkpoint_bytes;
+    p->garbage_ns = config->garbage_ns;
     p->machine.clock = &p->clock;
     p->machine.site = site;
     p->machine.disk = disk_new(p->dir, &config->disk);
@@ -65,7 +66,8 @@ int process_start(struct process *p, struct err_detail *d)
     struct node_config nc = {.dir = p->dir,
                              .clock = &p->clock,
                              .journal_segment_bytes = p->segment_bytes,
-                             .checkpoint_bytes = (size_t)p->checkpoint_bytes};
+                             .checkpoint_bytes = (size_t)p->checkpoint_bytes,
+                             .garbage_ns = p->garbage_ns};
     ASSERT(p->node == NULL && !p->lost);
     sched_note("start", p->machine.site, 0);
     net_power(p->machine.site, true);
@@ -106,6 +108,11 @@ void process_crash(struct process *p, bool power)
     p->wan = NULL;
     p->node = NULL;
     p->crashes++;
+}
+
+bool process_serves(const struct process *p)
+{
+    return p->node != NULL && !loop_stopped(node_loop(p->node));
 }
 
 const char *process_ended(const struct process *p)

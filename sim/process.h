@@ -12,7 +12,7 @@ struct process {
     struct machine machine;
     struct clock clock;
     struct world_clock config; /* offset moves when the clock jumps */
-    uint64_t segment_bytes, checkpoint_bytes;
+    uint64_t segment_bytes, checkpoint_bytes, garbage_ns;
     char dir[24];
     struct node *node; /* NULL: it is down */
     struct wan *wan;
@@ -29,9 +29,11 @@ int process_create(struct process *p,
 int process_start(struct process *p, struct err_detail *d) MUST_CHECK;
 /* It dies between two instructions. `power`: the machine with it. */
 void process_crash(struct process *p, bool power);
-/* Why it wants to end, or NULL: it runs. */
 /* The queue's time at which its wall clock, as it goes now, showed this. */
 uint64_t process_true_ns(const struct process *p, uint64_t wall_ns);
+/* Why it wants to end, or NULL: it runs, or is down. */
 const char *process_ended(const struct process *p);
+/* It is up, and has not ended: what it holds in memory may be looked at. */
+bool process_serves(const struct process *p);
 
 #endif

@@ -148,7 +148,7 @@ static void client_run(struct sched_event *e)
 static void restart_run(struct sched_event *e)
 {
     struct replicas_node *n = CONTAINER_OF(e, struct replicas_node, restart);
-    disk_set_full(n->machine.disk, false);
+    disk_set_room(n->machine.disk, DISK_ROOM);
     if (n->loop == NULL)
         replicas_node_start(n);
 }
@@ -211,7 +211,7 @@ static void fault_happens(struct replicas *w, struct replicas_node *n)
             replicas_tell(n, (struct replica_event){.kind = REPLICA_RESIGN}, NULL);
         return;
     case 5: /* full: it breaks when it needs space; somebody makes room and starts it again */
-        disk_set_full(n->machine.disk, true);
+        disk_set_room(n->machine.disk, DISK_NO_ROOM);
         sched_in(&n->restart, 5 * NS_PER_SEC + below(5 * NS_PER_SEC));
         return;
     default:
@@ -248,7 +248,7 @@ static void heal_all(struct replicas *w)
         struct replicas_node *n = &w->nodes[i];
         sched_cancel(&n->restart);
         sched_cancel(&n->heal);
-        disk_set_full(n->machine.disk, false);
+        disk_set_room(n->machine.disk, DISK_ROOM);
         if (n->broken)
             replicas_node_crash(n, false);
         if (n->loop == NULL)

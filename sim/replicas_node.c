@@ -438,7 +438,7 @@ void replicas_node_wipe(struct replicas_node *n)
     struct err_detail d;
     uint64_t life = n->state.life;
     ASSERT(n->loop == NULL);
-    disk_set_full(n->machine.disk, false);
+    disk_set_room(n->machine.disk, DISK_ROOM);
     dir_empty(n->dir);
     /* Whoever puts a new disk in says so, and that the node is not in its first life. */
     n->state = (struct replicas_state){.life = life, .blank = 1};

@@ -74,8 +74,12 @@ void report_event(const struct run *r, const struct run_event *e, char *to, size
     case WORLD_RESTART:
     case WORLD_LOSE:
     case WORLD_REMOVE:
+    case WORLD_JOIN:
     case WORLD_DISK_FULL:
     case WORLD_DISK_FREE:
+    case WORLD_DISK_FAIL:
+    case WORLD_DISK_WELL:
+    case WORLD_ROT:
         (void)snprintf(to, cap, "%s: %s", a, e->text);
         return;
     case WORLD_EVENT_KIND_END:

@@ -132,16 +132,20 @@ static void on_event(void *ctx, uint64_t now, const struct world_event *e, const
         return;
     case WORLD_RESTART:
     case WORLD_DISK_FREE:
+    case WORLD_DISK_WELL:
     case WORLD_LOSE: /* what it leaves behind is to be made good among the others */
         heal_note(n, now);
         return;
     case WORLD_CRASH:
     case WORLD_DISK_FULL:
+    case WORLD_DISK_FAIL:
         trouble_note(n);
         return;
     case WORLD_RESET:
     case WORLD_SLOW:
     case WORLD_REMOVE:
+    case WORLD_JOIN:
+    case WORLD_ROT:
     case WORLD_CLOCK:
         return;
     case WORLD_EVENT_KIND_END:

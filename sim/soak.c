@@ -5,23 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/soak_int.h"
 #include "sim/world_int.h"
 
 #define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
 #define MODEL_OPERATIONS_MAX 5000u     /* the model is slow and simple */
 #define BUSY_MOUNTS 8u
 #define SETTLE_NS (180 * NS_PER_SEC) /* the liveness phase, at most */
-
-struct draw {
-    struct rng rng;
-    struct world_config *c;
-    uint64_t work_ns; /* about how long the work will take */
-};
-
-static uint64_t below(struct draw *d, uint64_t n)
-{
-    return rng_below(&d->rng, n);
-}
 
 static void links_draw(struct draw *d, bool faults)
 {
@@ -30,19 +20,19 @@ static void links_draw(struct draw *d, bool faults)
     for (unsigned a = 0; a < d->c->site_count; a++)
         for (unsigned b = 0; b < d->c->site_count; b++) {
             struct world_link *l = &d->c->links[a][b];
-            uint64_t ms = delays_ms[below(d, ARRAY_COUNT(delays_ms))];
+            uint64_t ms = delays_ms[draw_below(d, ARRAY_COUNT(delays_ms))];
             l->delay = (struct world_delay){.base_ns = ms * NS_PER_MS,
                                             .jitter_ns = ms * NS_PER_MS / 5 + 1};
-            l->bytes_per_s = speeds[below(d, ARRAY_COUNT(speeds))];
-            if (faults && below(d, 2) == 0) {
-                l->stall_per_million = (uint32_t)below(d, 20000);
+            l->bytes_per_s = speeds[draw_below(d, ARRAY_COUNT(speeds))];
+            if (faults && draw_below(d, 2) == 0) {
+                l->stall_per_million = (uint32_t)draw_below(d, 20000);
                 l->stall_ns = 200 * NS_PER_MS;
-                l->reset_per_million = (uint32_t)below(d, 3000);
+                l->reset_per_million = (uint32_t)draw_below(d, 3000);
             }
         }
 }
 
-static void event_add(struct draw *d, struct world_event e)
+void draw_event(struct draw *d, struct world_event e)
 {
     if (d->c->event_count < WORLD_EVENTS_MAX)
         d->c->events[d->c->event_count++] = e;
@@ -52,48 +42,50 @@ static void event_add(struct draw *d, struct world_event e)
 static void fault_draw(struct draw *d)
 {
     unsigned n = d->c->site_count;
-    unsigned a = (unsigned)below(d, n), b = (a + 1 + (unsigned)below(d, n - 1)) % n;
-    uint64_t at = below(d, d->work_ns), end = at + below(d, d->work_ns / 2 + 1);
-    switch (below(d, 8)) {
+    unsigned a = (unsigned)draw_below(d, n), b = (a + 1 + (unsigned)draw_below(d, n - 1)) % n;
+    uint64_t at = draw_below(d, d->work_ns), end = at + draw_below(d, d->work_ns / 2 + 1);
+    switch (draw_below(d, 8)) {
     case 0: /* asymmetric */
-        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = a, .b = b});
-        event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = a, .b = b});
+        draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = a, .b = b});
+        draw_event(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = a, .b = b});
         return;
     case 1:
         for (unsigned i = 0; i < 2; i++) {
             unsigned x = i == 0 ? a : b, y = i == 0 ? b : a;
-            event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = x, .b = y});
-            event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = x, .b = y});
+            draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_CUT, .a = x, .b = y});
+            draw_event(d, (struct world_event){.at_ns = end, .kind = WORLD_HEAL, .a = x, .b = y});
         }
         return;
     case 2:
-        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_ISOLATE, .a = a});
-        event_add(d, (struct world_event){.at_ns = end, .kind = WORLD_REJOIN, .a = a});
+        draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_ISOLATE, .a = a});
+        draw_event(d, (struct world_event){.at_ns = end, .kind = WORLD_REJOIN, .a = a});
         return;
     case 3: /* flapping */
-        for (uint64_t t = at; t < end; t += 200 * NS_PER_MS + below(d, 2 * NS_PER_SEC)) {
-            event_add(d, (struct world_event){.at_ns = t, .kind = WORLD_CUT, .a = a, .b = b});
-            t += 100 * NS_PER_MS + below(d, NS_PER_SEC);
-            event_add(d, (struct world_event){.at_ns = t, .kind = WORLD_HEAL, .a = a, .b = b});
+        for (uint64_t t = at; t < end; t += 200 * NS_PER_MS + draw_below(d, 2 * NS_PER_SEC)) {
+            draw_event(d, (struct world_event){.at_ns = t, .kind = WORLD_CUT, .a = a, .b = b});
+            t += 100 * NS_PER_MS + draw_below(d, NS_PER_SEC);
+            draw_event(d, (struct world_event){.at_ns = t, .kind = WORLD_HEAL, .a = a, .b = b});
         }
         return;
     case 4:
-        event_add(d, (struct world_event){.at_ns = at, .kind = WORLD_RESET, .a = a, .b = b});
+        draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_RESET, .a = a, .b = b});
         return;
     case 5:
     case 6:
-        event_add(
-            d, (struct world_event){
-                   .at_ns = at, .kind = WORLD_CRASH, .a = a, .value = (int64_t)below(d, 3) == 0});
-        event_add(d, (struct world_event){
-                         .at_ns = at + below(d, 5 * NS_PER_SEC), .kind = WORLD_RESTART, .a = a});
+        draw_event(d, (struct world_event){.at_ns = at,
+                                           .kind = WORLD_CRASH,
+                                           .a = a,
+                                           .value = (int64_t)draw_below(d, 3) == 0});
+        draw_event(d, (struct world_event){.at_ns = at + draw_below(d, 5 * NS_PER_SEC),
+                                           .kind = WORLD_RESTART,
+                                           .a = a});
         return;
     default:
-        event_add(d, (struct world_event){.at_ns = at,
-                                          .kind = WORLD_CLOCK,
-                                          .a = a,
-                                          .value = (int64_t)below(d, 4 * NS_PER_SEC) -
-                                                   (int64_t)(2 * NS_PER_SEC)});
+        draw_event(d, (struct world_event){.at_ns = at,
+                                           .kind = WORLD_CLOCK,
+                                           .a = a,
+                                           .value = (int64_t)draw_below(d, 4 * NS_PER_SEC) -
+                                                    (int64_t)(2 * NS_PER_SEC)});
         return;
     }
 }
@@ -138,35 +130,36 @@ void soak_describe(const struct soak_options *o,
 {
     struct draw d = {.c = c};
     rng_seed(&d.rng, seed ^ 0x5eedu);
-    unsigned sites = o->sites != 0 ? o->sites : 2 + (unsigned)below(&d, 3);
+    unsigned sites = o->sites != 0 ? o->sites : 2 + (unsigned)draw_below(&d, 3);
     world_config_init(c, sites, seed);
-    c->shards = 1 + (unsigned)below(&d, 4);
+    c->shards = 1 + (unsigned)draw_below(&d, 4);
     c->model = o->operations <= MODEL_OPERATIONS_MAX;
     links_draw(&d, o->faults);
-    d.work_ns = 2 * NS_PER_SEC + below(&d, 30 * NS_PER_SEC);
+    d.work_ns = 2 * NS_PER_SEC + draw_below(&d, 30 * NS_PER_SEC);
     for (unsigned i = 0; i < sites; i++) {
         struct world_site *s = &c->sites[i];
         s->work.kind = o->work != WORLD_WORK_NONE ? o->work
-                       : below(&d, 3) > 0         ? WORLD_WORK_COLLIDE
-                                                  : (enum world_workload)(1 + below(&d, 6));
-        s->work.clients = 1 + (unsigned)below(&d, 3);
+                       : draw_below(&d, 3) > 0    ? WORLD_WORK_COLLIDE
+                                                  : (enum world_workload)(1 + draw_below(&d, 6));
+        s->work.clients = 1 + (unsigned)draw_below(&d, 3);
         s->work.operations = o->operations / sites;
-        s->segment_bytes = (16 * KIB) << below(&d, 6);
-        s->checkpoint_bytes = (16 * KIB) << below(&d, 6);
+        s->segment_bytes = (16 * KIB) << draw_below(&d, 6);
+        s->checkpoint_bytes = (16 * KIB) << draw_below(&d, 6);
         s->work.think_ns = d.work_ns * s->work.clients / MAX(s->work.operations, 1u);
         if (o->busy) {
             s->work.think_ns = 0;
             s->work.clients = BUSY_MOUNTS;
         }
         if (o->faults) {
-            s->clock.offset_ns = (int64_t)below(&d, 2 * NS_PER_SEC) - (int64_t)NS_PER_SEC;
-            s->clock.drift_ppm = (int32_t)below(&d, 200) - 100;
+            s->clock.offset_ns = (int64_t)draw_below(&d, 2 * NS_PER_SEC) - (int64_t)NS_PER_SEC;
+            s->clock.drift_ppm = (int32_t)draw_below(&d, 200) - 100;
         }
     }
-    if (o->faults && below(&d, 2) == 0)
-        c->mount_reset_per_million = (uint32_t)below(&d, 5000);
-    for (uint64_t i = o->faults ? below(&d, 12) : 0; i > 0; i--)
+    if (o->faults && draw_below(&d, 2) == 0)
+        c->mount_reset_per_million = (uint32_t)draw_below(&d, 5000);
+    for (uint64_t i = o->faults ? draw_below(&d, 12) : 0; i > 0; i--)
         fault_draw(&d);
+    soak_faults_draw(seed, o->more, d.work_ns, c);
     qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);
     edit_apply(e, c);
 }

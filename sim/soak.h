@@ -4,12 +4,25 @@
 
 #include "sim/world.h"
 
+/* Faults that a world may have beyond the usual ones. */
+enum soak_faults {
+    SOAK_EIO = 1,     /* calls of disks fail, once or for a while */
+    SOAK_FULL = 2,    /* disks are full for a while */
+    SOAK_ROT = 4,     /* bits change at rest, at one site */
+    SOAK_LOSE = 8,    /* a site is lost for ever */
+    SOAK_REMOVE = 16, /* an operator removes one: the lost one, if one is lost */
+    SOAK_JOIN = 32,   /* a site joins while the others work */
+    SOAK_CHUNKS = 64, /* contents made of chunks, and garbage passes */
+    SOAK_SPACE = 128, /* look whether what is no longer needed goes away */
+    SOAK_ALL = 255
+};
 struct soak_options {
     unsigned sites; /* 0: drawn, 2 to 4 */
     unsigned nodes; /* 3: one site of three nodes, see sim/replicas.h; else: of one node each */
     uint64_t operations; /* of all sites together */
     bool faults;
     bool busy; /* eight mounts a site that never rest, instead of one to three that do */
+    unsigned more;            /* enum soak_faults */
     enum world_workload work; /* NONE: drawn */
     unsigned plant;           /* number of a planted bug, 0: none; see base/plant.h */
 };

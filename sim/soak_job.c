@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/replicas.h"
+#include "sim/soak_int.h"
 
 #define SEED_SECONDS_MAX 120u /* of real time: a run that hangs is a result, too */
 
@@ -123,6 +124,8 @@ static bool value_option(const char *name,
         *ret_good =
             number(value, PLANT_REPLICA_LAST, &v) && (v <= PLANT_COUNT || v >= PLANT_REPLICA_FIRST);
         o->plant = (unsigned)v;
+    } else if (strcmp(name, "--faults") == 0) {
+        *ret_good = soak_faults_parse(value, &o->more);
     } else if (strcmp(name, "--only") == 0) {
         *ret_good = numbers(value, e->operations, WORLD_SITES_MAX) > 0;
     } else if (strcmp(name, "--without") == 0) {
@@ -145,8 +148,8 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
         e->no_loss = true;
     } else if (*at + 1 < argc && value_option(name, argv[*at + 1], o, e, &good)) {
         if (!good) {
-            fprintf(stderr, "claudefs-sim: %s \"%s\": not a number in range\n", name,
-                    argv[*at + 1]);
+            fprintf(stderr, "claudefs-sim: %s \"%s\": expected %s\n", name, argv[*at + 1],
+                    strcmp(name, "--faults") == 0 ? SOAK_FAULTS_TEXT : "a number in range");
             return false;
         }
         (*at)++;
@@ -169,6 +172,7 @@ void soak_print(const struct soak_options *o,
     printf(" --operations %llu%s%s%s", (unsigned long long)o->operations,
            o->faults ? "" : " --no-faults", o->busy ? " --busy" : "",
            e->no_loss ? " --no-loss" : "");
+    soak_faults_print(o->more);
     if (o->plant != 0)
         printf(" --plant %u", o->plant);
     bool cut = false;

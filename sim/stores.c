@@ -11,7 +11,7 @@
 #include "base/assert.h"
 #include "data/store_index.h"
 #include "journal/state.h"
-#include "sim/disk.h"
+#include "sim/disk_int.h"
 #include "sim/loop_sim.h"
 
 #define LEAF_PAIRS_MAX 128u
@@ -26,6 +26,7 @@ static bool is_ghost(void)
 struct pair {
     uint32_t refs;
     uint32_t hash; /* of the key */
+    bool rotten;   /* its checksum is wrong */
     uint32_t key_len, value_len;
     uint8_t bytes[]; /* key, value */
 };
@@ -41,6 +42,7 @@ struct version {
 };
 struct state_twin {
     struct disk_blob *blob; /* its value: the durable version */
+    struct disk *disk;
     struct version *now;
     /* The pairs of `now` by hash, borrowed: open addressing, NULL is empty. */
     struct pair **slots;
@@ -52,6 +54,7 @@ struct place { /* of a pair */
 struct state_twin_iter {
     struct version *v;
     struct place place;
+    int rc;
 };
 
 static struct slice pair_key(const struct pair *p)
@@ -170,7 +173,11 @@ static void slot_remove(struct state_twin *t, struct slice key)
 static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *ret_found)
 {
     const struct state_twin *t = ctx;
+    if (!is_ghost() && disk_fails(t->disk, DISK_READ))
+        return ERR_IO;
     const struct pair *p = t->slots != NULL ? t->slots[slot_find(t, key_hash(key), key)] : NULL;
+    if (p != NULL && p->rotten && !is_ghost() && !disk_calm)
+        return ERR_CORRUPT;
     *ret_found = p != NULL;
     if (p != NULL) {
         buf_clear(ret_value);
@@ -187,14 +194,17 @@ static void *twin_iter_new(void *ctx, struct slice seek, struct slice end)
     it->v = t->now;
     it->v->refs++;
     it->place = version_find(it->v, seek);
+    it->rc = !is_ghost() && disk_fails(t->disk, DISK_READ) ? ERR_IO : 0;
     return it;
 }
 
 static bool twin_iter_at(void *iter, struct slice *ret_key, struct slice *ret_value)
 {
     struct state_twin_iter *it = iter;
-    const struct pair *p = pair_at(it->v, it->place);
-    if (p == NULL)
+    const struct pair *p = it->rc != 0 ? NULL : pair_at(it->v, it->place);
+    if (p != NULL && p->rotten && !is_ghost() && !disk_calm)
+        it->rc = ERR_CORRUPT;
+    if (p == NULL || it->rc != 0)
         return false;
     *ret_key = pair_key(p);
     *ret_value = slice_of(p->bytes + p->key_len, p->value_len);
@@ -211,15 +221,17 @@ static void twin_iter_next(void *iter)
 static int twin_iter_free(void *iter)
 {
     struct state_twin_iter *it = iter;
+    int rc = it->rc;
     version_unref(it->v);
     mem_free(it);
-    return 0;
+    return rc;
 }
 
 static struct pair *pair_new(struct slice key, struct slice value)
 {
     struct pair *p = mem_alloc(sizeof *p + key.len + value.len);
     p->refs = 1;
+    p->rotten = false;
     p->hash = key_hash(key);
     p->key_len = (uint32_t)key.len;
     p->value_len = (uint32_t)value.len;
@@ -321,6 +333,17 @@ leaf_change(struct build *b, const struct leaf *l, struct change *c, const struc
     build_cut(b);
 }
 
+/* Flushing needs room, and a disk that takes it; then all of it is there or nothing. */
+static int write_trouble(struct disk *d, struct err_detail *detail)
+{
+    int rc = disk_fails(d, DISK_WRITE) || disk_fails(d, DISK_SYNC) ? ERR_IO
+             : disk_lacks_room(d)                                  ? ERR_NO_SPACE
+                                                                   : 0;
+    if (rc != 0)
+        err_detail_set(detail, "the state cannot be written: %s", err_text(rc));
+    return rc;
+}
+
 static int twin_write(void *ctx,
                       uint64_t index,
                       bool (*next)(void *, struct slice *, struct slice *, bool *),
@@ -331,7 +354,9 @@ static int twin_write(void *ctx,
     const struct version *old = t->now;
     struct build b = {.t = t, .cap = old->count + 64};
     struct change c = {.next = next, .ctx = nctx};
-    (void)detail;
+    int rc = is_ghost() ? 0 : write_trouble(t->disk, detail);
+    if (rc != 0)
+        return rc;
     b.v = mem_alloc(sizeof *b.v + b.cap * sizeof b.v->leaves[0]);
     *b.v = (struct version){.refs = 1, .index = index};
     change_step(&c);
@@ -373,6 +398,31 @@ static void twin_close(void *ctx)
     mem_free(t);
 }
 
+bool stores_rot(struct disk *d)
+{
+    struct disk_blob *blobs = disk_blobs(d);
+    size_t count = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t pick = pass == 0 || count == 0 ? 0 : rng_below(&sched->rng, count);
+        for (struct disk_blob *b = blobs; b != NULL; b = b->next) {
+            const struct version *v = b->value;
+            if (strstr(b->path, "/state") == NULL)
+                continue;
+            for (size_t i = 0; v != NULL && i < v->count; i++) {
+                if (pass == 0) {
+                    count += v->leaves[i]->count;
+                } else if (pick < v->leaves[i]->count) {
+                    v->leaves[i]->pairs[pick]->rotten = true;
+                    return true;
+                } else {
+                    pick -= v->leaves[i]->count;
+                }
+            }
+        }
+    }
+    return false;
+}
+
 static const struct state_store_ops twin_ops = {.get = twin_get,
                                                 .iter_new = twin_iter_new,
                                                 .iter_at = twin_iter_at,
@@ -392,6 +442,7 @@ int state_store_rocks_open(struct state_store *ret,
     struct state_twin *t = mem_calloc(1, sizeof *t);
     (void)disk_mkdir(dir); /* it may be there */
     t->blob = disk_blob(dir, true);
+    t->disk = disk_of_path(dir);
     if (t->blob->value == NULL) {
         struct version *v = mem_calloc(1, sizeof *v);
         v->refs = 1;
@@ -427,6 +478,7 @@ struct table {
 };
 struct index {
     struct disk_blob *blob; /* its value: the table as flushed */
+    struct disk *disk;
     struct table now;
 };
 struct index_change {
@@ -557,6 +609,7 @@ int index_open(struct index **ret,
     struct index *x = mem_calloc(1, sizeof *x);
     (void)disk_mkdir(dir); /* it may be there */
     x->blob = disk_blob(dir, true);
+    x->disk = disk_of_path(dir);
     if (x->blob->value == NULL) {
         x->blob->value = mem_calloc(1, sizeof(struct table));
         x->blob->free = table_free;
@@ -579,6 +632,8 @@ int index_get(struct index *x, const struct chunk_id *id, bool cached_only, stru
     bool there;
     size_t i = row_find(&x->now, id, &there);
     (void)cached_only;
+    if (!is_ghost() && disk_fails(x->disk, DISK_READ))
+        return ERR_IO;
     *ret = there ? x->now.rows[i].entry : (struct store_entry){0};
     return 0;
 }
@@ -656,6 +711,9 @@ int index_write(struct index *x, struct index_batch *b)
 
 int index_flush(struct index *x, bool wait)
 {
+    int rc = wait && !is_ghost() ? write_trouble(x->disk, NULL) : 0;
+    if (rc != 0)
+        return rc;
     if (wait && !is_ghost())
         table_copy(x->blob->value, &x->now);
     return 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/large.h"
 #include "site/call.h"
 
 #define DEPTH_MAX 200u
@@ -28,7 +29,7 @@ struct walk {
     struct oid *dirs; /* seen */
     size_t dir_count, dir_cap;
     struct buf *oids;
-    void (*content)(void *ctx, struct oid oid, struct slice content);
+    void (*content)(void *ctx, struct oid oid, const struct content *content);
     void *ctx;
 };
 
@@ -85,12 +86,12 @@ static void line(struct walk *w, const struct fs_attr *a)
     uint64_t h = 0;
     bool dir = oid_is_dir(a->oid);
     if (!dir && content_get(w->node, a->oid, &c, &version, &mtime) == 0) {
-        h = hash(c.bytes);
+        h = hash(large_key(&c));
         if (w->content != NULL)
-            w->content(w->ctx, a->oid, c.bytes);
+            w->content(w->ctx, a->oid, &c);
     }
     if (w->oids != NULL)
-        tree_line(w->oids, buf_slice(&w->path), a->oid, dir ? slice_of(NULL, 0) : c.bytes);
+        tree_line(w->oids, buf_slice(&w->path), a->oid, dir ? slice_of(NULL, 0) : large_key(&c));
     if (w->text == NULL)
         return;
     char *text = mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
@@ -158,7 +159,7 @@ bool tree_walk(struct node *n, struct buf *text, char what[200])
 }
 
 void tree_contents(struct node *n,
-                   void (*fn)(void *ctx, struct oid oid, struct slice content),
+                   void (*fn)(void *ctx, struct oid oid, const struct content *content),
                    void *ctx)
 {
     char what[200];

@@ -10,13 +10,13 @@
 bool tree_walk(struct node *n, struct buf *text, char what[200]);
 /* Is a directory its own ancestor (P6)? `what` says which. */
 bool tree_has_cycle(struct node *n, unsigned shards, char what[200]);
-/* One line a name: path, oid, a hash of the inline content (0: a directory). */
+/* One line a name: path, oid, a hash of what stands for the content (0: a directory). */
 void tree_line(struct buf *out, struct slice path, struct oid oid, struct slice content);
 /* What a site shows, in such lines: for the reference model. */
 void tree_oids(struct node *n, struct buf *out);
-/* Calls fn with the inline content of every file that can be reached, once a name. */
+/* Calls fn with the content of every file that can be reached, once a name. */
 void tree_contents(struct node *n,
-                   void (*fn)(void *ctx, struct oid oid, struct slice content),
+                   void (*fn)(void *ctx, struct oid oid, const struct content *content),
                    void *ctx);
 
 #endif

@@ -91,7 +91,7 @@ static void doom_content(struct mount *m, struct oid oid)
     int64_t mtime;
     if (m->process->node == NULL || content_get(m->process->node, oid, &c, &version, &mtime) != 0)
         return;
-    uint64_t number = ledger_number(c.bytes);
+    uint64_t number = ledger_number(m->ledger, &c);
     if (number != 0 && m->doom_count < ARRAY_COUNT(m->dooms))
         m->dooms[m->doom_count++] = number;
 }
@@ -161,12 +161,19 @@ static void write_draw(struct mount *m)
     q->oid = f->oid;
     q->base = f->version;
     m->writes = ledger_new(m->ledger, m->process->machine.site, f->oid);
+    q->has_content = true;
+    doom_content(m, f->oid);
+    if (m->work->large_per_million > 0 && draw(m, 1000000) < m->work->large_per_million &&
+        m->process->node != NULL) {
+        large_make(&m->ledger->large, m->process->node, m->writes,
+                   LIMIT_INLINE_BYTES + 1 + draw(m, LARGE_BYTES_MAX - LIMIT_INLINE_BYTES),
+                   &q->content, &m->bulk);
+        return;
+    }
     ledger_write(m->writes, m->content);
     memset(m->content + LEDGER_HEAD_BYTES, (int)(m->writes & 0xff), len - LEDGER_HEAD_BYTES);
-    q->has_content = true;
     q->content =
         (struct content){.kind = CONTENT_INLINE, .size = len, .bytes = slice_of(m->content, len)};
-    doom_content(m, f->oid);
 }
 
 static void create_draw(struct mount *m, enum choice what)
@@ -452,6 +459,14 @@ static void answer_check(struct mount *m, const struct fs_reply *r)
                        (unsigned long long)m->req.number, what); /* fits */
 }
 
+/* The node failed while it was at it: the call may have been carried out, as write(2) may that
+ * returns EIO. Without space nothing happened. */
+static bool is_unsure(int32_t rc)
+{
+    enum err_class c = err_class(rc);
+    return (c == ERR_CLASS_ENV || c == ERR_CLASS_FATAL) && rc != ERR_NO_SPACE;
+}
+
 void workload_done(struct mount *m, const struct fs_reply *r)
 {
     if (m->in_own) {
@@ -466,6 +481,8 @@ void workload_done(struct mount *m, const struct fs_reply *r)
         give_up(m);
         return;
     }
+    if (is_unsure(r->rc))
+        give_up(m);
     if (r->rc == 0) {
         give_up(m);
         give_up_told(m, r);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/operator.h"
 #include "sim/tree.h"
 #include "sim/world_look.h"
 
@@ -70,11 +71,24 @@ static void site_up(struct world *w, unsigned i)
     struct process *p = &w->sites[i];
     if (p->node != NULL || p->lost)
         return;
+    uint64_t failures = disk_failures(p->machine.disk);
     int rc = process_start(p, &d);
     w->walked[i] = 0;
-    if (rc != 0)
+    if (rc == 0)
+        return;
+    if (w->rotten[i] && err_class(rc) == ERR_CLASS_CORRUPT) { /* it is to be set up anew */
+        p->lost = true;
+        return;
+    }
+    /* A disk that fails is told as such; whoever runs it tries again. */
+    if (disk_failures(p->machine.disk) == failures)
         world_fail(w, "P2", "site %s does not start again: %s: %s", w->config.sites[i].name,
                    err_name(rc), d.text);
+    else if (err_class(rc) != ERR_CLASS_ENV)
+        world_fail(w, "P9", "site %s does not start on a failing disk, and says %s: %s",
+                   w->config.sites[i].name, err_name(rc), d.text);
+    else
+        sched_in(&w->restarts[i].event, RESTART_NS);
 }
 
 static void restart_run(struct sched_event *e)
@@ -94,8 +108,9 @@ static void isolate(struct world *w, unsigned a, bool cut)
 }
 
 static const char *const event_texts[WORLD_EVENT_KIND_END] = {
-    "cut",     "heal",          "reset",   "slow",        "isolated",  "rejoined", "crash",
-    "restart", "lost for ever", "removed", "clock jumps", "disk full", "disk free"};
+    "cut",       "heal",      "reset",         "slow",      "isolated", "rejoined",
+    "crash",     "restart",   "lost for ever", "removed",   "joins",    "clock jumps",
+    "disk full", "disk free", "disk fails",    "disk well", "bit rot"};
 
 static void event_apply(struct world *w, const struct world_event *e)
 {
@@ -127,6 +142,10 @@ static void event_apply(struct world *w, const struct world_event *e)
         p->lost = true;
         return;
     case WORLD_REMOVE:
+        errand_remove(w, e->a, e->b);
+        return;
+    case WORLD_JOIN:
+        errand_join(w, e->a, e->b);
         return;
     case WORLD_CLOCK:
         p->config.offset_ns += e->value;
@@ -135,7 +154,20 @@ static void event_apply(struct world *w, const struct world_event *e)
     case WORLD_DISK_FULL:
     case WORLD_DISK_FREE:
         w->faulty_disk[e->a] = true;
-        disk_set_full(p->machine.disk, e->kind == WORLD_DISK_FULL);
+        disk_set_room(p->machine.disk, e->kind == WORLD_DISK_FREE ? DISK_ROOM
+                                       : e->value == 1            ? DISK_NO_ROOM_AT_ALL
+                                                                  : DISK_NO_ROOM);
+        return;
+    case WORLD_DISK_FAIL:
+    case WORLD_DISK_WELL:
+        w->faulty_disk[e->a] = true;
+        disk_set_failing(p->machine.disk, (unsigned)(e->value >> 32) & DISK_CALLS,
+                         e->kind == WORLD_DISK_WELL ? 0 : (uint32_t)e->value);
+        return;
+    case WORLD_ROT:
+        w->rotten[e->a] |= e->value == WORLD_ROT_STATE     ? stores_rot(p->machine.disk)
+                           : e->value == WORLD_ROT_JOURNAL ? disk_rot(p->machine.disk, "/journal/")
+                                                           : disk_rot(p->machine.disk, "/chunks/");
         return;
     case WORLD_EVENT_KIND_END:
         break;
@@ -171,11 +203,14 @@ static void watch_run(struct sched_event *e)
     struct world *w = CONTAINER_OF(e, struct world, watch);
     for (unsigned i = 0; i < w->config.site_count; i++) {
         const char *why = process_ended(&w->sites[i]);
+        if (disk_is_bad(w->sites[i].machine.disk))
+            w->disk_bad_ns[i] = sched->now_ns;
         if (why == NULL)
             continue;
-        if (!w->faulty_disk[i])
+        if (!w->faulty_disk[i] && !w->rotten[i])
             world_fail(w, "P3", "site %s stopped: %s", w->config.sites[i].name, why);
         process_crash(&w->sites[i], false); /* whoever runs it starts it again */
+        w->sites[i].lost |= w->rotten[i];   /* or sets it up anew, if it is broken */
         sched_in(&w->restarts[i].event, RESTART_NS);
     }
     world_check_now(w);
@@ -184,25 +219,36 @@ static void watch_run(struct sched_event *e)
 
 /* --- life --- */
 
-static void mounts_make(struct world *w)
+static void mounts_make(struct world *w, unsigned site)
 {
-    for (unsigned i = 0; i < w->config.site_count; i++) {
-        const struct world_work *work = &w->config.sites[i].work;
-        unsigned clients = MAX(work->clients, 1u);
-        for (unsigned k = 0;
-             k < clients && work->kind != WORLD_WORK_NONE && w->mount_count < WORLD_MOUNTS_MAX;
-             k++) {
-            struct mount *m = &w->mounts[w->mount_count];
-            mount_init(m, &w->sites[i], &w->ledger, work, w->mount_count++);
-            if (k > 0)
-                m->sibling = m - 1;
-            if (work->operations > 0)
-                m->calls_left = work->operations / clients + (k < work->operations % clients);
-            if (w->config.work_until_ns > 0)
-                m->until_ns = w->began_ns + w->config.work_until_ns;
-            mount_start(m);
-        }
+    const struct world_work *work = &w->config.sites[site].work;
+    unsigned clients = MAX(work->clients, 1u);
+    for (unsigned k = 0;
+         k < clients && work->kind != WORLD_WORK_NONE && w->mount_count < WORLD_MOUNTS_MAX; k++) {
+        struct mount *m = &w->mounts[w->mount_count];
+        mount_init(m, &w->sites[site], &w->ledger, work, w->mount_count++);
+        if (k > 0)
+            m->sibling = m - 1;
+        if (work->operations > 0)
+            m->calls_left = work->operations / clients + (k < work->operations % clients);
+        if (w->config.work_until_ns > 0)
+            m->until_ns = w->began_ns + w->config.work_until_ns;
+        if (w->settling)
+            m->until_ns = sched->now_ns;
+        mount_start(m);
     }
+}
+
+bool world_has_joined(const struct world *w, unsigned site)
+{
+    struct node *n = w->sites[site].node;
+    return n != NULL && !node_needs_snapshot(n) && !node_is_empty(n);
+}
+
+void world_joined(struct world *w, unsigned site)
+{
+    w->joined[site] = true;
+    mounts_make(w, site);
 }
 
 int world_new(struct world **ret, const struct world_config *c, struct err_detail *d)
@@ -241,7 +287,9 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     w->began_ns = sched->now_ns;
     watch_begin(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
-    mounts_make(w);
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        if (w->joined[i])
+            mounts_make(w, i);
     event_arm(w);
     sched_in(&w->watch, w->config.check_ns);
     if (w->config.sample != NULL && w->config.sample_ns > 0)
@@ -254,6 +302,7 @@ void world_free(struct world *w)
 {
     if (w == NULL)
         return;
+    errands_free(w);
     for (unsigned i = 0; i < w->mount_count; i++)
         mount_deinit(&w->mounts[i]);
     for (unsigned i = 0; i < w->config.site_count; i++)
@@ -265,14 +314,18 @@ void world_free(struct world *w)
     sched_deinit(&w->sched);
     sched = NULL;
     running = NULL;
+    disk_calm = false;
     mem_free(w);
 }
 
 int world_run(struct world *w, uint64_t until_ns)
 {
-    for (uint64_t i = 1; w->failure[0] == '\0' && sched_step(w->began_ns + until_ns); i++)
+    for (uint64_t i = 1; w->failure[0] == '\0' && sched_step(w->began_ns + until_ns); i++) {
+        disk_calm = true;
         if (i % LOOK_EVENTS == 0)
             watch_order(w);
+        disk_calm = false;
+    }
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
 }
 
@@ -283,12 +336,15 @@ static void heal(struct world *w)
     net_quiet(true);
     rpc_sim_lost_per_million = 0;
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        disk_set_full(w->sites[i].machine.disk, false);
+        disk_set_room(w->sites[i].machine.disk, DISK_ROOM);
+        disk_set_failing(w->sites[i].machine.disk, 0, 0);
         for (unsigned k = 0; k < w->config.site_count; k++) {
             net_cut(i, k, false);
             net_slow(i, k, 1);
         }
         sched_cancel(&w->restarts[i].event);
+        if (w->rotten[i]) /* reads all there is: what it stands by from now on is right */
+            process_crash(&w->sites[i], false);
         site_up(w, i);
     }
     for (unsigned i = 0; i < w->mount_count; i++)
@@ -311,8 +367,11 @@ int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
     if (w->failure[0] != '\0')
         return ERR_FATAL;
     if (quiet < 2) {
-        world_fail(w, "P4", "the sites have not converged %.0f s after the last fault",
-                   (double)max_ns / 1e9);
+        unsigned site;
+        const char *why = world_unrest(w, &site);
+        world_fail(w, "P4", "the sites have not converged %.0f s after the last fault: %s %s",
+                   (double)max_ns / 1e9, w->config.sites[site].name,
+                   why != NULL ? why : "is quiet now");
         return ERR_TIMEOUT;
     }
     world_check_final(w);

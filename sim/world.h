@@ -69,15 +69,18 @@ struct world_work {
     /* The file tree the workload lives in: "/" + this (made when missing); "" = the root. Sites
      * that name the same directory collide. */
     char dir[32];
+    uint32_t large_per_million;  /* of writes: of contents that are made of chunks */
     uint32_t shared_per_million; /* of names that are taken from the root all the same */
 };
 struct world_site {
     char name[WORLD_NAME_BYTES];
-    unsigned nodes; /* 1 or 3; 0: 1 */
+    unsigned nodes;  /* 1 or 3; 0: 1 */
+    bool joins_late; /* it is made, and joins by an event */
     struct world_clock clock;
     struct world_disk disk;
     uint64_t segment_bytes;    /* of its journals; 0: as in production */
     uint64_t checkpoint_bytes; /* of state in memory; 0: as in production */
+    uint64_t garbage_ns;       /* between garbage passes; 0: as in production */
     struct world_work work;
 };
 enum world_event_kind {
@@ -91,11 +94,27 @@ enum world_event_kind {
     WORLD_RESTART,   /* a, node */
     WORLD_LOSE,      /* a: the site is gone for ever */
     WORLD_REMOVE,    /* a: the operator at b removes a from the federation */
+    WORLD_JOIN,      /* a, which joins late: by the invitation of b */
     WORLD_CLOCK,     /* a: the wall clock jumps by value (ns) */
-    WORLD_DISK_FULL, /* a: writes fail with ENOSPC */
+    WORLD_DISK_FULL, /* a: writes fail with ENOSPC; value 1: those of the databases, too */
     WORLD_DISK_FREE, /* a */
+    WORLD_DISK_FAIL, /* a: calls fail with EIO, see world_disk_fail() */
+    WORLD_DISK_WELL, /* a */
+    WORLD_ROT,       /* a: a bit changes at rest, in what value says (enum world_rot) */
     WORLD_EVENT_KIND_END
 };
+enum world_rot {
+    WORLD_ROT_JOURNAL,
+    WORLD_ROT_STATE,
+    WORLD_ROT_CHUNKS,
+    WORLD_ROT_END
+};
+/* The value of WORLD_DISK_FAIL: which calls (enum disk_call of sim/disk.h), how often; UINT32_MAX:
+ * until the disk is well again. */
+static inline int64_t world_disk_fail(unsigned calls, uint32_t count)
+{
+    return (int64_t)((uint64_t)calls << 32 | count);
+}
 struct world_event {
     uint64_t at_ns;
     enum world_event_kind kind;
@@ -123,6 +142,7 @@ struct world_config {
     bool model; /* keep the history, and ask the reference model what must be there in the end */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
+    bool space;        /* look in the end whether what is no longer needed has gone */
     bool no_versions;  /* former versions of files are not kept: they cost a walk now and then */
     uint64_t check_ns; /* how often the checkers look; 0: 250 ms. For worlds of days */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
@@ -143,8 +163,9 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
 void world_free(struct world *w);
 /* Runs until virtual time until_ns. 0, or ERR_FATAL with world_failure(). */
 int world_run(struct world *w, uint64_t until_ns) MUST_CHECK;
-/* Ends all faults but sites lost for ever, restarts what is down, and runs until all living sites
- * show the same tree and nothing is on its way, at most max_ns longer. ERR_TIMEOUT: they do not. */
+/* Ends all faults but sites lost for ever or removed, restarts what is down, and runs until all
+ * living sites show the same tree and nothing is on its way, at most max_ns longer. ERR_TIMEOUT:
+ * they do not. */
 int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns) MUST_CHECK;
 uint64_t world_now_ns(const struct world *w);
 /* What was found wrong first, or NULL. */

@@ -3,12 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/operator.h"
 #include "sim/tree.h"
 #include "sim/world_int.h"
 #include "site/call.h"
 
 #define LARGE_LOOKS 4u
 #define CYCLE_LOOKS 8u              /* the search for cycles is at every eighth look */
+#define BROKEN_NS (5 * NS_PER_SEC)  /* a node whose state is broken ends after so long */
+#define HELD_NS (2 * NS_PER_SEC)    /* what was refused is sent twice a second */
 #define ANSWER_NS (20 * NS_PER_SEC) /* a call at a site that is up: P3 */
 
 /* What is shown changes only with a record, or when an operation that had waited is applied. */
@@ -24,62 +27,133 @@ static bool tree_moved(struct world *w, unsigned site)
     return moved;
 }
 
-void world_check_now(struct world *w)
+/* A state that could not be read shows nothing from then on; but its node must end soon. */
+static bool may_look(struct world *w, unsigned site)
 {
-    char what[200] = "";
+    struct node *n = w->sites[site].node;
+    if (!process_serves(&w->sites[site]))
+        return false;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (state_health(shard_state(node_shard(n, (shard_id_t)s))) != 0) {
+            if (w->broken_ns[site] == 0)
+                w->broken_ns[site] = sched->now_ns;
+            if (sched->now_ns - w->broken_ns[site] > BROKEN_NS)
+                world_fail(w, "P3", "site %s cannot read its state and goes on all the same",
+                           w->config.sites[site].name);
+            return false;
+        }
+    w->broken_ns[site] = 0;
+    return true;
+}
+
+/* A shard without room refuses parts of what others have done: until it takes them a directory that
+ * moved may show under both names. */
+static bool parts_held(const struct world *w, unsigned site)
+{
+    bool bad = disk_is_bad(w->sites[site].machine.disk) ||
+               (w->disk_bad_ns[site] > 0 && sched->now_ns - w->disk_bad_ns[site] < HELD_NS);
+    uint64_t count = 0;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        count += shard_outbox_count(node_shard(w->sites[site].node, (shard_id_t)s));
+    return bad && count > 0;
+}
+
+static void check_now(struct world *w, char what[200])
+{
     watch_now(w);
     /* Large worlds, which do not keep their history either, are walked once a second. */
     bool walks = w->config.model || w->settling || w->looks % LARGE_LOOKS == 0;
     for (unsigned i = 0; i < w->config.site_count && walks; i++)
-        if (w->sites[i].node != NULL && tree_moved(w, i) &&
+        if (may_look(w, i) && !parts_held(w, i) && tree_moved(w, i) &&
             !tree_walk(w->sites[i].node, NULL, what))
             world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
     bool all = w->looks++ % CYCLE_LOOKS == 0 || w->settling;
     for (unsigned i = 0; i < w->config.site_count && all; i++)
-        if (w->sites[i].node != NULL && tree_has_cycle(w->sites[i].node, w->config.shards, what))
+        if (may_look(w, i) && tree_has_cycle(w->sites[i].node, w->config.shards, what))
             world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
     for (unsigned i = 0; i < w->mount_count; i++) {
         const struct mount *m = &w->mounts[i];
-        if (m->process->node != NULL && m->joined && mount_waits_ns(m) > ANSWER_NS)
+        unsigned site = m->process->machine.site;
+        /* What another shard's disk has no room for waits until it has. */
+        uint64_t waits = MIN(mount_waits_ns(m), sched->now_ns - w->disk_bad_ns[site]);
+        if (m->process->node != NULL && m->joined && waits > ANSWER_NS && !w->removed[site])
             world_fail(w, "P3", "mount %u at %s waits for call %u (%llu) since %.1f s", i,
-                       w->config.sites[m->process->machine.site].name, m->type,
-                       (unsigned long long)m->req.number, (double)mount_waits_ns(m) / 1e9);
+                       w->config.sites[site].name, m->type, (unsigned long long)m->req.number,
+                       (double)waits / 1e9);
         if (m->failure[0] != '\0')
             world_fail(w, "P1", "mount %u: %s", i, m->failure);
     }
 }
 
-static bool node_quiet(struct world *w, struct node *n)
+void world_check_now(struct world *w)
 {
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        struct shard *shard = node_shard(n, (shard_id_t)s);
-        if (!shard_idle(shard) || shard_outbox_count(shard) > 0 || shard_waiting_count(shard) > 0 ||
-            merge_owes(shard_merge(shard)))
+    char what[200] = "";
+    disk_calm = true;
+    check_now(w, what);
+    disk_calm = false;
+}
+
+/* What is still on its way at a site, or NULL. */
+static const char *shard_unrest(struct shard *s)
+{
+    return state_health(shard_state(s)) != 0 ? "cannot read its state"
+           : !shard_idle(s)                  ? "writes"
+           : shard_outbox_count(s) > 0       ? "has messages between shards"
+           : shard_waiting_count(s) > 0      ? "has operations that wait for others"
+           : merge_owes(shard_merge(s))      ? "owes repairs"
+                                             : NULL;
+}
+
+bool world_removals_over(const struct world *w, struct node *n)
+{
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        if (w->removed[i] && w->joined[i] && !node_left(n, w->ids[i]))
             return false;
-    }
     return true;
+}
+
+static const char *site_unrest(struct world *w, unsigned site)
+{
+    struct node *n = w->sites[site].node;
+    const char *why = n == NULL                    ? "is down"
+                      : node_needs_snapshot(n)     ? "has no snapshot yet"
+                      : !world_removals_over(w, n) ? "waits for a removal to end"
+                                                   : NULL;
+    for (unsigned s = 0; why == NULL && s < w->config.shards; s++)
+        why = shard_unrest(node_shard(n, (shard_id_t)s));
+    for (unsigned i = 0; why == NULL && i < w->mount_count; i++)
+        if (w->mounts[i].busy && w->mounts[i].process->machine.site == site)
+            why = "has not answered a mount";
+    return why;
+}
+
+const char *world_unrest(struct world *w, unsigned *ret_site)
+{
+    struct vv first[SHARD_COUNT_MAX], vvs[SHARD_COUNT_MAX];
+    bool have = false;
+    *ret_site = 0;
+    if (!errands_done(w))
+        return "the operator is not done";
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        if (!world_counts(w, i))
+            continue;
+        *ret_site = i;
+        const char *why = site_unrest(w, i);
+        if (why != NULL)
+            return why;
+        node_vvs(w->sites[i].node, have ? vvs : first);
+        for (unsigned s = 0; have && s < w->config.shards; s++)
+            if (!vv_covers(&vvs[s], &first[s]) || !vv_covers(&first[s], &vvs[s]))
+                return "has not the same operations as the first";
+        have = true;
+    }
+    return NULL;
 }
 
 bool world_quiescent(struct world *w)
 {
-    struct vv first[SHARD_COUNT_MAX], vvs[SHARD_COUNT_MAX];
-    bool have = false;
-    for (unsigned i = 0; i < w->mount_count; i++)
-        if (w->mounts[i].busy && !w->mounts[i].process->lost)
-            return false;
-    for (unsigned i = 0; i < w->config.site_count; i++) {
-        struct process *p = &w->sites[i];
-        if (p->lost)
-            continue;
-        if (p->node == NULL || node_needs_snapshot(p->node) || !node_quiet(w, p->node))
-            return false;
-        node_vvs(p->node, have ? vvs : first);
-        for (unsigned s = 0; have && s < w->config.shards; s++)
-            if (!vv_covers(&vvs[s], &first[s]) || !vv_covers(&first[s], &vvs[s]))
-                return false;
-        have = true;
-    }
-    return true;
+    unsigned site;
+    return world_unrest(w, &site) == NULL;
 }
 
 /* The first line in which two trees differ. */
@@ -100,7 +174,7 @@ static void check_equal(struct world *w)
     char *first = NULL, why[240];
     unsigned at = 0;
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        char *text = w->sites[i].lost ? NULL : world_tree_text(w, i);
+        char *text = world_counts(w, i) ? world_tree_text(w, i) : NULL;
         if (text == NULL)
             continue;
         if (first == NULL) {
@@ -118,10 +192,10 @@ static void check_equal(struct world *w)
     mem_free(first);
 }
 
-static void content_found(void *ctx, struct oid oid, struct slice content)
+static void content_found(void *ctx, struct oid oid, const struct content *content)
 {
     struct world *w = ctx;
-    struct ledger_entry *e = ledger_get(&w->ledger, ledger_number(content));
+    struct ledger_entry *e = ledger_get(&w->ledger, ledger_number(&w->ledger, content));
     (void)oid;
     if (e != NULL)
         e->found = true;
@@ -131,13 +205,13 @@ static void check_ledger(struct world *w)
 {
     struct node *n = NULL;
     for (unsigned i = 0; i < w->config.site_count && n == NULL; i++)
-        n = w->sites[i].node;
+        n = world_counts(w, i) ? w->sites[i].node : NULL;
     tree_contents(n, content_found, w);
     for (size_t i = 0; i < w->ledger.count; i++) {
         const struct ledger_entry *e = &w->ledger.at[i];
         bool here = merge_seen(shard_merge(node_shard(n, e->version.shard)), e->version.shard,
                                e->version.site) >= e->version.seq;
-        if (!e->acked || e->given_up || e->found || (w->sites[e->site].lost && !here))
+        if (!e->acked || e->given_up || e->found || (!world_counts(w, e->site) && !here))
             continue;
         char oid[OID_TEXT_LEN + 1];
         oid_to_text(e->oid, oid);
@@ -169,15 +243,14 @@ static void check_private(struct world *w)
 {
     char what[200];
     for (unsigned i = 0; i < w->config.site_count; i++)
-        for (unsigned k = 0; k < w->mount_count && w->sites[i].node != NULL; k++)
-            if (!w->mounts[k].process->lost &&
+        for (unsigned k = 0; k < w->mount_count && world_counts(w, i); k++)
+            if (world_counts(w, w->mounts[k].process->machine.site) &&
                 !private_check(&w->mounts[k], w->sites[i].node, what))
                 world_fail(w, "P2", "site %s: %s", w->config.sites[i].name, what);
 }
 
-void world_check_final(struct world *w)
+static void check_final(struct world *w)
 {
-    world_check_now(w);
     check_equal(w);
     if (w->failure[0] == '\0')
         check_ledger(w);
@@ -187,4 +260,16 @@ void world_check_final(struct world *w)
         check_model(w);
     if (w->failure[0] == '\0')
         watch_final(w);
+}
+
+void world_check_final(struct world *w)
+{
+    world_check_now(w);
+    disk_calm = true;
+    check_final(w);
+    disk_calm = false;
+    if (w->failure[0] == '\0')
+        world_read_all(w);
+    if (w->failure[0] == '\0' && w->config.space)
+        world_check_space(w);
 }

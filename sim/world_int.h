@@ -22,7 +22,10 @@ struct world {
     struct world_conflicts *told; /* world_look.c; NULL: nobody asked */
     uint32_t event_next;
     struct sched_event event, sample, watch;
-    struct { /* a site that is down comes back by itself */
+    bool joined[WORLD_SITES_MAX];  /* a member, or was one */
+    bool removed[WORLD_SITES_MAX]; /* by an operator, or on the way to it */
+    struct errand *errands;        /* operator.c */
+    struct {                       /* a site that is down comes back by itself */
         struct sched_event event;
         struct world *world;
     } restarts[WORLD_SITES_MAX];
@@ -32,15 +35,32 @@ struct world {
     bool settling;                    /* the liveness phase */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
     bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
+    uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */
+    bool rotten[WORLD_SITES_MAX];              /* something on its disk changed by itself */
+    uint64_t disk_bad_ns[WORLD_SITES_MAX];     /* when a look last found it full or failing */
     char failure[400];
 };
 
 void world_fail(struct world *w, const char *promise, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* Is it one of those that must agree in the end? */
+static inline bool world_counts(const struct world *w, unsigned site)
+{
+    return w->joined[site] && !w->removed[site] && !w->sites[site].lost;
+}
+bool world_has_joined(const struct world *w, unsigned site); /* its node says so */
+void world_joined(struct world *w, unsigned site);           /* its mounts begin */
 /* world_check.c */
 void world_check_now(struct world *w);   /* what must hold at every moment */
 void world_check_final(struct world *w); /* after all sites have converged */
-bool world_quiescent(struct world *w);   /* nothing is on its way, vectors are equal */
+/* The cut of each site that was removed is known there, and all up to it has arrived. */
+bool world_removals_over(const struct world *w, struct node *n);
+bool world_quiescent(struct world *w); /* nothing is on its way, vectors are equal */
+/* Why not, and where; NULL: it is. */
+const char *world_unrest(struct world *w, unsigned *ret_site);
+void world_check_space(struct world *w); /* world_space.c */
+/* world_read.c: every content that is made of chunks, at every site */
+void world_read_all(struct world *w);
 /* world_watch.c */
 void watch_begin(struct world *w);
 void watch_free(struct watch *t);

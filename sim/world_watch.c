@@ -115,6 +115,9 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     world_lag(w, from, to, &lag);
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
+    /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. */
+    if (!world_removals_over(w, w->sites[to].node))
+        return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
     uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
@@ -203,14 +206,20 @@ static void history_read(struct world *w, unsigned site)
     }
 }
 
+static bool is_up(const struct world *w, unsigned site)
+{
+    const struct process *p = &w->sites[site];
+    return w->joined[site] && process_serves(p) && !node_needs_snapshot(p->node);
+}
+
 void watch_order(struct world *w)
 {
     for (unsigned i = 0; i < w->config.site_count && w->watcher->model != NULL; i++)
-        if (w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node))
+        if (is_up(w, i))
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
-            if (i != k && w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node))
+            if (i != k && is_up(w, i))
                 (void)look(w, i, k);
 }
 
@@ -231,7 +240,8 @@ void watch_begin(struct world *w)
         return;
     w->watcher->model = model_new();
     for (unsigned i = 0; i < w->config.site_count; i++)
-        history_read(w, i);
+        if (w->joined[i])
+            history_read(w, i);
 }
 
 bool watch_model(struct world *w, struct buf *out)
@@ -240,7 +250,7 @@ bool watch_model(struct world *w, struct buf *out)
     if (t->model == NULL || t->gap)
         return false;
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        if (w->sites[i].lost || w->sites[i].node == NULL)
+        if (w->sites[i].lost || w->removed[i] || w->sites[i].node == NULL)
             return false;
         history_read(w, i);
     }
@@ -254,7 +264,7 @@ void watch_now(struct world *w)
 {
     struct watch *t = w->watcher;
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        bool up = w->sites[i].node != NULL && !node_needs_snapshot(w->sites[i].node);
+        bool up = is_up(w, i);
         if (!up)
             t->up_ns[i] = 0;
         else if (t->up_ns[i] == 0)
@@ -269,7 +279,7 @@ void watch_now(struct world *w)
     }
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
-            if (i != k && t->up_ns[i] != 0)
+            if (i != k && t->up_ns[i] != 0 && world_counts(w, i) && world_counts(w, k))
                 check_lag(w, k, i, look(w, i, k)->seq);
 }
 
@@ -303,7 +313,7 @@ void watch_final(struct world *w)
 {
     const struct watch *t = w->watcher;
     for (unsigned i = 0; i < w->config.site_count && t->model == NULL; i++)
-        if (w->sites[i].node != NULL)
+        if (is_up(w, i))
             history_read(w, i);
     for (size_t k = 0; k < t->seen_count; k++)
         if (!t->orders[t->seen[k].origin].gap)

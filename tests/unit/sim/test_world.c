@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
-#include "sim/soak.h"
+#include "sim/soak_int.h"
 
 static void run(const struct soak_options *o, uint64_t seed, struct soak_result *ret)
 {
@@ -46,6 +46,57 @@ static void test_soak_run_other_seed_gives_other_hash(void **state)
     assert_true(a.hash != b.hash);
 }
 
+static void test_faults_are_read_as_they_are_told(void **state)
+{
+    unsigned kinds = 0;
+    (void)state;
+    assert_true(soak_faults_parse("eio", &kinds));
+    assert_int_equal(kinds, SOAK_EIO);
+    assert_true(soak_faults_parse("join,rot,eio", &kinds));
+    assert_int_equal(kinds, SOAK_JOIN | SOAK_ROT | SOAK_EIO);
+    assert_true(soak_faults_parse("all", &kinds));
+    assert_int_equal(kinds, SOAK_ALL);
+    assert_false(soak_faults_parse("", &kinds));
+    assert_false(soak_faults_parse("eio,", &kinds));
+    assert_false(soak_faults_parse("ei", &kinds));
+    assert_false(soak_faults_parse("eio,fulll", &kinds));
+}
+
+/* Each kind is in a world of its own: the events it is for happen, and the same seed gives the same
+ * run (V1). */
+static void test_soak_run_with_more_faults_repeats(void **state)
+{
+    (void)state;
+    for (unsigned kind = 1; kind < SOAK_ALL; kind *= 2) {
+        const struct soak_options o = {.sites = 3, .operations = 300, .faults = true, .more = kind};
+        struct soak_result a, b;
+        run(&o, 1, &a);
+        run(&o, 1, &b);
+        assert_string_equal(a.failure, "");
+        assert_true(a.hash == b.hash);
+        assert_true(a.events == b.events && a.calls == b.calls);
+    }
+}
+
+/* The usual world of a seed is the same whatever else there is in it, but for what a kind needs. */
+static void test_more_faults_leave_the_usual_ones(void **state)
+{
+    static struct world_config c, d;
+    struct soak_options o = {.sites = 3, .operations = 300, .faults = true};
+    struct soak_edit e;
+    uint32_t at = 0;
+    (void)state;
+    soak_edit_init(&e);
+    soak_describe(&o, 7, &e, &c);
+    o.more = SOAK_EIO | SOAK_FULL;
+    soak_describe(&o, 7, &e, &d);
+    assert_true(d.event_count > c.event_count);
+    for (uint32_t i = 0; i < d.event_count && at < c.event_count; i++)
+        at += memcmp(&d.events[i], &c.events[at], sizeof c.events[0]) == 0;
+    assert_int_equal(at, c.event_count);
+    assert_memory_equal(c.links, d.links, sizeof c.links);
+}
+
 /* Seeds that once broke a promise: sim/RESULTS.md says what each was. */
 static void test_soak_run_named_seeds_are_good(void **state)
 {
@@ -58,6 +109,8 @@ static void test_soak_run_named_seeds_are_good(void **state)
         /* It still did, when a third shard's part of the batch was durable last. */
         {{.sites = 3, .operations = 2000, .faults = true}, 269},
         {{.sites = 3, .operations = 2000, .faults = true}, 523},
+        /* A write while a garbage pass marked: the engine went on with memory not its own. */
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CHUNKS | SOAK_SPACE}, 23},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
@@ -73,6 +126,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_soak_run_same_seed_twice_gives_same_hash),
         cmocka_unit_test(test_soak_run_other_seed_gives_other_hash),
+        cmocka_unit_test(test_faults_are_read_as_they_are_told),
+        cmocka_unit_test(test_soak_run_with_more_faults_repeats),
+        cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)

@@ -1,0 +1,174 @@
+/* Faults that a world may have beyond the usual ones, by kind: `soak --faults`. */
+#include <stdio.h>
+#include <string.h>
+
+#include "sim/disk.h"
+#include "sim/soak_int.h"
+
+static unsigned site_draw(struct draw *d)
+{
+    return (unsigned)draw_below(d, d->c->site_count);
+}
+
+/* Calls of one kind, or of all, once or for a while. */
+static void eio_draw(struct draw *d)
+{
+    static const unsigned calls[] = {DISK_WRITE, DISK_SYNC, DISK_READ, DISK_MAKE, DISK_CALLS};
+    for (uint64_t i = 1 + draw_below(d, 4); i > 0; i--) {
+        unsigned a = site_draw(d), what = calls[draw_below(d, ARRAY_COUNT(calls))];
+        uint64_t at = draw_below(d, d->work_ns);
+        bool lasts = draw_below(d, 2) == 0;
+        uint32_t count = lasts ? UINT32_MAX : 1 + (uint32_t)draw_below(d, 3);
+        draw_event(d, (struct world_event){.at_ns = at,
+                                           .kind = WORLD_DISK_FAIL,
+                                           .a = a,
+                                           .value = world_disk_fail(what, count)});
+        draw_event(d, (struct world_event){.at_ns = at + draw_below(d, 5 * NS_PER_SEC),
+                                           .kind = WORLD_DISK_WELL,
+                                           .a = a});
+    }
+}
+
+static void full_draw(struct draw *d)
+{
+    for (uint64_t i = 1 + draw_below(d, 3); i > 0; i--) {
+        unsigned a = site_draw(d);
+        uint64_t at = draw_below(d, d->work_ns);
+        draw_event(
+            d, (struct world_event){
+                   .at_ns = at, .kind = WORLD_DISK_FULL, .a = a, .value = draw_below(d, 3) == 0});
+        draw_event(d, (struct world_event){.at_ns = at + draw_below(d, d->work_ns / 2 + 1),
+                                           .kind = WORLD_DISK_FREE,
+                                           .a = a});
+    }
+}
+
+/* Of all kinds that take a site away it is the same one, so that most of the others remain. */
+static unsigned victim(const struct draw *d)
+{
+    struct rng rng;
+    unsigned count = 0;
+    while (count < d->c->site_count && !d->c->sites[count].joins_late)
+        count++;
+    rng_seed(&rng, d->c->seed ^ 0x71c);
+    return (unsigned)rng_below(&rng, count);
+}
+
+/* Journals above all. What changed is found when it is read, so half of the times the site starts
+ * again a little later. */
+static void rot_draw(struct draw *d)
+{
+    unsigned a = victim(d);
+    for (uint64_t i = 1 + draw_below(d, 8); i > 0; i--) {
+        uint64_t at = draw_below(d, d->work_ns), later = at + draw_below(d, NS_PER_SEC);
+        bool journal = draw_below(d, 2) == 0;
+        draw_event(d,
+                   (struct world_event){.at_ns = at,
+                                        .kind = WORLD_ROT,
+                                        .a = a,
+                                        .value = journal ? WORLD_ROT_JOURNAL
+                                                         : (int64_t)draw_below(d, WORLD_ROT_END)});
+        if (draw_below(d, 2) == 0)
+            continue;
+        draw_event(d,
+                   (struct world_event){.at_ns = later, .kind = WORLD_CRASH, .a = a, .value = 1});
+        draw_event(
+            d, (struct world_event){.at_ns = later + NS_PER_SEC, .kind = WORLD_RESTART, .a = a});
+    }
+}
+
+static void lose_draw(struct draw *d)
+{
+    draw_event(d, (struct world_event){
+                      .at_ns = draw_below(d, d->work_ns), .kind = WORLD_LOSE, .a = victim(d)});
+}
+
+static void remove_draw(struct draw *d)
+{
+    unsigned n = d->c->site_count, a = victim(d);
+    draw_event(d, (struct world_event){.at_ns = draw_below(d, d->work_ns * 3 / 2),
+                                       .kind = WORLD_REMOVE,
+                                       .a = a,
+                                       .b = (a + 1 + (unsigned)draw_below(d, n - 1)) % n});
+}
+
+/* The last site is made, but no member yet. */
+static void join_draw(struct draw *d)
+{
+    unsigned a = d->c->site_count - 1;
+    d->c->sites[a].joins_late = true;
+    draw_event(d, (struct world_event){.at_ns = draw_below(d, d->work_ns),
+                                       .kind = WORLD_JOIN,
+                                       .a = a,
+                                       .b = (unsigned)draw_below(d, a)});
+}
+
+static void chunks_draw(struct draw *d)
+{
+    d->c->no_versions = draw_below(d, 2) == 0;
+    for (unsigned i = 0; i < d->c->site_count; i++) {
+        d->c->sites[i].work.large_per_million = 100000 + (uint32_t)draw_below(d, 500000);
+        d->c->sites[i].garbage_ns = NS_PER_SEC + draw_below(d, 15 * NS_PER_SEC);
+    }
+}
+
+static void space_draw(struct draw *d)
+{
+    d->c->space = true;
+    d->c->no_versions = true;
+}
+
+static const struct {
+    const char *name;
+    unsigned kind;
+    void (*draw)(struct draw *d);
+} kinds[] = {
+    /* clang-format off: a kind a line */
+    {"join", SOAK_JOIN, join_draw}, /* first: who is a member from the beginning is known then */
+    {"eio", SOAK_EIO, eio_draw},          {"full", SOAK_FULL, full_draw},
+    {"rot", SOAK_ROT, rot_draw},          {"lose", SOAK_LOSE, lose_draw},
+    {"remove", SOAK_REMOVE, remove_draw}, {"chunks", SOAK_CHUNKS, chunks_draw},
+    {"space", SOAK_SPACE, space_draw},
+    /* clang-format on */
+};
+
+void soak_faults_draw(uint64_t seed, unsigned wanted, uint64_t work_ns, struct world_config *c)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+        struct draw d = {.c = c, .work_ns = work_ns};
+        if ((wanted & kinds[i].kind) == 0)
+            continue;
+        rng_seed(&d.rng, seed ^ (UINT64_C(0xfa17) << 32 | kinds[i].kind));
+        kinds[i].draw(&d);
+    }
+}
+
+bool soak_faults_parse(const char *text, unsigned *ret)
+{
+    *ret = 0;
+    for (;;) {
+        size_t len = strcspn(text, ","), i = 0;
+        bool all = len == 3 && strncmp(text, "all", 3) == 0;
+        while (i < ARRAY_COUNT(kinds) && !all &&
+               (strlen(kinds[i].name) != len || strncmp(text, kinds[i].name, len) != 0))
+            i++;
+        if (i == ARRAY_COUNT(kinds))
+            return false;
+        for (size_t k = 0; k < ARRAY_COUNT(kinds); k++)
+            if (all || k == i)
+                *ret |= kinds[k].kind;
+        if (text[len] == '\0')
+            return true;
+        text += len + 1;
+    }
+}
+
+void soak_faults_print(unsigned wanted)
+{
+    const char *before = " --faults ";
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++)
+        if ((wanted & kinds[i].kind) != 0) {
+            printf("%s%s", before, kinds[i].name);
+            before = ",";
+        }
+}
