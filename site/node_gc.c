@@ -430,14 +430,17 @@ static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
     if (rc == 0)
         rc = keep_node(u, &one->id, sealed);
     u->marking = false;
-    if (rc == ERR_NOT_FOUND && u->mark_past) {
-        mark_next(
-            u); /* nobody has it: this past version cannot be read any more, here or elsewhere */
+    char id[CHUNK_ID_TEXT_LEN + 1];
+    chunk_id_to_text(&one->id, id);
+    if (rc == ERR_NOT_FOUND && (u->mark_past || u->n->fetch != NULL)) {
+        /* All members were asked: this content cannot be read any more, here or elsewhere (its site
+         * was lost before anybody had it). Waiting for it would end garbage collection for ever. */
+        if (!u->mark_past)
+            log_warn(LOG_DATA, "content_lost", "chunk=%s why=\"no site has it\"", id);
+        mark_next(u);
         rc = 0;
     }
     if (rc != 0) { /* not all can be walked now: nothing may be swept */
-        char id[CHUNK_ID_TEXT_LEN + 1];
-        chunk_id_to_text(&one->id, id);
         log_info(LOG_DATA, "garbage_pass_cancelled", "chunk=%s why=\"%s\"", id, err_text(rc));
         gc_cancel(u->gc);
         u->phase = GC_IDLE;

@@ -209,12 +209,21 @@ enum went {
     WENT_ENDED  /* the fetch is gone */
 };
 
+/* Nobody has it, of all members; one that is paused was not asked. */
+static int nobody_has(const struct wan_fetch *f)
+{
+    for (const struct wan_peer *p = f->wan->peers; p != NULL; p = p->next)
+        if (!p->gone && !was_asked(f, p->member.site))
+            return ERR_UNREACHABLE;
+    return f->asked_count > 0 ? ERR_NOT_FOUND : ERR_UNREACHABLE;
+}
+
 static enum went fetch_go(struct wan_fetch *f)
 {
     enum later later;
     struct wan_peer *p = peer_choose(f, &later);
     if (p == NULL && later == LATER_NEVER) {
-        fetch_end(f, f->busy ? ERR_AGAIN : f->asked_count > 0 ? ERR_NOT_FOUND : ERR_UNREACHABLE);
+        fetch_end(f, f->busy ? ERR_AGAIN : nobody_has(f));
         return WENT_ENDED;
     }
     if (p == NULL)
