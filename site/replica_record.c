@@ -262,7 +262,8 @@ static void lead_coordinate(struct replica *r, struct replica_effects *out)
 static void follow_coordinate(struct replica *r, struct replica_effects *out)
 {
     bool silent = r->heard_ns == 0 || r->now_ns - r->heard_ns >= r->cfg.silence_ns;
-    if (r->role == REPLICA_FOLLOW && (silent || r->must_ask))
+    /* A blank copy counts again when it has seen itself out of the record: it looks until then. */
+    if (r->role == REPLICA_FOLLOW && (silent || r->must_ask || r->blank))
         ask(r, out);
 }
 

@@ -198,6 +198,36 @@ static void test_blank_copy_does_not_take_over(void **state)
     one_close(&f);
 }
 
+/* It is taken out of the record for being blank; if it did not look it would stay out for ever. */
+static void test_blank_copy_that_follows_learns_that_it_is_out(void **state)
+{
+    struct one f;
+    (void)state;
+    one_open(&f, (struct replica_config){.blank = true});
+    f.record = (struct shard_record){.version = 9,
+                                     .epoch = 3,
+                                     .primary = 2,
+                                     .lease_ns = 6 * NS_PER_SEC,
+                                     .in_sync_count = 2,
+                                     .in_sync = {1, 2}};
+    one_tick(&f, 0);
+    one_answer(&f);
+    one_append(&f, 3, 0, 0, 0, 0); /* the primary is heard, all the time */
+    assert_true(replica_blank(f.core));
+    f.record.version++;
+    f.record.in_sync_count = 1;
+    f.record.in_sync[0] = 2;
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t before = f.request;
+        one_tick(&f, 100 * NS_PER_MS);
+        if (f.request != before)
+            one_answer(&f);
+        one_append(&f, 3, 0, 0, 0, 0);
+    }
+    assert_false(replica_blank(f.core));
+    one_close(&f);
+}
+
 static void test_late_word_does_not_cost_a_copy(void **state)
 {
     struct one f;
@@ -257,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_lease_given_back_is_taken_at_once),
         cmocka_unit_test(test_replica_out_of_the_record_does_not_take_over),
         cmocka_unit_test(test_blank_copy_does_not_take_over),
+        cmocka_unit_test(test_blank_copy_that_follows_learns_that_it_is_out),
         cmocka_unit_test(test_late_word_does_not_cost_a_copy),
         cmocka_unit_test(test_strangers_and_garbage_are_refused),
     };
