@@ -56,11 +56,19 @@
  * 110 a new primary does not know of old promises
  * 111 a replica that is to enter the record does not count yet
  * 112 a late word makes a replica give up its copy
+ * Of the shards above them:
+ * 113 a follower takes for committed what is on its disk
+ * 114 what was not committed stays in the state of who leads no more
+ * 115 a message leaves before the record that makes it is committed
+ * 116 a shard takes messages of another one with a gap
+ * 117 a new leader serves before what it found in its outbox is delivered
+ * 118 what is delivered leaves the leader's outbox without a record
  */
 /* clang-format on */
 #define PLANT_COUNT 32u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
+#define PLANT_NODES_LAST 118u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

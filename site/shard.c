@@ -240,6 +240,10 @@ int shard_propose(struct shard *s,
                     .effects = b->effects,
                     .effect_count = b->count};
     ASSERT(op.effect_count > 0);
+    if (s->cfg.peers != NULL && (!s->role.open || !shard_leads(s)))
+        return ERR_NOT_PRIMARY;
+    if (s->cfg.peers != NULL && !merge_ready(s->merge, &op, NULL))
+        return ERR_AGAIN;
     record_op(&s->scratch, hlc, p->session, p->number, 0, p->result, &op);
     struct pending *q = mem_calloc(1, sizeof *q);
     q->committed = p->committed;

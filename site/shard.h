@@ -142,7 +142,8 @@ struct proposal {
     int64_t time_ns; /* the operation's wall time; 0: now */
 };
 /* Journals and applies the builder's effects as one operation of this site. On error nothing
- * happened (ERR_NO_SPACE, ERR_FATAL, ERR_NOT_PRIMARY) and `committed` never runs. */
+ * happened (ERR_NO_SPACE, ERR_FATAL, ERR_NOT_PRIMARY) and `committed` never runs. With several
+ * nodes ERR_AGAIN: it names what other shards have, and this one has not heard of yet. */
 int shard_propose(struct shard *s,
                   const struct op_builder *b,
                   const struct proposal *p,

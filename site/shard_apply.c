@@ -5,6 +5,7 @@
  * (they leave when it is durable), of the shard for everything else (they leave at once, by
  * shard_drain, after the engine has returned). Failure paths: an operation whose dots are missing
  * is kept in the state and tried again after each later one. */
+#include "base/plant.h"
 #include "site/shard_int.h"
 
 static void on_send(void *ctx, shard_id_t to, struct slice derived)
@@ -321,7 +322,9 @@ int shard_apply_record(
     s->in_apply = true;
     s->apply_index = index;
     s->apply_session = r->type == RECORD_OP ? r->session : 0;
-    s->collect = p != NULL && (r->type == RECORD_OP || s->cfg.peers != NULL) ? p : NULL; /* N2 */
+    s->collect = p != NULL && (r->type == RECORD_OP || (s->cfg.peers != NULL && !PLANTED(115)))
+                     ? p
+                     : NULL; /* N2 */
     hlc_see(s->cfg.hlc, r->commit_hlc);
     switch (r->type) {
     case RECORD_OP:

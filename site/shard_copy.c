@@ -21,7 +21,6 @@
 #define MAGIC 0x4352u /* "RC" */
 #define VERSION 1u
 #define PAGE_BYTES ((size_t)(256u * KIB)) /* unless one pair is larger */
-#define WRITE_BYTES ((size_t)(8u * MIB))
 #define ASK_NS (500 * NS_PER_MS)
 #define GIVE_UP_NS (10 * NS_PER_SEC)
 
@@ -187,7 +186,7 @@ static void take_page(struct shard *s, const struct shard_copy_msg *m)
     }
     if (m->last)
         state_advance(s->state, m->index);
-    if (m->last || state_active_bytes(s->state) > WRITE_BYTES)
+    if (m->last || state_active_bytes(s->state) > s->cfg.checkpoint_bytes)
         rc = write_down(s, &d);
     if (rc != 0)
         shard_fail(s, rc, d.text);
@@ -227,8 +226,9 @@ static int next_page(struct shard *s)
                                .first = s->role.lend.first};
     struct buf pairs = {0};
     struct slice key, value;
+    size_t bytes = MIN(PAGE_BYTES, s->cfg.checkpoint_bytes);
     bool more;
-    while ((more = state_iter_at(s->role.lend.it, &key, &value)) && pairs.len < PAGE_BYTES) {
+    while ((more = state_iter_at(s->role.lend.it, &key, &value)) && pairs.len < bytes) {
         enc_bytes(&pairs, key);
         enc_bytes(&pairs, value);
         m.count++;

@@ -4,12 +4,13 @@
  * names it for ever; the receiver takes numbers without a gap (N3), keeps the last one in its state
  * with the record, and says so when that is committed; then the proposal that made it is done, and
  * once in a while a record takes what was delivered out of the outbox, and results that nobody
- * needs any more (N5). Failure path: what is not heard of is sent again, also by the next leader,
+ * needs any more (N6). Failure path: what is not heard of is sent again, also by the next leader,
  * who sends all of the outbox; what the receiver has, it only confirms again. */
 #include <string.h>
 
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/plant.h"
 #include "site/shard_int.h"
 #include "site/shard_peers.h"
 
@@ -57,7 +58,7 @@ void shard_inbox_load(struct shard *s)
         uint64_t last = shard_outbox_next(s, (shard_id_t)i) - 1;
         if (s->outbox[i].last == 0) /* there is none that is not delivered */
             s->outbox[i].last = s->outbox[i].delivered = last;
-        s->role.sent[i].left = last; /* all of it is committed, and sent now */
+        s->role.sent[i].left = s->role.sent[i].found = last; /* it is committed, and sent now */
         s->role.sent[i].pruned = s->outbox[i].delivered;
     }
     s->role.resend_ns = s->role.tidy_ns = clock_mono_ns(s->cfg.clock);
@@ -71,7 +72,7 @@ int shard_inbox_check(struct shard *s, shard_id_t from, uint64_t number)
     if (from >= s->cfg.shard_count || from == s->cfg.id)
         return ERR_MALFORMED;
     if (number > s->role.inbox[from].last)
-        return number == s->role.inbox[from].last + 1 ? 1 : ERR_AGAIN;
+        return number == s->role.inbox[from].last + 1 || PLANTED(116) ? 1 : ERR_AGAIN;
     if (number <= s->role.inbox[from].committed)
         s->cfg.events.delivered(s->cfg.events.ctx, from, s->cfg.id, s->role.inbox[from].committed);
     return 0;
@@ -122,6 +123,14 @@ bool shard_inbox_sent(const struct shard *s, shard_id_t to, uint64_t number)
     return s->live && to < s->cfg.shard_count && number <= s->role.sent[to].left;
 }
 
+bool shard_inbox_found_is_delivered(const struct shard *s)
+{
+    for (unsigned i = 0; i < s->cfg.shard_count; i++)
+        if (s->outbox[i].delivered < s->role.sent[i].found)
+            return false;
+    return true;
+}
+
 /* Somebody confirmed messages: proposals may be done by that. */
 void shard_inbox_delivered(struct shard *s)
 {
@@ -145,6 +154,7 @@ void shard_inbox_delivered(struct shard *s)
         p->committed(p->ctx, 0);
         shard_pending_free(p);
     }
+    shard_roles_run(s); /* it may serve now */
 }
 
 /* Has this message left, and is it not known to be there? */

@@ -97,8 +97,10 @@ struct shard_role {
         uint64_t last, committed; /* numbers taken of each shard */
     } inbox[SHARD_COUNT_MAX];
     struct {
-        uint64_t left, pruned; /* numbers sent to each shard; taken out of the outbox */
+        /* numbers sent to each shard; taken out of the outbox; there when it took over */
+        uint64_t left, pruned, found;
     } sent[SHARD_COUNT_MAX];
+    bool open; /* live, and all that was found is delivered: requests may come */
     uint64_t resend_ns, tidy_ns;
     struct {
         bool running;
@@ -219,6 +221,7 @@ void shard_inbox_left(struct shard *s, struct pending *p, shard_id_t to, uint64_
 bool shard_inbox_keeps(struct shard *s, struct pending *p);
 bool shard_inbox_sent(const struct shard *s, shard_id_t to, uint64_t number);
 void shard_inbox_delivered(struct shard *s);
+bool shard_inbox_found_is_delivered(const struct shard *s);
 bool shard_inbox_resends(const struct shard *s, shard_id_t to, uint64_t number);
 
 /* shard_copy.c */

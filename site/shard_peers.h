@@ -6,7 +6,7 @@
  * never has to be taken back. A node that leads no longer drops what is not committed: its state is
  * opened anew from the store, where there is no such thing (S1), and follows from there.
  *
- * site/README.md has the rules, N1 to N6.
+ * site/README.md has the rules, N1 to N7.
  *
  * Threads: loop. */
 #ifndef SITE_SHARD_PEERS_H
@@ -34,8 +34,8 @@ struct shard_peers {
      * `record` carries; shard_coordinator_says() later, or never. */
     void (*ask)(void *ctx, shard_id_t shard, uint64_t request);
     void (*swap)(void *ctx, shard_id_t shard, uint64_t request, const struct shard_record *record);
-    /* Requests may be evaluated from now on; messages of the outbox are sent again by the shard.
-     * This one may call the shard. */
+    /* Requests may be evaluated from now on: the core lets it serve, and what was found in the
+     * outbox is delivered. This one may call the shard. */
     void (*serves)(void *ctx, shard_id_t shard);
     /* No more. Proposals that have not run `committed` run it right after this with
      * ERR_NOT_PRIMARY: they may be carried out or not. Everything that waits in the shard

@@ -237,7 +237,7 @@ bool shard_leads(struct shard *s)
 bool shard_serves(const struct shard *s)
 {
     return is_alone(s) ||
-           (s->live && !s->failed && replica_serves(s->replica, clock_mono_ns(s->cfg.clock)));
+           (s->role.open && !s->failed && replica_serves(s->replica, clock_mono_ns(s->cfg.clock)));
 }
 
 uint64_t shard_primary(const struct shard *s)

@@ -90,7 +90,7 @@ void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked)
         return;
     r->acked = MAX(r->acked, acked);
     if (s->cfg.peers != NULL)
-        return; /* a record takes them out: N5 */
+        return; /* a record takes them out: N6 */
     struct buf key = {0};
     while (r->first < r->count && r->numbers[r->first] <= acked) {
         shard_result_key(&key, session, r->numbers[r->first++]);

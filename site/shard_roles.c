@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/codec.h"
+#include "base/plant.h"
 #include "site/settings.h"
 #include "site/shard_int.h"
 #include "site/shard_peers.h"
@@ -82,10 +83,11 @@ int shard_roles_open(struct shard *s, const char *dir, struct err_detail *d)
 static void apply(struct shard *s)
 {
     struct err_detail d = {{0}};
+    uint64_t last = PLANTED(113) ? log_durable(s->log) : s->committed;
     if (s->failed || s->role.reopen_due || s->role.copy.running ||
         state_index(s->state) >= s->committed)
         return;
-    int rc = shard_replay(s, s->committed, &d);
+    int rc = shard_replay(s, last, &d);
     if (rc != 0)
         shard_fail(s, rc, d.text);
     else
@@ -112,9 +114,21 @@ static void serve(struct shard *s)
     s->live = true;
     log_info(LOG_SITE, "shard_leads", "shard=%u epoch=%llu index=%llu", s->cfg.id,
              (unsigned long long)replica_epoch(s->replica), (unsigned long long)s->committed);
+    shard_resend(s);
+}
+
+/* A result that is stored means that the operation is wherever it belongs: so nobody is answered
+ * before that is true of all that was found here. */
+static void open_doors(struct shard *s)
+{
+    s->role.open = true;
     s->cfg.peers->serves(s->cfg.peers->ctx, s->cfg.id);
-    if (s->live)
-        shard_resend(s);
+}
+
+static bool may_open(const struct shard *s)
+{
+    return s->live && !s->role.open && !s->role.down_due && !s->failed &&
+           (shard_inbox_found_is_delivered(s) || PLANTED(117));
 }
 
 static void reopen(struct shard *s)
@@ -144,7 +158,7 @@ static void lead_end(struct shard *s)
     if (!s->live)
         return;
     shard_settle(s, s->role.down_to);
-    s->live = false;
+    s->live = s->role.open = false;
     struct pending *under_way = s->role.undelivered, *dropped = s->pending_head;
     s->role.undelivered = NULL;
     s->role.undelivered_tail = &s->role.undelivered;
@@ -160,7 +174,7 @@ static void lead_end(struct shard *s)
              (unsigned long long)replica_epoch(s->replica), (unsigned long long)s->committed);
     if (s->checkpoint.running)
         s->role.reopen_due = true; /* shard_checkpointed() */
-    else if (!s->failed)
+    else if (!s->failed && !PLANTED(114))
         reopen(s);
     s->cfg.peers->leads_no_more(s->cfg.peers->ctx, s->cfg.id);
     proposals_end(under_way);
@@ -185,7 +199,7 @@ static bool is_due(const struct shard *s)
                                 state_index(s->state) < s->committed;
     bool serves = s->role.serve_due && !s->failed && !s->role.reopen_due;
     bool copies = s->role.copy_due != 0 && !s->checkpoint.running && !s->failed;
-    return s->role.down_due || behind || serves || copies;
+    return s->role.down_due || behind || serves || copies || may_open(s);
 }
 
 void shard_roles_run(struct shard *s)
@@ -204,6 +218,8 @@ void shard_roles_run(struct shard *s)
             apply(s);
         if (s->role.serve_due && !s->failed && !s->role.reopen_due)
             serve(s);
+        if (may_open(s))
+            open_doors(s);
     }
     s->role.running = false;
 }

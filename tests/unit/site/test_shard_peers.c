@@ -329,6 +329,67 @@ static void test_messages_outlive_their_receivers_leader(void **state)
     assert_answered_shows();
 }
 
+static struct shard *live_copy(unsigned shard)
+{
+    for (unsigned i = 0; i < TRIO_NODES; i++)
+        if (t.nodes[i].shards[shard]->live)
+            return t.nodes[i].shards[shard];
+    return NULL;
+}
+
+static bool another_takes_over(struct trio *w)
+{
+    (void)w;
+    return live_copy(0) != NULL && node_of(live_copy(0)) != led_before;
+}
+
+/* N5: its stored results would say more than the other shard knows. */
+static void test_a_leader_serves_when_what_it_found_is_delivered(void **state)
+{
+    struct dir_view v;
+    (void)state;
+    trio_run(&t, three_in_sync);
+    t.hold = true;
+    make_some(1, trio_mkdir_elsewhere);
+    uint64_t index = log_last(shard_log(root_leader()));
+    while (shard_committed(root_leader()) < index)
+        trio_run(&t, all_lead);
+    assert_int_equal(ops[0].rc, 1); /* N4: its other shard has not heard of it */
+    led_before = node_of(root_leader());
+    shard_resign(t.nodes[led_before].shards[0]);
+    assert_int_equal(ops[0].rc, ERR_NOT_PRIMARY);
+    trio_run(&t, another_takes_over);
+    struct shard *s = live_copy(0);
+    assert_true(shard_outbox_count(s) > 0);
+    assert_false(shard_serves(s));
+    assert_int_equal(trio_create(&t, s, &ops[1]), ERR_NOT_PRIMARY);
+    t.hold = false;
+    trio_run(&t, all_lead);
+    assert_int_equal(merge_dir(shard_merge(leader(1)), ops[0].oid, &v), 0);
+    trio_assert_equal_on_disk(&t);
+}
+
+/* An operation that names what this shard has not heard of would wait in it, and the next one would
+ * get its number: it is refused. */
+static void test_an_operation_before_its_time_is_refused(void **state)
+{
+    const struct dot unknown = {.shard = 1, .site = 7, .seq = 999};
+    struct op_builder b = {0};
+    struct proposal p = {0};
+    (void)state;
+    trio_run(&t, three_in_sync);
+    struct shard *s = root_leader();
+    uint64_t last = log_last(shard_log(s));
+    struct effect *e = op_builder_add(&b, EFFECT_LEAVE, shard_new_oid(s, OID_FILE));
+    e->parent = OID_ROOT;
+    e->name = slice_str("x");
+    e->dots = &unknown;
+    e->dot_count = 1;
+    assert_int_equal(shard_propose(s, &b, &p, NULL), ERR_AGAIN);
+    assert_int_equal(log_last(shard_log(s)), last);
+    op_builder_deinit(&b);
+}
+
 /* Any node may be closed and opened at any moment, also all of them. */
 static void test_restarts(void **state)
 {
@@ -420,6 +481,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_messages_between_shards_of_different_nodes, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_messages_outlive_their_receivers_leader, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_leader_serves_when_what_it_found_is_delivered, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_an_operation_before_its_time_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
     };

@@ -70,7 +70,6 @@ static void coordinate(struct trio *t, struct packet *p)
 static void packet_carry(struct trio *t, struct packet *p)
 {
     struct trio_node *n = &t->nodes[p->to];
-    struct shard *leader = trio_leader(t, p->shard);
     int rc = 0;
     switch (p->kind) {
     case PACKET_PEER:
@@ -84,14 +83,17 @@ static void packet_carry(struct trio *t, struct packet *p)
         if (!n->cut && n->shards[p->shard] != NULL && n->start == p->start)
             shard_coordinator_says(n->shards[p->shard], p->number, p->swap, p->rc, &p->record);
         break;
-    case PACKET_DELIVER:
-        if (leader != NULL)
-            rc = shard_receive(leader, p->other, p->number, p->type, buf_slice(&p->bytes));
+    case PACKET_DELIVER: /* who does not lead does not take it */
+        for (unsigned i = 0; i < TRIO_NODES; i++)
+            if (t->nodes[i].shards[p->shard] != NULL && !t->nodes[i].cut)
+                rc = shard_receive(t->nodes[i].shards[p->shard], p->other, p->number, p->type,
+                                   buf_slice(&p->bytes));
         rc = rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY ? 0 : rc;
         break;
     case PACKET_DELIVERED:
-        if (leader != NULL)
-            shard_delivered(leader, p->other, p->number);
+        for (unsigned i = 0; i < TRIO_NODES; i++)
+            if (t->nodes[i].shards[p->shard] != NULL && !t->nodes[i].cut)
+                shard_delivered(t->nodes[i].shards[p->shard], p->other, p->number);
         break;
     }
     assert_int_equal(rc, 0);
@@ -167,7 +169,7 @@ static int on_deliver(void *ctx,
                       struct slice bytes)
 {
     struct trio_node *n = ctx;
-    if (!n->cut)
+    if (!n->cut && !n->t->hold)
         (void)packet_post(
             n->t,
             &(struct packet){

@@ -37,6 +37,7 @@ struct trio {
     struct trio_node nodes[TRIO_NODES];
     struct shard_record records[TRIO_SHARDS];
     unsigned packets; /* under way */
+    bool hold;        /* messages between shards get lost */
     struct loop_timer poll;
     bool (*until)(struct trio *t);
     uint64_t until_ns;
