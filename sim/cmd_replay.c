@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/cmd.h"
-#include "sim/replicas.h"
+#include "sim/trio.h"
 
 struct replay {
     struct soak_options options;
@@ -49,7 +49,7 @@ int cmd_replay(int argc, char **argv)
         log_levels[i] = r.trace ? (int)LOG_DEBUG : (int)LOG_WARN; /* no thread but this one */
     plant_set(r.options.plant);
     if (r.options.nodes > 1) {
-        replicas_run(&r.options, r.seed, r.trace, &result);
+        trio_run(&r.options, r.seed, r.trace, &result);
     } else {
         soak_describe(&r.options, r.seed, &r.edit, &c);
         soak_run(&c, r.trace, &result);

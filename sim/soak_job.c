@@ -10,8 +10,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/plant.h"
-#include "sim/replicas.h"
 #include "sim/soak_int.h"
+#include "sim/trio.h"
 
 #define SEED_SECONDS_MAX 120u /* of real time: a run that hangs is a result, too */
 
@@ -36,7 +36,7 @@ void soak_start(struct soak_job *j,
             log_levels[i] = -1; /* nothing at all; no thread but this one */
         plant_set(o->plant);
         if (o->nodes > 1) {
-            replicas_run(o, seed, false, &r);
+            trio_run(o, seed, false, &r);
         } else {
             soak_describe(o, seed, e, &c);
             soak_run(&c, false, &r);
@@ -122,7 +122,7 @@ static bool value_option(const char *name,
         *ret_good = number(value, 100000000, &o->operations);
     } else if (strcmp(name, "--plant") == 0) {
         *ret_good =
-            number(value, PLANT_REPLICA_LAST, &v) && (v <= PLANT_COUNT || v >= PLANT_REPLICA_FIRST);
+            number(value, PLANT_NODES_LAST, &v) && (v <= PLANT_COUNT || v >= PLANT_REPLICA_FIRST);
         o->plant = (unsigned)v;
     } else if (strcmp(name, "--faults") == 0) {
         *ret_good = soak_faults_parse(value, &o->more);
