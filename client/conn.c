@@ -7,6 +7,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "client/conn_ahead.h"
+#include "client/conn_share.h"
 
 #define CONNECT_TIMEOUT_MS 5000u
 #define WAIT_SLICE_NS (50u * NS_PER_MS)
@@ -60,6 +61,8 @@ struct conn_thread {
     struct rpc_client *client;
     uint64_t incarnation;
     uint64_t next_id;
+    uint64_t connects; /* counted; which connection `client` is */
+    struct conn_share share;
     bool (*interrupted)(void *arg);
     void *interrupted_arg;
     bool recovering; /* this is the push thread */
@@ -82,6 +85,7 @@ static void thread_gone(void *arg)
 {
     struct conn_thread *t = arg;
     rpc_client_close(t->client);
+    conn_share_drop(&t->share);
     while (t->scratch != NULL) {
         struct conn_scratch *s = t->scratch;
         t->scratch = s->next;
@@ -286,7 +290,43 @@ static int thread_connect(struct conn *c, struct conn_thread *t)
     }
     t->client = client;
     t->next_id = 2;
+    t->connects++;
     return 0;
+}
+
+static void thread_broken(struct conn *c, struct conn_thread *t)
+{
+    rpc_client_close(t->client);
+    t->client = NULL;
+    broken(c, t->incarnation);
+}
+
+/* ---- memory in common ---- */
+
+static bool site_does(struct conn *c, uint32_t flag)
+{
+    pthread_mutex_lock(&c->lock);
+    bool does = (c->site_flags & flag) != 0;
+    pthread_mutex_unlock(&c->lock);
+    return does;
+}
+
+uint8_t *conn_share(struct conn *c, size_t *ret_len)
+{
+    struct conn_thread *t = thread_self();
+    if (c->answer != NULL || c->unix_path == NULL || !site_does(c, SITE_SHARES) ||
+        wait_up(c, t) != 0 || thread_connect(c, t) != 0)
+        return NULL;
+    if (t->share.connect != t->connects) {
+        pthread_mutex_lock(&c->lock);
+        uint64_t session = c->session;
+        pthread_mutex_unlock(&c->lock);
+        if (conn_share_ask(&t->share, t->client, session, t->next_id++) != 0)
+            thread_broken(c, t);
+        t->share.connect = t->connects; /* asked once, whatever the answer */
+    }
+    *ret_len = t->share.len;
+    return t->share.ptr;
 }
 
 /* After a call that may have been answered ahead: is it kept? ERR_AGAIN: the node that answered is
@@ -325,6 +365,8 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     bool change = call->numbered && call->type != RPC_OPEN;
     call->req.ahead =
         c->may_ahead && !t->recovering && !call->durable && conn_ahead_may(&c->ahead, call->type);
+    struct slice bulk = call->bulk;
+    conn_share_request(t->share.connect == t->connects ? &t->share : NULL, call, &bulk);
     buf_clear(&s->body);
     op_arena_reset(&s->arena);
     fs_request_encode(&call->req, &s->body);
@@ -332,12 +374,14 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     if (call->req.ahead && change)
         e = conn_ahead_begin(&c->ahead, call->type, call->req.oid, call->number.number,
                              buf_slice(&s->body));
-    rc = rpc_client_call(t->client, call->type, t->next_id++, 0, buf_slice(&s->body), call->bulk, 0,
+    rc = rpc_client_call(t->client, call->type, t->next_id++, 0, buf_slice(&s->body), bulk, 0,
                          &s->reply);
     if (rc == 0) {
         rc = fs_reply_decode(s->reply.frame.body, &s->arena, &call->reply);
         call->reply_bulk = s->reply.frame.bulk;
         rc = rc == 0 ? call->reply.rc : rc;
+        if (rc == 0)
+            rc = conn_share_reply(&t->share, call);
         bool told = rc == 0 && (call->reply.flags & REPLY_AHEAD) != 0;
         int again = e != NULL ? ahead_end(c, t, e, told ? &call->reply : NULL, call) : 0;
         return again != 0 ? again : rc;
@@ -346,9 +390,7 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
         (void)conn_ahead_end(&c->ahead, e, NULL, NULL); /* there was no answer: not kept */
     if (rc == ERR_TOO_BIG)
         return rc;
-    rpc_client_close(t->client);
-    t->client = NULL;
-    broken(c, t->incarnation);
+    thread_broken(c, t);
     return ERR_AGAIN;
 }
 
@@ -467,9 +509,7 @@ static int ahead_send(struct conn *c,
     int rc = rpc_client_call(t->client, e->type, t->next_id++, 0, buf_slice(&e->body),
                              slice_of(NULL, 0), 0, frame);
     if (rc != 0) {
-        rpc_client_close(t->client);
-        t->client = NULL;
-        broken(c, t->incarnation);
+        thread_broken(c, t);
         return ERR_CLOSED;
     }
     rc = fs_reply_decode(frame->frame.body, arena, ret);
@@ -712,10 +752,7 @@ bool conn_is_ahead(struct conn *c)
 
 bool conn_takes_riders(struct conn *c)
 {
-    pthread_mutex_lock(&c->lock);
-    bool takes = (c->site_flags & SITE_TAKES_RIDERS) != 0;
-    pthread_mutex_unlock(&c->lock);
-    return takes;
+    return site_does(c, SITE_TAKES_RIDERS);
 }
 
 const uint8_t *conn_fs_key(const struct conn *c)

@@ -62,6 +62,11 @@ bool conn_makes_again(struct conn *c, struct oid oid);
 /* Is there anything that was answered, and may not be durable? */
 bool conn_is_ahead(struct conn *c);
 
+/* Memory that this thread has in common with its site, so that a large chunk need not go through
+ * the socket: bulk of an RPC_CHUNK_PUT that lies in it is not copied. NULL: the site is elsewhere,
+ * or does not do this. The thread's own until it asks for it again; may connect, and wait. */
+uint8_t *conn_share(struct conn *c, size_t *ret_len);
+
 /* One request and its reply. conn_call_init, fill in `req` (and bulk), conn_call_run, read `reply`,
  * conn_call_deinit. Slices in the reply live until then. */
 struct conn_call {
@@ -69,6 +74,7 @@ struct conn_call {
     struct fs_request req;
     struct slice bulk; /* with RPC_CHUNK_PUT, RPC_COMMIT */
     bool durable;      /* the answer is to wait for the disk, whatever the mount's way */
+    bool into_share;   /* RPC_CHUNK_GET of the whole: the answer's bulk may lie in conn_share() */
     struct fs_reply reply;
     struct slice reply_bulk;
     struct conn_number number; /* private from here */

@@ -8,6 +8,7 @@
 #define ASK_FIRST_BYTES (256u * KIB)
 #define ABSENT_FEW 8u
 #define ABSENT_ASK_EVERY 16u
+#define SHARE_BYTES_MIN (16u * KIB) /* what is less goes through the socket as well */
 #define ZEROS_BYTES (64u * 1024u)
 /* Each block is a piece and what it lacks of zeros, which are cut at ZEROS_BYTES. */
 _Static_assert(FILE_VIEW_BYTES_MAX / MANIFEST_BLOCK_BYTES_MIN + 2 <= FILE_VIEW_BLOCKS_MAX, "fits");
@@ -81,6 +82,8 @@ chunk_fetch(struct fileio *io, const struct chunk_id *id, uint8_t **ret_data, si
     conn_call_init(&call, RPC_CHUNK_GET);
     memcpy(call.req.chunk, id->b, sizeof call.req.chunk);
     call.req.has_chunk = true;
+    size_t share_len;
+    call.into_share = conn_share(io->config.conn, &share_len) != NULL;
     int rc = conn_call_run(io->config.conn, &call);
     struct chunk_info info;
     if (rc == 0)
@@ -186,13 +189,24 @@ static bool ask_site(struct fileio *io, const struct chunk_id *id)
     return has;
 }
 
+/* Room for a chunk of so many bytes in the memory that the site sees, too; it never grows. */
+static bool share_room(struct fileio *io, size_t plain_len, struct buf *ret)
+{
+    size_t len;
+    uint8_t *share = plain_len < SHARE_BYTES_MIN ? NULL : conn_share(io->config.conn, &len);
+    if (share == NULL || plain_len + CHUNK_OVERHEAD_BYTES_MAX > len)
+        return false;
+    *ret = (struct buf){.ptr = share, .cap = len};
+    return true;
+}
+
 int chunk_store(struct fileio *io,
                 struct chunk_pieces *plain,
                 struct riders *riders,
                 struct chunk_id *ret_id)
 {
     struct pipeline *p = io_pipeline(io);
-    struct buf sealed = {0};
+    struct buf own = {0}, shared, *sealed = &own;
     block_trim_pieces(plain);
     if (plain->len == 0) {
         *ret_id = CHUNK_ID_HOLE;
@@ -201,11 +215,13 @@ int chunk_store(struct fileio *io,
     int rc = chunk_hash_pieces(p, plain, ret_id);
     bool ask = !riders->open && plain->len >= ASK_FIRST_BYTES && worth_asking(io);
     if (rc == 0 && !(ask && ask_site(io, ret_id))) {
-        rc = chunk_seal_pieces(p, ret_id, plain, &sealed);
+        if (!riders->open && share_room(io, plain->len, &shared))
+            sealed = &shared;
+        rc = chunk_seal_pieces(p, ret_id, plain, sealed);
         if (rc == 0)
-            rc = chunk_send(io, ret_id, buf_slice(&sealed), riders);
+            rc = chunk_send(io, ret_id, buf_slice(sealed), riders);
     }
-    buf_deinit(&sealed);
+    buf_deinit(&own);
     return rc;
 }
 

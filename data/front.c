@@ -157,8 +157,12 @@ int front_get(struct front *f, struct store_get *get)
     fan->whole = get;
     fan->front = f;
     fan->rc = ERR_NOT_FOUND;
-    fan->get =
-        (struct store_get){.id = get->id, .from = get->from, .len = get->len, .done = part_got};
+    fan->get = (struct store_get){.id = get->id,
+                                  .from = get->from,
+                                  .len = get->len,
+                                  .room = get->room,
+                                  .room_len = get->room_len,
+                                  .done = part_got};
     memcpy(fan->idx, idx, sizeof idx);
     int rc = fan_next(fan);
     if (rc != 0)

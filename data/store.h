@@ -15,6 +15,7 @@
 #define DATA_STORE_H
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/loop.h"
 #include "data/chunk_id.h"
 
@@ -76,7 +77,9 @@ struct store_lookup {
 
 struct store_put {
     struct chunk_id id; /* in */
-    struct slice data;  /* in: sealed bytes, borrowed until done; 1 .. LIMIT_CHUNK_SEALED_BYTES */
+    /* in: sealed bytes, borrowed until done; 1 .. LIMIT_CHUNK_SEALED_BYTES. They are looked at
+     * once, when they are copied: others may write to them at any time. */
+    struct slice data;
     /* rc 0: durable (and from now on safe from garbage collection for a full pass). ERR_NO_SPACE,
      * ERR_IO: not stored. */
     void (*done)(struct store_put *put, int rc);
@@ -87,6 +90,7 @@ struct store_put {
     struct store_entry old; /* what the index says of the id now */
     uint64_t epoch;
     uint32_t offset;       /* in the group's buffer */
+    uint32_t plain_len;    /* as the copy there says */
     uint32_t move_offset;  /* compaction: the record that is to be moved, */
     uint64_t move_segment; /* if the index still points to it; 0: a put */
     int rc;
@@ -102,14 +106,21 @@ struct chunk_buf {
 };
 void chunk_buf_deinit(struct chunk_buf *b); /* accepts zeroed; leaves it zeroed */
 
+#define STORE_ROOM_ALIGN 4096u
+#define STORE_ROOM_BYTES (LIMIT_CHUNK_SEALED_BYTES + 4u * STORE_ROOM_ALIGN) /* for any chunk */
 struct store_get {
     struct chunk_id id; /* in */
     /* in: only so many bytes of it, and from where; what lies beyond its end is left out, and len 0
      * is all of it. A range is not checked against the record's checksum, which is of the whole:
      * the reader checks it (parts of a chunk have tags), and gets the whole when it is bad. */
     uint32_t from, len;
+    /* in: the owner's memory to read into if it is enough and aligned (STORE_ROOM_ALIGN), or NULL.
+     * Others may write to it at any time: what is bad in there is read again elsewhere. */
+    void *room;
+    size_t room_len;
     uint32_t chunk_len; /* out, with rc 0: of the whole chunk */
     /* rc 0: *data is the callee's: move it away (and zero it), or it is freed after the callback.
+     * In the room it has no mem.
      * ERR_NOT_FOUND; ERR_CORRUPT (damaged: ask a peer, then store_put); ERR_IO. */
     void (*done)(struct store_get *get, int rc, struct chunk_buf *data);
     struct store *store; /* private from here */
@@ -117,6 +128,7 @@ struct store_get {
     struct store_lookup lookup;
     struct store_segment *segment; /* being read, referenced */
     struct chunk_buf buf;
+    uint8_t *into; /* buf.mem or room */
     struct loop_req req;
     uint64_t read_at;   /* in the file, aligned */
     uint32_t skip;      /* from there to the bytes asked for, or the record */

@@ -62,7 +62,9 @@ int segment_header_decode(struct slice block, struct segment_header *ret)
 void segment_record_encode(struct record *r, const uint8_t *data, uint8_t *out)
 {
     ASSERT(r->len > 0 && r->len <= LIMIT_CHUNK_SEALED_BYTES);
-    r->crc = crc32c(data, r->len);
+    /* The copy is summed, as the original may belong to somebody who writes to it. */
+    memcpy(out + STORE_RECORD_HEADER_BYTES, data, r->len);
+    r->crc = crc32c(out + STORE_RECORD_HEADER_BYTES, r->len);
     uint8_t *at = out + 8;
     memcpy(at, r->id.b, CHUNK_ID_BYTES);
     at += CHUNK_ID_BYTES;
@@ -75,7 +77,6 @@ void segment_record_encode(struct record *r, const uint8_t *data, uint8_t *out)
     uint8_t *head = out;
     put_le(&head, RECORD_MAGIC, 4);
     put_le(&head, crc32c(out + 8, RECORD_SUMMED_BYTES), 4);
-    memcpy(at, data, r->len);
     size_t used = STORE_RECORD_HEADER_BYTES + (size_t)r->len;
     memset(out + used, 0, record_bytes(r->len) - used);
 }

@@ -39,8 +39,8 @@ struct span {
 static void read_submit(struct store_get *get)
 {
     struct io_uring_sqe *sqe = loop_sqe(get->store->loop);
-    io_uring_prep_read(sqe, get->segment->fd, (uint8_t *)get->buf.mem + get->got,
-                       get->want - get->got, get->read_at + get->got);
+    io_uring_prep_read(sqe, get->segment->fd, get->into + get->got, get->want - get->got,
+                       get->read_at + get->got);
     loop_sqe_bind(sqe, &get->req);
 }
 
@@ -58,7 +58,7 @@ static bool read_good(struct store_get *get)
     const struct store_entry *e = &get->lookup.entry;
     struct span range = range_of(get);
     struct record r;
-    const uint8_t *ptr = (const uint8_t *)get->buf.mem + get->skip;
+    const uint8_t *ptr = get->into + get->skip;
     get->chunk_len = e->len;
     if (get->len != 0) {
         get->buf.data = slice_of(ptr, range.len);
@@ -97,6 +97,11 @@ static void read_done(struct loop_req *req, int res, uint32_t cqe_flags)
         return;
     }
     chunk_buf_deinit(&get->buf);
+    if (get->into == get->room) { /* whoever shares it may have written to it */
+        get->room = NULL;
+        get_lookup(get);
+        return;
+    }
     /* A sector that cannot be read is damage as well. But is it still the record to be read? */
     struct store_entry now;
     int rc = lookup_now(s, &get->id, &now);
@@ -142,7 +147,11 @@ static void get_resolved(struct store_get *get, int rc)
     get->skip = (uint32_t)(at - get->read_at);
     get->want = (uint32_t)align_up(MAX(end, at + 1) - get->read_at, STORE_BLOCK_BYTES);
     get->got = 0;
-    get->buf.mem = mem_aligned(STORE_BLOCK_BYTES, get->want);
+    bool fits = get->room != NULL && get->want <= get->room_len &&
+                (uintptr_t)get->room % STORE_ROOM_ALIGN == 0;
+    if (!fits)
+        get->buf.mem = mem_aligned(STORE_BLOCK_BYTES, get->want);
+    get->into = fits ? get->room : get->buf.mem;
     get->req.done = read_done;
     read_submit(get);
 }

@@ -181,6 +181,8 @@ static bool put_add(struct store_put *put)
                        .segment_low = (uint32_t)s->active->number,
                        .group = s->group_number};
     segment_record_encode(&r, put->data.ptr, g->buf + g->len);
+    put->plain_len =
+        chunk_plain_len(slice_of(g->buf + g->len + STORE_RECORD_HEADER_BYTES, put->data.len));
     put->offset = g->len;
     g->len += (uint32_t)bytes;
     put->next = NULL;
@@ -251,7 +253,7 @@ static void group_durable(struct store *s)
                                   .epoch = put->epoch,
                                   .offset = (uint32_t)s->write_at + put->offset,
                                   .len = (uint32_t)put->data.len,
-                                  .plain_len = chunk_plain_len(put->data)};
+                                  .plain_len = put->plain_len};
         if (put->move_segment != 0)
             now.epoch = MAX(now.epoch, put->old.epoch);
         struct store_entry old = put->old;

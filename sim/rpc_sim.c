@@ -268,6 +268,30 @@ bool rpc_conn_is_unix(const struct rpc_conn *c)
     return true;
 }
 
+/* A simulated mount has no memory in common with its node. */
+int rpc_share_make(struct rpc_conn *c, size_t bytes)
+{
+    (void)c;
+    (void)bytes;
+    return ERR_NOT_SUPPORTED;
+}
+
+void rpc_share_reply(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body)
+{
+    (void)c;
+    (void)type;
+    (void)id;
+    (void)body;
+    UNREACHABLE();
+}
+
+uint8_t *rpc_share(const struct rpc_conn *c, size_t *ret_len)
+{
+    (void)c;
+    *ret_len = 0;
+    return NULL;
+}
+
 const char *rpc_conn_text(const struct rpc_conn *c)
 {
     (void)c;

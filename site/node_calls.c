@@ -65,6 +65,7 @@ static const struct {
     [RPC_PING] = {call_ping, false, true},
     [RPC_ADMIN] = {call_admin, false, true},
     [RPC_RESTORE] = {call_restore, false, false},
+    [RPC_SHARE] = {call_share, false, false},
 };
 
 int call_ping(struct call *c)
@@ -115,7 +116,9 @@ static void reply_send(struct call *c)
     const struct buf *keep = &c->keep[0];
     bool kept = c->reply_bulk.len > 0 && c->reply_bulk.ptr >= keep->ptr &&
                 c->reply_bulk.ptr < keep->ptr + keep->len;
-    if (kept) /* who is gone asks again */
+    if (c->type == RPC_SHARE && c->reply.rc == 0)
+        rpc_share_reply(c->conn, c->type, c->id, buf_slice(&body));
+    else if (kept) /* who is gone asks again */
         (void)rpc_reply_move(c->conn, c->type, c->id, buf_slice(&body), &c->keep[0], c->reply_bulk);
     else
         (void)rpc_reply(c->conn, c->type, c->id, buf_slice(&body), c->reply_bulk);

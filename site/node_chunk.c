@@ -31,8 +31,29 @@ static void put_done(struct store_put *put, int rc)
     mem_free(j);
 }
 
+/* ---- memory in common with a client ---- */
+
+int call_share(struct call *c)
+{
+    if (c->conn == NULL)
+        return ERR_NOT_SUPPORTED;
+    return rpc_share_make(c->conn, STORE_ROOM_BYTES);
+}
+
+/* What a request says lies there; empty when it does not. The client may still write to it. */
+static struct slice shared_bulk(const struct call *c)
+{
+    size_t len = 0;
+    const uint8_t *share = c->conn == NULL ? NULL : rpc_share(c->conn, &len);
+    if (share == NULL || c->req.size > len || c->req.count > len - c->req.size)
+        return slice_of(NULL, 0);
+    return slice_of(share + c->req.size, c->req.count);
+}
+
 int call_chunk_put(struct call *c)
 {
+    if ((c->req.flags & CHUNK_SHARED) != 0)
+        c->bulk = shared_bulk(c);
     if (!c->req.has_chunk || c->bulk.len == 0)
         return ERR_INVALID;
     struct put_job *j = mem_calloc(1, sizeof *j);
@@ -281,6 +302,17 @@ static void keep_chunk(struct call *c, struct chunk_buf *data)
     *data = (struct chunk_buf){0};
 }
 
+/* It was read to where the client finds it. */
+static void say_shared(struct call *c, struct slice chunk)
+{
+    size_t len;
+    const uint8_t *share = rpc_share(c->conn, &len);
+    uint64_t at = (uint64_t)(chunk.ptr - share);
+    ASSERT(at <= len && chunk.len <= len - at);
+    c->reply.flags |= REPLY_SHARED;
+    c->reply.number2 = at << 32 | chunk.len;
+}
+
 struct call_get {
     struct store_get get;
     struct call *call;
@@ -295,7 +327,9 @@ static void call_got(struct store_get *get, int rc, struct chunk_buf *data)
         node_chunk_fetch(c->n, c->req.chunk, call_got_remote, c);
         return;
     }
-    if (rc == 0)
+    if (rc == 0 && data->mem == NULL)
+        say_shared(c, data->data);
+    else if (rc == 0)
         keep_chunk(c, data);
     c->reply.rc = rc;
     node_call_finish(c);
@@ -306,6 +340,8 @@ static int call_chunk_whole(struct call *c)
     struct call_get *g = mem_calloc(1, sizeof *g);
     g->call = c;
     g->get.done = call_got;
+    if ((c->req.flags & CHUNK_SHARED) != 0 && c->conn != NULL)
+        g->get.room = rpc_share(c->conn, &g->get.room_len);
     memcpy(g->get.id.b, c->req.chunk, sizeof g->get.id.b);
     int rc = front_get(c->n->front, &g->get);
     if (rc != 0)

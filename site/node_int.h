@@ -223,6 +223,7 @@ int node_store_open(struct node *n, struct err_detail *d);
 int call_chunk_put(struct call *c);
 int call_chunk_get(struct call *c);
 int call_chunk_has(struct call *c);
+int call_share(struct call *c);
 int call_statfs(struct call *c);
 int call_sync(struct call *c);
 /* From another site, stored here; several requests for one chunk are joined. */

@@ -263,7 +263,7 @@ int call_hello(struct call *c)
         r->session = id;
         c->reply_bulk = slice_of(n->fs_key, sizeof n->fs_key);
     }
-    r->flags = SITE_TAKES_RIDERS;
+    r->flags = SITE_TAKES_RIDERS | (rpc_conn_is_unix(c->conn) ? SITE_SHARES : 0);
     r->site = n->settings.site;
     r->name = slice_str(n->settings.name);
     r->shard_count = n->settings.shard_count;

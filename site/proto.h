@@ -56,11 +56,14 @@ enum rpc_type {
     RPC_STATFS,      /* -> statfs */
     RPC_SYNC,        /* oid or none: everything acknowledged before is durable when it returns */
     RPC_FORGET,      /* oids: the mount dropped them from its caches */
-    RPC_CHUNK_PUT,   /* chunk = id, bulk = sealed bytes; reply when durable */
+    RPC_CHUNK_PUT,   /* chunk = id, bulk = sealed bytes; reply when durable. With flags
+                        CHUNK_SHARED they are [size, size + count) of the memory in common */
     RPC_CHUNK_GET,   /* chunk = id -> bulk; the node fetches from peers what it has not. With
                         count: only bytes [size, size + count) of it, as far as it goes; flags
                         CHUNK_GET_HEAD: after its first CHUNK_HEAD_BYTES_MAX bytes (data/chunk.h).
-                        Then number2 = its length, and the node has checked nothing */
+                        Then number2 = its length, and the node has checked nothing. With flags
+                        CHUNK_SHARED and no count: flags REPLY_SHARED may say that instead of bulk
+                        it is in the memory in common: number2 = where << 32 | its length */
     RPC_CHUNK_HAS,   /* data = ids, 32 bytes each -> data: one byte each, 0 or 1 */
     RPC_INVAL_ACK,   /* push connection: number2 = the push's id */
     RPC_PING,
@@ -68,6 +71,8 @@ enum rpc_type {
     RPC_RESTORE, /* the node's own requests only. oid = parent, name, kind, content, mtime_ns,
                     data = struct perm encoded, flags RESTORE_NEW: makes the file, or gives the
                     one that is there a new version */
+    RPC_SHARE,   /* -> memory that this connection and its client have in common from now on
+                    (a descriptor beside the answer); SITE_SHARES */
     RPC_TYPE_END,
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
@@ -78,6 +83,7 @@ enum rpc_type {
 #define HELLO_PUSH 1u
 #define HELLO_ADMIN 2u       /* command line: no session */
 #define SITE_TAKES_RIDERS 1u /* chunks may come with the COMMIT that names them */
+#define SITE_SHARES 2u       /* RPC_SHARE, on Unix sockets */
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */
@@ -85,7 +91,9 @@ enum rpc_type {
 #define REPLY_QUEUED 1u
 #define REPLY_AHEAD 4u
 #define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */
+#define REPLY_SHARED 8u
 #define CHUNK_GET_HEAD 1u
+#define CHUNK_SHARED 2u
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
 #define LOCK_RECLAIM 4u /* held before the node started again; see site/lock.h */

@@ -88,6 +88,15 @@ int rpc_reply_move(struct rpc_conn *c,
                    struct slice body,
                    struct buf *storage,
                    struct slice bulk);
+/* Memory that this connection and its client have in common: answers the request with its
+ * descriptor and its length in the body that the caller made. Only over a Unix socket, once for a
+ * connection, and while fewer than RPC_SHARES_MAX have some: ERR_NOT_SUPPORTED, ERR_LIMIT. It is
+ * there until the last reference to the connection is gone. The client may write to it at any
+ * time: whatever is read there is to be read once, and checked afterwards. */
+#define RPC_SHARES_MAX 32u
+int rpc_share_make(struct rpc_conn *c, size_t bytes) MUST_CHECK;
+void rpc_share_reply(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body);
+uint8_t *rpc_share(const struct rpc_conn *c, size_t *ret_len); /* NULL: none */
 /* A peer that lets pushes pile up beyond a bound is closed. */
 int rpc_push(struct rpc_conn *c, uint16_t type, uint64_t id, struct slice body);
 /* Inside request() only: makes the frame outlive the call. *storage (empty or reused) owns the
@@ -139,6 +148,15 @@ int rpc_client_call(struct rpc_client *c,
                     struct slice bulk,
                     uint32_t timeout_ms,
                     struct rpc_reply *reply) MUST_CHECK;
+/* A call whose answer may bring memory that both ends have in common: mapped at *ret, of *ret_len
+ * bytes; munmap it. It brought none: NULL and 0. Errors as of rpc_client_call, or of mapping it. */
+int rpc_client_share(struct rpc_client *c,
+                     uint16_t type,
+                     uint64_t id,
+                     struct slice body,
+                     struct rpc_reply *reply,
+                     uint8_t **ret,
+                     size_t *ret_len) MUST_CHECK;
 /* For the push connection: waits for the next frame. ERR_TIMEOUT leaves the connection usable
  * unless part of a large frame had arrived. A push that comes in during a call is kept for this. */
 int rpc_client_recv(struct rpc_client *c, uint32_t timeout_ms, struct rpc_reply *reply) MUST_CHECK;

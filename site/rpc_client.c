@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -31,6 +33,8 @@ struct rpc_client {
     int fd;
     bool broken;
     uint32_t receive_ms, send_ms; /* the socket's timeouts; 0: none */
+    bool takes_fd;                /* the answer that is awaited may bring a descriptor, */
+    int fd_came;                  /* which is this, or -1 */
     struct rpc_seal seal;
     struct buf big;          /* a long sealed unit */
     struct buf scratch, out; /* what is sent sealed */
@@ -83,6 +87,26 @@ static int wait_more(const struct rpc_client *c, struct wait *w)
     return rc == 0 ? ERR_TIMEOUT : 0; /* an error shows in the read */
 }
 
+/* As recv(2), with a descriptor if one comes along. */
+static ssize_t receive_with_fd(struct rpc_client *c, void *ptr, size_t len)
+{
+    struct iovec iov = {.iov_base = ptr, .iov_len = len};
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
+    ssize_t got = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *head = got > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+        head->cmsg_len == CMSG_LEN(sizeof(int)) && c->fd_came < 0)
+        memcpy(&c->fd_came, CMSG_DATA(head), sizeof(int));
+    return got;
+}
+
 /* At least one byte, at most len. */
 static int receive_some(struct rpc_client *c, void *ptr, size_t len, struct wait *w, size_t *ret)
 {
@@ -90,7 +114,7 @@ static int receive_some(struct rpc_client *c, void *ptr, size_t len, struct wait
         int rc = wait_more(c, w);
         if (rc != 0)
             return rc;
-        ssize_t got = recv(c->fd, ptr, len, 0);
+        ssize_t got = c->takes_fd ? receive_with_fd(c, ptr, len) : recv(c->fd, ptr, len, 0);
         if (got > 0) {
             *ret = (size_t)got;
             return 0;
@@ -276,6 +300,40 @@ int rpc_client_call(struct rpc_client *c,
             return broken(c, ERR_PEER);
         rc = push_keep(c, reply);
     }
+    return rc;
+}
+
+static int share_map(int fd, uint8_t **ret, size_t *ret_len)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || st.st_size <= 0)
+        return ERR_PEER;
+    void *at = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return err_from_errno(errno);
+    *ret = at;
+    *ret_len = (size_t)st.st_size;
+    return 0;
+}
+
+int rpc_client_share(struct rpc_client *c,
+                     uint16_t type,
+                     uint64_t id,
+                     struct slice body,
+                     struct rpc_reply *reply,
+                     uint8_t **ret,
+                     size_t *ret_len)
+{
+    c->takes_fd = true;
+    c->fd_came = -1;
+    int rc = rpc_client_call(c, type, id, 0, body, slice_of(NULL, 0), 0, reply);
+    c->takes_fd = false;
+    *ret = NULL;
+    *ret_len = 0;
+    if (rc == 0 && c->fd_came >= 0)
+        rc = share_map(c->fd_came, ret, ret_len);
+    if (c->fd_came >= 0)
+        (void)close(c->fd_came); /* the mapping stays */
     return rc;
 }
 

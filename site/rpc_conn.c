@@ -30,6 +30,7 @@ static void rx_arm(struct rpc_conn *c);
 static void conn_free(struct rpc_conn *c)
 {
     ASSERT(c->state == CONN_CLOSED && c->refs == 0);
+    rpc_share_free(c);
     mem_free(c);
 }
 
@@ -67,6 +68,7 @@ static void conn_finish(struct loop_defer *d)
     }
     c->state = CONN_CLOSED;
     (void)close(c->fd);
+    rpc_share_closed(c);
     rpc_tx_deinit(c);
     rpc_spare_give(s, &c->big);
     mem_free(c->rx);
@@ -409,6 +411,7 @@ void rpc_conn_new(struct rpc_server *s, int fd, bool is_unix)
     c->fd = fd;
     c->is_unix = is_unix;
     c->refs = 1;
+    c->share_fd = -1;
     c->timer.fire = patience_over;
     c->finish.run = conn_finish;
     c->resume.run = conn_resume;

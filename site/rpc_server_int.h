@@ -79,6 +79,9 @@ struct rpc_conn {
     struct msghdr tx_msg;
     struct iovec tx_iov[RPC_IOV_MAX];
     struct loop_defer flush;
+    uint8_t *share; /* memory in common with the client, or NULL */
+    size_t share_len;
+    int share_fd; /* while the client has not got it; else -1 */
     char text[96];
 };
 
@@ -100,6 +103,7 @@ struct rpc_server {
     struct rpc_listener *listeners;
     struct rpc_conn *conns;
     uint32_t conn_count, handshake_count;
+    uint32_t share_count; /* of connections that are not closed */
     struct buf spares[RPC_SPARES_MAX];
     uint32_t spare_count;
     struct buf plain, scratch; /* opened and unsealed small units */
@@ -125,6 +129,9 @@ void rpc_spare_give(struct rpc_server *s, struct buf *b); /* empties *b */
 void rpc_server_conn_gone(struct rpc_server *s);
 
 void rpc_conn_new(struct rpc_server *s, int fd, bool is_unix);
+/* rpc_share.c: the connection is off the server; its memory goes. */
+void rpc_share_closed(struct rpc_conn *c);
+void rpc_share_free(struct rpc_conn *c);
 void rpc_conn_kill(struct rpc_conn *c, int rc, const char *why);
 void rpc_conn_finish_check(struct rpc_conn *c);
 void rpc_conn_resume_check(struct rpc_conn *c);

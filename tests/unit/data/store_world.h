@@ -18,6 +18,8 @@ struct world {
     struct store_recovery recovery;
     uint64_t pending;      /* what world_run waits for */
     struct id_map damaged; /* reported */
+    uint64_t gets;
+    void *room; /* for some of them */
 };
 void world_init(struct world *w, const char *dir /* NULL: a new one */);
 void world_init_clock(struct world *w, const char *dir, const struct clock *clock);

@@ -55,12 +55,21 @@ static void hold(struct rig *r, struct rpc_conn *c, const struct rpc_frame *f)
     assert_int_equal(sem_post(&r->holding), 0);
 }
 
+static void flip(const struct rpc_conn *c)
+{
+    size_t len;
+    uint8_t *share = rpc_share(c, &len);
+    for (size_t i = 0; i < len; i++)
+        share[i] ^= 0xff;
+}
+
 static void release_all(struct rig *r)
 {
     while (r->held != NULL) {
         struct held *h = r->held;
         r->held = h->next;
         r->held_count--;
+        flip(h->conn); /* there even if the client is not */
         int rc = rpc_reply(h->conn, h->frame.type, h->frame.id, h->frame.body, h->frame.bulk);
         atomic_store(&r->late_reply_rc, rc);
         rpc_conn_unref(h->conn);
@@ -93,6 +102,15 @@ static void reply_bulk(struct rpc_conn *c, const struct rpc_frame *f)
     struct slice bulk = slice_of(storage.ptr + 4, len);
     (void)rpc_reply_move(c, f->type, f->id, slice_of(NULL, 0), &storage, bulk);
     assert_null(storage.ptr);
+}
+
+static void reply_share(struct rpc_conn *c, const struct rpc_frame *f)
+{
+    int rc = rpc_share_make(c, number_of(f->body));
+    if (rc == 0)
+        rpc_share_reply(c, f->type, f->id, f->body);
+    else
+        (void)rpc_reply(c, f->type, f->id, slice_of(&rc, sizeof rc), slice_of(NULL, 0));
 }
 
 static void on_request(void *ctx, struct rpc_conn *c, const struct rpc_frame *f)
@@ -131,6 +149,13 @@ static void on_request(void *ctx, struct rpc_conn *c, const struct rpc_frame *f)
         (void)rpc_reply(c, f->type, f->id, f->body, f->bulk);
         rpc_conn_close(c);
         assert_int_equal(rpc_reply(c, f->type, f->id, none, none), ERR_CLOSED);
+        break;
+    case TEST_SHARE:
+        reply_share(c, f);
+        break;
+    case TEST_FLIP:
+        flip(c);
+        (void)rpc_reply(c, f->type, f->id, none, none);
         break;
     default:
         break;

@@ -21,7 +21,9 @@ enum test_request {
     TEST_BATCH,    /* as TEST_HOLD; all are released when RPC_OUTSTANDING_MAX or `id` == 0 came */
     TEST_PUSH,     /* body: count, as TEST_BULK: so many pushes, numbered by id, then the reply */
     TEST_CLOSE,    /* a reply, then the server closes */
-    TEST_SILENT    /* no reply */
+    TEST_SILENT,   /* no reply */
+    TEST_SHARE,    /* body: bytes, as TEST_BULK; memory in common, or body: rc, 4 bytes */
+    TEST_FLIP      /* all bytes of the memory in common are inverted */
 };
 
 struct held {

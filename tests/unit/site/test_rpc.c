@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -456,6 +457,103 @@ static void test_many_connections(void **state)
     assert_int_equal(atomic_load(&r.opened), COUNT);
 }
 
+/* --- memory in common --- */
+
+#define SHARE_BYTES 300000u
+
+/* The code of the answer. */
+static int ask_share(struct rpc_client *c, uint8_t **ret)
+{
+    struct rpc_reply reply = {0};
+    uint32_t bytes = SHARE_BYTES;
+    size_t len;
+    int rc = 0;
+    assert_int_equal(
+        rpc_client_share(c, TEST_SHARE, 1, slice_of(&bytes, sizeof bytes), &reply, ret, &len), 0);
+    if (*ret == NULL) {
+        assert_int_equal(reply.frame.body.len, sizeof rc);
+        memcpy(&rc, reply.frame.body.ptr, sizeof rc);
+        assert_int_not_equal(rc, 0);
+    } else {
+        assert_int_equal(len, SHARE_BYTES);
+    }
+    buf_deinit(&reply.storage);
+    return rc;
+}
+
+static void flip_and_check(struct rpc_client *c, uint8_t *share)
+{
+    struct rpc_reply reply = {0};
+    memset(share, 0x35, SHARE_BYTES);
+    assert_int_equal(rpc_client_call(c, TEST_FLIP, 2, 0, none, none, 0, &reply), 0);
+    for (size_t i = 0; i < SHARE_BYTES; i++)
+        assert_int_equal(share[i], 0xca);
+    buf_deinit(&reply.storage);
+}
+
+/* Both ends see the same bytes; one for a connection; none over TCP; a bounded number. */
+static void test_memory_in_common(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct rpc_client *clients[RPC_SHARES_MAX];
+    uint8_t *shares[RPC_SHARES_MAX], *other;
+    rig_start(&r, 0);
+    struct rpc_target at_unix = rig_unix(&r), at_tcp = rig_tcp(&r);
+    struct rpc_target at_trusted = rig_tcp_trusted(&r);
+    struct rpc_client *c = rig_connect(&at_tcp, &r.auth);
+    assert_int_equal(ask_share(c, &other), ERR_NOT_SUPPORTED);
+    rig_echo(c, 3, slice_str("goes on"), none);
+    rpc_client_close(c);
+    c = rig_connect(&at_trusted, &r.auth_trusted);
+    assert_int_equal(ask_share(c, &other), ERR_NOT_SUPPORTED);
+    rpc_client_close(c);
+    for (size_t i = 0; i < RPC_SHARES_MAX; i++) {
+        clients[i] = rig_connect(&at_unix, &r.auth);
+        assert_int_equal(ask_share(clients[i], &shares[i]), 0);
+        flip_and_check(clients[i], shares[i]);
+    }
+    assert_int_equal(ask_share(clients[0], &other), ERR_NOT_SUPPORTED);
+    flip_and_check(clients[0], shares[0]);
+    c = rig_connect(&at_unix, &r.auth);
+    assert_int_equal(ask_share(c, &other), ERR_LIMIT);
+    for (size_t i = 0; i < RPC_SHARES_MAX; i++) {
+        rpc_client_close(clients[i]);
+        assert_int_equal(munmap(shares[i], SHARE_BYTES), 0);
+    }
+    while (atomic_load(&r.closed) < RPC_SHARES_MAX + 2)
+        rig_echo(c, 4, slice_str("a turn of the loop"), none);
+    assert_int_equal(ask_share(c, &other), 0);
+    flip_and_check(c, other);
+    rpc_client_close(c);
+    assert_int_equal(munmap(other, SHARE_BYTES), 0);
+    rig_stop(&r);
+}
+
+/* A request that is still worked on may write to the memory of a client that is gone. */
+static void test_memory_in_common_outlives_the_client(void **state)
+{
+    (void)state;
+    struct rig r;
+    uint8_t *share;
+    struct rpc_reply reply = {0};
+    rig_start(&r, 0);
+    struct rpc_target t = rig_unix(&r);
+    struct rpc_client *c = rig_connect(&t, &r.auth), *other = rig_connect(&t, &r.auth);
+    assert_int_equal(ask_share(c, &share), 0);
+    assert_int_equal(rpc_client_send(c, TEST_HOLD, 5, 0, none), 0);
+    rig_wait_held(&r, 1);
+    rpc_client_close(c);
+    assert_int_equal(munmap(share, SHARE_BYTES), 0);
+    while (atomic_load(&r.closed) < 1)
+        rig_echo(other, 4, slice_str("a turn of the loop"), none);
+    assert_int_equal(rpc_client_call(other, TEST_RELEASE, 6, 0, none, none, 0, &reply), 0);
+    assert_int_equal(atomic_load(&r.late_reply_rc), ERR_CLOSED);
+    rpc_client_close(other);
+    buf_deinit(&reply.storage);
+    rig_stop(&r);
+}
+
 /* --- ends --- */
 
 static void test_call_timeout_breaks_the_connection(void **state)
@@ -584,6 +682,8 @@ int main(void)
         cmocka_unit_test(test_large_requests_are_bounded),
         cmocka_unit_test(test_many_threads),
         cmocka_unit_test(test_many_connections),
+        cmocka_unit_test(test_memory_in_common),
+        cmocka_unit_test(test_memory_in_common_outlives_the_client),
         cmocka_unit_test(test_call_timeout_breaks_the_connection),
         cmocka_unit_test(test_server_closes_after_reply),
         cmocka_unit_test(test_stop_with_requests_in_flight),
