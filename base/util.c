@@ -97,6 +97,16 @@ void *mem_huge(void)
     return ptr;
 }
 
+void *mem_mapped(size_t len)
+{
+    enum {
+        PAGE_BYTES = 4096
+    };
+    void *ptr = mem_aligned(PAGE_BYTES, len);
+    (void)madvise(ptr, len, MADV_POPULATE_WRITE); /* not on kernels before 5.14: it faults then */
+    return ptr;
+}
+
 void mem_retain(size_t bytes)
 {
     enum {

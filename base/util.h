@@ -50,6 +50,9 @@ void *mem_aligned(size_t align, size_t len); /* free with mem_free */
  * Free with mem_free. */
 #define MEM_HUGE_BYTES ((size_t)2 * MIB)
 void *mem_huge(void);
+/* Memory for `len` bytes that will all be written to soon, at a page border: its pages are there,
+ * and a fault for each is saved. Free with mem_free. */
+void *mem_mapped(size_t len);
 /* For programs that move much data in large pieces, at their start: what is freed stays with the
  * process, up to `bytes`, for the next piece. Given back, the kernel would zero each page anew. */
 void mem_retain(size_t bytes);

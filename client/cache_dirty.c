@@ -7,7 +7,7 @@
 /* Counted: the layer that has it, and pins. What more than one has does not change. */
 struct dirty_data {
     uint32_t refs;
-    uint8_t bytes[DIRTY_SEGMENT_BYTES]; /* what is written is in the layer's `data` */
+    uint8_t *bytes; /* DIRTY_SEGMENT_BYTES; what is written is in the layer's `data` */
 };
 struct dirty_segment {
     uint64_t idx; /* offset / DIRTY_SEGMENT_BYTES */
@@ -17,15 +17,17 @@ struct dirty_segment {
 static struct dirty_data *data_new(void)
 {
     struct dirty_data *d = mem_alloc(sizeof *d);
-    d->refs = 1;
+    *d = (struct dirty_data){.refs = 1, .bytes = mem_mapped(DIRTY_SEGMENT_BYTES)};
     return d;
 }
 
 static void data_unref(struct dirty_data *d)
 {
     ASSERT(d->refs > 0);
-    if (--d->refs == 0)
-        mem_free(d);
+    if (--d->refs > 0)
+        return;
+    mem_free(d->bytes);
+    mem_free(d);
 }
 
 void dirty_init(struct dirty_layer *l, uint64_t lower_size)
@@ -77,7 +79,7 @@ static void segment_own(struct dirty_segment *s)
     if (s->data->refs == 1)
         return;
     struct dirty_data *copy = data_new();
-    memcpy(copy->bytes, s->data->bytes, sizeof copy->bytes);
+    memcpy(copy->bytes, s->data->bytes, DIRTY_SEGMENT_BYTES);
     data_unref(s->data);
     s->data = copy;
 }
