@@ -1,7 +1,7 @@
 /* Sealing ahead: whole blocks of a file that is written from one end to the other are hashed,
  * sealed and put by the workers while the program writes on, so that the commit finds them done.
  *
- *   write completes a block -> WAITS -> RUNS -> DONE: the commit takes its id
+ *   write leaves a whole block -> WAITS -> RUNS -> DONE: the commit takes its id
  *                                \--------\-----\--> VOID when bytes of it change: the commit
  *                                                    stores it like any other
  *
@@ -179,7 +179,8 @@ void seal_written(struct file *f, uint64_t from, uint64_t to)
         seal_drop(&f->sealing);
         s = NULL;
     }
-    uint64_t block = (run + bb - 1) / bb, end = to / bb;
+    /* The block that was written last is left: who syncs now lets it ride with the commit. */
+    uint64_t block = (run + bb - 1) / bb, end = (to - 1) / bb;
     if (s != NULL)
         block = MAX(block, s->looked_to);
     if (block >= end)
