@@ -131,7 +131,9 @@ int attr_get(struct node *n, struct oid oid, struct fs_attr *ret)
 
 int call_reply_attr(struct call *c, struct oid oid)
 {
-    int rc = attr_get(c->n, oid, &c->reply.attr);
+    int rc = call_await_holder(c, oid);
+    if (rc == 0)
+        rc = attr_get(c->n, oid, &c->reply.attr);
     if (rc != 0)
         return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
     c->reply.has_attr = true;

@@ -40,7 +40,8 @@ int call_need_name(struct call *c, struct shard *home, struct oid parent, struct
 
 int call_need_object(struct call *c, struct shard *home, struct oid oid)
 {
-    return need(c, home, shard_of(c->n, oid), touch_key(oid, slice_of(NULL, 0)));
+    int rc = call_await_holder(c, oid);
+    return rc != 0 ? rc : need(c, home, shard_of(c->n, oid), touch_key(oid, slice_of(NULL, 0)));
 }
 
 static void word_came(struct call *c)

@@ -64,7 +64,8 @@ struct call {
     uint32_t twin_count;
     int64_t now_ns;      /* one time for all that the request stamps */
     struct oid attr_oid; /* not none: its attributes are read when the reply goes out */
-    struct call *next;   /* run queue */
+    struct oid awaited;  /* parked: whose hold is to end */
+    struct call *next;   /* run queue; parked: of those that wait for the end of a hold */
     void (*finished)(struct call *c, int rc); /* calls made by the node itself */
     void *user;
 };
@@ -77,6 +78,8 @@ struct merge *merge_of(struct node *n, struct oid oid);
 /* The name is needed to decide something that `home` will journal. */
 int call_need_name(struct call *c, struct shard *home, struct oid parent, struct slice name);
 int call_need_object(struct call *c, struct shard *home, struct oid oid);
+/* Another mount keeps attributes of the object back: they are asked for (node_hold.c). */
+int call_await_holder(struct call *c, struct oid oid);
 /* What this request needs to know is on its way, and will be applied in one of these shards (second
  * may be NULL): CALL_PARKED, and evaluated again when something is. */
 int call_await_word(struct call *c, struct shard *first, struct shard *second);
@@ -182,6 +185,10 @@ void node_call_ahead(struct call *c); /* answers; node_call_finish follows when 
 void node_session_open(struct call *c, struct oid oid);
 void node_session_close(struct call *c, struct oid oid);
 bool node_object_open(struct node *n, struct oid oid);
+/* Its session may keep attributes of the new file from now on, or not any longer (node_hold.c). */
+void node_hold(struct call *c, struct oid oid);
+void node_hold_end(struct call *c, struct oid oid);
+bool node_held_elsewhere(const struct call *c, struct oid oid);
 void node_session_interest(struct call *c, struct oid oid);
 
 #endif

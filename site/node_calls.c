@@ -328,6 +328,11 @@ void node_calls_deinit(struct node *n)
         n->run_head = c->next;
         call_free(c);
     }
+    while (n->held_waits != NULL) {
+        struct call *c = n->held_waits;
+        n->held_waits = c->next;
+        call_free(c);
+    }
     node_sessions_deinit(n);
 }
 

@@ -55,6 +55,7 @@ struct node {
     /* calls */
     struct call *run_head, **run_tail;
     struct loop_defer run_defer;
+    struct call *held_waits; /* in the order they came in */
     uint64_t calls_open;
     uint64_t evaluations; /* of requests, since the start */
     /* invalidations of the current step */
@@ -165,6 +166,7 @@ void node_rpc_events(struct node *n, struct rpc_server_events *ret);
 void node_calls_init(struct node *n);
 void node_calls_deinit(struct node *n);
 void node_sessions_tick(struct node *n);
+void node_unheld(void *ctx, struct oid oid); /* event of the session table; node_hold.c */
 void node_ahead_done(struct node *n, uint64_t session, uint64_t number);
 
 /* node_settle.c: repairs and directory losers */

@@ -32,21 +32,26 @@ static void session_state_free(struct session_state *s)
     mem_free(s);
 }
 
-static void on_push(
-    void *ctx, uint64_t session, uint64_t push_id, const struct fs_inval *invals, uint32_t count)
+static void on_push(void *ctx,
+                    uint64_t session,
+                    uint16_t type,
+                    uint64_t push_id,
+                    const struct fs_inval *invals,
+                    uint32_t count)
 {
     struct node *n = ctx;
     struct session_state *s = session_user(n->sessions, session);
     struct fs_reply r = {.number2 = push_id, .invals = invals, .inval_count = count};
     struct buf body = {0};
     if (count > 0)
-        log_debug(LOG_SITE, "push", "session=%016llx id=%llu entries=%u first=\"%.*s\" content=%d",
-                  (unsigned long long)session, (unsigned long long)push_id, count,
+        log_debug(LOG_SITE, "push",
+                  "session=%016llx type=%u id=%llu entries=%u first=\"%.*s\" content=%d",
+                  (unsigned long long)session, type, (unsigned long long)push_id, count,
                   (int)invals[0].name.len, (const char *)invals[0].name.ptr, invals[0].content);
     if (s == NULL || s->push == NULL)
         return; /* sent again when the push connection is back */
     fs_reply_encode(&r, &body);
-    (void)rpc_push(s->push, PUSH_INVALIDATE, push_id, buf_slice(&body)); /* closed: resent, too */
+    (void)rpc_push(s->push, type, push_id, buf_slice(&body)); /* closed: resent, too */
     buf_deinit(&body);
 }
 
@@ -78,8 +83,11 @@ static void on_last_closed(void *ctx, struct oid oid)
 void node_sessions_init(struct node *n)
 {
     struct session_config sc = {.timeout_ns = SESSION_TIMEOUT_NS};
-    struct session_events se = {
-        .push = on_push, .completed = on_completed, .last_closed = on_last_closed, .ctx = n};
+    struct session_events se = {.push = on_push,
+                                .completed = on_completed,
+                                .last_closed = on_last_closed,
+                                .unheld = node_unheld,
+                                .ctx = n};
     n->sessions = session_table_new(&sc, &se);
     node_locks_init(n);
 }
@@ -263,7 +271,7 @@ int call_hello(struct call *c)
         r->session = id;
         c->reply_bulk = slice_of(n->fs_key, sizeof n->fs_key);
     }
-    r->flags = SITE_TAKES_RIDERS | (rpc_conn_is_unix(c->conn) ? SITE_SHARES : 0);
+    r->flags = SITE_TAKES_RIDERS | SITE_HOLDS | (rpc_conn_is_unix(c->conn) ? SITE_SHARES : 0);
     r->site = n->settings.site;
     r->name = slice_str(n->settings.name);
     r->shard_count = n->settings.shard_count;

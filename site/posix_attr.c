@@ -151,36 +151,41 @@ void posix_mtime(struct call *c, struct oid dir)
     i64_value(c, REG_MTIME, dir, c->now_ns);
 }
 
-static int set_perm_bits(struct call *c)
+void posix_kill_setid(struct perm *p)
 {
-    const struct fs_request *r = &c->req;
-    struct perm p;
-    struct dot version;
+    if ((p->mode & S_IXGRP) != 0)
+        p->mode &= (uint16_t)~S_ISGID;
+    p->mode &= (uint16_t)~S_ISUID;
+    p->caps = slice_of(NULL, 0);
+}
+
+bool posix_change_perm(struct call *c, struct oid oid, struct perm *p, const struct fs_set *s)
+{
     struct buf acl = {0};
-    int rc = posix_perm(c, r->oid, &p, &version);
-    if (rc != 0)
-        return rc;
-    bool owner = (r->set & (SET_UID | SET_GID)) != 0;
-    if ((r->set & SET_UID) != 0)
-        p.uid = r->uid;
-    if ((r->set & SET_GID) != 0)
-        p.gid = r->gid;
-    if ((owner || (r->set & SET_KILL_SETID) != 0) && !oid_is_dir(r->oid)) {
-        if ((p.mode & S_IXGRP) != 0)
-            p.mode &= (uint16_t)~S_ISGID;
-        p.mode &= (uint16_t)~S_ISUID;
-        p.caps = slice_of(NULL, 0);
-    }
-    if ((r->set & SET_MODE) != 0) {
-        p.mode = r->mode & 07777;
-        if (p.acl_access.len > 0) {
-            acl_chmod(p.acl_access, p.mode, &acl);
-            p.acl_access = call_keep(c, buf_slice(&acl));
+    bool owner = (s->set & (SET_UID | SET_GID)) != 0;
+    if ((s->set & SET_UID) != 0)
+        p->uid = s->uid;
+    if ((s->set & SET_GID) != 0)
+        p->gid = s->gid;
+    if ((owner || (s->set & SET_KILL_SETID) != 0) && !oid_is_dir(oid))
+        posix_kill_setid(p);
+    if ((s->set & SET_MODE) != 0) {
+        p->mode = s->mode & 07777;
+        if (p->acl_access.len > 0) {
+            acl_chmod(p->acl_access, p->mode, &acl);
+            p->acl_access = call_keep(c, buf_slice(&acl));
         }
     }
     buf_deinit(&acl);
-    posix_set_perm(c, r->oid, &p, version);
-    return 0;
+    return (s->set & (SET_MODE | SET_UID | SET_GID | SET_KILL_SETID)) != 0;
+}
+
+void posix_set_times(struct call *c, struct oid oid, const struct fs_set *s)
+{
+    if ((s->set & (SET_ATIME | SET_ATIME_NOW)) != 0)
+        i64_value(c, REG_ATIME, oid, (s->set & SET_ATIME_NOW) != 0 ? c->now_ns : s->atime_ns);
+    if ((s->set & (SET_MTIME | SET_MTIME_NOW)) != 0)
+        i64_value(c, REG_MTIME, oid, (s->set & SET_MTIME_NOW) != 0 ? c->now_ns : s->mtime_ns);
 }
 
 /* Sizes that need no chunk: inline contents, and cutting to nothing. */
@@ -215,6 +220,14 @@ int call_setattr(struct call *c)
     struct shard *home = shard_of(c->n, r->oid);
     bool orphan_only = false;
     struct fs_attr old;
+    struct perm perm;
+    struct dot seen;
+    struct fs_set s = {.set = r->set,
+                       .mode = r->mode,
+                       .uid = r->uid,
+                       .gid = r->gid,
+                       .atime_ns = r->atime_ns,
+                       .mtime_ns = r->mtime_ns};
     int rc = call_need_object(c, home, r->oid);
     if (rc == 0)
         rc = attr_get(c->n, r->oid, &old);
@@ -225,22 +238,19 @@ int call_setattr(struct call *c)
         rc = set_size(c);
         orphan_only = old.nlink == 0;
     }
-    if (rc == 0 && (r->set & (SET_MODE | SET_UID | SET_GID | SET_KILL_SETID)) != 0)
-        rc = set_perm_bits(c);
+    if (rc == 0)
+        rc = posix_perm(c, r->oid, &perm, &seen);
     if (rc != 0)
         return rc;
-    if ((r->set & (SET_ATIME | SET_ATIME_NOW)) != 0)
-        i64_value(c, REG_ATIME, r->oid, (r->set & SET_ATIME_NOW) != 0 ? c->now_ns : r->atime_ns);
-    if ((r->set & (SET_MTIME | SET_MTIME_NOW)) != 0)
-        i64_value(c, REG_MTIME, r->oid, (r->set & SET_MTIME_NOW) != 0 ? c->now_ns : r->mtime_ns);
-    if (c->b.count == 0 && !orphan_only && (r->set & SET_CTIME) != 0 && (r->set & SET_SIZE) == 0) {
-        struct perm p; /* nothing but the change time: the register says what it said */
-        struct dot version;
-        rc = posix_perm(c, r->oid, &p, &version);
-        if (rc == 0)
-            posix_set_perm(c, r->oid, &p, version);
-    }
-    if (rc == 0 && c->b.count > 0)
+    if (posix_change_perm(c, r->oid, &perm, &s))
+        posix_set_perm(c, r->oid, &perm, seen);
+    posix_set_times(c, r->oid, &s);
+    /* Nothing but the change time: the register says what it said. */
+    if (c->b.count == 0 && !orphan_only && (r->set & SET_CTIME) != 0 && (r->set & SET_SIZE) == 0)
+        posix_set_perm(c, r->oid, &perm, seen);
+    if (c->b.count > 0)
         rc = call_propose(c, home, r->oid, NULL);
+    if (rc == 0)
+        node_hold_end(c, r->oid);
     return rc != 0 ? rc : call_reply_attr(c, r->oid);
 }

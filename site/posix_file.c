@@ -37,7 +37,9 @@ int call_content(struct call *c)
 int call_open(struct call *c)
 {
     struct fs_attr a;
-    int rc = attr_get(c->n, c->req.oid, &a);
+    int rc = call_await_holder(c, c->req.oid);
+    if (rc == 0)
+        rc = attr_get(c->n, c->req.oid, &a);
     if (rc != 0)
         return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
     if (a.nlink == 0 && !node_object_open(c->n, c->req.oid))
@@ -123,6 +125,36 @@ static int check_content(const struct content *k)
     return power && k->block_bytes >= 64 * KIB && k->block_bytes <= 4 * MIB ? 0 : ERR_INVALID;
 }
 
+/* The attributes that come with a new version, and what becomes of set-id bits: they hold for the
+ * version their setter saw; a writer with the privilege says that they hold for this one, too.
+ * `seen`: what is there now. */
+static void commit_attrs(struct call *c, struct perm *p, struct dot seen)
+{
+    const struct fs_request *r = &c->req;
+    struct shard *home = shard_of(c->n, r->oid);
+    struct dot next = {shard_next_seq(home), node_site(c->n), shard_id(home)};
+    bool is_new = c->b.count > 0; /* else it has no name, and its content is no operation */
+    bool kill = (r->flags & COMMIT_KILL_SETID) != 0;
+    bool set = posix_change_perm(c, r->oid, p, &r->kept);
+    bool special = (p->mode & (S_ISUID | S_ISGID)) != 0 || p->caps.len > 0;
+    bool group_lock = (p->mode & (S_ISGID | S_IXGRP)) == S_ISGID; /* not a set-id bit */
+    if (kill && (set || group_lock))
+        posix_kill_setid(p);
+    if (set || (is_new && special && (!kill || group_lock)))
+        posix_set_perm(c, r->oid, p, is_new ? next : seen);
+    posix_set_times(c, r->oid, &r->kept);
+}
+
+/* What write(2) and the setter of attributes stamped stays: the change time is the client's, if its
+ * clock is near ours. */
+static void take_clients_time(struct call *c)
+{
+    int64_t ns = MAX(c->req.mtime_ns, c->req.kept.ctime_ns);
+    int64_t ahead = ns - c->now_ns;
+    if (ns != 0 && ahead > -WRITER_CLOCK_NS && ahead < WRITER_CLOCK_NS)
+        c->now_ns = ns;
+}
+
 int call_commit(struct call *c)
 {
     const struct fs_request *r = &c->req;
@@ -154,10 +186,7 @@ int call_commit(struct call *c)
         c->reply.rc = rc == 0 ? ERR_STALE_BASE : rc;
         return 0;
     }
-    /* What write(2) stamped stays: the change time is the writer's, if its clock is near ours. */
-    int64_t ahead = r->mtime_ns - c->now_ns;
-    if (r->mtime_ns != 0 && ahead > -WRITER_CLOCK_NS && ahead < WRITER_CLOCK_NS)
-        c->now_ns = r->mtime_ns;
+    take_clients_time(c);
     struct perm perm;
     struct dot seen;
     rc = posix_touch(c, r->oid);
@@ -166,21 +195,12 @@ int call_commit(struct call *c)
     if (rc == 0)
         rc = posix_new_version(c, r->oid, &r->content, r->mtime_ns != 0 ? r->mtime_ns : c->now_ns,
                                version);
-    if (rc == 0 && c->b.count > 0) {
-        /* Set-id bits hold for the version their setter saw; a writer with the privilege says that
-         * they hold for this one, too. */
-        bool special = (perm.mode & (S_ISUID | S_ISGID)) != 0 || perm.caps.len > 0;
-        bool group_lock = (perm.mode & (S_ISGID | S_IXGRP)) == S_ISGID; /* not a set-id bit */
-        struct dot next = {shard_next_seq(home), node_site(c->n), shard_id(home)};
-        if (special && (r->flags & COMMIT_KILL_SETID) == 0)
-            posix_set_perm(c, r->oid, &perm, next);
-        else if (group_lock) {
-            perm.mode &= (uint16_t)~S_ISUID;
-            perm.caps = slice_of(NULL, 0);
-            posix_set_perm(c, r->oid, &perm, next);
-        }
+    if (rc == 0)
+        commit_attrs(c, &perm, seen);
+    if (rc == 0 && c->b.count > 0)
         rc = call_propose(c, home, r->oid, NULL);
-    }
+    if (rc == 0)
+        node_hold_end(c, r->oid);
     return rc != 0 ? rc : call_reply_attr(c, r->oid);
 }
 

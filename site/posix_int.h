@@ -14,6 +14,11 @@ void posix_set(struct call *c,
                bool present,
                struct slice value);
 void posix_set_perm(struct call *c, struct oid oid, struct perm *p, struct dot version);
+/* Nobody keeps set-id bits and capabilities. */
+void posix_kill_setid(struct perm *p);
+/* Changes `p` as a SETATTR does; true when there was something to change. */
+bool posix_change_perm(struct call *c, struct oid oid, struct perm *p, const struct fs_set *s);
+void posix_set_times(struct call *c, struct oid oid, const struct fs_set *s);
 /* The permission register of an object that the operation makes. */
 void posix_perm_effect(struct call *c, struct oid oid, const struct perm *p);
 /* The directory's modification time becomes the operation's. */

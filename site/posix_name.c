@@ -192,6 +192,8 @@ int call_create(struct call *c)
     c->req.ahead = c->req.ahead && shard_may_make_ahead(home);
     if (r->kind == OID_FILE && (r->flags & O_CREAT) != 0) {
         node_session_open(c, oid);
+        if ((r->flags & CREATE_HOLDS) != 0)
+            node_hold(c, oid);
         c->reply.has_content = true;
         c->reply.content.kind = CONTENT_INLINE;
     }
@@ -467,13 +469,13 @@ int call_readdir(struct call *c)
     for (uint32_t i = 0; i < l.count; i++) {
         struct fs_entry *e = &l.entries[i];
         struct oid oid = e->attr.oid;
-        e->has_attr = attr_get(c->n, oid, &e->attr) == 0;
+        /* Of a file that another mount holds only the name: who wants to know more asks for it. */
+        e->has_attr = !node_held_elsewhere(c, oid) && attr_get(c->n, oid, &e->attr) == 0;
         if (e->has_attr) {
             call_show(c, oid, slice_of(NULL, 0));
             node_session_interest(c, oid);
         } else {
-            e->attr.oid = oid;
-            e->attr.ino = oid_ino(oid);
+            e->attr = (struct fs_attr){.oid = oid, .ino = oid_ino(oid)};
         }
     }
     c->reply.entries = l.entries;

@@ -157,6 +157,22 @@ static const struct field statfs_fields[] = {
 static const struct shape statfs_shape = {statfs_fields, ARRAY_COUNT(statfs_fields),
                                           sizeof(struct fs_statfs), NULL};
 
+static const struct field set_fields[] = {
+    [1] = FIELD(F_U32, fs_set, set),      [2] = FIELD(F_U32, fs_set, mode),
+    [3] = FIELD(F_U32, fs_set, uid),      [4] = FIELD(F_U32, fs_set, gid),
+    [5] = FIELD(F_I64, fs_set, atime_ns), [6] = FIELD(F_I64, fs_set, mtime_ns),
+    [7] = FIELD(F_I64, fs_set, ctime_ns),
+};
+
+static int set_check(const void *object)
+{
+    const struct fs_set *s = object;
+    return (s->set & ~SET_KEPT) == 0 && s->mode <= 01777 ? 0 : ERR_MALFORMED;
+}
+
+static const struct shape set_shape = {set_fields, ARRAY_COUNT(set_fields), sizeof(struct fs_set),
+                                       set_check};
+
 static const struct field request_fields[] = {
     [1] = FIELD(F_U64, fs_request, session),
     [2] = FIELD(F_U64, fs_request, number),
@@ -189,6 +205,10 @@ static const struct field request_fields[] = {
     [26] = FIELD_IF(F_RAW32, fs_request, chunk, has_chunk, NULL),
     [27] = FIELD_IF(F_OIDS, fs_request, oids, oid_count, NULL),
     [28] = FIELD(F_BOOL, fs_request, ahead),
+    [29] = {.type = F_STRUCT,
+            .at = offsetof(struct fs_request, kept),
+            .has = HAS_NONE,
+            .sub = &set_shape},
 };
 static const struct shape request_shape = {request_fields, ARRAY_COUNT(request_fields),
                                            sizeof(struct fs_request), NULL};

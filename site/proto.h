@@ -28,8 +28,9 @@ enum rpc_type {
     RPC_RESOLVE_INO, /* size = 64-bit inode number -> attr (for file handles) */
     RPC_SETATTR,     /* oid, set mask + values -> attr */
     RPC_CREATE,      /* oid = parent, name, kind, mode, umask, uid, gid, groups; flags OPEN_*;
-                        data = symlink target, rdev; oid2 = its oid, when it was answered ahead,
-                        lost, and is made again -> attr, dir; also mknod, symlink */
+                        CREATE_HOLDS; data = symlink target, rdev; oid2 = its oid, when it was
+                        answered ahead, lost, and is made again -> attr, dir; also mknod,
+                        symlink */
     RPC_MKDIR,       /* oid = parent, name, mode, umask, uid, gid -> attr, flags REPLY_NEW */
     RPC_LINK,        /* oid = file, oid2 = new parent, name -> attr, dir2 */
     RPC_UNLINK,      /* oid = parent, name -> dir, oids */
@@ -41,9 +42,10 @@ enum rpc_type {
     RPC_CLOSE,     /* oid, oids: one RPC_OPEN (or CREATE) less of each. Never fails. */
     RPC_CONTENT,   /* oid -> attr + content: the current version */
     RPC_COMMIT,    /* oid, base = version dot it is based on, content, mtime_ns, flags
-                      COMMIT_* -> attr (with the new version); ERR_STALE_BASE + attr, content
-                      of what is there now. bulk = new chunks of the content
-                      (rider_append), durable before the commit is looked at */
+                      COMMIT_*, kept = attributes that were set since -> attr (with the new
+                      version); ERR_STALE_BASE + attr, content of what is there now. bulk = new
+                      chunks of the content (rider_append), durable before the commit is
+                      looked at */
     RPC_SETXATTR,  /* oid, name, data, flags XATTR_CREATE/REPLACE */
     RPC_GETXATTR,  /* oid, name -> data */
     RPC_LISTXATTR, /* oid -> data: names, each with its NUL */
@@ -77,13 +79,19 @@ enum rpc_type {
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
     PUSH_LOCK_GRANTED,     /* number2 = number of the RPC_LOCK request; rc */
-    PUSH_DURABLE           /* data = numbers of requests answered ahead, 8 bytes each */
+    PUSH_DURABLE,          /* data = numbers of requests answered ahead, 8 bytes each */
+    PUSH_RECALL            /* entries as of PUSH_INVALIDATE: somebody asks for these new files; what
+                              the client keeps of them it sends, then RPC_INVAL_ACK */
 };
 
 #define HELLO_PUSH 1u
 #define HELLO_ADMIN 2u       /* command line: no session */
 #define SITE_TAKES_RIDERS 1u /* chunks may come with the COMMIT that names them */
 #define SITE_SHARES 2u       /* RPC_SHARE, on Unix sockets */
+#define SITE_HOLDS 4u        /* CREATE_HOLDS; attributes may come with the COMMIT */
+/* Beside the bits of open(2): until it commits the new file, sets an attribute of it or closes it,
+ * the client may keep attributes that are set; who else needs them waits for a PUSH_RECALL. */
+#define CREATE_HOLDS 0x40000000u
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */
@@ -111,6 +119,16 @@ enum rpc_type {
 #define SET_MTIME_NOW 128u
 #define SET_KILL_SETID 256u /* with SET_UID/SET_GID/SET_SIZE by an unprivileged caller */
 #define SET_CTIME 512u      /* nothing but ctime */
+
+/* Attributes to be set. */
+struct fs_set {
+    uint32_t set; /* SET_*: which of them */
+    uint32_t mode, uid, gid;
+    int64_t atime_ns, mtime_ns;
+    int64_t ctime_ns; /* when they were set, by the client's clock; 0: when it is evaluated */
+};
+/* Those that may come with a COMMIT. */
+#define SET_KEPT (SET_MODE | SET_UID | SET_GID | SET_ATIME | SET_MTIME)
 
 struct fs_lock {
     uint64_t owner;      /* of the kernel, unique within the session */
@@ -164,6 +182,7 @@ struct fs_request {
     bool has_chunk;
     const struct oid *oids; /* FORGET, CLOSE; in the arena */
     uint32_t oid_count;
+    struct fs_set kept; /* COMMIT: of SET_KEPT, without set-id bits */
     /* CREATE, SETATTR, COMMIT, UNLINK, RENAME: the answer need not wait for the disk. GETATTR,
      * OPEN, CONTENT: nor for what this session changed so. */
     bool ahead;

@@ -91,26 +91,44 @@ void session_events_run(struct session_table *t)
     /* They may call the table and so add events: those run in the inner call. */
     void **completed = t->completed;
     struct oid *closed = t->last_closed;
+    struct oid *unheld = t->unheld;
     uint32_t completed_count = t->completed_count, closed_count = t->last_closed_count;
+    uint32_t unheld_count = t->unheld_count;
     t->completed = NULL;
-    t->last_closed = NULL;
+    t->last_closed = t->unheld = NULL;
     t->completed_count = t->completed_cap = 0;
     t->last_closed_count = t->last_closed_cap = 0;
+    t->unheld_count = t->unheld_cap = 0;
     for (uint32_t i = 0; i < completed_count; i++)
         t->events.completed(t->events.ctx, completed[i]);
     for (uint32_t i = 0; i < closed_count; i++)
         t->events.last_closed(t->events.ctx, closed[i]);
+    for (uint32_t i = 0; i < unheld_count; i++)
+        t->events.unheld(t->events.ctx, unheld[i]);
     mem_free(completed);
     mem_free(closed);
+    mem_free(unheld);
+}
+
+static void oid_add(struct oid **list, uint32_t *count, uint32_t *cap, struct oid oid)
+{
+    if (*count == *cap) {
+        *cap = MAX(8u, 2 * *cap);
+        *list = mem_realloc(*list, *cap * sizeof **list);
+    }
+    (*list)[(*count)++] = oid;
 }
 
 static void last_closed_add(struct session_table *t, struct oid oid)
 {
-    if (t->last_closed_count == t->last_closed_cap) {
-        t->last_closed_cap = MAX(8u, 2 * t->last_closed_cap);
-        t->last_closed = mem_realloc(t->last_closed, t->last_closed_cap * sizeof t->last_closed[0]);
-    }
-    t->last_closed[t->last_closed_count++] = oid;
+    oid_add(&t->last_closed, &t->last_closed_count, &t->last_closed_cap, oid);
+}
+
+void session_link_hold_end(struct session_table *t, struct session_link *l)
+{
+    if (l->recalled)
+        oid_add(&t->unheld, &t->unheld_count, &t->unheld_cap, l->object->oid);
+    l->holds = l->recalled = false;
 }
 
 /* --- the table --- */
@@ -120,6 +138,7 @@ struct session_table *session_table_new(const struct session_config *config,
 {
     ASSERT(config->timeout_ns > 0);
     ASSERT(events->push != NULL && events->completed != NULL && events->last_closed != NULL);
+    ASSERT(events->unheld != NULL);
     struct session_table *t = mem_calloc(1, sizeof *t);
     t->config = *config;
     t->events = *events;
@@ -137,6 +156,7 @@ static void links_drop(struct session_table *t, struct session *s)
         o->opens -= l->opens;
         if (l->opens > 0 && o->opens == 0)
             last_closed_add(t, o->oid);
+        session_link_hold_end(t, l);
         l->opens = 0;
         l->interest = false;
         link_settle(t, l);
@@ -170,6 +190,7 @@ void session_table_free(struct session_table *t)
     ASSERT(t->objects == NULL && t->by_id == NULL && t->ticket_count == 0);
     mem_free(t->completed);
     mem_free(t->last_closed);
+    mem_free(t->unheld);
     mem_free(t);
 }
 
@@ -296,8 +317,9 @@ int session_closed(struct session_table *t, uint64_t id, struct oid oid)
     struct session_link *l = s == NULL ? NULL : link_find(o, s);
     if (l == NULL || l->opens == 0)
         return ERR_NOT_FOUND;
-    l->opens--;
     l->session->opens--;
+    if (--l->opens == 0)
+        session_link_hold_end(t, l);
     if (--o->opens == 0)
         last_closed_add(t, oid);
     link_settle(t, l);
@@ -316,6 +338,50 @@ bool session_object_open(const struct session_table *t, struct oid oid)
 {
     const struct session_object *o = session_object_find(t, oid);
     return o != NULL && o->opens > 0;
+}
+
+/* --- holds --- */
+
+static struct session_link *holder_find(const struct session_table *t, struct oid oid)
+{
+    const struct session_object *o = session_object_find(t, oid);
+    for (struct session_link *l = o == NULL ? NULL : o->links; l != NULL; l = l->next_of_object)
+        if (l->holds)
+            return l;
+    return NULL;
+}
+
+void session_hold(struct session_table *t, uint64_t id, struct oid oid)
+{
+    const struct session *s = session_find(t, id);
+    struct session_link *l = s == NULL ? NULL : link_find(session_object_find(t, oid), s);
+    if (l == NULL || l->opens == 0 || !DEFEND(holder_find(t, oid) == NULL))
+        return;
+    l->holds = true;
+}
+
+uint64_t session_holder(const struct session_table *t, struct oid oid)
+{
+    const struct session_link *l = holder_find(t, oid);
+    return l == NULL ? 0 : l->session->id;
+}
+
+void session_hold_end(struct session_table *t, uint64_t id, struct oid oid)
+{
+    struct session_link *l = holder_find(t, oid);
+    if (l == NULL || l->session->id != id)
+        return;
+    session_link_hold_end(t, l);
+    session_events_run(t);
+}
+
+void session_recall(struct session_table *t, struct oid oid, uint64_t now_ns)
+{
+    struct session_link *l = holder_find(t, oid);
+    if (l == NULL || l->recalled)
+        return;
+    l->recalled = true;
+    session_recall_push(t, l->session, oid, now_ns);
 }
 
 /* --- interest --- */
@@ -391,7 +457,8 @@ static void session_validate(const struct session_table *t, const struct session
     const struct session_link *last = NULL;
     for (const struct session_link *l = s->links; l != NULL; l = l->next_of_session) {
         ASSERT(l->session == s && l->prev_of_session == last);
-        ASSERT(l->opens > 0 || l->interest);
+        ASSERT(l->opens > 0 || (l->interest && !l->holds));
+        ASSERT(l->holds || !l->recalled);
         ASSERT(link_find(l->object, s) == l);
         opens += l->opens;
         interests += l->interest ? 1 : 0;
@@ -420,12 +487,14 @@ void session_table_validate(const struct session_table *t)
     ASSERT_EQ(count, t->count);
     ASSERT_EQ(count, HASH_COUNT(t->by_id));
     for (const struct session_object *o = t->objects; o != NULL; o = o->hh.next) {
-        uint32_t opens = 0;
+        uint32_t opens = 0, holders = 0;
         ASSERT(o->links != NULL);
         for (const struct session_link *l = o->links; l != NULL; l = l->next_of_object) {
             ASSERT(l->object == o);
             opens += l->opens;
+            holders += l->holds ? 1 : 0;
         }
+        ASSERT(holders <= 1);
         ASSERT_EQ(opens, o->opens);
     }
 }

@@ -1,5 +1,6 @@
-/* Sessions: the mounts of a site. Which of them holds which object open, which of them may have
- * what in its caches, and which invalidations they have not acknowledged yet. A core: no I/O; time
+/* Sessions: the mounts of a site. Which of them has which object open, which of them may have what
+ * in its caches, which invalidations they have not acknowledged yet, and which of them keeps
+ * attributes of a new file back. A core: no I/O; time
  * is passed in (monotonic ns, never back); same calls, same results in the same order.
  *
  * Interest: a session that was told about an object (looked it up, listed or read the directory)
@@ -13,6 +14,9 @@
  * not acknowledged for the timeout, or when it has too many pushes. Expiring is only told: the
  * caller ends what it has to end and calls session_remove().
  *
+ * Holds: a session that made a file may hold it while it has it open: others wait until the hold
+ * ends, which they hasten with a recall, a push like the others. Its acknowledgement ends the hold.
+ *
  * Threads: any one at a time. */
 #ifndef SITE_SESSION_H
 #define SITE_SESSION_H
@@ -25,10 +29,11 @@ struct session_config {
     uint32_t interest_max; /* per session; 0: LIMIT_SESSION_INTERESTS */
 };
 struct session_events {
-    /* Runs inside session_invalidate() and session_resend(); must not call the table. The list is
-     * borrowed. */
+    /* Runs inside session_invalidate(), session_recall() and session_resend(); must not call the
+     * table. `type`: PUSH_INVALIDATE, PUSH_RECALL. The list is borrowed. */
     void (*push)(void *ctx,
                  uint64_t session,
+                 uint16_t type,
                  uint64_t push_id,
                  const struct fs_inval *invals,
                  uint32_t inval_count);
@@ -37,6 +42,9 @@ struct session_events {
     /* An object is no longer open at any session: an unlinked one can go. At the end of
      * session_closed() or session_remove(); may call the table again. */
     void (*last_closed)(void *ctx, struct oid oid);
+    /* A hold has ended that was recalled. At the end of the call that did it; may call the table
+     * again. */
+    void (*unheld)(void *ctx, struct oid oid);
     void *ctx;
 };
 
@@ -66,6 +74,13 @@ int session_opened(struct session_table *t, uint64_t id, struct oid oid) MUST_CH
 int session_closed(struct session_table *t, uint64_t id, struct oid oid);
 bool session_has_open(const struct session_table *t, uint64_t id, struct oid oid);
 bool session_object_open(const struct session_table *t, struct oid oid); /* at any session */
+
+/* The session holds the object from now on, which it has open; nobody else may. */
+void session_hold(struct session_table *t, uint64_t id, struct oid oid);
+uint64_t session_holder(const struct session_table *t, struct oid oid);      /* 0: nobody */
+void session_hold_end(struct session_table *t, uint64_t id, struct oid oid); /* if it has one */
+/* Tells the holder that somebody waits, once; unheld() follows, never from inside. */
+void session_recall(struct session_table *t, struct oid oid, uint64_t now_ns);
 
 void session_interest(struct session_table *t, uint64_t id, struct oid oid);
 void session_forget(struct session_table *t, uint64_t id, struct oid oid);

@@ -42,6 +42,7 @@ struct session_link {
     struct session_link *prev_of_session, *next_of_session; /* oldest first */
     uint32_t opens;
     bool interest;
+    bool holds, recalled; /* the second only with the first */
 };
 struct session_object {
     struct oid oid;
@@ -58,6 +59,7 @@ struct session_push {
     struct session_push *next;
     uint64_t id;
     uint64_t sent_ns;
+    uint16_t type;
     struct session_ticket *ticket;
     uint32_t inval_count;
     struct fs_inval invals[]; /* the names lie behind them */
@@ -91,6 +93,8 @@ struct session_table {
     uint32_t completed_count, completed_cap;
     struct oid *last_closed;
     uint32_t last_closed_count, last_closed_cap;
+    struct oid *unheld;
+    uint32_t unheld_count, unheld_cap;
     uint32_t ticket_count; /* not complete */
 };
 
@@ -98,5 +102,10 @@ struct session *session_find(const struct session_table *t, uint64_t id);
 struct session_object *session_object_find(const struct session_table *t, struct oid oid);
 void session_events_run(struct session_table *t);
 void session_pushes_drop(struct session_table *t, struct session *s);
+void session_recall_push(struct session_table *t,
+                         struct session *s,
+                         struct oid oid,
+                         uint64_t now_ns);
+void session_link_hold_end(struct session_table *t, struct session_link *l);
 
 #endif

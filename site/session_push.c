@@ -15,6 +15,14 @@ static void completed_add(struct session_table *t, void *user)
     t->completed[t->completed_count++] = user;
 }
 
+static void recall_answered(struct session_table *t, const struct session *s, struct oid oid)
+{
+    const struct session_object *o = session_object_find(t, oid);
+    for (struct session_link *l = o == NULL ? NULL : o->links; l != NULL; l = l->next_of_object)
+        if (l->session == s && l->holds)
+            session_link_hold_end(t, l);
+}
+
 /* Takes a push off the front of `at`. */
 static void push_drop(struct session_table *t, struct session *s, struct session_push **at)
 {
@@ -23,8 +31,11 @@ static void push_drop(struct session_table *t, struct session *s, struct session
     if (s->pushes_last == &p->next)
         s->pushes_last = at;
     s->push_count--;
+    if (p->type == PUSH_RECALL) /* whoever holds it has nothing more to say */
+        recall_answered(t, s, p->invals[0].oid);
     if (--p->ticket->pending == 0) {
-        completed_add(t, p->ticket->user);
+        if (p->type == PUSH_INVALIDATE)
+            completed_add(t, p->ticket->user);
         mem_free(p->ticket);
         t->ticket_count--;
     }
@@ -86,7 +97,37 @@ static struct session_push *push_make(const struct session_table *t,
 static void
 push_send(const struct session_table *t, const struct session *s, const struct session_push *p)
 {
-    t->events.push(t->events.ctx, s->id, p->id, p->invals, p->inval_count);
+    t->events.push(t->events.ctx, s->id, p->type, p->id, p->invals, p->inval_count);
+}
+
+static void push_add(struct session_table *t,
+                     struct session *s,
+                     struct session_push *p,
+                     struct session_ticket *ticket,
+                     uint64_t now_ns)
+{
+    p->id = ++s->push_id;
+    p->sent_ns = now_ns;
+    p->ticket = ticket;
+    ticket->pending++;
+    *s->pushes_last = p;
+    s->pushes_last = &p->next;
+    s->push_count++;
+    push_send(t, s, p);
+}
+
+void session_recall_push(struct session_table *t,
+                         struct session *s,
+                         struct oid oid,
+                         uint64_t now_ns)
+{
+    struct session_push *p = mem_calloc(1, sizeof *p + sizeof p->invals[0]);
+    struct session_ticket *ticket = mem_calloc(1, sizeof *ticket); /* of nobody */
+    p->type = PUSH_RECALL;
+    p->inval_count = 1;
+    p->invals[0].oid = oid;
+    t->ticket_count++;
+    push_add(t, s, p, ticket, now_ns);
 }
 
 /* Does any session but `except` care? Most invalidations concern nobody else: then nothing is
@@ -125,14 +166,8 @@ bool session_invalidate(struct session_table *t,
         struct session_push *p = s->id == except ? NULL : push_make(t, s, invals, inval_count);
         if (p == NULL)
             continue;
-        p->id = ++s->push_id;
-        p->sent_ns = now_ns;
-        p->ticket = made;
-        made->pending++;
-        *s->pushes_last = p;
-        s->pushes_last = &p->next;
-        s->push_count++;
-        push_send(t, s, p);
+        p->type = PUSH_INVALIDATE;
+        push_add(t, s, p, made, now_ns);
     }
     ASSERT(made->pending > 0);
     t->ticket_count++;

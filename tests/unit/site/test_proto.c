@@ -49,6 +49,13 @@ static struct fs_request request_full(const struct oid *oids)
         .has_chunk = true,
         .oids = oids,
         .oid_count = 2,
+        .kept = {.set = SET_KEPT,
+                 .mode = 01755,
+                 .uid = 18,
+                 .gid = 19,
+                 .atime_ns = -20,
+                 .mtime_ns = 21,
+                 .ctime_ns = 22},
     };
 }
 
@@ -83,6 +90,9 @@ static void test_request_round_trip(void **state)
     assert_int_equal(out.lock.end, UINT64_MAX);
     assert_true(out.has_chunk && out.chunk[0] == 17);
     assert_int_equal(out.oid_count, 2);
+    assert_int_equal(out.kept.set, SET_KEPT);
+    assert_int_equal(out.kept.mode, 01755);
+    assert_true(out.kept.atime_ns == -20 && out.kept.ctime_ns == 22);
     assert_true(oid_equal(out.oids[0], oids[0]) && oid_is_root(out.oids[1]));
     /* The fields not named above: encoding what was read gives the same bytes. */
     fs_request_encode(&out, &again);
@@ -90,6 +100,26 @@ static void test_request_round_trip(void **state)
     buf_deinit(&b);
     buf_deinit(&again);
     op_arena_deinit(&arena);
+}
+
+/* What rides in a commit is checked where it is read: rights with rules of their own stay out. */
+static void test_kept_attributes_that_may_not_ride(void **state)
+{
+    (void)state;
+    const struct fs_set bad[] = {{.set = SET_MODE, .mode = 04755},
+                                 {.set = SET_MODE, .mode = 02755},
+                                 {.set = SET_MODE, .mode = 0100644},
+                                 {.set = SET_SIZE},
+                                 {.set = SET_KEPT | SET_MTIME_NOW}};
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+        struct fs_request in = {.oid = file_oid(1), .kept = bad[i]}, out;
+        struct buf b = {0};
+        struct op_arena arena = {0};
+        fs_request_encode(&in, &b);
+        assert_int_equal(fs_request_decode(buf_slice(&b), &arena, &out), ERR_MALFORMED);
+        buf_deinit(&b);
+        op_arena_deinit(&arena);
+    }
 }
 
 static struct fs_attr attr_full(uint64_t counter)
@@ -386,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_round_trip),
+        cmocka_unit_test(test_kept_attributes_that_may_not_ride),
         cmocka_unit_test(test_reply_round_trip),
         cmocka_unit_test(test_request_encode_golden),
         cmocka_unit_test(test_decode_every_truncation_fails),

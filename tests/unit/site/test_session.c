@@ -16,6 +16,7 @@ struct seen_push {
     uint64_t session, push_id;
     uint32_t count;
     struct oid first;
+    uint16_t type;
 };
 struct fixture {
     struct session_table *t;
@@ -25,11 +26,14 @@ struct fixture {
     uint32_t completed_count;
     struct oid closed[256];
     uint32_t closed_count;
+    struct oid unheld[256];
+    uint32_t unheld_count;
     uint64_t remove_on_complete; /* a session to remove from inside completed() */
 };
 
 static void on_push(void *ctx,
                     uint64_t session,
+                    uint16_t type,
                     uint64_t push_id,
                     const struct fs_inval *invals,
                     uint32_t inval_count)
@@ -37,7 +41,7 @@ static void on_push(void *ctx,
     struct fixture *f = ctx;
     assert_true(inval_count > 0);
     f->pushes[f->push_count++ % ARRAY_COUNT(f->pushes)] =
-        (struct seen_push){session, push_id, inval_count, invals[0].oid};
+        (struct seen_push){session, push_id, inval_count, invals[0].oid, type};
 }
 
 static void on_completed(void *ctx, void *ticket)
@@ -59,12 +63,23 @@ static void on_last_closed(void *ctx, struct oid oid)
     assert_false(session_object_open(f->t, oid));
 }
 
+static void on_unheld(void *ctx, struct oid oid)
+{
+    struct fixture *f = ctx;
+    f->unheld[f->unheld_count++ % ARRAY_COUNT(f->unheld)] = oid;
+    assert_true(session_holder(f->t, oid) == 0);
+    session_table_validate(f->t);
+}
+
 static void setup(struct fixture *f, uint32_t interest_max)
 {
     memset(f, 0, sizeof *f);
     const struct session_config config = {.timeout_ns = TIMEOUT_NS, .interest_max = interest_max};
-    const struct session_events events = {
-        .push = on_push, .completed = on_completed, .last_closed = on_last_closed, .ctx = f};
+    const struct session_events events = {.push = on_push,
+                                          .completed = on_completed,
+                                          .last_closed = on_last_closed,
+                                          .unheld = on_unheld,
+                                          .ctx = f};
     f->t = session_table_new(&config, &events);
 }
 
@@ -370,6 +385,69 @@ static void test_each_tells_the_counts(void **state)
     teardown(&f);
 }
 
+/* A recall is a push like others: once, again after a reconnect, and a mount that does not answer
+ * it expires. Its acknowledgement ends the hold. */
+static void test_recall_is_pushed_once_and_its_answer_ends_the_hold(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, 0);
+    assert_int_equal(session_new(f.t, 1, 0), 0);
+    session_connected(f.t, 1);
+    session_hold(f.t, 1, oid_of(5)); /* it has not opened it */
+    assert_int_equal(session_holder(f.t, oid_of(5)), 0);
+    session_recall(f.t, oid_of(5), 0);
+    assert_int_equal(f.push_count, 0);
+    assert_int_equal(session_opened(f.t, 1, oid_of(5)), 0);
+    session_hold(f.t, 1, oid_of(5));
+    assert_int_equal(session_holder(f.t, oid_of(5)), 1);
+    session_hold_end(f.t, 2, oid_of(5)); /* not its own */
+    session_recall(f.t, oid_of(5), 7);
+    session_recall(f.t, oid_of(5), 8);
+    assert_int_equal(f.push_count, 1);
+    assert_int_equal(f.pushes[0].type, PUSH_RECALL);
+    assert_true(oid_equal(f.pushes[0].first, oid_of(5)));
+    session_resend(f.t, 1);
+    assert_int_equal(f.push_count, 2);
+    assert_int_equal(f.pushes[1].type, PUSH_RECALL);
+    assert_int_equal(session_expired(f.t, 7 + TIMEOUT_NS - 1), 0);
+    assert_int_equal(session_expired(f.t, 7 + TIMEOUT_NS), 1);
+    assert_int_equal(f.unheld_count, 0);
+    assert_int_equal(session_acked(f.t, 1, f.pushes[0].push_id), 0);
+    assert_int_equal(f.unheld_count, 1);
+    assert_true(oid_equal(f.unheld[0], oid_of(5)));
+    assert_int_equal(f.completed_count, 0); /* a recall is nobody's ticket */
+    assert_int_equal(session_expired(f.t, UINT64_MAX - 1), 0);
+    teardown(&f);
+}
+
+static void test_hold_ends_with_the_last_close_and_with_the_session(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, 0);
+    for (uint64_t id = 1; id <= 2; id++) {
+        assert_int_equal(session_new(f.t, id, 0), 0);
+        assert_int_equal(session_opened(f.t, id, oid_of(id)), 0);
+        assert_int_equal(session_opened(f.t, id, oid_of(id)), 0);
+        session_hold(f.t, id, oid_of(id));
+        session_recall(f.t, oid_of(id), 0);
+    }
+    assert_int_equal(session_closed(f.t, 1, oid_of(1)), 0);
+    assert_int_equal(session_holder(f.t, oid_of(1)), 1);
+    assert_int_equal(session_closed(f.t, 1, oid_of(1)), 0);
+    assert_int_equal(f.unheld_count, 1);
+    assert_int_equal(session_remove(f.t, 2), 0);
+    assert_int_equal(f.unheld_count, 2);
+    /* Nobody had asked: nobody is told. */
+    assert_int_equal(session_opened(f.t, 1, oid_of(3)), 0);
+    session_hold(f.t, 1, oid_of(3));
+    session_hold_end(f.t, 1, oid_of(3));
+    assert_int_equal(session_holder(f.t, oid_of(3)), 0);
+    assert_int_equal(f.unheld_count, 2);
+    teardown(&f);
+}
+
 /* --- at random, against a model --- */
 
 enum {
@@ -384,17 +462,31 @@ struct model {
     bool interest[SESSIONS][OBJECTS];
     struct {
         uint64_t session, id;
-        uintptr_t ticket;
+        uintptr_t ticket; /* 0: a recall of `recalls` */
+        size_t recalls;
     } pushes[PUSHES];
     uint32_t push_count;
     uint64_t push_id[SESSIONS];
     uint32_t pending[1u << 16]; /* by ticket */
-    uint32_t completed, closed;
+    uint32_t completed, closed, unheld;
+    size_t holder[OBJECTS]; /* session + 1 */
+    bool recalled[OBJECTS];
 };
+
+static void model_hold_end(struct model *m, size_t s, size_t object)
+{
+    if (m->holder[object] != s + 1)
+        return;
+    m->unheld += m->recalled[object] ? 1 : 0;
+    m->holder[object] = 0;
+    m->recalled[object] = false;
+}
 
 static void model_push_drop(struct model *m, uint32_t at)
 {
-    if (--m->pending[m->pushes[at].ticket] == 0)
+    if (m->pushes[at].ticket == 0)
+        model_hold_end(m, (size_t)m->pushes[at].session - 1, m->pushes[at].recalls);
+    else if (--m->pending[m->pushes[at].ticket] == 0)
         m->completed++;
     memmove(&m->pushes[at], &m->pushes[at + 1], (m->push_count - at - 1) * sizeof m->pushes[0]);
     m->push_count--;
@@ -414,6 +506,7 @@ static void model_remove(struct model *m, size_t s)
         bool was = m->opens[s][o] > 0;
         m->opens[s][o] = 0;
         m->interest[s][o] = false;
+        model_hold_end(m, s, o);
         if (was && model_opens(m, o) == 0)
             m->closed++;
     }
@@ -450,11 +543,46 @@ static bool model_invalidate(struct model *m, uint64_t except, size_t object, ui
     return m->pending[ticket] > 0;
 }
 
+static void model_recall(struct model *m, size_t object)
+{
+    if (m->holder[object] == 0 || m->recalled[object])
+        return;
+    size_t s = m->holder[object] - 1;
+    m->recalled[object] = true;
+    m->pushes[m->push_count].session = s + 1;
+    m->pushes[m->push_count].id = ++m->push_id[s];
+    m->pushes[m->push_count].recalls = object;
+    m->pushes[m->push_count++].ticket = 0;
+}
+
+static void hold_step(struct fixture *f, struct model *m, struct rng *r, size_t s, size_t o)
+{
+    struct oid oid = oid_of(o + 1);
+    switch (rng_below(r, 3)) {
+    case 0:
+        if (m->holder[o] == 0) {
+            session_hold(f->t, s + 1, oid); /* of what it does not have open: no effect */
+            m->holder[o] = m->opens[s][o] > 0 ? s + 1 : 0;
+        }
+        break;
+    case 1:
+        session_hold_end(f->t, s + 1, oid);
+        model_hold_end(m, s, o);
+        break;
+    default:
+        if (m->push_count < PUSHES) {
+            session_recall(f->t, oid, 0);
+            model_recall(m, o);
+        }
+        break;
+    }
+}
+
 static void random_step(struct fixture *f, struct model *m, struct rng *r, uintptr_t ticket)
 {
     size_t s = rng_below(r, SESSIONS), o = rng_below(r, OBJECTS);
     struct oid oid = oid_of(o + 1);
-    switch (rng_below(r, 12)) {
+    switch (rng_below(r, 14)) {
     case 0:
         assert_int_equal(session_new(f->t, s + 1, 0), m->exists[s] ? ERR_EXISTS : 0);
         if (!m->exists[s])
@@ -475,8 +603,10 @@ static void random_step(struct fixture *f, struct model *m, struct rng *r, uintp
     case 4:
     case 5:
         assert_int_equal(session_closed(f->t, s + 1, oid), m->opens[s][o] > 0 ? 0 : ERR_NOT_FOUND);
-        if (m->opens[s][o] > 0 && --m->opens[s][o] == 0 && model_opens(m, o) == 0)
-            m->closed++;
+        if (m->opens[s][o] > 0 && --m->opens[s][o] == 0) {
+            model_hold_end(m, s, o);
+            m->closed += model_opens(m, o) == 0 ? 1 : 0;
+        }
         break;
     case 6:
     case 7:
@@ -486,6 +616,10 @@ static void random_step(struct fixture *f, struct model *m, struct rng *r, uintp
     case 8:
         session_forget(f->t, s + 1, oid);
         m->interest[s][o] = false;
+        break;
+    case 12:
+    case 13:
+        hold_step(f, m, r, s, o);
         break;
     case 9:
         if (m->push_count + SESSIONS <= PUSHES) {
@@ -519,8 +653,10 @@ static void test_random_against_model(void **state)
             session_table_validate(f->t);
             assert_int_equal(f->completed_count, m->completed);
             assert_int_equal(f->closed_count, m->closed);
+            assert_int_equal(f->unheld_count, m->unheld);
             for (size_t o = 0; o < OBJECTS; o++) {
                 assert_int_equal(session_object_open(f->t, oid_of(o + 1)), model_opens(m, o) > 0);
+                assert_int_equal(session_holder(f->t, oid_of(o + 1)), m->holder[o]);
                 for (size_t s = 0; s < SESSIONS; s++)
                     assert_int_equal(session_has_interest(f->t, s + 1, oid_of(o + 1)),
                                      m->everything[s] || m->interest[s][o]);
@@ -547,6 +683,8 @@ int main(void)
         cmocka_unit_test(test_resend_in_order),
         cmocka_unit_test(test_too_many_interests_mean_everything),
         cmocka_unit_test(test_each_tells_the_counts),
+        cmocka_unit_test(test_recall_is_pushed_once_and_its_answer_ends_the_hold),
+        cmocka_unit_test(test_hold_ends_with_the_last_close_and_with_the_session),
         cmocka_unit_test(test_random_against_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
