@@ -700,7 +700,8 @@ struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), v
     struct conn *c = conn_new();
     c->answer = answer;
     c->answer_ctx = ctx;
-    c->site_flags = SITE_TAKES_RIDERS;
+    c->site_flags = SITE_TAKES_RIDERS | SITE_HOLDS;
+    c->may_ahead = true;
     c->state = CONN_UP;
     return c;
 }
@@ -753,6 +754,14 @@ bool conn_is_ahead(struct conn *c)
 bool conn_takes_riders(struct conn *c)
 {
     return site_does(c, SITE_TAKES_RIDERS);
+}
+
+bool conn_holds(struct conn *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool holds = c->may_ahead && (c->site_flags & SITE_HOLDS) != 0;
+    pthread_mutex_unlock(&c->lock);
+    return holds;
 }
 
 const uint8_t *conn_fs_key(const struct conn *c)

@@ -56,6 +56,7 @@ void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
 const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
 const char *conn_site_name(const struct conn *c);
 bool conn_takes_riders(struct conn *c);     /* SITE_TAKES_RIDERS */
+bool conn_holds(struct conn *c);            /* changes may be answered ahead, and SITE_HOLDS */
 void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
 /* Will a recovery make this file again? Then it is opened with that, not before. Push thread. */
 bool conn_makes_again(struct conn *c, struct oid oid);

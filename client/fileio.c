@@ -71,6 +71,7 @@ void fileio_stop(struct fileio *io)
         log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu", (unsigned long long)f->inode->id);
         pthread_mutex_lock(&f->lock);
         file_drop_dirty(f);
+        f->kept.set = 0;
         struct inode *i = f->inode;
         pthread_mutex_unlock(&f->lock);
         struct inode *held = inode_ref(io->config.inodes, i);
@@ -373,7 +374,7 @@ static void trim_idle(struct fileio *io)
     struct file *f = file_of(io, i);
     pthread_mutex_lock(&f->open_lock);
     pthread_mutex_lock(&f->lock);
-    bool drop = f->handles == 0 && f->held == FILE_HELD;
+    bool drop = f->handles == 0 && f->held == FILE_HELD && f->kept.set == 0;
     if (drop)
         f->held = FILE_CLOSED;
     pthread_mutex_unlock(&f->lock);
@@ -393,10 +394,13 @@ void file_close(struct fileio *io, struct open_file *h)
     ASSERT(f->handles > 0);
     f->handles--;
     if (f->handles == 0) {
-        if (rc != 0 && f->dirty_made && !f->frozen_busy && err_class(rc) != ERR_CLASS_GONE) {
+        bool left = f->dirty_made || f->kept.set != 0;
+        f->may_keep = false;
+        if (rc != 0 && left && !f->frozen_busy && err_class(rc) != ERR_CLASS_GONE) {
             log_error(LOG_CLIENT, "uncommitted_lost", "ino=%llu rc=%s", (unsigned long long)i->id,
                       err_name(rc));
             file_drop_dirty(f);
+            f->kept.set = 0;
             file_account(f);
         }
         pthread_mutex_lock(&io->lock);
@@ -467,8 +471,7 @@ void file_lost(struct inode *i, int rc)
 
 /* ---- attributes and errors ---- */
 
-/* File lock held. */
-static bool is_dirty(const struct file *f)
+bool file_is_dirty_locked(const struct file *f)
 {
     return f->frozen_busy || (f->dirty_made && !dirty_is_clean(&f->dirty));
 }
@@ -479,9 +482,24 @@ bool file_is_dirty(struct inode *i)
     if (f == NULL)
         return false;
     pthread_mutex_lock(&f->lock);
-    bool dirty = is_dirty(f);
+    bool dirty = file_is_dirty_locked(f) || f->kept.set != 0;
     pthread_mutex_unlock(&f->lock);
     return dirty;
+}
+
+static void kept_overlay(const struct fs_set *s, struct fs_attr *a)
+{
+    if ((s->set & SET_MODE) != 0)
+        a->mode = (a->mode & ~07777u) | s->mode;
+    if ((s->set & SET_UID) != 0)
+        a->uid = s->uid;
+    if ((s->set & SET_GID) != 0)
+        a->gid = s->gid;
+    if ((s->set & SET_ATIME) != 0)
+        a->atime_ns = s->atime_ns;
+    if ((s->set & SET_MTIME) != 0)
+        a->mtime_ns = s->mtime_ns;
+    a->ctime_ns = MAX(a->ctime_ns, s->ctime_ns);
 }
 
 bool file_overlay(struct inode *i, struct fs_attr *a)
@@ -490,7 +508,7 @@ bool file_overlay(struct inode *i, struct fs_attr *a)
     if (f == NULL)
         return false;
     pthread_mutex_lock(&f->lock);
-    bool dirty = is_dirty(f);
+    bool dirty = file_is_dirty_locked(f), kept = f->kept.set != 0;
     if (dirty) {
         a->size = file_size_locked(f);
         a->mtime_ns = f->mtime_ns;
@@ -498,8 +516,10 @@ bool file_overlay(struct inode *i, struct fs_attr *a)
         uint64_t written = spans_bytes(&f->dirty.data) + spans_bytes(&f->frozen.data);
         a->blocks = MAX(a->blocks, (MIN(written, a->size) + 511) / 512);
     }
+    if (kept)
+        kept_overlay(&f->kept, a);
     pthread_mutex_unlock(&f->lock);
-    return dirty;
+    return dirty || kept;
 }
 
 uint64_t file_size(struct inode *i, uint64_t committed_size)

@@ -123,9 +123,22 @@ struct file_clone {
 };
 int file_clone(struct fileio *io, const struct file_clone *c, uint64_t *ret_len) MUST_CHECK;
 
+/* ---- attributes of new files (fileio_attr.c) ---- */
+/* The site made the file for us, as asked for after `since`, and holds it. */
+void file_keep_begin(struct fileio *io, struct inode *i, uint64_t since);
+bool file_may_keep(struct inode *i); /* a hint: file_keep decides */
+/* Takes attributes that go to the site with the file's first commit; `a` is what it has now. False:
+ * this file's do not, tell the site. */
+bool file_keep(struct inode *i, const struct fs_attr *a, const struct fs_set *s);
+/* No more are taken from now on. True: some are kept. */
+bool file_keep_end(struct inode *i);
+/* The same, and those that are kept are at the site on return. Waits for the site. */
+int file_settle(struct inode *i);
+
 /* ---- what the rest of the mount asks and tells ---- */
-bool file_is_dirty(struct inode *i);
-/* Puts size and times of uncommitted changes over `a`; true when there are any. */
+bool file_is_dirty(struct inode *i); /* or attributes are kept */
+/* Puts size and times of uncommitted changes and kept attributes over `a`; true when there are any.
+ */
 bool file_overlay(struct inode *i, struct fs_attr *a);
 uint64_t file_size(struct inode *i, uint64_t committed_size);
 /* The site said that content changed: what is known of it is not to be used without asking. */

@@ -19,7 +19,7 @@ void file_account(struct file *f)
 {
     struct fileio *io = f->io;
     size_t bytes = f->dirty.bytes + f->frozen.bytes;
-    bool dirty = f->dirty_made || f->frozen_busy, unref = false;
+    bool dirty = f->dirty_made || f->frozen_busy || f->kept.set != 0, unref = false;
     pthread_mutex_lock(&io->lock);
     bool less = bytes < f->counted_bytes;
     io->dirty_bytes += bytes - f->counted_bytes;
@@ -83,6 +83,7 @@ int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct 
     call.req.content = *c->content;
     call.req.mtime_ns = c->mtime_ns;
     call.req.flags = c->flags;
+    call.req.kept = c->kept.set != 0 ? c->kept : (struct fs_set){0};
     call.bulk = c->riders;
     call.durable = c->durable;
     int rc = conn_call_run(io->config.conn, &call);
@@ -157,7 +158,7 @@ static int commit_frozen(struct flush *fl)
                                .flags = fl->flags,
                                .durable = fl->durable};
             fl->since = inode_clock_now(io->config.inode_clock);
-            rc = content_commit(io, f->inode, &c, &now);
+            rc = file_commit(f, &c, &now);
             if (rc == 0) {
                 count_waste(f, &b);
                 fl->result = now;
@@ -178,8 +179,7 @@ static int commit_frozen(struct flush *fl)
     }
 }
 
-/* A failed commit will not succeed later, or nobody is there any more to see it. */
-static bool give_up(const struct file *f, int rc)
+bool file_gives_up(const struct file *f, int rc)
 {
     enum err_class class = err_class(rc);
     if (class == ERR_CLASS_USER || class == ERR_CLASS_CORRUPT || class == ERR_CLASS_LIMIT)
@@ -206,7 +206,7 @@ static void flush_failed(struct flush *fl, int rc)
     thaw(f);
     f->error = rc;
     f->error_count++;
-    if (give_up(f, rc)) {
+    if (file_gives_up(f, rc)) {
         file_drop_dirty(f);
         fl->rebased = true; /* the kernel shows what is lost */
     }
@@ -272,16 +272,18 @@ static int flush(struct inode *i, bool *durable)
     if (f == NULL)
         return 0;
     pthread_mutex_lock(&f->lock);
-    while (f->frozen_busy)
+    while (f->frozen_busy || f->kept_busy)
         pthread_cond_wait(&f->moved, &f->lock);
     int rc = 0;
     if (f->dirty_made && dirty_is_clean(&f->dirty)) {
         file_drop_dirty(f);
         file_account(f);
-    } else if (f->dirty_made) {
-        *durable = sync;
-        rc = flush_locked(f, durable);
     }
+    *durable = sync && (f->dirty_made || f->kept.set != 0);
+    if (f->dirty_made)
+        rc = flush_locked(f, durable);
+    else if (f->kept.set != 0)
+        rc = file_kept_send(f, durable);
     pthread_mutex_unlock(&f->lock);
     return rc;
 }

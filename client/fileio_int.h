@@ -31,7 +31,7 @@ struct file {
     struct inode *inode;       /* who owns us */
     pthread_mutex_t open_lock; /* orders opening and closing at the site */
     pthread_mutex_t lock;      /* guards all below */
-    pthread_cond_t moved;      /* frozen_busy went */
+    pthread_cond_t moved;      /* frozen_busy or kept_busy went */
     enum file_held held;
     uint32_t handles;
     struct base *base;         /* NULL: never asked for */
@@ -43,8 +43,11 @@ struct file {
     struct sealing *frozen_sealing; /* of `frozen` */
     int64_t mtime_ns;               /* of the last uncommitted change */
     bool kill_setid;                /* some uncommitted write was made without privilege */
-    uint64_t waste; /* bytes stored again only because blocks are larger than what changed */
-    int error;      /* last failure to commit */
+    uint64_t waste;     /* bytes stored again only because blocks are larger than what changed */
+    int error;          /* last failure to commit */
+    struct fs_set kept; /* attributes that were set and the site was not told of */
+    bool may_keep;      /* we made it, the site holds it for us, and nothing of it was sent since */
+    bool kept_busy;     /* the site is being told of `kept` */
     uint64_t error_count;
     struct dot pages_version; /* what the kernel's pages show; none: unknown */
     /* Under the fileio lock. */
@@ -208,10 +211,13 @@ struct commit {
     struct slice riders; /* chunks that go with it */
     int64_t mtime_ns;
     uint32_t flags;
-    bool durable; /* in: answer when it is; out: it is */
+    struct fs_set kept; /* attributes that go with it; file_commit */
+    bool durable;       /* in: answer when it is; out: it is */
 };
 int content_commit(struct fileio *io, struct inode *i, struct commit *c, struct base **ret_base)
     MUST_CHECK;
+/* Will what failed like this never succeed, or is nobody there any more to see it? */
+bool file_gives_up(const struct file *f, int rc);
 /* After the layers changed, file lock held: counts memory and lists the file as dirty or clean. */
 void file_account(struct file *f);
 /* Nothing is dirty any more. File lock held. */
@@ -221,6 +227,15 @@ bool file_wants_small_blocks(const struct file *f, const struct base *b);
 void io_close_later(struct fileio *io, struct oid oid);
 /* Tells the site of files that nobody holds open here any more. */
 void io_send_closes(struct fileio *io);
+
+/* ---- fileio_attr.c ---- */
+/* content_commit with the attributes that are kept. */
+int file_commit(struct file *f, struct commit *c, struct base **ret_base) MUST_CHECK;
+/* Tells the site of kept attributes, without content. *durable as in struct commit. File lock held,
+ * nothing under way; held again on return. */
+int file_kept_send(struct file *f, bool *durable);
+/* Uncommitted content, file lock held. */
+bool file_is_dirty_locked(const struct file *f);
 
 /* ---- fileio.c ---- */
 struct file *file_of(struct fileio *io, struct inode *i); /* makes it */

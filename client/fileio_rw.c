@@ -29,6 +29,7 @@ static int need_dirty(struct file *f, bool fresh)
 static void touched(struct file *f, unsigned flags)
 {
     f->mtime_ns = (int64_t)clock_wall_ns(f->io->config.clock);
+    f->kept.set &= ~SET_MTIME; /* that was before this */
     if ((flags & FILE_WRITE_KILL) != 0)
         f->kill_setid = true;
     file_account(f);
@@ -365,9 +366,10 @@ static int clone_commit(struct fileio *io, struct inode *i, const struct content
     dirty_init(&f->frozen, base_size(f->base));
     f->frozen_busy = true;
     int64_t mtime_ns = f->mtime_ns = (int64_t)clock_wall_ns(io->config.clock);
+    f->kept.set &= ~SET_MTIME;
     pthread_mutex_unlock(&f->lock);
     struct commit c = {.oid = i->oid, .base = s->target, .content = &content, .mtime_ns = mtime_ns};
-    rc = content_commit(io, i, &c, &now);
+    rc = file_commit(f, &c, &now);
     pthread_mutex_lock(&f->lock);
     if (rc == 0 || rc == ERR_STALE_BASE)
         file_set_base(f, now);
@@ -375,6 +377,7 @@ static int clone_commit(struct fileio *io, struct inode *i, const struct content
     f->frozen_busy = false;
     f->pages_version = (struct dot){0};
     pthread_cond_broadcast(&f->moved);
+    file_account(f);
     pthread_mutex_unlock(&f->lock);
     return rc;
 }

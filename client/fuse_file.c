@@ -26,6 +26,9 @@ int op_kill_priv(struct mount *m, struct inode *i, bool kill)
     bool group_exec = (a.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
     if (rc != 0 || ((a.mode & S_ISUID) == 0 && !group_exec))
         return rc; /* capabilities go with the commit */
+    rc = file_settle(i);
+    if (rc != 0)
+        return rc;
     uint64_t since = inode_clock_now(&m->clock);
     struct conn_call call;
     conn_call_init(&call, RPC_SETATTR);

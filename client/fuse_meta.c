@@ -152,6 +152,31 @@ static void set_rights(struct fs_request *r, const struct stat *st, int to_set)
         r->set |= SET_KILL_SETID;
 }
 
+/* With the commit of the new file, if this is one that may. */
+static bool set_with_commit(struct mount *m, struct inode *i, const struct stat *st, int to_set)
+{
+    struct fs_request r = {0};
+    struct fs_attr a;
+    int64_t now_ns = (int64_t)clock_wall_ns(&clock_os);
+    set_rights(&r, st, to_set);
+    set_times(&r, st, to_set);
+    struct fs_set s = {.set = r.set & SET_KEPT,
+                       .mode = r.mode,
+                       .uid = r.uid,
+                       .gid = r.gid,
+                       .atime_ns = r.atime_ns,
+                       .mtime_ns = r.mtime_ns};
+    if ((r.set & SET_ATIME_NOW) != 0) {
+        s.set |= SET_ATIME;
+        s.atime_ns = now_ns;
+    }
+    if ((r.set & SET_MTIME_NOW) != 0) {
+        s.set |= SET_MTIME;
+        s.mtime_ns = now_ns;
+    }
+    return file_may_keep(i) && op_attr(m, i, &a) == 0 && file_keep(i, &a, &s);
+}
+
 /* All but the size, at the site. */
 static int
 set_at_site(struct mount *m, fuse_req_t req, struct inode *i, const struct stat *st, int to_set)
@@ -205,7 +230,8 @@ void op_setattr(
     if (size)
         rc = set_size(m, i, st, fi);
     /* Rights and times are for the content as it is now: what is dirty goes first. */
-    if (rc == 0 && rest != 0) {
+    if (rc == 0 && rest != 0 && (size || !set_with_commit(m, i, st, rest))) {
+        (void)file_keep_end(i); /* what is kept goes with the flush */
         rc = file_flush(m->io, i);
         if (rc == 0)
             rc = set_at_site(m, req, i, st, rest);

@@ -257,7 +257,9 @@ static bool may_open(fuse_req_t req, const struct fs_attr *a, int flags)
 static int open_existing(struct change *c, struct fuse_file_info *fi, struct open_file *h)
 {
     int rc = 0;
-    if (!may_open(c->req, &c->call.reply.attr, fi->flags))
+    struct fs_attr a = c->call.reply.attr;
+    (void)file_overlay(h->inode, &a); /* rights of ours that the site was not told of yet */
+    if (!may_open(c->req, &a, fi->flags))
         return ERR_STALE; /* the kernel looks the name up again, and decides */
     if ((fi->flags & O_TRUNC) != 0)
         rc = op_kill_priv(c->m, h->inode, fuse_req_ctx(c->req)->uid != 0);
@@ -277,6 +279,7 @@ static void reply_create(struct change *c, struct fuse_file_info *fi, bool exist
         pthread_mutex_lock(&i->lock);
         i->no_caps_time = c->since; /* a new file has none */
         pthread_mutex_unlock(&i->lock);
+        file_keep_begin(c->m->io, i, c->since);
     }
     fi->fh = (uint64_t)(uintptr_t)h;
     fi->keep_cache = !existed;
@@ -299,7 +302,9 @@ void op_create(
     c.call.req.kind = OID_FILE;
     c.call.req.mode = mode & 07777;
     /* Exclusively first: what is there already needs more care than what is new. */
-    c.call.req.flags = (uint32_t)(O_CREAT | O_EXCL) | (uint32_t)fi->flags;
+    c.call.req.flags = (uint32_t)(O_CREAT | O_EXCL) | ((uint32_t)fi->flags & ~CREATE_HOLDS);
+    if (conn_holds(c.m->conn))
+        c.call.req.flags |= CREATE_HOLDS;
     int rc = change_run(&c, name);
     bool existed = rc == ERR_EXISTS && (fi->flags & O_EXCL) == 0;
     if (existed) {

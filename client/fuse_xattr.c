@@ -63,6 +63,7 @@ void op_setxattr(
     call.req.data = slice_of(value, size);
     call.req.flags = (uint32_t)flags;
     int rc = size > LIMIT_XATTR_VALUE_BYTES ? ERR_TOO_BIG : name_check(name);
+    (void)file_keep_end(i); /* what is kept goes with the flush */
     if (rc == 0)
         rc = file_flush(m->io, i); /* capabilities hold for the content as it is now */
     if (rc == 0)

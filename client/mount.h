@@ -12,6 +12,7 @@
 struct fuse_session;
 struct notifier;
 struct forgetter;
+struct recaller;
 struct lock_waits;
 
 struct mount_options {
@@ -37,6 +38,7 @@ struct mount {
     struct lock_waits *lock_waits;
     struct notifier *notifier;
     struct forgetter *forgetter;
+    struct recaller *recaller;
     struct fuse_session *session;
     double entry_timeout_s, attr_timeout_s;
     int ready_fd; /* tells the parent that the mount is usable; -1 */
@@ -64,6 +66,14 @@ void notifier_everything(struct notifier *n);
 int forgetter_new(struct mount *m, struct forgetter **ret) MUST_CHECK;
 void forgetter_free(struct forgetter *f); /* joins; accepts NULL */
 void forgetter_add(struct forgetter *f, struct oid oid);
+
+/* ---- mount_recall.c: the site asks for what is kept of a file ---- */
+int recaller_new(struct mount *m, struct recaller **ret) MUST_CHECK;
+/* Tells the site in the background what is kept of the file, then acknowledges the push; 0: no
+ * more than tells. */
+void recaller_push(struct recaller *r, uint64_t push_id, struct oid oid);
+void recaller_stop(struct recaller *r); /* joins; what comes later is not looked at; accepts NULL */
+void recaller_free(struct recaller *r); /* after nobody pushes any more; accepts NULL */
 
 /* ---- fuse_session.c ---- */
 /* Mounts; ERR with a sentence. */

@@ -269,6 +269,8 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
                                      .pages_changed = pages_changed,
                                      .ctx = m};
     rc = fileio_new(&m->io, &io);
+    if (rc == 0)
+        rc = recaller_new(m, &m->recaller);
     return rc != 0 ? rc : forgetter_new(m, &m->forgetter);
 }
 
@@ -293,6 +295,7 @@ static int parts_end(struct mount *m)
         conn_stop(m->conn);
     forgetter_free(m->forgetter);
     m->forgetter = NULL;
+    recaller_stop(m->recaller);
     if (m->io != NULL)
         fileio_stop(m->io);
     notifier_free(m->notifier);
@@ -303,6 +306,8 @@ static int parts_end(struct mount *m)
         fileio_free(m->io);
         session_free(m);
         conn_free(m->conn);
+        recaller_free(m->recaller); /* the push thread is gone */
+        m->recaller = NULL;
         held_locks_deinit(&m->locks);
         inode_clock_deinit(&m->clock);
     }

@@ -26,6 +26,14 @@ void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *pu
         notifier_push(m->notifier, push->number2 != 0 ? push->number2 : id, push->invals,
                       push->inval_count);
         break;
+    case PUSH_RECALL:
+        for (uint32_t i = 0; i < push->inval_count; i++) {
+            /* First the clock: a file that we are just being told of is not held any more. */
+            inode_clock_hit(&m->clock, push->invals[i].oid);
+            recaller_push(m->recaller, i + 1 == push->inval_count ? push->number2 : 0,
+                          push->invals[i].oid);
+        }
+        break;
     case PUSH_LOCK_GRANTED:
         lock_waits_granted(m->lock_waits, push->number2, push->rc);
         break;
@@ -42,6 +50,9 @@ void mount_recover(void *ctx, bool new_session)
     inode_clock_hit_all(&m->clock);
     struct inode **all = inode_table_all(m->inodes, &count);
     for (size_t i = 0; i < count; i++) {
+        /* A site that started anew does not know what it held for us. */
+        if (file_keep_end(all[i]))
+            recaller_push(m->recaller, 0, all[i]->oid);
         file_reopen(m->io, all[i]);
         inode_unref(m->inodes, all[i]);
     }

@@ -4,6 +4,7 @@ second mount that starts after a call of the first returned must see what that d
 import errno
 import fcntl
 import os
+import signal
 import stat
 import struct
 import threading
@@ -307,3 +308,191 @@ def test_large_directory_is_listed_whole(pair):
     for name in names[::2]:
         os.unlink(b / f"d/{name}")
     assert a.names("d") == names[1::2]
+
+
+# ---- new files of which the first mount keeps attributes until it commits them ----
+
+class New:
+    """A file that `mount` makes, writes, gives attributes and does not close."""
+    count = 0
+
+    def __init__(self, mount, content=b"new", directory="."):
+        New.count += 1
+        self.mount, self.n = mount, New.count
+        self.name = f"{directory}/new{self.n}"
+        self.fd = os.open(mount / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        if content:
+            os.write(self.fd, content)
+        os.fchown(self.fd, 4000 + self.n, 5000 + self.n)
+        os.fchmod(self.fd, 0o640)
+        os.utime(self.fd, ns=(1_000_000_000 * self.n + 1, 1_500_000_000 * self.n + 7))
+        self.check(os.fstat(self.fd))
+
+    def check(self, s, mtime=True):
+        assert (stat.S_IMODE(s.st_mode), s.st_uid, s.st_gid, s.st_nlink) == \
+            (0o640, 4000 + self.n, 5000 + self.n, 1), self.name
+        assert s.st_atime_ns == 1_000_000_000 * self.n + 1
+        if mtime:
+            assert s.st_mtime_ns == 1_500_000_000 * self.n + 7
+
+    def check_all(self, *mounts):
+        self.check(os.fstat(self.fd))
+        for m in mounts:
+            self.check(os.stat(m / self.name))
+
+
+def test_attributes_of_a_file_that_is_not_closed_show_at_once(pair):
+    world, a, b = pair
+    os.mkdir(a / "d")
+    for content in (b"new", b"", b"x" * 300_000):
+        f = New(a, content)
+        f.check(os.stat(b / f.name))                              # looked up
+        f.check_all(a, b)
+        f = New(a, content)
+        with open(b / f.name, "rb") as g:                         # opened
+            f.check(os.fstat(g.fileno()))
+        f.check_all(a, b)
+        f = New(a, content)
+        os.rename(b / f.name, b / f"d/renamed{f.n}")              # moved
+        f.name = f"d/renamed{f.n}"
+        f.check_all(a, b)
+        f = New(a, content, "d")
+        assert os.path.basename(f.name) in b.names("d")           # listed
+        with os.scandir(b / "d") as entries:
+            for e in entries:
+                if e.name == os.path.basename(f.name):
+                    f.check(e.stat())
+        f.check_all(a, b)
+        f = New(a, content)
+        os.unlink(b / f.name)                                     # removed
+        assert os.fstat(f.fd).st_nlink == 0 and stat.S_IMODE(os.fstat(f.fd).st_mode) == 0o640
+        f = New(a, content)
+        os.link(b / f.name, b / f"{f.name}-link")                 # linked
+        os.unlink(a / f"{f.name}-link")
+        f.check_all(a, b)
+        f = New(a, content)
+        os.chmod(b / f.name, 0o604)                               # set anew by the other
+        assert stat.S_IMODE(os.fstat(f.fd).st_mode) == 0o604
+        os.chown(a / f.name, 1, 2)
+        assert os.stat(b / f.name).st_uid == 1 and stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o604
+
+
+def test_what_follows_the_look_of_the_other_shows_at_once(pair):
+    """After the first look nothing is kept back; closing changes nothing that was set."""
+    world, a, b = pair
+    for how in range(3):
+        f = New(a)
+        if how == 0:
+            f.check(os.stat(b / f.name))
+        if how == 1:
+            os.fsync(f.fd)
+        os.fchmod(f.fd, 0o700)
+        assert stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o700
+        os.fchmod(f.fd, 0o640)
+        f.check_all(a, b)
+        os.write(f.fd, b" and more")
+        assert os.fstat(f.fd).st_mtime_ns > 10**18                # a write is later than the time
+        if how == 2:
+            os.utime(f.fd, ns=(1_000_000_000 * f.n + 1, 1_500_000_000 * f.n + 7))
+        os.close(f.fd)
+        for m in (a, b):
+            f.check(os.stat(m / f.name), mtime=how == 2)
+            assert (os.stat(m / f.name).st_mtime_ns > 10**18) == (how != 2)
+            assert m.text(f.name) == "new and more"
+
+
+def test_attributes_of_closed_files_are_as_set(pair):
+    """What tar does: nobody looks in between."""
+    world, a, b = pair
+    files = [New(a, content) for content in (b"", b"small", b"y" * 100_000) for _ in range(5)]
+    for f in files:
+        before = os.fstat(f.fd)
+        os.close(f.fd)
+        f.check(os.stat(a / f.name))
+        assert os.stat(a / f.name).st_size == before.st_size
+    for f in files:
+        f.check(os.stat(b / f.name))
+
+
+def test_set_id_bits_and_acls_of_a_new_file(pair):
+    world, a, b = pair
+    acl = struct.pack("<IHHIHHIHHIHHIHHI", 2, 1, 6, 2**32 - 1, 2, 4, 4242, 4, 4, 2**32 - 1,
+                      16, 4, 2**32 - 1, 32, 0, 2**32 - 1)
+    f = New(a)
+    os.fchmod(f.fd, 0o4755)
+    assert stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o4755
+    os.fchown(f.fd, 1, 1)
+    assert stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o755
+    f = New(a)
+    os.setxattr(f.fd, "system.posix_acl_access", acl)
+    os.fchmod(f.fd, 0o600)
+    os.close(f.fd)
+    for m in (a, b):
+        assert stat.S_IMODE(os.stat(m / f.name).st_mode) == 0o600
+        assert os.stat(m / f.name).st_uid == 4000 + f.n
+        assert len(os.getxattr(m / f.name, "system.posix_acl_access")) == len(acl)
+
+
+def test_two_mounts_that_look_at_each_others_new_files(pair):
+    """Each waits for the other's attributes, in one directory, with names coming and going."""
+    world, a, b = pair
+    rounds, barrier, failed = 40, threading.Barrier(2), []
+    os.mkdir(a / "d")
+
+    def work(me, other, tag):
+        try:
+            for n in range(rounds):
+                fd = os.open(me / f"d/{tag}{n}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                os.write(fd, b"1")
+                os.fchmod(fd, 0o644)
+                barrier.wait(60)
+                theirs = me / f"d/{'ba'['ab'.index(tag)]}{n}"
+                assert stat.S_IMODE(os.stat(theirs).st_mode) == 0o644, n
+                os.rename(theirs, theirs + "-moved")
+                os.close(fd)
+                barrier.wait(60)
+        except BaseException as e:              # pylint: disable=broad-except
+            failed.append(e)
+            barrier.abort()
+    threads = [threading.Thread(target=work, args=(a, b, "a")),
+               threading.Thread(target=work, args=(b, a, "b"))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failed, failed
+    assert a.names("d") == b.names("d") and len(a.names("d")) == 2 * rounds
+    for name in a.names("d"):
+        assert stat.S_IMODE(os.stat(b / f"d/{name}").st_mode) == 0o644
+
+
+def test_new_file_of_a_mount_that_is_killed_or_hangs(pair):
+    """Whoever waits for it gets on when the site has given that mount up."""
+    world, a, b = pair
+    f = New(a)
+    g = New(a)
+    a.process.send_signal(signal.SIGSTOP)
+    found = os.stat(b / f.name)                 # waits until the session has expired
+    assert stat.S_IMODE(found.st_mode) in (0o600, 0o640) and found.st_uid in (0, 4000 + f.n)
+    a.process.send_signal(signal.SIGCONT)
+    os.fchmod(f.fd, 0o604)                      # under a new session
+    assert stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o604
+    a.kill()
+    os.rename(b / g.name, b / "moved")
+    assert stat.S_IMODE(os.stat(b / "moved").st_mode) in (0o600, 0o640)
+
+
+def test_attributes_are_kept_over_a_restart_of_the_daemon(pair):
+    world, a, b = pair
+    f, g = New(a), New(a, b"")
+    a.site.kill()
+    a.site.serve()
+    f.check(os.fstat(f.fd))
+    lib.eventually(lambda: stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o640 and
+                   stat.S_IMODE(os.stat(b / g.name).st_mode) == 0o640, 20, "the mount is back")
+    f.check_all(a, b)
+    g.check_all(a, b)
+    os.close(f.fd)
+    os.close(g.fd)
+    f.check(os.stat(b / f.name))
+    g.check(os.stat(b / g.name))
