@@ -478,7 +478,6 @@ void shard_checkpoint(struct shard *s, bool now)
     if (!state_is_frozen(s->state)) {
         if (!now && state_active_bytes(s->state) < s->cfg.checkpoint_bytes)
             return;
-        shard_last_put(s);
         if (!state_freeze(s->state))
             return;
     }
@@ -546,10 +545,8 @@ int shard_replay(struct shard *s, uint64_t last, struct err_detail *d)
             return rc != 0 ? rc : rp.rc;
         }
         /* Keep memory bounded: everything replayed is durable, so it may be written down. */
-        bool large = state_active_bytes(s->state) > s->cfg.checkpoint_bytes;
-        if (s->cfg.peers == NULL && large)
-            shard_last_put(s);
-        if (s->cfg.peers == NULL && large && state_freeze(s->state)) {
+        if (s->cfg.peers == NULL && state_active_bytes(s->state) > s->cfg.checkpoint_bytes &&
+            state_freeze(s->state)) {
             rc = state_write_frozen(s->state, d);
             if (rc != 0)
                 return rc;
@@ -757,7 +754,6 @@ void shard_close(struct shard *s)
         opened = !s->role.copy.running && state_index(s->state) <= s->committed; /* S1 */
     if (opened && !s->failed) {
         struct err_detail d = {0};
-        shard_last_put(s);
         for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
             if (state_is_frozen(s->state) || state_freeze(s->state)) {
                 if (state_write_frozen(s->state, &d) != 0) {

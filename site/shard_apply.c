@@ -222,6 +222,7 @@ bool shard_retry(struct shard *s)
     s->apply_index = log_last(s->log);
     s->apply_session = 0;
     int rc = waiting_pass(s, true, &blocked, &applied);
+    shard_last_put(s);
     s->in_apply = false;
     if (rc != 0)
         shard_fail(s, rc, "an operation that had waited could not be applied");
@@ -352,6 +353,7 @@ int shard_apply_record(
     if (rc == 0)
         rc = retry_waiting(s);
     s->collect = NULL;
+    shard_last_put(s);
     if (r->type == RECORD_DELIVER || r->type == RECORD_DERIVED)
         shard_inbox_applied(s, r->from, r->message);
     if (rc == 0)

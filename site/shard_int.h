@@ -188,7 +188,7 @@ void shard_notice_kept(struct shard *s, uint64_t no, const struct op *op);
 void shard_notice_gone(struct shard *s, uint64_t no);
 void shard_notices_clear(struct shard *s);
 
-/* shard_last.c: an operation of this home was applied; the state is about to be written down */
+/* shard_last.c: an operation of this home was applied; a record was */
 void shard_last_see(struct shard *s, const struct op *op);
 void shard_last_put(struct shard *s);
 void shard_last_load(struct shard *s);

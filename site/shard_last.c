@@ -2,7 +2,7 @@
  * that issues, so one that was put back to an older state gives them a second time; stamps tell
  * such two operations apart (wan/wan_history.c).
  *
- * Kept in memory, and put into the state whenever that is written down; replay finds the rest. */
+ * Kept in memory, and put into the state once a record, so that all who apply it have the same. */
 #include "site/shard_int.h"
 
 static struct last *last_of(struct shard *s, site_id_t site)
