@@ -22,7 +22,7 @@
 static bool somebody_is_missed(const struct world *w)
 {
     for (unsigned i = 0; i < w->config.site_count; i++)
-        if (w->joined[i] && w->sites[i].lost && !w->removed[i])
+        if (w->sites[i].lost && !w->removed[i])
             return true;
     return false;
 }
