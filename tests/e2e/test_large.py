@@ -149,4 +149,4 @@ def test_directory_of_many_entries(two):
         list(pool.map(lambda entry: os.unlink(entry.path), os.scandir(b / "many")))
     os.rmdir(b / "many")
     lib.converge(a, b, timeout=60 + ENTRIES / 500)
-    assert os.listdir(a) == []
+    assert os.listdir(a.path) == []
