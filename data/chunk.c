@@ -605,6 +605,12 @@ int chunk_open(struct pipeline *p, const struct chunk_id *id, struct slice seale
     return rc;
 }
 
+size_t chunk_sealed_len(struct slice start)
+{
+    struct chunk_info info;
+    return header_decode(start, &info) == 0 ? info.sealed_len : 0;
+}
+
 uint32_t chunk_plain_len(struct slice sealed)
 {
     struct chunk_info info;

@@ -114,6 +114,9 @@ struct chunk_info {
 };
 /* `sealed` is a whole chunk. */
 int chunk_info_decode(struct slice sealed, struct chunk_info *ret) MUST_CHECK;
+/* How long the whole is of which `start` is the beginning, as its header says; 0: that does not
+ * say. */
+size_t chunk_sealed_len(struct slice start);
 /* plain_len of it; of what is no sealed chunk its own length. */
 uint32_t chunk_plain_len(struct slice sealed);
 

@@ -13,7 +13,7 @@
 struct put_job {
     struct store_put put;
     struct call *call;
-    struct buf own; /* node_chunk_put: a copy of the sealed bytes */
+    struct buf own; /* node_chunk_put: a copy of the sealed bytes; or none */
     void (*cb)(void *ctx, int rc);
     void *ctx;
 };
@@ -124,16 +124,16 @@ int call_riders(struct call *c)
     return rc == ERR_LIMIT ? ERR_AGAIN : rc;
 }
 
-void node_chunk_put(struct node *n,
-                    const uint8_t id[32],
-                    struct slice sealed,
-                    void (*cb)(void *ctx, int rc),
-                    void *ctx)
+/* `sealed` is borrowed until cb, or copied. */
+static void chunk_put(struct node *n,
+                      const uint8_t id[32],
+                      struct put_job *j,
+                      struct slice sealed,
+                      void (*cb)(void *ctx, int rc),
+                      void *ctx)
 {
-    struct put_job *j = mem_calloc(1, sizeof *j);
-    buf_append(&j->own, sealed.ptr, sealed.len);
     memcpy(j->put.id.b, id, sizeof j->put.id.b);
-    j->put.data = buf_slice(&j->own);
+    j->put.data = sealed;
     j->put.done = put_done;
     j->cb = cb;
     j->ctx = ctx;
@@ -143,6 +143,17 @@ void node_chunk_put(struct node *n,
         mem_free(j);
         cb(ctx, rc);
     }
+}
+
+void node_chunk_put(struct node *n,
+                    const uint8_t id[32],
+                    struct slice sealed,
+                    void (*cb)(void *ctx, int rc),
+                    void *ctx)
+{
+    struct put_job *j = mem_calloc(1, sizeof *j);
+    buf_append(&j->own, sealed.ptr, sealed.len);
+    chunk_put(n, id, j, buf_slice(&j->own), cb, ctx);
 }
 
 /* ---- get ---- */
@@ -157,8 +168,13 @@ static void get_done(struct store_get *get, int rc, struct chunk_buf *data)
 {
     struct get_job *j = CONTAINER_OF(get, struct get_job, get);
     struct buf out = {0};
-    if (rc == 0)
-        buf_append(&out, data->data.ptr, data->data.len);
+    if (rc == 0) {
+        /* In the memory that it was read into; a little further to the front. */
+        size_t len = data->data.len;
+        memmove(data->mem, data->data.ptr, len);
+        out = (struct buf){.ptr = data->mem, .len = len, .cap = len};
+        *data = (struct chunk_buf){0};
+    }
     j->cb(j->ctx, rc, &out);
     buf_deinit(&out);
     mem_free(j);
@@ -206,7 +222,9 @@ static void wait_finish(struct chunk_wait *w, int rc, int stored)
         struct buf copy = {0};
         w->waiters = one->next;
         int own = rc == 0 && one->stored ? stored : rc;
-        if (own == 0)
+        if (own == 0 && w->waiters == NULL)
+            buf_move(&copy, &w->sealed);
+        else if (own == 0)
             buf_append(&copy, w->sealed.ptr, w->sealed.len);
         one->cb(one->ctx, own, &copy);
         buf_deinit(&copy);
@@ -232,7 +250,8 @@ static void fetched(void *ctx, int rc, struct buf *sealed)
         return;
     }
     buf_move(&w->sealed, sealed);
-    node_chunk_put(w->n, w->id, buf_slice(&w->sealed), fetched_stored, w);
+    struct put_job *j = mem_calloc(1, sizeof *j);
+    chunk_put(w->n, w->id, j, buf_slice(&w->sealed), fetched_stored, w);
 }
 
 static void

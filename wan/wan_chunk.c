@@ -10,9 +10,9 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "data/chunk.h"
 #include "wan/wan_int.h"
 
-#define CHUNK_ID_BYTES 32u
 #define RESUME_TRIES 64u
 
 /* Somebody on the loop who wants a chunk. */
@@ -168,6 +168,9 @@ static void chunk_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
 {
     struct wan_fetch *f = h2_stream_user(s);
     h2_consume(s, len);
+    if (f->status == 200 && f->bytes.len == 0) /* room for all of it at once, if it is honest */
+        buf_reserve(&f->bytes,
+                    MAX(len, MIN(chunk_sealed_len(slice_of(ptr, len)), LIMIT_CHUNK_SEALED_BYTES)));
     if (f->status == 200 && f->bytes.len + len <= LIMIT_CHUNK_SEALED_BYTES)
         buf_append(&f->bytes, ptr, len);
     else if (f->status == 200)

@@ -75,6 +75,10 @@ static void round_trip(enum chunk_cipher cipher)
             assert_true(sealed.len <= sizes[i] + CHUNK_OVERHEAD_BYTES_MAX);
             struct chunk_info info;
             assert_int_equal(chunk_info_decode(buf_slice(&sealed), &info), 0);
+            assert_int_equal(chunk_sealed_len(slice_of(sealed.ptr, CHUNK_HEADER_BYTES)),
+                             sealed.len);
+            assert_int_equal(chunk_sealed_len(slice_of(sealed.ptr, CHUNK_HEADER_BYTES - 1)), 0);
+            assert_int_equal(chunk_sealed_len(slice_of(sealed.ptr + 1, CHUNK_HEADER_BYTES)), 0);
             assert_int_equal(info.plain_len, sizes[i]);
             if (kind == TEXT && sizes[i] >= 4096)
                 assert_true(info.compressed);
