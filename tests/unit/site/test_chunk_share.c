@@ -18,7 +18,7 @@
 struct fixture {
     struct node_test t;
     pthread_t thread; /* has the node from its beginning to its end */
-    sem_t listens;
+    sem_t listens, stopped;
     struct rpc_client *client;
     struct rpc_reply frame;
     struct op_arena arena;
@@ -29,12 +29,19 @@ struct fixture {
     uint8_t chunk[CHUNK_BYTES];
 };
 
+static void sem_await(sem_t *s)
+{
+    while (sem_wait(s) != 0)
+        ;
+}
+
 static void *node_thread(void *arg)
 {
     struct fixture *x = arg;
     node_test_init(&x->t, 1);
     assert_int_equal(sem_post(&x->listens), 0);
     assert_int_equal(node_run(x->t.n), 0);
+    sem_await(&x->stopped); /* node_stop may still be in there */
     node_test_deinit(&x->t);
     return NULL;
 }
@@ -62,9 +69,9 @@ static int setup(void **state)
     struct rpc_auth auth = {.trusted_network = false};
     char path[128];
     assert_int_equal(sem_init(&x->listens, 0, 0), 0);
+    assert_int_equal(sem_init(&x->stopped, 0, 0), 0);
     assert_int_equal(pthread_create(&x->thread, NULL, node_thread, x), 0);
-    while (sem_wait(&x->listens) != 0)
-        ;
+    sem_await(&x->listens);
     snprintf(path, sizeof path, "%s/site.key", x->t.dir);
     FILE *key = fopen(path, "rb");
     assert_non_null(key);
@@ -88,12 +95,14 @@ static int teardown(void **state)
     struct fixture *x = *state;
     rpc_client_close(x->client);
     node_stop(x->t.n);
+    assert_int_equal(sem_post(&x->stopped), 0);
     assert_int_equal(pthread_join(x->thread, NULL), 0);
     if (x->share != NULL)
         assert_int_equal(munmap(x->share, x->share_len), 0);
     buf_deinit(&x->frame.storage);
     op_arena_deinit(&x->arena);
     assert_int_equal(sem_destroy(&x->listens), 0);
+    assert_int_equal(sem_destroy(&x->stopped), 0);
     mem_free(x);
     return 0;
 }
