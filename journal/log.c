@@ -109,25 +109,54 @@ void log_close(struct log *log)
 
 /* ---- appending ---- */
 
+/* Is there room for so many bytes in the batch that is being filled? */
+static bool filling_fits(const struct log *log, size_t bytes)
+{
+    const struct log_batch *batch = log->filling;
+    if (batch == NULL)
+        return false;
+    size_t room = batch->len - batch->head_bytes < LOG_WRITE_BYTES_MAX
+                      ? LOG_WRITE_BYTES_MAX - (batch->len - batch->head_bytes)
+                      : 0;
+    return bytes <= room && batch->offset + batch->len + bytes <= batch->segment->bytes;
+}
+
+/* A batch that begins at `offset` needs a new segment for so many bytes. */
+static bool segment_is_full(const struct log *log, uint64_t offset, size_t bytes)
+{
+    return MAX(offset, LOG_BLOCK) + bytes > log_segment_current(log)->bytes;
+}
+
 /* A batch with room for a record of so many bytes becomes `filling`. */
 static int batch_for(struct log *log, size_t bytes)
 {
-    struct log_batch *batch = log->filling;
-    if (batch != NULL) {
-        size_t room = batch->len - batch->head_bytes < LOG_WRITE_BYTES_MAX
-                          ? LOG_WRITE_BYTES_MAX - (batch->len - batch->head_bytes)
-                          : 0;
-        if (bytes <= room && batch->offset + batch->len + bytes <= batch->segment->bytes)
-            return 0;
-        log_seal(log);
-    }
-    if (MAX(log->offset, LOG_BLOCK) + bytes > log_segment_current(log)->bytes) {
+    if (filling_fits(log, bytes))
+        return 0;
+    log_seal(log);
+    if (segment_is_full(log, log->offset, bytes)) {
         int rc = log_segment_next(log, bytes);
         if (rc != 0)
             return rc;
     }
     log->filling = log_batch_new(log);
     return 0;
+}
+
+int log_reserve(struct log *log, size_t len)
+{
+    ASSERT(loop_here(log->loop));
+    if (log->failed)
+        return ERR_FATAL;
+    if (log->closing)
+        return ERR_CLOSED;
+    if (len > LIMIT_RECORD_BYTES)
+        return ERR_TOO_BIG;
+    const struct log_batch *batch = log->filling;
+    size_t bytes = log_record_bytes(len);
+    uint64_t offset = batch != NULL ? log_block_up(batch->offset + batch->len) : log->offset;
+    if (filling_fits(log, bytes) || !segment_is_full(log, offset, bytes))
+        return 0;
+    return log_spare_make(log, MAX(log->segment_bytes, log_block_up(LOG_BLOCK + bytes)));
 }
 
 int log_append(struct log *log, const struct slice *parts, size_t part_count, uint64_t *ret_index)

@@ -55,6 +55,10 @@ void log_close(struct log *log);
  * ERR_NO_SPACE when no segment can be made (nothing happened), ERR_FATAL after on_failed. */
 int log_append(struct log *log, const struct slice *parts, size_t part_count, uint64_t *ret_index)
     MUST_CHECK;
+/* Makes sure that the next log_append, of a payload of at most `len` bytes, finds its segment: for
+ * who must append to several logs or to none. 0, or what log_append would say; nothing is appended.
+ */
+int log_reserve(struct log *log, size_t len) MUST_CHECK;
 uint64_t log_last(const struct log *log);    /* highest index appended */
 uint64_t log_durable(const struct log *log); /* highest index on disk; any thread */
 uint64_t log_first(const struct log *log);   /* lowest index still readable; any thread */

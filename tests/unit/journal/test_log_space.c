@@ -115,12 +115,51 @@ static void test_reset_without_space_changes_nothing(void **state)
     fixture_deinit(&f);
 }
 
+/* What was reserved is taken, whatever its size and wherever the segment ends; what was refused
+ * would have been, and nothing has changed. */
+static void test_reserve_says_what_append_would(void **state)
+{
+    (void)state;
+    struct log_fixture f;
+    struct rng rng;
+    unsigned taken = 0, refused = 0;
+    fixture_init(&f, SMALL);
+    if (!mount_small(f.dir, "size=900k")) {
+        fixture_deinit(&f);
+        skip();
+    }
+    rng_seed(&rng, 7);
+    assert_int_equal(fixture_open(&f), 0);
+    while (refused < 5) {
+        size_t len = 1 + rng_below(&rng, rng_below(&rng, 8) == 0 ? 100 * KIB : 5000);
+        uint64_t last = log_last(f.log);
+        int rc = log_reserve(f.log, len);
+        assert_int_equal(log_last(f.log), last);
+        if (rng_below(&rng, 4) == 0)
+            continue; /* and then it was not needed */
+        assert_int_equal(try_append(&f, rc == 0 ? len - rng_below(&rng, len) : len), rc);
+        *(rc == 0 ? &taken : &refused) += 1;
+        if (rng_below(&rng, 3) == 0)
+            flush(&f);
+    }
+    assert_true(taken > 50);
+    flush(&f);
+    uint64_t last = log_last(f.log);
+    fixture_reopen(&f);
+    assert_int_equal(f.info.last, last);
+    check_all_from(&f, 1, MIB);
+    fixture_close(&f);
+    assert_int_equal(umount(f.dir), 0);
+    fixture_deinit(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_disk_refuses_and_recovers),
         cmocka_unit_test(test_open_new_on_a_full_disk),
         cmocka_unit_test(test_reset_without_space_changes_nothing),
+        cmocka_unit_test(test_reserve_says_what_append_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
