@@ -37,6 +37,8 @@
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
  * 26 a relay sends on what of a batch is durable first
  * 27 a relay sends on a batch shard by shard
+ * 33 a restart keeps what is on the disk of a batch that is not whole
+ * 34 a shard shows and answers what is on its disk, whole or not
  * With faults of the kind in brackets (claudefs-sim soak --faults KIND --plant N):
  * 28 [full] between shards: a message passes one that was refused
  * 29 [chunks] garbage: only what the first shard refers to is needed
@@ -65,7 +67,7 @@
  * 118 what is delivered leaves the leader's outbox without a record
  */
 /* clang-format on */
-#define PLANT_COUNT 32u
+#define PLANT_COUNT 34u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_NODES_LAST 118u

@@ -74,7 +74,11 @@ static void hand_over(struct packet *p, struct shard *s)
         rc = shard_peer_message(s, p->from + 1, bytes);
         break;
     case TRIO_WORD_DELIVER: /* what is not taken is sent again */
-        rc = shard_receive(s, p->other, p->number, p->type, bytes);
+        rc = shard_receive(s, &(struct shard_message){.from = p->other,
+                                                      .to = p->shard,
+                                                      .type = p->type,
+                                                      .number = p->number,
+                                                      .bytes = bytes});
         rc = rc == ERR_MALFORMED || rc == ERR_TRUNCATED ? rc : 0;
         break;
     case TRIO_WORD_DELIVERED:

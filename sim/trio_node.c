@@ -84,18 +84,17 @@ static void pass_on(struct trio_node *n,
         trio_send(n, (unsigned)primary - 1, word, shard, other, number, type, bytes);
     else if (word == TRIO_WORD_DELIVERED)
         shard_delivered(n->shards[shard], other, number);
-    else if (shard_receive(n->shards[shard], other, number, type, bytes) != 0)
+    else if (shard_receive(n->shards[shard], &(struct shard_message){.from = other,
+                                                                     .to = shard,
+                                                                     .type = type,
+                                                                     .number = number,
+                                                                     .bytes = bytes}) != 0)
         sched_note("not received", n->number, number); /* it is sent again */
 }
 
-static int on_deliver(void *ctx,
-                      shard_id_t from,
-                      shard_id_t to,
-                      uint64_t number,
-                      enum record_type type,
-                      struct slice bytes)
+static int on_deliver(void *ctx, const struct shard_message *m)
 {
-    pass_on(ctx, TRIO_WORD_DELIVER, to, from, number, type, bytes);
+    pass_on(ctx, TRIO_WORD_DELIVER, m->to, m->from, m->number, m->type, m->bytes);
     return 0;
 }
 
@@ -160,7 +159,7 @@ static void site_name(void *ctx, site_id_t site, char out[33])
 
 /* ---- beginning and ending ---- */
 
-static int shard_start(struct trio_node *n, unsigned shard, struct err_detail *d)
+static int start_one(struct trio_node *n, unsigned shard, struct err_detail *d)
 {
     struct shard_config c = {.dir = n->dir,
                              .id = (shard_id_t)shard,
@@ -186,6 +185,8 @@ static int shard_start(struct trio_node *n, unsigned shard, struct err_detail *d
                              .site_name = site_name};
     int rc = shard_open(&n->shards[shard], &c, d);
     if (rc == 0)
+        rc = shard_start(n->shards[shard], d);
+    if (rc == 0)
         shard_keep_from(n->shards[shard], UINT64_MAX);
     return rc;
 }
@@ -204,7 +205,7 @@ void trio_node_start(struct trio_node *n)
     if (rc == 0)
         rc = pool_new(&n->pool, 1);
     for (unsigned i = 0; i < n->world->shard_count && rc == 0; i++)
-        rc = shard_start(n, i, &d);
+        rc = start_one(n, i, &d);
     machine_current = NULL;
     if (rc != 0)
         trio_fail(n->world, "P2", "node %u does not start: %s: %s", n->number, err_name(rc),

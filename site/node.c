@@ -81,20 +81,21 @@ void node_fail(struct node *n, int rc, const char *what)
 
 /* ---- what the shards tell ---- */
 
-static int on_deliver(void *ctx,
-                      shard_id_t from,
-                      shard_id_t to,
-                      uint64_t number,
-                      enum record_type type,
-                      struct slice bytes)
+static int on_deliver(void *ctx, const struct shard_message *m)
 {
     struct node *n = ctx;
-    int rc = to < n->settings.shard_count ? shard_receive(n->shards[to], from, number, type, bytes)
-                                          : ERR_MALFORMED;
+    int rc = m->to < n->settings.shard_count ? shard_receive(n->shards[m->to], m) : ERR_MALFORMED;
     if (rc != 0 && rc != ERR_FATAL) /* it is held; the tick sends it again */
-        log_warn(LOG_SITE, "message_not_written", "from=%u to=%u why=\"%s\"", from, to,
+        log_warn(LOG_SITE, "message_not_written", "from=%u to=%u why=\"%s\"", m->from, m->to,
                  err_text(rc));
     return rc;
+}
+
+static void on_whole(void *ctx)
+{
+    struct node *n = ctx;
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        shard_commit(n->shards[i]);
 }
 
 static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t number)
@@ -139,7 +140,7 @@ static void on_conflict(void *ctx, const struct conflict *c)
 
 static void on_moved(void *ctx, shard_id_t shard)
 {
-    (void)shard;
+    node_feed_counts(ctx, shard);
     node_feed_moved(ctx);
     node_repairs_later(ctx); /* what was delivered may make one due */
     node_settle_later(ctx);
@@ -234,6 +235,8 @@ static int load_keys(struct node *n, struct err_detail *d)
 
 int node_open_shards(struct node *n, struct err_detail *d)
 {
+    parts_free(n->parts);
+    n->parts = parts_new();
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard_config sc = {.dir = n->dir,
                                   .id = (shard_id_t)i,
@@ -244,11 +247,13 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                   .loop = n->loop,
                                   .pool = n->pool,
                                   .coordinator = n->coordinator,
+                                  .parts = n->parts,
                                   .cache_bytes = SHARD_CACHE_BYTES,
                                   .segment_bytes = n->segment_bytes,
                                   .checkpoint_bytes = n->checkpoint_bytes,
                                   .events = {.deliver = on_deliver,
                                              .delivered = on_delivered,
+                                             .whole = on_whole,
                                              .applied = on_applied,
                                              .on_behalf = on_behalf,
                                              .name_changed = on_name,
@@ -262,10 +267,27 @@ int node_open_shards(struct node *n, struct err_detail *d)
         int rc = shard_open(&n->shards[i], &sc, d);
         if (rc != 0)
             return rc;
-        if (i == 0 && (rc = node_members_load(n)) != 0) /* their names are asked for in replay */
-            return rc;
     }
-    return node_members_load(n); /* who has left is told by all shards */
+    int rc = shards_cut(n->shards, n->settings.shard_count, d);
+    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
+        rc = shard_start(n->shards[i], d);
+        if (rc == 0)
+            node_feed_counts(n, (shard_id_t)i);
+        if (rc == 0 && i == 0)
+            rc = node_members_load(n); /* their names are asked for in replay */
+    }
+    return rc == 0 ? node_members_load(n) : rc; /* who has left is told by all shards */
+}
+
+void node_close_shards(struct node *n)
+{
+    unsigned count = MIN(n->settings.shard_count, SHARD_COUNT_MAX);
+    for (unsigned i = 0; i < count; i++)
+        shard_finish(n->shards[i]);
+    for (unsigned i = 0; i < count; i++) {
+        shard_close(n->shards[i]);
+        n->shards[i] = NULL;
+    }
 }
 
 /* A new file system has a root that everybody may look at and root may write. */
@@ -536,8 +558,8 @@ void node_free(struct node *n)
     if (n == NULL)
         return;
     node_close(n);
-    for (unsigned i = 0; i < n->settings.shard_count && i < SHARD_COUNT_MAX; i++)
-        shard_close(n->shards[i]);
+    node_close_shards(n);
+    parts_free(n->parts);
     node_return_close(n);
     node_chunks_deinit(n);
     node_calls_deinit(n);

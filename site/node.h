@@ -88,7 +88,8 @@ struct feed_item {                                                           /* 
     struct slice op;     /* encoded, see op_decode */
 };
 /* Own and relayed operations from index `from`, up to bytes_max of op bytes; records that are only
- * this site's business are passed over. *ret_next = first index not looked at. Any thread.
+ * this site's business are passed over. *ret_next = first index not looked at; nothing is looked at
+ * that does not count yet (S21). Any thread.
  * ERR_NOT_FOUND: trimmed, the peer needs a snapshot. */
 int node_feed_read(struct node *n,
                    shard_id_t shard,

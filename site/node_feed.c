@@ -39,6 +39,21 @@ void node_feed_publish(struct node *n)
         changed(ctx);
 }
 
+void node_feed_counts(struct node *n, shard_id_t shard)
+{
+    pthread_mutex_lock(&n->feed_mutex);
+    n->feed_last[shard] = shard_committed(n->shards[shard]);
+    pthread_mutex_unlock(&n->feed_mutex);
+}
+
+uint64_t node_feed_last(struct node *n, shard_id_t shard)
+{
+    pthread_mutex_lock(&n->feed_mutex);
+    uint64_t last = n->feed_last[shard];
+    pthread_mutex_unlock(&n->feed_mutex);
+    return last;
+}
+
 static void feed_defer_run(struct loop_defer *d)
 {
     node_feed_publish(CONTAINER_OF(d, struct node, feed_defer));
@@ -79,7 +94,7 @@ struct feed_reader {
     shard_id_t shard;
     bool (*fn)(void *ctx, const struct feed_item *item);
     void *ctx;
-    uint64_t next;
+    uint64_t next, last;
     int rc;
     bool stopped;
 };
@@ -119,6 +134,8 @@ static bool feed_record(void *ctx, const struct log_record *lr)
     struct feed_reader *fr = ctx;
     struct record r;
     bool go = true;
+    if (lr->index > fr->last)
+        return false;
     fr->rc = record_decode(lr->payload, &r);
     if (fr->rc != 0)
         return false;
@@ -150,6 +167,7 @@ int node_feed_read(struct node *n,
     uint64_t log_next = from;
     if (shard >= n->settings.shard_count)
         return ERR_INVALID;
+    fr.last = node_feed_last(n, shard);
     int rc = log_read(shard_log(n->shards[shard]), from, bytes_max, feed_record, &fr, &log_next);
     if (rc == 0)
         rc = fr.rc;
@@ -176,12 +194,15 @@ struct run {
     size_t bytes;
     bool sorted; /* by stamp, so far */
 };
+#define PART_HEAD_BYTES 128u /* of a record, above its operations: more than there can be */
+
 struct applying {
     struct node *n;
     struct apply_batch *b;
     struct run *runs; /* by shard */
     struct slice *slices;
     uint32_t slices_cap;
+    struct parts_place *places; /* of the parts that are written now */
 };
 
 static int run_op_compare(const void *a, const void *b)
@@ -191,10 +212,10 @@ static int run_op_compare(const void *a, const void *b)
     return by_stamp != 0 ? by_stamp : x->number < y->number ? -1 : 1;
 }
 
-static int run_write(struct applying *a, shard_id_t shard, uint64_t hlc, uint64_t cursor)
+static int run_write(struct applying *a, shard_id_t shard, struct shard_part *part)
 {
     struct run *r = &a->runs[shard];
-    if (r->count == 0 && cursor == 0)
+    if (r->count == 0 && part->cursor == 0)
         return 0;
     if (!r->sorted && r->count > 0)
         qsort(r->ops, r->count, sizeof r->ops[0], run_op_compare);
@@ -204,29 +225,64 @@ static int run_write(struct applying *a, shard_id_t shard, uint64_t hlc, uint64_
     }
     for (uint32_t i = 0; i < r->count; i++)
         a->slices[i] = r->ops[i].op;
-    struct shard_part part = {.commit_hlc = PLANTED(26) ? node_hlc_stamp(a->n) : hlc,
-                              .peer = a->b->peer,
-                              .ops = a->slices,
-                              .count = r->count,
-                              .cursor = cursor};
-    int rc = shard_remote(a->n->shards[shard], &part);
+    part->peer = a->b->peer;
+    part->ops = a->slices;
+    part->count = r->count;
+    int rc = shard_remote(a->n->shards[shard], part);
     r->count = 0;
     r->bytes = 0;
     r->sorted = true;
     return rc;
 }
 
+/* Space for all parts, so that all are written or none; and where they will be. */
+static int parts_reserve(struct applying *a,
+                         const uint64_t *cursor,
+                         uint32_t *ret_count,
+                         shard_id_t *ret_shard)
+{
+    *ret_count = 0;
+    for (unsigned i = 0; i < a->n->settings.shard_count; i++) {
+        struct shard *s = a->n->shards[i];
+        if (a->runs[i].count == 0 && (cursor == NULL || cursor[i] == 0))
+            continue;
+        *ret_shard = (shard_id_t)i;
+        int rc = shard_reserve(s, a->runs[i].bytes + PART_HEAD_BYTES);
+        if (rc != 0)
+            return rc;
+        if (a->runs[i].count > 0)
+            a->places[(*ret_count)++] =
+                (struct parts_place){.shard = (shard_id_t)i, .index = log_last(shard_log(s)) + 1};
+    }
+    return 0;
+}
+
 /* All runs; with the batch's cursors at its end (else NULL). One part for each shard, all with one
  * commit stamp: so the safe point never lies between them, and a site that we relay to gets the
- * operations merged by their own stamps (P7, S17). */
+ * operations merged by their own stamps (P7, S17). A part names the next one, in a ring, and one of
+ * the batch before (S21); a cursor without operations says nothing about other shards. */
 static int runs_flush(struct applying *a, const uint64_t *cursor, shard_id_t *ret_shard)
 {
     struct node *n = a->n;
-    uint64_t hlc = node_hlc_stamp(n);
-    int rc = 0;
+    uint32_t count = 0, done = 0;
+    int rc = parts_reserve(a, cursor, &count, ret_shard);
+    if (rc != 0)
+        return rc;
+    uint64_t hlc = node_hlc_stamp(n), before = parts_last(n->parts);
+    struct parts_named earlier = {0};
+    parts_name(n->parts, before, &earlier);
+    uint64_t batch = count > 0 ? parts_begin(n->parts, count, a->places[0]) : 0;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
+        struct shard_part part = {.commit_hlc = PLANTED(26) ? node_hlc_stamp(n) : hlc,
+                                  .cursor = cursor != NULL ? cursor[i] : 0};
+        if (a->runs[i].count > 0) {
+            part.batch = batch;
+            part.named = earlier;
+            if (count > 1)
+                part.named.at[part.named.count++] = a->places[++done % count];
+        }
         *ret_shard = (shard_id_t)i;
-        rc = run_write(a, (shard_id_t)i, hlc, cursor != NULL ? cursor[i] : 0);
+        rc = run_write(a, (shard_id_t)i, &part);
     }
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         shard_drain(n->shards[i]);
@@ -257,18 +313,14 @@ static int run_add(struct applying *a, shard_id_t shard, const struct op *op, st
 }
 
 /* By itself: order matters before and behind it. */
-static int apply_alone(struct applying *a, const struct apply_item *item)
+static int
+apply_alone(struct applying *a, shard_id_t shard, const struct op *op, struct slice encoded)
 {
-    struct node *n = a->n;
     shard_id_t at;
     int rc = runs_flush(a, NULL, &at);
-    if (rc != 0)
-        return rc;
-    struct shard_part part = {
-        .commit_hlc = node_hlc_stamp(n), .peer = a->b->peer, .ops = &item->op, .count = 1};
-    rc = shard_remote(n->shards[item->shard], &part);
-    shard_drain(n->shards[item->shard]);
-    return rc;
+    if (rc == 0)
+        rc = run_add(a, shard, op, encoded);
+    return rc == 0 ? runs_flush(a, NULL, &at) : rc;
 }
 
 /* Does the operation reach other shards, at once or by what it derives? */
@@ -333,7 +385,7 @@ static int apply_item(struct applying *a, const struct apply_item *item)
     } else if (rc == 0 && !op_spreads(&op)) {
         rc = run_add(a, item->shard, &op, item->op);
     } else if (rc == 0) {
-        rc = apply_alone(a, item);
+        rc = apply_alone(a, item->shard, &op, item->op);
     }
     op_arena_deinit(&arena);
     return rc;
@@ -360,6 +412,7 @@ static void apply_run(struct loop_msg *msg)
     a->n = n;
     a->b = b;
     a->runs = mem_calloc(n->settings.shard_count, sizeof a->runs[0]);
+    a->places = mem_calloc(n->settings.shard_count, sizeof a->places[0]);
     for (; done < b->item_count && rc == 0; done++)
         rc = apply_item(a, &b->items[done]);
     if (rc != 0)
@@ -374,6 +427,7 @@ static void apply_run(struct loop_msg *msg)
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         mem_free(a->runs[i].ops);
     mem_free(a->runs);
+    mem_free(a->places);
     mem_free(a->slices);
     mem_free(a);
     retry_waiting(n);

@@ -102,7 +102,7 @@ static int read_all(struct history *h, uint64_t newest)
     int rc = 0;
     for (unsigned i = 0; i < h->n->settings.shard_count && rc == 0; i++) {
         struct log *log = shard_log(h->n->shards[i]);
-        uint64_t at = log_first(log), last = shard_committed(h->n->shards[i]);
+        uint64_t at = log_first(log), last = node_feed_last(h->n, (shard_id_t)i);
         if (newest > 0 && last > newest)
             at = MAX(at, last - newest);
         while (at <= last && rc == 0)

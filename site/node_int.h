@@ -39,6 +39,7 @@ struct node {
     struct pool *pool;
     struct hlc hlc;
     struct coordinator *coordinator;
+    struct parts *parts; /* of peers' batches: what of them is on the disk (S21) */
     struct shard *shards[SHARD_COUNT_MAX];
     struct store *store; /* this node's target: upkeep and numbers */
     struct front *front; /* all targets: chunks are put, got and asked for here */
@@ -68,8 +69,9 @@ struct node {
     struct op_arena inval_arena;
     struct loop_defer inval_defer;
     /* feed */
-    pthread_mutex_t feed_mutex; /* feed, watch */
+    pthread_mutex_t feed_mutex; /* feed, last, watch */
     struct feed_state feed;
+    uint64_t feed_last[SHARD_COUNT_MAX]; /* what counts of the journals (S21); of feed: as told */
     void (*feed_changed)(void *ctx);
     void *feed_ctx;
     uint32_t feed_members; /* how many there were when it last told */
@@ -134,6 +136,7 @@ int64_t node_wall_ns(const struct node *n);
 void node_site_name(struct node *n, site_id_t site, char *out /* 160 */);
 int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret);
 int node_open_shards(struct node *n, struct err_detail *d);
+void node_close_shards(struct node *n);
 int node_wipe_shards(struct node *n); /* node_snapshot.c: closes and removes them */
 int site_wipe(const char *dir);       /* removes them, and who led them; nobody has them open */
 void node_fail(struct node *n, int rc, const char *what);
@@ -190,9 +193,11 @@ void node_settle_later(struct node *n); /* something became durable or was deliv
 void node_settle_check(struct node *n);
 
 /* node_feed.c */
-void node_feed_moved(struct node *n);    /* at the end of the turn */
-void node_feed_publish(struct node *n);  /* now */
-uint64_t node_hlc_stamp(struct node *n); /* of something that is committed now */
+void node_feed_moved(struct node *n);                      /* at the end of the turn */
+void node_feed_counts(struct node *n, shard_id_t shard);   /* more of its journal counts */
+uint64_t node_feed_last(struct node *n, shard_id_t shard); /* what node_feed_read stops at; any */
+void node_feed_publish(struct node *n);                    /* now */
+uint64_t node_hlc_stamp(struct node *n);                   /* of something that is committed now */
 void node_feed_init(struct node *n);
 void node_feed_deinit(struct node *n);
 

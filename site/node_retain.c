@@ -89,7 +89,7 @@ static void place_find(struct node *n, struct node_retain *r, unsigned shard)
         return; /* it still lacks that one */
     struct lacking l = {.r = r};
     next = MAX(next, r->need[shard]);
-    if (next <= log_durable(log) &&
+    if (next <= node_feed_last(n, (shard_id_t)shard) &&
         node_feed_read(n, (shard_id_t)shard, next, SCAN_BYTES, lacks, &l, &next) != 0)
         return; /* who serves it says so, or the trim was faster */
     r->need[shard] = next;

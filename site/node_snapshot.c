@@ -287,10 +287,7 @@ int site_wipe(const char *dir)
 int node_wipe_shards(struct node *n)
 {
     node_retain_forget(n);
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        shard_close(n->shards[i]);
-        n->shards[i] = NULL;
-    }
+    node_close_shards(n);
     return site_wipe_shards(n->dir);
 }
 

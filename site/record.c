@@ -1,13 +1,20 @@
 /* Records of a shard's journal: see record.h for the forms. */
 #include "site/record.h"
 
-#include "base/limits.h"
+#include "base/assert.h"
 
-void record_begin(struct buf *b, enum record_type type, uint64_t commit_hlc)
+static void record_begin(struct buf *b, enum record_type type, const struct record_head *head)
 {
+    ASSERT(head->named.count <= PARTS_NAMED_MAX);
     buf_clear(b);
-    enc_u8(b, (uint8_t)type);
-    enc_u64(b, commit_hlc);
+    enc_u8(b, (uint8_t)(type | (head->named.count > 0 ? RECORD_NAMES : 0)));
+    enc_u64(b, head->commit_hlc);
+    if (head->named.count > 0)
+        enc_u8(b, (uint8_t)head->named.count);
+    for (uint32_t i = 0; i < head->named.count; i++) {
+        enc_u16(b, head->named.at[i].shard);
+        enc_varint(b, head->named.at[i].index);
+    }
 }
 
 void record_op(struct buf *b,
@@ -18,7 +25,7 @@ void record_op(struct buf *b,
                struct oid oid,
                const struct op *op)
 {
-    record_begin(b, RECORD_OP, hlc);
+    record_begin(b, RECORD_OP, &(struct record_head){.commit_hlc = hlc});
     enc_varint(b, session);
     enc_varint(b, number);
     if (number != 0) {
@@ -28,10 +35,14 @@ void record_op(struct buf *b,
     op_encode(op, b);
 }
 
-void record_remote(
-    struct buf *b, uint64_t hlc, site_id_t peer, uint64_t cursor, uint32_t count, struct slice ops)
+void record_remote(struct buf *b,
+                   const struct record_head *head,
+                   site_id_t peer,
+                   uint64_t cursor,
+                   uint32_t count,
+                   struct slice ops)
 {
-    record_begin(b, RECORD_REMOTE, hlc);
+    record_begin(b, RECORD_REMOTE, head);
     enc_u32(b, peer);
     enc_varint(b, cursor);
     enc_varint(b, count);
@@ -40,12 +51,12 @@ void record_remote(
 
 void record_message(struct buf *b,
                     enum record_type type,
-                    uint64_t hlc,
+                    const struct record_head *head,
                     shard_id_t from,
                     uint64_t message,
                     struct slice bytes)
 {
-    record_begin(b, type, hlc);
+    record_begin(b, type, head);
     enc_u16(b, from);
     enc_varint(b, message);
     enc_raw(b, bytes.ptr, bytes.len);
@@ -54,7 +65,7 @@ void record_message(struct buf *b,
 void record_local(
     struct buf *b, enum record_type type, uint64_t hlc, uint32_t count, struct slice pairs)
 {
-    record_begin(b, type, hlc);
+    record_begin(b, type, &(struct record_head){.commit_hlc = hlc});
     enc_varint(b, count);
     enc_raw(b, pairs.ptr, pairs.len);
 }
@@ -67,12 +78,25 @@ static uint32_t dec_count(struct dec *d)
     return (uint32_t)v;
 }
 
+static void dec_named(struct dec *d, struct parts_named *ret)
+{
+    uint8_t count = dec_u8(d);
+    if (count == 0 || count > PARTS_NAMED_MAX)
+        dec_fail(d, ERR_MALFORMED);
+    for (; d->rc == 0 && ret->count < count; ret->count++) {
+        ret->at[ret->count].shard = dec_u16(d);
+        ret->at[ret->count].index = dec_varint(d);
+    }
+}
+
 int record_decode(struct slice s, struct record *ret)
 {
     struct dec d = dec_of(s);
     struct record r = {0};
-    uint8_t type = dec_u8(&d);
+    uint8_t first = dec_u8(&d), type = first & (uint8_t)~RECORD_NAMES;
     r.commit_hlc = dec_u64(&d);
+    if ((first & RECORD_NAMES) != 0)
+        dec_named(&d, &r.named);
     if (d.rc != 0)
         return d.rc;
     if (type < RECORD_OP || type > RECORD_SNAPSHOT)

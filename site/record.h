@@ -1,7 +1,10 @@
 /* Records of a shard's journal. One record is applied as a whole; what it does to the state is a
  * function of the state before and its bytes, so replay after a crash gives the same state.
  *
- *   byte 0  type; then commit_hlc (u64): when this site committed it, rising with the index
+ *   byte 0  type; then commit_hlc (u64): when this site committed it, rising with the index. With
+ *           RECORD_NAMES added to the type, a count (u8, 1 or 2) follows, and for each a shard
+ * (u16) and an index (varint): records that this one goes with, see site/parts.h. Journals of
+ *           versions before have none of that.
  *   OP      session, number (varints; 0: none), rc, oid (the stored result); op bytes
  *   REMOTE  peer (u32), cursor (varint: the peer's next index for this shard, 0: not moved),
  *           count, each: op bytes
@@ -17,6 +20,9 @@
 
 #include "base/codec.h"
 #include "journal/op.h"
+#include "site/parts.h"
+
+#define RECORD_NAMES 0x80u
 
 enum record_type {
     RECORD_OP = 1,
@@ -30,6 +36,7 @@ enum record_type {
 struct record {
     enum record_type type;
     uint64_t commit_hlc;
+    struct parts_named named;
     uint64_t session, number; /* OP */
     int32_t rc;
     struct oid oid;
@@ -41,7 +48,10 @@ struct record {
     struct slice body; /* OP, DELIVER: the op; DERIVED: bytes; others: the sequence */
 };
 
-void record_begin(struct buf *b, enum record_type type, uint64_t commit_hlc);
+struct record_head {
+    uint64_t commit_hlc;
+    struct parts_named named; /* of REMOTE, DELIVER and DERIVED */
+};
 void record_op(struct buf *b,
                uint64_t hlc,
                uint64_t session,
@@ -50,14 +60,14 @@ void record_op(struct buf *b,
                struct oid oid,
                const struct op *op);
 void record_remote(struct buf *b,
-                   uint64_t hlc,
+                   const struct record_head *head,
                    site_id_t peer,
                    uint64_t cursor,
                    uint32_t count,
                    struct slice ops /* each as enc_bytes */);
 void record_message(struct buf *b,
                     enum record_type type,
-                    uint64_t hlc,
+                    const struct record_head *head,
                     shard_id_t from,
                     uint64_t message,
                     struct slice bytes);

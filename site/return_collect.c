@@ -164,10 +164,10 @@ static bool take_op(void *ctx, const struct feed_item *item)
 static int read_journal(struct collect *c, unsigned shard)
 {
     struct log *log = shard_log(c->n->shards[shard]);
-    uint64_t next = log_first(log);
+    uint64_t next = log_first(log), last = node_feed_last(c->n, (shard_id_t)shard);
     for (uint32_t i = 0; i < c->n->member_count; i++)
         next = MAX(next, shard_peer_ack(c->n->shards[shard], c->n->members[i].m.site) + 1);
-    while (next <= log_durable(log)) {
+    while (next <= last) {
         int rc = node_feed_read(c->n, (shard_id_t)shard, next, READ_BYTES, take_op, c, &next);
         if (rc != 0 || c->rc != 0)
             return rc != 0 ? rc : c->rc;

@@ -25,32 +25,6 @@ uint64_t be_get(const uint8_t *p, unsigned bytes)
     return v;
 }
 
-void message_push(struct message_list *l, struct message *m)
-{
-    if (l->tail == NULL || l->head == NULL)
-        l->tail = &l->head;
-    m->next = NULL;
-    *l->tail = m;
-    l->tail = &m->next;
-}
-
-struct message *message_pop(struct message_list *l)
-{
-    struct message *m = l->head;
-    if (m != NULL) {
-        l->head = m->next;
-        if (l->head == NULL)
-            l->tail = &l->head;
-    }
-    return m;
-}
-
-void message_free(struct message *m)
-{
-    buf_deinit(&m->bytes);
-    mem_free(m);
-}
-
 void shard_fail(struct shard *s, int rc, const char *what)
 {
     if (s->failed)
@@ -161,7 +135,7 @@ static void on_durable(void *ctx, uint64_t durable)
     struct shard *s = ctx;
     shard_replica_durable(s, durable);
     if (s->cfg.peers == NULL)
-        shard_settle(s, s->committed);
+        shard_written(s);
     else
         shard_roles_run(s);
 }
@@ -179,7 +153,7 @@ static int append_record(struct shard *s, struct pending *p)
 {
     struct record r;
     struct slice raw = buf_slice(&s->scratch);
-    if (s->failed)
+    if (s->failed || s->log == NULL)
         return ERR_FATAL;
     if (!shard_leads(s))
         return ERR_NOT_PRIMARY;
@@ -192,6 +166,7 @@ static int append_record(struct shard *s, struct pending *p)
         return rc;
     shard_replica_appended(s, p->index, raw);
     p->commit_hlc = r.commit_hlc;
+    p->after = s->batch = MAX(s->batch, p->batch);
     if (s->pending_head == NULL)
         s->pending_tail = &s->pending_head;
     *s->pending_tail = p;
@@ -302,37 +277,50 @@ int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_
     return put_pairs(s, RECORD_SNAPSHOT, pairs, count, NULL, NULL);
 }
 
+int shard_reserve(struct shard *s, size_t bytes)
+{
+    return s->failed || s->log == NULL ? ERR_FATAL : log_reserve(s->log, bytes);
+}
+
 int shard_remote(struct shard *s, const struct shard_part *part)
 {
     struct buf body = {0};
+    struct record_head head = {.commit_hlc = part->commit_hlc, .named = part->named};
+    ASSERT((part->batch != 0) == (part->count > 0));
     for (uint32_t i = 0; i < part->count; i++)
         enc_bytes(&body, part->ops[i]);
-    record_remote(&s->scratch, part->commit_hlc, part->peer, part->cursor, part->count,
-                  buf_slice(&body));
+    record_remote(&s->scratch, &head, part->peer, part->cursor, part->count, buf_slice(&body));
     buf_deinit(&body);
     struct pending *q = mem_calloc(1, sizeof *q);
     q->peer = part->peer;
     q->cursor = part->cursor;
+    q->batch = part->batch;
+    q->is_part = part->batch != 0;
     int rc = append_record(s, q);
     if (rc != 0 && q->index == 0)
         shard_pending_free(q);
+    /* Nothing more would ever be whole. */
+    if (rc != 0 && part->batch != 0)
+        shard_fail(s, rc, "a part of a batch could not be written");
     return rc;
 }
 
-int shard_receive(
-    struct shard *s, shard_id_t from, uint64_t number, enum record_type type, struct slice bytes)
+int shard_receive(struct shard *s, const struct shard_message *m)
 {
     if (s->cfg.peers != NULL) {
-        int takes = shard_inbox_check(s, from, number);
+        int takes = shard_inbox_check(s, m->from, m->number);
         if (takes <= 0)
             return takes;
     }
-    record_message(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), from,
-                   number, bytes);
+    struct record_head head = {.commit_hlc = hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock))};
+    if (m->batch > s->batch) /* else a record before this one names it, or a later one */
+        parts_name(s->cfg.parts, m->batch, &head.named);
+    record_message(&s->scratch, m->type, &head, m->from, m->number, m->bytes);
     struct pending *q = mem_calloc(1, sizeof *q);
     q->is_message = true;
-    q->from = from;
-    q->number = number;
+    q->from = m->from;
+    q->number = m->number;
+    q->batch = m->batch;
     int rc = commit_record(s, q);
     if (rc != 0 && q->index == 0)
         shard_pending_free(q);
@@ -703,25 +691,31 @@ int shard_open(struct shard **ret, const struct shard_config *config, struct err
         shard_events_of(s, &mc.events);
         rc = merge_open(&s->merge, &mc);
     }
-    if (rc == 0)
-        rc = shard_replica_open(s, d);
+    if (rc != 0) {
+        shard_close(s);
+        return rc;
+    }
+    *ret = s;
+    return 0;
+}
+
+int shard_start(struct shard *s, struct err_detail *d)
+{
+    int rc = shard_replica_open(s, d);
     if (rc == 0)
         rc = load_waiting(s);
     if (rc == 0) {
         shard_limits_load(s);
         shard_last_load(s);
         /* What several nodes keep is replayed as far as it is known to be committed. */
-        rc = config->peers == NULL ? shard_replay(s, log_durable(s->log), d) : 0;
+        rc = s->cfg.peers == NULL ? shard_replay(s, log_durable(s->log), d) : 0;
     }
-    if (rc != 0) {
-        s->closing = true;
-        shard_close(s);
+    if (rc != 0)
         return rc;
-    }
-    hlc_see(config->hlc, merge_hlc_max(s->merge));
+    hlc_see(s->cfg.hlc, merge_hlc_max(s->merge));
     load_positions(s);
-    *ret = s;
-    if (config->peers != NULL)
+    s->started = true;
+    if (s->cfg.peers != NULL)
         return 0; /* it follows, and may come to lead */
     shard_results_load(s);
     s->first_seq = shard_next_seq(s);
@@ -738,21 +732,28 @@ static void pending_list_free(struct pending *p)
     }
 }
 
-void shard_close(struct shard *s)
+void shard_finish(struct shard *s)
 {
-    if (s == NULL)
+    if (s == NULL || s->log == NULL)
         return;
     ASSERT(!s->checkpoint.running);
-    bool opened = !s->closing;
+    s->stopping = true;
     if (s->cfg.peers != NULL)
         s->closing = true; /* nobody is told anything any more */
     if (s->role.tick.fire != NULL)
         loop_timer_stop(s->cfg.loop, &s->role.tick);
-    if (s->log != NULL)
-        log_close(s->log); /* everything appended is durable now, or the journal failed */
-    if (s->cfg.peers != NULL && opened && !s->failed)
-        opened = !s->role.copy.running && state_index(s->state) <= s->committed; /* S1 */
-    if (opened && !s->failed) {
+    log_close(s->log); /* everything appended is durable now, or the journal failed */
+    s->log = NULL;
+}
+
+void shard_close(struct shard *s)
+{
+    if (s == NULL)
+        return;
+    shard_finish(s);
+    s->closing = true;
+    if (s->started && !s->failed && !s->role.copy.running &&
+        state_index(s->state) <= s->committed) { /* S1 */
         struct err_detail d = {0};
         for (int i = 0; i < 2; i++) /* a frozen layer first, then the rest */
             if (state_is_frozen(s->state) || state_freeze(s->state)) {

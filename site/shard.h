@@ -24,6 +24,8 @@
  *  S4 at most one record is applied at a time; deliveries run between records.
  *  S19 messages of one shard to another become known there in the order in which they leave: what
  *     was refused is passed by nothing behind it.
+ *  S21 nothing counts as durable before what it belongs to, or came from, is on the disk in all
+ *     shards (parts.h); S22 and a restart keeps nothing else.
  *
  * Keys in the state: first byte >= 0x80 is ours, see enum shard_key.
  * Threads: loop, except where noted. */
@@ -60,20 +62,25 @@ enum shard_limit {
     LIMIT_CUT   /* they are dropped */
 };
 
+struct shard_message {
+    shard_id_t from, to;
+    enum record_type type;
+    uint64_t number;    /* rises by one for each `to` */
+    uint64_t batch;     /* it must not count before that one is whole; 0: none (parts.h) */
+    struct slice bytes; /* borrowed */
+};
+
 struct shard_events {
     /* Hand a message to another shard of the site. Synchronous within a node: when it returns 0 the
      * receiver has applied it in memory (or keeps it until its dots are there); else the receiver
      * knows nothing of it, and it comes again. With several nodes it may get lost: whoever leads
      * the receiver hands it to shard_receive(), and what is returned here says nothing. */
-    int (*deliver)(void *ctx,
-                   shard_id_t from,
-                   shard_id_t to,
-                   uint64_t number,
-                   enum record_type type,
-                   struct slice bytes);
+    int (*deliver)(void *ctx, const struct shard_message *m);
     /* The receiver has message `number` of `from` durably; with several nodes: all up to it, and
      * this may get lost on its way to shard_delivered(). */
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
+    /* More batches are whole: shard_commit() for all shards. */
+    void (*whole)(void *ctx);
     /* Has the home shard of this dot, anywhere in the site, applied it? */
     bool (*applied)(void *ctx, struct dot d);
     /* What the next events are about: the proposal whose messages are delivered now (its ctx), or
@@ -99,6 +106,7 @@ struct shard_config {
     struct pool *pool;               /* for writing the state down */
     struct coordinator *coordinator; /* who leads the shard; borrowed, while it is opened */
     const struct shard_peers *peers; /* other nodes keep it, too (shard_peers.h); NULL: alone */
+    struct parts *parts;             /* of the site; borrowed; not used with peers */
     size_t cache_bytes;
     uint64_t segment_bytes;  /* of the journal; 0: as it likes */
     size_t checkpoint_bytes; /* state in memory beyond which it is written down */
@@ -107,19 +115,31 @@ struct shard_config {
     void *name_ctx;
 };
 
-/* Opens journal and state and replays. Messages of the outbox are held until shard_resend(). */
+/* Opens journal and state. All shards of the site are opened, then shards_cut() once, then
+ * shard_start() for each in turn; nothing else in between. */
 int shard_open(struct shard **ret,
                const struct shard_config *config,
                struct err_detail *d) MUST_CHECK;
-void shard_stop(struct shard *s);  /* no new checkpoint begins: before the pool goes */
-void shard_close(struct shard *s); /* writes the state down, closes the journal */
+/* Cuts the journals back to what is whole (S22). After an error the shards can only be closed. */
+int shards_cut(struct shard *const *shards, unsigned count, struct err_detail *d) MUST_CHECK;
+/* Takes the shard over and replays; with several nodes it follows. Messages of the outbox are held
+ * until shard_resend(). */
+int shard_start(struct shard *s, struct err_detail *d) MUST_CHECK;
+void shard_stop(struct shard *s); /* no new checkpoint begins: before the pool goes */
+/* What was appended becomes durable, and counts; nothing more can be appended. For all shards,
+ * before the first is closed. Accepts NULL. */
+void shard_finish(struct shard *s);
+void shard_close(struct shard *s); /* writes the state down, frees; accepts NULL */
+/* What is on the disk and whole counts from now on. */
+void shard_commit(struct shard *s);
 /* Sends what is held, to each shard in order until one refuses. Often: it costs nothing else. */
 void shard_resend(struct shard *s);
 
 struct merge *shard_merge(struct shard *s);
 struct state *shard_state(struct shard *s);
 struct log *shard_log(struct shard *s);
-/* Up to here every in-sync replica has the journal on disk: what may be shown, and may leave. */
+/* Up to here every in-sync replica has the journal on disk, and all that belongs to it elsewhere:
+ * what may be shown, and may leave (S21). */
 uint64_t shard_committed(const struct shard *s);
 shard_id_t shard_id(const struct shard *s);
 uint64_t shard_next_seq(struct shard *s); /* of this site: what the next operation will get */
@@ -165,7 +185,11 @@ struct shard_part {
     const struct slice *ops; /* encoded; borrowed */
     uint32_t count;
     uint64_t cursor;
+    uint64_t batch;           /* of which this is a part; 0: of none, there are no operations */
+    struct parts_named named; /* what the record names */
 };
+/* The next record of up to so many bytes will not be refused for want of space. */
+int shard_reserve(struct shard *s, size_t bytes) MUST_CHECK;
 /* The caller lets all shards take their parts before any other record is made, and calls
  * shard_drain() then, also after an error. */
 int shard_remote(struct shard *s, const struct shard_part *part) MUST_CHECK;
@@ -194,11 +218,7 @@ int shard_notices_each(struct shard *s,
 /* Tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. With several nodes ERR_AGAIN: one before it is missing. */
-int shard_receive(struct shard *s,
-                  shard_id_t from,
-                  uint64_t number,
-                  enum record_type type,
-                  struct slice bytes) MUST_CHECK;
+int shard_receive(struct shard *s, const struct shard_message *m) MUST_CHECK;
 void shard_delivered(struct shard *s, shard_id_t to, uint64_t number);
 
 /* The stored result of (session, number): true when there is one. */

@@ -16,6 +16,7 @@ struct message { /* to another shard, kept until it may leave */
     shard_id_t to;
     enum record_type type;
     uint64_t number;
+    uint64_t batch; /* the sender's, when it was made */
     struct buf bytes;
     struct pending *of; /* while it is held (S19): who waits for it, or NULL */
     struct message *next;
@@ -36,6 +37,9 @@ struct outbox {
 /* One appended record that is not durable yet. */
 struct pending {
     uint64_t index, commit_hlc;
+    uint64_t batch;          /* it is a part of, or comes from; 0: none */
+    uint64_t after;          /* the highest batch of this and all records before (S21) */
+    bool is_part;            /* of `batch` */
     struct message_list out; /* of a local operation: leave when durable */
     uint32_t held;           /* of these: refused by their receivers, or behind such a one */
     bool is_message;         /* DELIVER or DERIVED: tell the sender */
@@ -123,7 +127,10 @@ struct shard {
     struct replica *replica;
     struct replica_effects effects; /* of its last event */
     struct shard_role role;
-    uint64_t committed; /* every in-sync replica has it on disk up to here */
+    uint64_t written;   /* alone: it is on the disk up to here */
+    uint64_t noted;     /* alone: parts up to here were told to cfg.parts */
+    uint64_t committed; /* every in-sync replica has it on disk, and it counts (S21), up to here */
+    uint64_t batch;     /* pending.after of the last record */
     struct pending *pending_head, **pending_tail;
     struct vv durable_vv; /* without gaps: all up to there is applied, or waits here */
     bool durable_gap;     /* more is here, behind a gap */
@@ -173,7 +180,7 @@ struct shard {
         int rc;
         bool running;
     } checkpoint;
-    bool closing, stopping;
+    bool started, closing, stopping;
     void (*snapshot_cb)(void *ctx, struct shard *s, struct state_iter *it, uint64_t index);
     void *snapshot_ctx;
     struct buf scratch, scratch2;
@@ -198,11 +205,15 @@ void shard_last_load(struct shard *s);
 int shard_replica_open(struct shard *s, struct err_detail *d) MUST_CHECK;
 void shard_replica_free(struct shard *s);
 void shard_replica_appended(struct shard *s, uint64_t index, struct slice bytes);
-void shard_replica_durable(struct shard *s, uint64_t index); /* may raise s->committed */
+void shard_replica_durable(struct shard *s,
+                           uint64_t index); /* may raise s->committed; alone: s->written */
 void shard_replica_broken(struct shard *s);
 void shard_replica_copied(struct shard *s, uint64_t first, uint64_t life);
 void shard_replica_served(struct shard *s, uint64_t node, uint64_t first);
 bool shard_leads(struct shard *s); /* may append, now; alone: always */
+
+/* shard_parts.c */
+void shard_written(struct shard *s); /* s->written was raised */
 
 /* shard_roles.c */
 int shard_roles_open(struct shard *s, const char *dir, struct err_detail *d) MUST_CHECK;

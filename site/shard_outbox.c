@@ -18,6 +18,34 @@
 #include "base/plant.h"
 #include "site/shard_int.h"
 
+/* ---- lists of messages ---- */
+
+void message_push(struct message_list *l, struct message *m)
+{
+    if (l->tail == NULL || l->head == NULL)
+        l->tail = &l->head;
+    m->next = NULL;
+    *l->tail = m;
+    l->tail = &m->next;
+}
+
+struct message *message_pop(struct message_list *l)
+{
+    struct message *m = l->head;
+    if (m != NULL) {
+        l->head = m->next;
+        if (l->head == NULL)
+            l->tail = &l->head;
+    }
+    return m;
+}
+
+void message_free(struct message *m)
+{
+    buf_deinit(&m->bytes);
+    mem_free(m);
+}
+
 /* ---- numbers that are not durable at their destination, ascending ---- */
 
 static void numbers_add(struct outbox *o, uint64_t number)
@@ -49,13 +77,14 @@ static void numbers_remove(struct outbox *o, uint64_t number)
 
 /* ---- making and sending ---- */
 
-static struct message *
-message_new(shard_id_t to, uint64_t number, enum record_type type, struct slice bytes)
+static struct message *message_new(
+    struct shard *s, shard_id_t to, uint64_t number, enum record_type type, struct slice bytes)
 {
     struct message *m = mem_calloc(1, sizeof *m);
     m->to = to;
     m->type = type;
     m->number = number;
+    m->batch = s->batch;
     buf_append(&m->bytes, bytes.ptr, bytes.len);
     return m;
 }
@@ -99,7 +128,7 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
         if (s->cfg.peers == NULL)
             numbers_add(&s->outbox[to], number);
         message_push(s->collect != NULL ? &s->collect->out : &s->out,
-                     message_new(to, number, type, bytes));
+                     message_new(s, to, number, type, bytes));
     }
     buf_deinit(&key);
     buf_deinit(&value);
@@ -107,8 +136,13 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
 
 static int hand_over(struct shard *s, const struct message *m)
 {
-    return s->cfg.events.deliver(s->cfg.events.ctx, s->cfg.id, m->to, m->number, m->type,
-                                 buf_slice(&m->bytes));
+    const struct shard_message out = {.from = s->cfg.id,
+                                      .to = m->to,
+                                      .type = m->type,
+                                      .number = m->number,
+                                      .batch = m->batch,
+                                      .bytes = buf_slice(&m->bytes)};
+    return s->cfg.events.deliver(s->cfg.events.ctx, &out);
 }
 
 void shard_outbox_send(struct shard *s, struct message *m, struct pending *of)
@@ -158,7 +192,7 @@ static void send_unconfirmed(struct shard *s)
         shard_id_t to = (shard_id_t)be_get(it.key.ptr + 1, 2);
         uint64_t number = be_get(it.key.ptr + 3, 8);
         if (shard_inbox_resends(s, to, number))
-            message_push(&again, message_new(to, number, (enum record_type)it.value.ptr[0],
+            message_push(&again, message_new(s, to, number, (enum record_type)it.value.ptr[0],
                                              slice_of(it.value.ptr + 1, it.value.len - 1)));
     }
     state_scan_end(&it);
@@ -249,8 +283,9 @@ static void load_one(struct shard *s, struct slice key, struct slice value)
         return; /* shard_inbox_load() says what has left */
     numbers_add(o, number);
     if (!PLANTED(17))
-        message_push(&o->held, message_new((shard_id_t)to, number, (enum record_type)value.ptr[0],
-                                           slice_of(value.ptr + 1, value.len - 1)));
+        message_push(&o->held,
+                     message_new(s, (shard_id_t)to, number, (enum record_type)value.ptr[0],
+                                 slice_of(value.ptr + 1, value.len - 1)));
 }
 
 void shard_outbox_load(struct shard *s)

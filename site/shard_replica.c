@@ -95,7 +95,7 @@ static void carry_out(struct shard *s, const struct replica_effect *f)
     const struct shard_peers *p = s->cfg.peers;
     switch (f->kind) {
     case REPLICA_COMMIT:
-        s->committed = f->index;
+        *(is_alone(s) ? &s->written : &s->committed) = f->index;
         return;
     case REPLICA_LEAD:
         log_epoch_set(s->log, f->epoch);
@@ -349,6 +349,7 @@ static int take_over(struct shard *s, struct err_detail *d)
         if (rc != 0)
             return rc;
     }
+    s->committed = s->noted = s->written; /* nothing is pending, and all there is is whole (S22) */
     if (replica_serves(s->replica, 0))
         return 0;
     err_detail_set(d,
@@ -386,7 +387,7 @@ int shard_replica_open(struct shard *s, struct err_detail *d)
         c.silence_ns = p->silence_ns;
         c.answer_ns = p->answer_ns;
     }
-    s->committed = c.commit;
+    s->committed = s->written = c.commit;
     s->role.now_ns = now_ns(s);
     if (rc == 0)
         s->replica = replica_new(&c);

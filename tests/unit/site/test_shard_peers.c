@@ -136,8 +136,9 @@ static void test_a_follower_does_not_serve(void **state)
     struct shard *follower = t.nodes[other].shards[0];
     assert_false(shard_serves(follower));
     assert_int_equal(trio_create(&t, follower, &ops[0]), ERR_NOT_PRIMARY);
-    assert_int_equal(shard_receive(follower, 1, 1, RECORD_DERIVED, slice_str("x")),
-                     ERR_NOT_PRIMARY);
+    const struct shard_message m = {
+        .from = 1, .number = 1, .type = RECORD_DERIVED, .bytes = slice_str("x")};
+    assert_int_equal(shard_receive(follower, &m), ERR_NOT_PRIMARY);
     assert_int_equal(log_last(shard_log(follower)), log_last(shard_log(root_leader())));
 }
 

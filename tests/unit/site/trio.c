@@ -86,8 +86,12 @@ static void packet_carry(struct trio *t, struct packet *p)
     case PACKET_DELIVER: /* who does not lead does not take it */
         for (unsigned i = 0; i < TRIO_NODES; i++)
             if (t->nodes[i].shards[p->shard] != NULL && !t->nodes[i].cut)
-                rc = shard_receive(t->nodes[i].shards[p->shard], p->other, p->number, p->type,
-                                   buf_slice(&p->bytes));
+                rc = shard_receive(t->nodes[i].shards[p->shard],
+                                   &(struct shard_message){.from = p->other,
+                                                           .to = p->shard,
+                                                           .type = p->type,
+                                                           .number = p->number,
+                                                           .bytes = buf_slice(&p->bytes)});
         rc = rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY ? 0 : rc;
         break;
     case PACKET_DELIVERED:
@@ -161,20 +165,17 @@ static void peer_leads_no_more(void *ctx, shard_id_t shard)
     n->leads_no_more++;
 }
 
-static int on_deliver(void *ctx,
-                      shard_id_t from,
-                      shard_id_t to,
-                      uint64_t number,
-                      enum record_type type,
-                      struct slice bytes)
+static int on_deliver(void *ctx, const struct shard_message *m)
 {
     struct trio_node *n = ctx;
     if (!n->cut && !n->t->hold)
-        (void)packet_post(
-            n->t,
-            &(struct packet){
-                .kind = PACKET_DELIVER, .shard = to, .other = from, .number = number, .type = type},
-            bytes);
+        (void)packet_post(n->t,
+                          &(struct packet){.kind = PACKET_DELIVER,
+                                           .shard = m->to,
+                                           .other = m->from,
+                                           .number = m->number,
+                                           .type = m->type},
+                          m->bytes);
     return 0;
 }
 
@@ -267,6 +268,8 @@ void trio_start(struct trio_node *n)
                                             .ctx = n},
                                  .site_name = site_name};
         int rc = shard_open(&n->shards[i], &c, &d);
+        if (rc == 0)
+            rc = shard_start(n->shards[i], &d);
         if (rc != 0)
             print_error("%s\n", d.text);
         assert_int_equal(rc, 0);
