@@ -26,7 +26,7 @@ static int usage(void)
     fprintf(stderr,
             "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
             "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--faults LIST]\n"
-            "           [--busy] [--plant N] [--keep-going] [--no-shrink]\n");
+            "           [--busy] [--no-split] [--plant N] [--keep-going] [--no-shrink]\n");
     return 2;
 }
 

@@ -147,6 +147,7 @@ static void on_event(void *ctx, uint64_t now, const struct world_event *e, const
     case WORLD_JOIN:
     case WORLD_ROT:
     case WORLD_CLOCK:
+    case WORLD_SPLIT: /* no scenario has it */
         return;
     case WORLD_EVENT_KIND_END:
         break;

@@ -90,6 +90,18 @@ static void fault_draw(struct draw *d)
     }
 }
 
+/* Drawn apart, so that all else is the same without them. */
+static void splits_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
+{
+    struct draw d = {.c = c};
+    rng_seed(&d.rng, seed ^ 0x5b117u);
+    for (uint64_t i = draw_below(&d, 3); i > 0; i--)
+        draw_event(&d, (struct world_event){.at_ns = draw_below(&d, work_ns),
+                                            .kind = WORLD_SPLIT,
+                                            .a = (unsigned)draw_below(&d, c->site_count),
+                                            .value = (int64_t)draw_below(&d, 5 * NS_PER_SEC)});
+}
+
 static int event_cmp(const void *a, const void *b)
 {
     const struct world_event *x = a, *y = b;
@@ -160,6 +172,8 @@ void soak_describe(const struct soak_options *o,
     for (uint64_t i = o->faults ? draw_below(&d, 12) : 0; i > 0; i--)
         fault_draw(&d);
     soak_faults_draw(seed, o->more, d.work_ns, c);
+    if (o->faults && !o->no_split && c->model)
+        splits_draw(c, seed, d.work_ns);
     qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);
     edit_apply(e, c);
 }

@@ -17,12 +17,13 @@ enum soak_faults {
     SOAK_ALL = 255
 };
 struct soak_options {
-    unsigned sites; /* 0: drawn, 2 to 4 */
-    unsigned nodes; /* 3: one site of three nodes, see sim/trio.h; else: of one node each */
+    unsigned sites;      /* 0: drawn, 2 to 4 */
+    unsigned nodes;      /* 3: one site of three nodes, see sim/trio.h; else: of one node each */
     uint64_t operations; /* of all sites together */
     bool faults;
-    bool busy; /* eight mounts a site that never rest, instead of one to three that do */
-    unsigned more;            /* enum soak_faults */
+    bool busy;     /* eight mounts a site that never rest, instead of one to three that do */
+    bool no_split; /* power never goes just when a part of a batch is on the disk (WORLD_SPLIT) */
+    unsigned more; /* enum soak_faults */
     enum world_workload work; /* NONE: drawn */
     unsigned plant;           /* number of a planted bug, 0: none; see base/plant.h */
 };

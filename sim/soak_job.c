@@ -144,6 +144,8 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
         o->faults = false;
     } else if (strcmp(name, "--busy") == 0) {
         o->busy = true;
+    } else if (strcmp(name, "--no-split") == 0) {
+        o->no_split = true;
     } else if (strcmp(name, "--no-loss") == 0) {
         e->no_loss = true;
     } else if (*at + 1 < argc && value_option(name, argv[*at + 1], o, e, &good)) {
@@ -172,6 +174,8 @@ void soak_print(const struct soak_options *o,
     printf(" --operations %llu%s%s%s", (unsigned long long)o->operations,
            o->faults ? "" : " --no-faults", o->busy ? " --busy" : "",
            e->no_loss ? " --no-loss" : "");
+    if (o->no_split)
+        printf(" --no-split");
     soak_faults_print(o->more);
     if (o->plant != 0)
         printf(" --plant %u", o->plant);

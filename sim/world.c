@@ -110,7 +110,7 @@ static void isolate(struct world *w, unsigned a, bool cut)
 static const char *const event_texts[WORLD_EVENT_KIND_END] = {
     "cut",       "heal",      "reset",         "slow",      "isolated", "rejoined",
     "crash",     "restart",   "lost for ever", "removed",   "joins",    "clock jumps",
-    "disk full", "disk free", "disk fails",    "disk well", "bit rot"};
+    "disk full", "disk free", "disk fails",    "disk well", "bit rot",  "split"};
 
 static void event_apply(struct world *w, const struct world_event *e)
 {
@@ -168,6 +168,9 @@ static void event_apply(struct world *w, const struct world_event *e)
         w->rotten[e->a] |= e->value == WORLD_ROT_STATE     ? stores_rot(p->machine.disk)
                            : e->value == WORLD_ROT_JOURNAL ? disk_rot(p->machine.disk, "/journal/")
                                                            : disk_rot(p->machine.disk, "/chunks/");
+        return;
+    case WORLD_SPLIT:
+        split_arm(w, e->a, (uint64_t)MAX(e->value, 0));
         return;
     case WORLD_EVENT_KIND_END:
         break;
@@ -324,6 +327,7 @@ int world_run(struct world *w, uint64_t until_ns)
         disk_calm = true;
         if (i % LOOK_EVENTS == 0)
             watch_order(w);
+        split_look(w);
         disk_calm = false;
     }
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
@@ -343,6 +347,7 @@ static void heal(struct world *w)
             net_slow(i, k, 1);
         }
         sched_cancel(&w->restarts[i].event);
+        w->split[i].waits = false;
         if (w->rotten[i]) /* reads all there is: what it stands by from now on is right */
             process_crash(&w->sites[i], false);
         site_up(w, i);

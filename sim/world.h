@@ -101,6 +101,9 @@ enum world_event_kind {
     WORLD_DISK_FAIL, /* a: calls fail with EIO, see world_disk_fail() */
     WORLD_DISK_WELL, /* a */
     WORLD_ROT,       /* a: a bit changes at rest, in what value says (enum world_rot) */
+    WORLD_SPLIT,     /* a: power goes at the next moment at which its disks hold an operation of
+                        another site and lack one committed before it that a is applying; the site
+                        comes back `value` ns later. Needs `model` */
     WORLD_EVENT_KIND_END
 };
 enum world_rot {

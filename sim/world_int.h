@@ -38,6 +38,12 @@ struct world {
     uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */
     bool rotten[WORLD_SITES_MAX];              /* something on its disk changed by itself */
     uint64_t disk_bad_ns[WORLD_SITES_MAX];     /* when a look last found it full or failing */
+    struct {
+        bool waits;
+        uint64_t down_ns;     /* how long it will be */
+        uint64_t durable;     /* records on its disks at the last look */
+        uint64_t off_ns;      /* then power goes; 0: there was no such moment yet */
+    } split[WORLD_SITES_MAX]; /* WORLD_SPLIT */
     char failure[400];
 };
 
@@ -70,6 +76,12 @@ void watch_order(struct world *w); /* a look at who has what, for P7 */
  */
 bool watch_model(struct world *w, struct buf *out);
 void watch_final(struct world *w); /* P7 */
+/* Would its disks alone, as they are, show an operation of another site without one committed
+ * before it? What the site itself calls durable never would (P7). */
+bool watch_disks_split(struct world *w, unsigned site);
+/* world_split.c */
+void split_arm(struct world *w, unsigned site, uint64_t down_ns);
+void split_look(struct world *w); /* after every event */
 /* world_setup.c */
 int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;
 

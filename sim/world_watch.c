@@ -42,6 +42,7 @@ struct watch {
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
     uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
+    uint64_t crashes[WORLD_SITES_MAX];                  /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
 };
 
@@ -267,8 +268,9 @@ void watch_now(struct world *w)
         bool up = is_up(w, i);
         if (!up)
             t->up_ns[i] = 0;
-        else if (t->up_ns[i] == 0)
+        else if (t->up_ns[i] == 0 || t->crashes[i] != w->sites[i].crashes) /* however short */
             t->up_ns[i] = sched->now_ns;
+        t->crashes[i] = w->sites[i].crashes;
         for (unsigned k = 0; k < w->config.site_count; k++)
             if (net_is_cut(i, k) || t->well_ns[i][k] == 0)
                 t->well_ns[i][k] = sched->now_ns;
@@ -294,16 +296,22 @@ static bool order_at(const struct order *o, unsigned shard, uint64_t seq, uint64
     return true;
 }
 
-static void check_seen(struct world *w, const struct order *o, const struct seen *s)
+/* Does who has just these first operations of each shard have one and not one before it? */
+static bool overtakes(const struct world *w, const struct order *o, const uint64_t *seq)
 {
     uint64_t had = 0, lacked = UINT64_MAX, hlc;
     for (unsigned k = 0; k < w->config.shards; k++) {
-        if (order_at(o, k, s->seq[k], &hlc))
+        if (order_at(o, k, seq[k], &hlc))
             had = MAX(had, hlc);
-        if (order_at(o, k, s->seq[k] + 1, &hlc))
+        if (order_at(o, k, seq[k] + 1, &hlc))
             lacked = MIN(lacked, hlc);
     }
-    if (lacked < had)
+    return lacked < had;
+}
+
+static void check_seen(struct world *w, const struct order *o, const struct seen *s)
+{
+    if (overtakes(w, o, s->seq))
         world_fail(w, "P7", "at %.3f s %s had an operation of %s and not one committed before it",
                    (double)(s->at_ns - MIN(w->began_ns, s->at_ns)) / 1e9,
                    w->config.sites[s->site].name, w->config.sites[s->origin].name);
@@ -318,4 +326,70 @@ void watch_final(struct world *w)
     for (size_t k = 0; k < t->seen_count; k++)
         if (!t->orders[t->seen[k].origin].gap)
             check_seen(w, &t->orders[t->seen[k].origin], &t->seen[k]);
+}
+
+/* --- what the disks of a site hold --- */
+
+struct on_disk {
+    struct world *w;
+    unsigned shard;
+    uint64_t seq[WORLD_SITES_MAX][WATCH_SHARDS]; /* by origin */
+};
+
+static void on_disk_see(struct on_disk *d, struct slice encoded)
+{
+    struct op op;
+    if (op_decode_head(encoded, &op) != 0 || op.dot.shard != d->shard)
+        return;
+    for (unsigned i = 0; i < d->w->config.site_count; i++)
+        if (d->w->ids[i] == op.dot.site)
+            d->seq[i][d->shard] = MAX(d->seq[i][d->shard], op.dot.seq);
+}
+
+static bool on_disk_add(void *ctx, const struct log_record *lr)
+{
+    struct on_disk *d = ctx;
+    struct record r;
+    if (record_decode(lr->payload, &r) != 0)
+        return false;
+    if (r.type == RECORD_OP)
+        on_disk_see(d, r.body);
+    struct dec in = dec_of(r.body);
+    for (uint32_t i = 0; r.type == RECORD_REMOTE && i < r.count && in.rc == 0; i++)
+        on_disk_see(d, dec_bytes(&in, r.body.len));
+    return true;
+}
+
+static bool is_split(const struct world *w, const struct on_disk *d, unsigned site, unsigned origin)
+{
+    return origin != site && !w->watcher->orders[origin].gap &&
+           overtakes(w, &w->watcher->orders[origin], d->seq[origin]);
+}
+
+/* What counts as durable, and then what the journals hold beyond. */
+bool watch_disks_split(struct world *w, unsigned site)
+{
+    struct node *n = w->sites[site].node;
+    struct on_disk d = {.w = w};
+    bool split = false;
+    for (unsigned k = 0; k < w->config.shards; k++) {
+        struct vv vv;
+        shard_durable_vv(node_shard(n, (shard_id_t)k), &vv);
+        for (unsigned i = 0; i < w->config.site_count; i++)
+            d.seq[i][k] = vv_get(&vv, w->ids[i]);
+    }
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        if (is_split(w, &d, site, i))
+            world_fail(w, "P7", "%s calls an operation of %s durable, and lacks one before it",
+                       w->config.sites[site].name, w->config.sites[i].name);
+    for (d.shard = 0; d.shard < w->config.shards; d.shard++) {
+        struct shard *s = node_shard(n, (shard_id_t)d.shard);
+        uint64_t next = shard_committed(s) + 1, last = log_durable(shard_log(s));
+        int rc = 0;
+        while (rc == 0 && next <= last)
+            rc = log_read(shard_log(s), next, MIB, on_disk_add, &d, &next);
+    }
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        split = split || is_split(w, &d, site, i);
+    return split;
 }
