@@ -232,7 +232,7 @@ static void test_everything_that_looks_at_the_file_waits_for_the_commit(void **s
         assert_int_equal(session_has_open(w.t.n->sessions, B, w.file.oid), 0);
         uint64_t before = w.t.n->evaluations;
         assert_int_equal(a_does(&w, RPC_COMMIT, commit_of(&w)), 0);
-        assert_true(w.t.n->evaluations - before <= 2); /* S18: woken by the event, once */
+        assert_true(w.t.n->evaluations - before <= 2); /* S24: woken by the event, once */
         b_ends(&w);
         assert_int_equal(w.rc, 0);
         if (how < 4 || how == 6)
