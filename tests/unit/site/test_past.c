@@ -323,9 +323,9 @@ static void test_a_long_walk_is_followed_by_a_rest(void **state)
     }
     const struct past_walk *w = &f.t.n->past->walks[shard_id(shard_of(f.t.n, OID_ROOT))];
     uint64_t rounds = w->rounds;
-    for (unsigned i = 0; i < 400; i++)
+    for (unsigned i = 0; i < 1000; i++) /* the first may go by in a rest that the node has begun */
         node_past_tick(f.t.n);
-    assert_in_range(w->rounds - rounds, 3, 12); /* 33 without rests */
+    assert_in_range(w->rounds - rounds, 6, 16); /* 83 without rests */
     assert_int_equal(admin(&f, json_pack("{s:s,s:i}", "verb", "versions.keep", "keep_s", 60), NULL),
                      0);
     rounds = w->rounds;
