@@ -192,7 +192,7 @@ def test_broken_promise_is_told(tmp_path):
     world.write_text(KEEPS_NOTHING.replace("5s..15s", "5s").replace("[site a]", "settle = 1s\n[site a]")
                      .replace("[events]", "[links]\nlatency = 700ms\n[events]"))
     done = sim("run", world, "--json", data, "--html", page, check=False)
-    what = "P4: 31.000 s: the sites have not converged 1 s after the last fault"
+    what = "P4: 31.000 s: the sites have not converged 1 s after the last fault: b owes repairs"
     assert done.returncode == 1
     assert f"A PROMISE WAS BROKEN: {what}\n" in done.stdout
     assert done.stderr == f"claudefs-sim: {what}\n"
