@@ -42,15 +42,15 @@ static void walk_step(struct node *n, unsigned at)
     uint64_t now = hlc_from_wall(clock_wall_ns(n->clock)), rounds = w->rounds;
     if (k->ticks < k->rests[at])
         return;
-    if (w->cursor.len == 0)
-        k->began[at] = k->ticks;
     int rc = 0;
     for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
         rc = merge_past_collect(shard_merge(n->shards[at]), w, now, k->keep_s * 1000, WALK_BUDGET);
     if (rc != 0)
         log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
-    if (w->rounds > rounds)
+    if (w->rounds > rounds) {
         k->rests[at] = k->ticks + REST_ROUNDS * (k->ticks - k->began[at]);
+        k->began[at] = k->rests[at]; /* the next one has begun, and goes on then */
+    }
 }
 
 void node_past_tick(struct node *n)
@@ -64,7 +64,8 @@ void node_past_tick(struct node *n)
     if (k->restoring > 0) /* S15 */
         return;
     if (k->keep_s != keep_s) /* it takes effect now */
-        memset(k->rests, 0, sizeof k->rests);
+        for (unsigned i = 0; i < n->settings.shard_count; i++)
+            k->rests[i] = k->began[i] = k->ticks;
     k->keep_s = keep_s;
     /* One shard a tick: its records are few, or there is time. */
     walk_step(n, (unsigned)(k->ticks++ % n->settings.shard_count));
