@@ -23,7 +23,7 @@
 #define KEEP_DEFAULT_S (7u * 86400u)
 #define KEEP_MAX_S (100u * 366u * 86400u)
 #define WALK_BUDGET 1000u /* records looked at in one tick */
-#define REST_ROUNDS 9u    /* after a walk that took several ticks: nine times as many */
+#define REST_ROUNDS 9u    /* after a walk of several steps: nine times as long */
 #define VERSIONS_MAX 2000u
 
 /* ---- keeping and dropping ---- */
@@ -43,13 +43,14 @@ static void walk_step(struct node *n, unsigned at)
     if (k->ticks < k->rests[at])
         return;
     int rc = 0;
+    k->steps[at]++;
     for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
         rc = merge_past_collect(shard_merge(n->shards[at]), w, now, k->keep_s * 1000, WALK_BUDGET);
     if (rc != 0)
         log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
     if (w->rounds > rounds) {
-        k->rests[at] = k->ticks + REST_ROUNDS * (k->ticks - k->began[at]);
-        k->began[at] = k->rests[at]; /* the next one has begun, and goes on then */
+        k->rests[at] = k->ticks + REST_ROUNDS * (k->steps[at] - 1) * n->settings.shard_count;
+        k->steps[at] = 0;
     }
 }
 
@@ -64,8 +65,7 @@ void node_past_tick(struct node *n)
     if (k->restoring > 0) /* S15 */
         return;
     if (k->keep_s != keep_s) /* it takes effect now */
-        for (unsigned i = 0; i < n->settings.shard_count; i++)
-            k->rests[i] = k->began[i] = k->ticks;
+        memset(k->rests, 0, sizeof k->rests);
     k->keep_s = keep_s;
     /* One shard a tick: its records are few, or there is time. */
     walk_step(n, (unsigned)(k->ticks++ % n->settings.shard_count));
