@@ -65,7 +65,8 @@ struct call {
     int64_t now_ns;      /* one time for all that the request stamps */
     struct oid attr_oid; /* not none: its attributes are read when the reply goes out */
     struct oid awaited;  /* parked: whose hold is to end */
-    struct call *next;   /* run queue; parked: of those that wait for the end of a hold */
+    struct call *prev_open, *next_open; /* of all of the node */
+    struct call *next; /* run queue; parked: of those that wait for the end of a hold */
     void (*finished)(struct call *c, int rc); /* calls made by the node itself */
     void *user;
 };
@@ -180,6 +181,7 @@ void node_issue(struct node *n,
                 void (*finished)(struct call *c, int rc),
                 void *user);
 void node_run_later(struct node *n, struct call *c);
+struct call *node_call_new(struct node *n, uint16_t type); /* ends with node_call_finish */
 void node_call_finish(struct call *c);
 void node_call_ahead(struct call *c); /* answers; node_call_finish follows when it is durable */
 void node_session_open(struct call *c, struct oid oid);

@@ -6,6 +6,8 @@
  * is dropped, and the client asks again with the same number. */
 #include <string.h>
 
+#include <utlist.h>
+
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -76,20 +78,20 @@ int call_ping(struct call *c)
 
 /* ---- the life of a call ---- */
 
-static struct call *call_new(struct node *n, uint16_t type)
+struct call *node_call_new(struct node *n, uint16_t type)
 {
     struct call *c = mem_calloc(1, sizeof *c);
     c->n = n;
     c->type = type;
     op_builder_init(&c->b);
-    n->calls_open++;
+    DL_APPEND2(n->calls, c, prev_open, next_open);
     return c;
 }
 
 static void call_free(struct call *c)
 {
     ASSERT(c->latch_count == 0);
-    c->n->calls_open--;
+    DL_DELETE2(c->n->calls, c, prev_open, next_open);
     if (c->conn != NULL)
         rpc_conn_unref(c->conn);
     op_builder_deinit(&c->b);
@@ -240,7 +242,7 @@ void node_issue(struct node *n,
                 void (*finished)(struct call *c, int rc),
                 void *user)
 {
-    struct call *c = call_new(n, (uint16_t)type);
+    struct call *c = node_call_new(n, (uint16_t)type);
     c->req = *req;
     c->req.name = op_dup(&c->arena, req->name);
     c->req.name2 = op_dup(&c->arena, req->name2);
@@ -261,7 +263,7 @@ static void on_request(void *ctx, struct rpc_conn *conn, const struct rpc_frame 
         rpc_conn_close(conn);
         return;
     }
-    struct call *c = call_new(n, f->type);
+    struct call *c = node_call_new(n, f->type);
     c->conn = conn;
     rpc_conn_ref(conn);
     c->id = f->id;
@@ -321,18 +323,16 @@ void node_calls_init(struct node *n)
     node_sessions_init(n);
 }
 
+/* The shards are closed: what still waits for anything waits for ever, and its latches are gone. */
 void node_calls_deinit(struct node *n)
 {
-    while (n->run_head != NULL) {
-        struct call *c = n->run_head;
-        n->run_head = c->next;
+    struct call *c, *next;
+    DL_FOREACH_SAFE2(n->calls, c, next, next_open)
+    {
+        c->latch_count = 0;
         call_free(c);
     }
-    while (n->held_waits != NULL) {
-        struct call *c = n->held_waits;
-        n->held_waits = c->next;
-        call_free(c);
-    }
+    n->run_head = n->held_waits = NULL;
     node_sessions_deinit(n);
 }
 

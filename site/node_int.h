@@ -57,8 +57,8 @@ struct node {
     struct call *run_head, **run_tail;
     struct loop_defer run_defer;
     struct call *held_waits; /* in the order they came in */
-    uint64_t calls_open;
-    uint64_t evaluations; /* of requests, since the start */
+    struct call *calls;      /* all there are */
+    uint64_t evaluations;    /* of requests, since the start */
     /* invalidations of the current step */
     struct node_inval {
         struct fs_inval inval;

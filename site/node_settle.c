@@ -98,11 +98,8 @@ static void settled(void *ctx, int rc)
 int node_settle_dir(struct call *c, struct oid parent, struct oid dir, struct slice name)
 {
     struct shard *zero = node_shard(c->n, 0);
-    struct call *own = mem_calloc(1, sizeof *own);
+    struct call *own = node_call_new(c->n, 0);
     struct settling *s = mem_calloc(1, sizeof *s);
-    own->n = c->n;
-    c->n->calls_open++;
-    op_builder_init(&own->b);
     struct effect *e = op_builder_add(&own->b, EFFECT_MOVE, dir);
     e->parent = parent;
     e->name = op_dup(&own->b.arena, name);
