@@ -14,9 +14,9 @@
 #include "base/assert.h"
 #include "site/node_verify.h"
 
-#define VERIFY_WINDOW 16u /* chunks being read at a time */
-#define VERIFY_TODO 512u  /* found by one walk; one question to the store in quick mode */
-#define VERIFY_BATCH 64u  /* contents taken from a shard at a time */
+#define VERIFY_WINDOW 16u  /* chunks being read at a time */
+#define VERIFY_WANTED 512u /* found by one walk; one question to the store in quick mode */
+#define VERIFY_BATCH 64u   /* contents taken from a shard at a time */
 #define VERIFY_NODE_BYTES (32u * MIB)
 
 struct verify_file {
@@ -35,13 +35,13 @@ struct verify {
     struct verify_file files[VERIFY_BATCH];
     uint32_t file_count, file_at;
     uint64_t block; /* of files[file_at], next to visit */
-    struct chunk_ids todo, missing;
-    size_t todo_at;
-    bool todo_is_node; /* todo is one node that the walk needs */
+    struct chunk_ids wanted, missing;
+    size_t wanted_at;
+    bool wanted_is_node; /* wanted is one node that the walk needs */
     uint32_t open;
     int rc;
     struct store_has has;
-    bool present[VERIFY_TODO];
+    bool present[VERIFY_WANTED];
     struct loop_defer step;
 };
 struct verify_read {
@@ -81,7 +81,7 @@ static void verify_end(struct verify *v)
     node_cache_free(v->cache);
     id_map_deinit(&v->seen);
     buf_deinit(&v->cursor);
-    chunk_ids_deinit(&v->todo);
+    chunk_ids_deinit(&v->wanted);
     chunk_ids_deinit(&v->missing);
     mem_free(v);
 }
@@ -92,7 +92,7 @@ static void verify_end(struct verify *v)
 static void read_over(struct verify *v, bool good)
 {
     v->open--;
-    if (v->todo_is_node && !good) {
+    if (v->wanted_is_node && !good) {
         v->file_at++;
         v->block = 0;
     }
@@ -103,7 +103,7 @@ static int chunk_check(struct verify *v, const struct chunk_id *id, const struct
 {
     struct buf plain = {0};
     int rc = chunk_open(v->pipeline, id, buf_slice(sealed), &plain);
-    if (rc == 0 && v->todo_is_node)
+    if (rc == 0 && v->wanted_is_node)
         rc = node_cache_put(v->cache, id, buf_slice(&plain));
     if (rc == 0) {
         v->result.chunks++;
@@ -185,7 +185,7 @@ static void has_done(struct store_has *has, int rc)
     struct verify *v = CONTAINER_OF(has, struct verify, has);
     for (uint32_t i = 0; i < has->count && rc == 0; i++)
         if (!v->present[i])
-            chunk_absent(v, &v->todo.at[i]);
+            chunk_absent(v, &v->wanted.at[i]);
         else
             v->result.chunks++;
     v->rc = v->rc != 0 ? v->rc : rc;
@@ -194,11 +194,11 @@ static void has_done(struct store_has *has, int rc)
 
 static void ask_store(struct verify *v)
 {
-    v->has = (struct store_has){.ids = v->todo.at,
-                                .count = (uint32_t)v->todo.count,
+    v->has = (struct store_has){.ids = v->wanted.at,
+                                .count = (uint32_t)v->wanted.count,
                                 .present = v->present,
                                 .done = has_done};
-    v->todo_at = v->todo.count;
+    v->wanted_at = v->wanted.count;
     v->rc = front_has(v->n->front, &v->has);
     v->open += v->rc == 0;
 }
@@ -245,33 +245,33 @@ visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t block)
     (void)block;
     if (level > 0 || id_map_get(&v->seen, id) != NULL)
         return MANIFEST_VISIT_GO;
-    if (v->todo.count == VERIFY_TODO)
+    if (v->wanted.count == VERIFY_WANTED)
         return MANIFEST_VISIT_STOP;
     (void)id_map_set(&v->seen, id, 1); /* where it is does not matter */
-    chunk_ids_add(&v->todo, id);
+    chunk_ids_add(&v->wanted, id);
     return MANIFEST_VISIT_GO;
 }
 
 static void walk(struct verify *v)
 {
     struct verify_file *f = &v->files[v->file_at];
-    chunk_ids_clear(&v->todo);
-    v->todo_at = 0;
-    v->todo_is_node = false;
+    chunk_ids_clear(&v->wanted);
+    v->wanted_at = 0;
+    v->wanted_is_node = false;
     int rc = manifest_walk(v->cache, &f->m, &v->block, 1, visit, v, &v->missing);
     if (rc == 0 && v->block < manifest_blocks(&f->m))
         return; /* the window is full */
-    if (rc == ERR_AGAIN && v->todo.count > 0)
+    if (rc == ERR_AGAIN && v->wanted.count > 0)
         return; /* blocks first; the walk comes back to the node */
     if (rc == ERR_AGAIN) {
         ASSERT(v->missing.count > 0);
-        v->todo_is_node = true;
-        chunk_ids_add(&v->todo, &v->missing.at[0]);
+        v->wanted_is_node = true;
+        chunk_ids_add(&v->wanted, &v->missing.at[0]);
         return;
     }
     if (rc != 0)
         problem(v, &f->m.root, "its list of chunks contradicts itself");
-    if (v->todo.count > 0 && rc == 0)
+    if (v->wanted.count > 0 && rc == 0)
         return; /* read first: problems are told by the file; the next walk finds it done */
     node_cache_trim(v->cache, VERIFY_NODE_BYTES);
     v->file_at++;
@@ -285,12 +285,12 @@ static bool verify_go(struct verify *v)
         v->rc = ERR_CLOSED;
     if (v->rc != 0)
         return false;
-    if (v->todo_at < v->todo.count && v->config.quick && !v->todo_is_node) {
+    if (v->wanted_at < v->wanted.count && v->config.quick && !v->wanted_is_node) {
         ask_store(v);
         return false;
     }
-    while (v->todo_at < v->todo.count && v->open < VERIFY_WINDOW)
-        read_start(v, &v->todo.at[v->todo_at++]);
+    while (v->wanted_at < v->wanted.count && v->open < VERIFY_WINDOW)
+        read_start(v, &v->wanted.at[v->wanted_at++]);
     if (v->open > 0)
         return false;
     if (v->file_at == v->file_count)

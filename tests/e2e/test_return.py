@@ -205,9 +205,8 @@ def check_nothing_lost(mount):
     assert not [n for n in os.listdir(mount / ".") if n.startswith("same.")]
 
 
-@pytest.mark.limit(400)
-def test_comes_back_with_its_work(three):
-    world, a, b, c = three
+def work_apart(a, b, c):
+    """c goes on by itself, without the others, and they without c."""
     work_before(a)
     lib.converge(a, b, c)
     c.site.cli("peer", "pause", "a")
@@ -215,6 +214,12 @@ def test_comes_back_with_its_work(three):
     work_away(c)
     work_meanwhile(a)
     lib.converge(a, b)
+
+
+@pytest.mark.limit(400)
+def test_comes_back_with_its_work(three):
+    world, a, b, c = three
+    work_apart(a, b, c)
     give_up(world, c, a, b)
     c.stop()
     bring_back(c)
@@ -385,13 +390,7 @@ def test_given_up_again_on_its_way(three):
 def test_removed_by_an_operator_comes_back_when_one_lets_it(three):
     """Not by itself: its directory may be in wrong hands. With its work, when it may."""
     _, a, b, c = three
-    work_before(a)
-    lib.converge(a, b, c)
-    c.site.cli("peer", "pause", "a")
-    c.site.cli("peer", "pause", "b")
-    work_away(c)
-    work_meanwhile(a)
-    lib.converge(a, b)
+    work_apart(a, b, c)
     refused = a.site.cli("peer", "readmit", "c", check=False)
     assert refused.returncode != 0 and "is a member" in refused.stderr
     a.site.cli("peer", "remove", "c")
