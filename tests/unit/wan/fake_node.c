@@ -73,6 +73,7 @@ struct node {
     void *fetch_ctx;
     admin_handler admin;
     void *admin_ctx;
+    struct later *laters; /* under the lock */
 };
 
 /* libuv, which is not built with the thread sanitizer, closes descriptors behind its back; whatever
@@ -617,26 +618,64 @@ void node_last_ops(struct node *n, site_id_t site, struct last_op *ret_by_shard)
     pthread_mutex_unlock(&n->lock);
 }
 
-struct settled_msg {
+/* An answer that comes with a later turn of the loop; if that has ended by then, it never comes. */
+struct later {
     struct loop_msg msg;
+    struct later *next;
+    struct node *n;
+    void (*run)(struct later *l);
+    void (*done)(void *ctx, int rc);
+    void (*ready)(void *ctx, int rc, struct node_snapshot *s);
+    void *ctx;
     struct node_settle_wait *wait;
+    struct node_snapshot *snapshot;
 };
 
-static void settled_run(struct loop_msg *msg)
+static void later_run(struct loop_msg *msg)
 {
-    struct settled_msg *m = CONTAINER_OF(msg, struct settled_msg, msg);
-    struct node_settle_wait *w = m->wait;
-    mem_free(m);
-    w->run(w);
+    struct later *l = CONTAINER_OF(msg, struct later, msg), **at = &l->n->laters;
+    pthread_mutex_lock(&l->n->lock);
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    pthread_mutex_unlock(&l->n->lock);
+    l->run(l);
+    mem_free(l);
+}
+
+static void later_post(struct node *n, struct later what)
+{
+    struct later *l = mem_calloc(1, sizeof *l);
+    *l = what;
+    l->msg.run = later_run;
+    l->n = n;
+    pthread_mutex_lock(&n->lock);
+    l->next = n->laters;
+    n->laters = l;
+    pthread_mutex_unlock(&n->lock);
+    loop_post(n->loop, &l->msg);
+}
+
+static void laters_drop(struct node *n)
+{
+    while (n->laters != NULL) {
+        struct later *l = n->laters;
+        n->laters = l->next;
+        if (l->snapshot != NULL)
+            node_snapshot_free(l->snapshot);
+        mem_free(l);
+    }
+}
+
+static void settled_run(struct later *l)
+{
+    l->wait->run(l->wait);
 }
 
 /* What is applied here causes nothing. */
 void node_settled(struct node *n, struct node_settle_wait *w)
 {
-    struct settled_msg *m = mem_calloc(1, sizeof *m);
-    m->msg.run = settled_run;
-    m->wait = w;
-    loop_post(n->loop, &m->msg);
+    later_post(n, (struct later){.run = settled_run, .wait = w});
 }
 
 void node_hlc_see(struct node *n, uint64_t hlc)
@@ -673,17 +712,9 @@ void fake_members_hide(struct node *n, bool on)
     pthread_mutex_unlock(&n->lock);
 }
 
-struct set_done {
-    struct loop_msg msg;
-    void (*done)(void *ctx, int rc);
-    void *ctx;
-};
-
-static void set_done_run(struct loop_msg *msg)
+static void set_done_run(struct later *l)
 {
-    struct set_done *s = CONTAINER_OF(msg, struct set_done, msg);
-    s->done(s->ctx, 0);
-    mem_free(s);
+    l->done(l->ctx, 0);
 }
 
 void node_member_set(struct node *n,
@@ -692,7 +723,6 @@ void node_member_set(struct node *n,
                      void *ctx)
 {
     struct buf body = {0};
-    struct set_done *s = mem_calloc(1, sizeof *s);
     buf_append(&body, "M", 1);
     mp_array(&body, 6);
     mp_uint(&body, m->site);
@@ -706,10 +736,7 @@ void node_member_set(struct node *n,
     moved(n);
     pthread_mutex_unlock(&n->lock);
     buf_deinit(&body);
-    s->msg.run = set_done_run;
-    s->done = done;
-    s->ctx = ctx;
-    loop_post(n->loop, &s->msg);
+    later_post(n, (struct later){.run = set_done_run, .done = done, .ctx = ctx});
 }
 
 void node_member_remove(struct node *n,
@@ -823,25 +850,16 @@ struct node_snapshot {
     struct buf all; /* cursors, then operations, each with its length */
     size_t at;
 };
-struct snapshot_ready {
-    struct loop_msg msg;
-    void (*ready)(void *ctx, int rc, struct node_snapshot *s);
-    void *ctx;
-    struct node_snapshot *s;
-};
 
-static void snapshot_ready_run(struct loop_msg *msg)
+static void snapshot_ready_run(struct later *l)
 {
-    struct snapshot_ready *r = CONTAINER_OF(msg, struct snapshot_ready, msg);
-    r->ready(r->ctx, 0, r->s);
-    mem_free(r);
+    l->ready(l->ctx, 0, l->snapshot);
 }
 
 void node_snapshot_begin(struct node *n,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx)
 {
-    struct snapshot_ready *r = mem_calloc(1, sizeof *r);
     struct node_snapshot *s = mem_calloc(1, sizeof *s);
     pthread_mutex_lock(&n->lock);
     mp_array(&s->all, FAKE_SHARDS);
@@ -852,8 +870,8 @@ void node_snapshot_begin(struct node *n,
             if (n->shards[i].recs[k].hlc != 0)
                 mp_bin(&s->all, buf_slice(&n->shards[i].recs[k].op));
     pthread_mutex_unlock(&n->lock);
-    *r = (struct snapshot_ready){.msg.run = snapshot_ready_run, .ready = ready, .ctx = ctx, .s = s};
-    loop_post(n->loop, &r->msg);
+    later_post(
+        n, (struct later){.run = snapshot_ready_run, .ready = ready, .ctx = ctx, .snapshot = s});
 }
 
 int node_snapshot_next_page(struct node_snapshot *s,
@@ -1051,6 +1069,7 @@ void fake_wan_stop(struct node *n)
     wan_free(n->wan);
     n->wan = NULL;
     loop_free(n->loop);
+    laters_drop(n);
     n->loop = NULL;
     n->members_changed = NULL;
 }
