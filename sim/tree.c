@@ -26,7 +26,8 @@ struct walk {
     struct buf path;
     char *what;
     bool bad;
-    struct oid *dirs; /* seen */
+    struct oid *dirs;  /* seen */
+    struct oid *twice; /* set to a directory that is met twice, which is then no fault */
     size_t dir_count, dir_cap;
     struct buf *oids;
     void (*content)(void *ctx, struct oid oid, const struct content *content);
@@ -115,12 +116,35 @@ static bool dir_first_time(struct walk *w, struct oid dir)
     return true;
 }
 
-static void walk_dir(struct walk *w, struct oid dir, unsigned depth)
+/* The directories that lead to where the walk is. */
+struct level {
+    struct oid dir;
+    const struct level *up;
+};
+
+static void met_twice(struct walk *w, struct oid dir, const struct level *up)
 {
+    for (; up != NULL; up = up->up)
+        if (oid_equal(up->dir, dir)) {
+            fail(w, "this directory is inside itself");
+            return;
+        }
+    if (w->twice == NULL) {
+        fail(w, "this directory is in two places");
+        return;
+    }
+    (void)snprintf(w->what, 200, "%.*s", (int)MIN(w->path.len, 120u),
+                   (const char *)w->path.ptr); /* cut if need be */
+    *w->twice = dir;
+}
+
+static void walk_dir(struct walk *w, struct oid dir, unsigned depth, const struct level *up)
+{
+    const struct level here = {.dir = dir, .up = up};
     struct items l = {0};
     struct buf last = {0};
     if (!dir_first_time(w, dir)) {
-        fail(w, "this directory is in two places, or inside itself");
+        met_twice(w, dir, up);
         return;
     }
     if (depth > DEPTH_MAX ||
@@ -142,7 +166,7 @@ static void walk_dir(struct walk *w, struct oid dir, unsigned depth)
         else if (w->text != NULL)
             buf_append(w->text, "?\n", 2);
         if (oid_is_dir(l.at[i].oid))
-            walk_dir(w, l.at[i].oid, depth + 1);
+            walk_dir(w, l.at[i].oid, depth + 1, &here);
         w->path.len = len;
     }
     buf_deinit(&last);
@@ -152,7 +176,17 @@ static void walk_dir(struct walk *w, struct oid dir, unsigned depth)
 bool tree_walk(struct node *n, struct buf *text, char what[200])
 {
     struct walk w = {.node = n, .text = text, .what = what};
-    walk_dir(&w, OID_ROOT, 0);
+    walk_dir(&w, OID_ROOT, 0, NULL);
+    buf_deinit(&w.path);
+    mem_free(w.dirs);
+    return !w.bad;
+}
+
+bool tree_shape(struct node *n, char what[200], struct oid *ret_twice)
+{
+    struct walk w = {.node = n, .what = what, .twice = ret_twice};
+    *ret_twice = (struct oid){{0}};
+    walk_dir(&w, OID_ROOT, 0, NULL);
     buf_deinit(&w.path);
     mem_free(w.dirs);
     return !w.bad;
@@ -164,7 +198,7 @@ void tree_contents(struct node *n,
 {
     char what[200];
     struct walk w = {.node = n, .what = what, .content = fn, .ctx = ctx};
-    walk_dir(&w, OID_ROOT, 0);
+    walk_dir(&w, OID_ROOT, 0, NULL);
     buf_deinit(&w.path);
     mem_free(w.dirs);
 }
@@ -213,7 +247,7 @@ void tree_oids(struct node *n, struct buf *out)
 {
     char what[200];
     struct walk w = {.node = n, .what = what, .oids = out};
-    walk_dir(&w, OID_ROOT, 0);
+    walk_dir(&w, OID_ROOT, 0, NULL);
     buf_deinit(&w.path);
     mem_free(w.dirs);
 }

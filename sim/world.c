@@ -74,6 +74,7 @@ static void site_up(struct world *w, unsigned i)
     uint64_t failures = disk_failures(p->machine.disk);
     int rc = process_start(p, &d);
     w->walked[i] = 0;
+    w->twice[i] = (struct oid){{0}};
     if (rc == 0)
         return;
     if (w->rotten[i] && err_class(rc) == ERR_CLASS_CORRUPT) { /* it is to be set up anew */

@@ -46,16 +46,30 @@ static bool may_look(struct world *w, unsigned site)
     return true;
 }
 
-/* A shard without room refuses parts of what others have done: until it takes them a directory that
- * moved may show under both names. */
-static bool parts_held(const struct world *w, unsigned site)
+static uint64_t parts_on_the_way(const struct world *w, unsigned site)
 {
-    bool bad = disk_is_bad(w->sites[site].machine.disk) ||
-               (w->disk_bad_ns[site] > 0 && sched->now_ns - w->disk_bad_ns[site] < HELD_NS);
     uint64_t count = 0;
     for (unsigned s = 0; s < w->config.shards; s++)
         count += shard_outbox_count(node_shard(w->sites[site].node, (shard_id_t)s));
-    return bad && count > 0;
+    return count;
+}
+
+/* A directory that moves has its new name before it loses the old one (P1), a message between
+ * shards later: not at two looks in a row, unless a shard without room refuses its part. */
+static void check_shape(struct world *w, unsigned site, char what[200])
+{
+    struct oid twice;
+    bool bad = disk_is_bad(w->sites[site].machine.disk) ||
+               (w->disk_bad_ns[site] > 0 && sched->now_ns - w->disk_bad_ns[site] < HELD_NS);
+    if (!tree_shape(w->sites[site].node, what, &twice))
+        world_fail(w, "P6", "site %s: %s", w->config.sites[site].name, what);
+    if (!oid_is_none(twice) &&
+        (parts_on_the_way(w, site) == 0 || (!bad && oid_equal(w->twice[site], twice))))
+        world_fail(w, "P6", "site %s: %s: this directory is in two places",
+                   w->config.sites[site].name, what);
+    w->twice[site] = twice;
+    if (!oid_is_none(twice))
+        w->walked[site] = 0; /* looked at again, moved or not */
 }
 
 static void check_now(struct world *w, char what[200])
@@ -64,9 +78,8 @@ static void check_now(struct world *w, char what[200])
     /* Large worlds, which do not keep their history either, are walked once a second. */
     bool walks = w->config.model || w->settling || w->looks % LARGE_LOOKS == 0;
     for (unsigned i = 0; i < w->config.site_count && walks; i++)
-        if (may_look(w, i) && !parts_held(w, i) && tree_moved(w, i) &&
-            !tree_walk(w->sites[i].node, NULL, what))
-            world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
+        if (may_look(w, i) && tree_moved(w, i))
+            check_shape(w, i, what);
     bool all = w->looks++ % CYCLE_LOOKS == 0 || w->settling;
     for (unsigned i = 0; i < w->config.site_count && all; i++)
         if (may_look(w, i) && tree_has_cycle(w->sites[i].node, w->config.shards, what))

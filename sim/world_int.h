@@ -30,9 +30,10 @@ struct world {
         struct world *world;
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
-    uint64_t looks;                   /* of the checkers so far */
-    uint64_t walked[WORLD_SITES_MAX]; /* records and waiting operations of the tree last walked */
-    bool settling;                    /* the liveness phase */
+    uint64_t looks;                    /* of the checkers so far */
+    uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
+    struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
+    bool settling;                     /* the liveness phase */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
     bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
     uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */

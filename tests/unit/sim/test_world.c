@@ -126,6 +126,8 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_FULL}, 16},
         /* A restart within a few milliseconds: nobody has been up for long then (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true}, 252},
+        /* Looked at when a directory had its new name and not lost its old one (a checker's). */
+        {{.sites = 3, .operations = 2000, .faults = true}, 709},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
