@@ -1,4 +1,4 @@
-/* The simulated file system: names, pages, durability. See disk.h. */
+/* The simulated file system: names, descriptors, faults. See disk.h. */
 #include "sim/disk.h"
 
 #include <errno.h>
@@ -14,150 +14,21 @@ bool disk_calm;
 static struct disk *disks[DISKS_MAX];
 static struct fd fds[FDS_MAX];
 
-/* --- inodes and pages --- */
-
-static void inode_unref(struct inode *n)
-{
-    if (n == NULL || --n->refs > 0)
-        return;
-    for (size_t i = 0; i < n->page_count; i++) {
-        mem_free(n->pages[i].cur.at);
-        mem_free(n->pages[i].stable.at);
-    }
-    mem_free(n->pages);
-    mem_free(n);
-}
-
-static bool all_zero(const uint8_t *p, size_t len)
-{
-    return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
-}
-
-static void bytes_clear(struct bytes *b)
-{
-    mem_free(b->at);
-    *b = (struct bytes){0};
-}
-
-static void bytes_grow(struct bytes *b, size_t len)
-{
-    if (len <= b->len)
-        return;
-    b->at = mem_realloc(b->at, len);
-    memset(b->at + b->len, 0, len - b->len);
-    b->len = (uint16_t)len;
-}
-
-static void bytes_put(struct bytes *b, size_t from, const uint8_t *data, size_t len)
-{
-    size_t needs = len; /* zeros beyond the end are there already */
-    while (needs > 0 && from + needs > b->len && data[needs - 1] == 0)
-        needs--;
-    if (needs > 0)
-        bytes_grow(b, from + needs);
-    if (from < b->len)
-        memcpy(b->at + from, data, MIN(len, b->len - from));
-}
-
-static void bytes_get(const struct bytes *b, size_t from, uint8_t *to, size_t len)
-{
-    size_t there = from < b->len ? MIN(len, b->len - from) : 0;
-    if (there > 0)
-        memcpy(to, b->at + from, there);
-    memset(to + there, 0, len - there);
-}
-
-static struct page *page_for(struct inode *n, size_t idx)
-{
-    if (idx >= n->page_count) {
-        size_t count = MAX(idx + 1, n->page_count * 3 / 2);
-        n->pages = mem_realloc(n->pages, count * sizeof n->pages[0]);
-        memset(n->pages + n->page_count, 0, (count - n->page_count) * sizeof n->pages[0]);
-        n->page_count = count;
-    }
-    return &n->pages[idx];
-}
-
-static void page_write(struct page *p, size_t from, const uint8_t *data, size_t len, bool durable)
-{
-    if (p->cur.at == NULL && all_zero(data, len) && (!durable || !p->dirty))
-        return;
-    if (!p->dirty && !durable) {
-        p->dirty = true;
-        if (p->cur.at != NULL)
-            bytes_put(&p->stable, 0, p->cur.at, p->cur.len);
-    }
-    bytes_put(&p->cur, from, data, len);
-    if (durable && p->dirty) /* these bytes only */
-        bytes_put(&p->stable, from, data, len);
-}
-
-void disk_inode_write(
-    struct inode *n, uint64_t offset, const uint8_t *data, size_t len, bool durable)
-{
-    n->dirty |= !durable;
-    n->size = MAX(n->size, offset + len);
-    if (durable)
-        n->stable_size = MAX(n->stable_size, offset + len);
-    while (len > 0) {
-        size_t in = (size_t)(offset % PAGE), step = MIN(len, PAGE - in);
-        page_write(page_for(n, (size_t)(offset / PAGE)), in, data, step, durable);
-        offset += step;
-        data += step;
-        len -= step;
-    }
-}
-
-static size_t inode_read(const struct inode *n, uint64_t offset, uint8_t *to, size_t len)
-{
-    if (offset >= n->size)
-        return 0;
-    len = (size_t)MIN((uint64_t)len, n->size - offset);
-    for (size_t left = len; left > 0;) {
-        size_t in = (size_t)(offset % PAGE), step = MIN(left, PAGE - in);
-        size_t idx = (size_t)(offset / PAGE);
-        if (idx < n->page_count)
-            bytes_get(&n->pages[idx].cur, in, to, step);
-        else
-            memset(to, 0, step);
-        offset += step;
-        to += step;
-        left -= step;
-    }
-    return len;
-}
-
-static void inode_sync(struct inode *n)
-{
-    for (size_t i = 0; n->dirty && i < n->page_count; i++)
-        if (n->pages[i].dirty) {
-            bytes_clear(&n->pages[i].stable);
-            n->pages[i].dirty = false;
-        }
-    n->dirty = false;
-    n->stable_size = n->size;
-}
-
-static void inode_truncate(struct inode *n, uint64_t size)
-{
-    for (uint64_t at = size; at < n->size;) { /* what is cut off reads as zeros if it grows again */
-        static const uint8_t zeros[PAGE];
-        size_t in = (size_t)(at % PAGE), step = (size_t)MIN(PAGE - in, n->size - at);
-        size_t idx = (size_t)(at / PAGE);
-        if (idx < n->page_count && n->pages[idx].cur.at != NULL)
-            page_write(&n->pages[idx], in, zeros, step, false);
-        at += step;
-    }
-    n->dirty = true;
-    n->size = size;
-}
-
 /* --- names --- */
+
+static uint64_t path_hash(const char *path)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *path != '\0'; path++)
+        h = (h ^ (uint8_t)*path) * 0x100000001b3u;
+    return h;
+}
 
 static size_t name_find(const struct disk *d, const char *path)
 {
+    uint64_t hash = path_hash(path);
     for (size_t i = 0; i < d->name_count; i++)
-        if (strcmp(d->names[i].path, path) == 0)
+        if (d->names[i].hash == hash && strcmp(d->names[i].path, path) == 0)
             return i;
     return SIZE_MAX;
 }
@@ -175,7 +46,7 @@ static void name_set(struct disk *d, const char *path, struct inode *inode)
     if (inode != NULL)
         inode->refs++;
     if (i != SIZE_MAX) {
-        inode_unref(d->names[i].inode);
+        disk_inode_unref(d->names[i].inode);
         d->names[i].inode = inode;
         if (inode == NULL) {
             mem_free(d->names[i].path);
@@ -190,7 +61,8 @@ static void name_set(struct disk *d, const char *path, struct inode *inode)
         d->name_cap = d->name_cap == 0 ? 64 : 2 * d->name_cap;
         d->names = mem_realloc(d->names, d->name_cap * sizeof d->names[0]);
     }
-    d->names[d->name_count++] = (struct name){.path = mem_strdup(path), .inode = inode};
+    d->names[d->name_count++] =
+        (struct name){.path = mem_strdup(path), .hash = path_hash(path), .inode = inode};
 }
 
 static char *parent_of(const char *path)
@@ -222,7 +94,7 @@ static void undo_free(struct undo *u)
 {
     for (unsigned i = 0; i < u->count; i++) {
         mem_free(u->at[i].path);
-        inode_unref(u->at[i].old);
+        disk_inode_unref(u->at[i].old);
     }
     mem_free(u->dir);
     mem_free(u);
@@ -284,7 +156,7 @@ struct disk *disk_new(const char *root, const struct world_disk *config)
 
 static void fd_free(struct fd *f)
 {
-    inode_unref(f->inode);
+    disk_inode_unref(f->inode);
     mem_free(f->path);
     memset(f, 0, sizeof *f);
 }
@@ -323,7 +195,7 @@ static void page_crash(struct page *p)
         return;
     switch (rng_below(&sched->rng, 3)) {
     case 0: /* it never got there */
-        bytes_clear(&p->cur);
+        disk_bytes_clear(&p->cur);
         p->cur = p->stable;
         p->stable = (struct bytes){0};
         break;
@@ -331,14 +203,14 @@ static void page_crash(struct page *p)
         for (size_t at = 0; at < PAGE && p->cur.at != NULL; at += SECTOR)
             if (rng_below(&sched->rng, 2) == 0) {
                 uint8_t sector[SECTOR];
-                bytes_get(&p->stable, at, sector, SECTOR);
-                bytes_put(&p->cur, at, sector, SECTOR);
+                disk_bytes_get(&p->stable, at, sector, SECTOR);
+                disk_bytes_put(&p->cur, at, sector, SECTOR);
             }
         break;
     default: /* all of it is there */
         break;
     }
-    bytes_clear(&p->stable);
+    disk_bytes_clear(&p->stable);
     p->dirty = false;
 }
 
@@ -428,7 +300,7 @@ bool disk_rot(struct disk *d, const char *part)
                 if (pass == 0) {
                     pages++;
                 } else if (pick-- == 0) {
-                    bytes_grow(&n->pages[k].cur, PAGE);
+                    disk_bytes_grow(&n->pages[k].cur, PAGE);
                     n->pages[k].cur.at[rng_below(&sched->rng, PAGE)] ^=
                         (uint8_t)(1u << rng_below(&sched->rng, 8));
                     return true;
@@ -556,7 +428,7 @@ static int open_path(const char *path, int flags)
         return fail(ENOTDIR);
     }
     if ((flags & O_TRUNC) != 0)
-        inode_truncate(n, 0);
+        disk_inode_truncate(n, 0);
     for (int i = 0; i < FDS_MAX; i++) {
         if (fds[i].disk != NULL)
             continue;
@@ -600,7 +472,7 @@ long disk_pread(int fd, void *to, size_t len, uint64_t offset)
     const struct fd *f = disk_fd(fd);
     if (!f->ghost && disk_fails(f->disk, DISK_READ))
         return fail(EIO);
-    return (long)inode_read(f->inode, offset, to, len);
+    return (long)disk_inode_read(f->inode, offset, to, len);
 }
 
 /* A write that failed may have reached the disk all the same, some sectors of it. */
@@ -652,7 +524,7 @@ static void sync_fails(struct inode *n)
         struct page *p = &n->pages[i];
         if (!p->dirty || rng_below(&sched->rng, 2) == 0)
             continue;
-        bytes_clear(&p->cur);
+        disk_bytes_clear(&p->cur);
         p->cur = p->stable;
         p->stable = (struct bytes){0};
         p->dirty = false;
@@ -671,7 +543,7 @@ int disk_fsync(int fd)
     if (f->inode->dir)
         dir_settle(f->disk, f->path, 0);
     else
-        inode_sync(f->inode);
+        disk_inode_sync(f->inode);
     return 0;
 }
 
@@ -679,7 +551,7 @@ int disk_truncate(int fd, uint64_t size)
 {
     struct fd *f = disk_fd(fd);
     if (!f->ghost)
-        inode_truncate(f->inode, size);
+        disk_inode_truncate(f->inode, size);
     return 0;
 }
 

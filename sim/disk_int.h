@@ -1,4 +1,4 @@
-/* Insides of simulated disks, shared by disk.c and disk_io.c. */
+/* Insides of simulated disks, shared by disk*.c. */
 #ifndef SIM_DISK_INT_H
 #define SIM_DISK_INT_H
 
@@ -30,6 +30,7 @@ struct inode {
 };
 struct name {
     char *path;
+    uint64_t hash; /* of the path: most names differ here already */
     struct inode *inode;
 };
 struct undo { /* one change of a directory that is not synced */
@@ -64,7 +65,16 @@ struct fd {
 
 struct disk_blob *disk_blobs(struct disk *d); /* the first */
 struct fd *disk_fd(int fd);                   /* an open one */
+
+void disk_inode_unref(struct inode *n); /* NULL: nothing */
 void disk_inode_write(
     struct inode *n, uint64_t offset, const uint8_t *data, size_t len, bool durable);
+size_t disk_inode_read(const struct inode *n, uint64_t offset, uint8_t *to, size_t len);
+void disk_inode_sync(struct inode *n);
+void disk_inode_truncate(struct inode *n, uint64_t size);
+void disk_bytes_clear(struct bytes *b);
+void disk_bytes_grow(struct bytes *b, size_t len);
+void disk_bytes_put(struct bytes *b, size_t from, const uint8_t *data, size_t len);
+void disk_bytes_get(const struct bytes *b, size_t from, uint8_t *to, size_t len);
 
 #endif
