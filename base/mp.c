@@ -280,7 +280,9 @@ bool mp_get_bool(struct mp *m)
 
 uint64_t mp_get_uint(struct mp *m, uint64_t max)
 {
-    uint64_t v = head_take(m, MP_UINT);
+    /* One byte, most of the time. */
+    bool is_short = m->rc == 0 && m->at != m->end && *m->at < 0x80;
+    uint64_t v = is_short ? *m->at++ : head_take(m, MP_UINT);
     if (v <= max)
         return v;
     mp_fail(m, ERR_MALFORMED);

@@ -50,12 +50,17 @@ void session_pushes_drop(struct session_table *t, struct session *s)
 
 /* --- making pushes --- */
 
-static bool
-concerns(const struct session_table *t, const struct session *s, const struct fs_inval *inval)
+/* What is to be told, and what is known of each object: looked for once, not for each session. */
+struct telling {
+    const struct fs_inval *invals;
+    const struct session_object **objects; /* NULL: nobody has it */
+    uint32_t count;
+};
+
+static bool concerns(const struct session *s, const struct session_object *o)
 {
     if (s->everything)
         return true;
-    const struct session_object *o = session_object_find(t, inval->oid);
     for (const struct session_link *l = o == NULL ? NULL : o->links; l != NULL;
          l = l->next_of_object)
         if (l->session == s)
@@ -64,28 +69,25 @@ concerns(const struct session_table *t, const struct session *s, const struct fs
 }
 
 /* A copy of what concerns the session; NULL when nothing does. */
-static struct session_push *push_make(const struct session_table *t,
-                                      const struct session *s,
-                                      const struct fs_inval *invals,
-                                      uint32_t inval_count)
+static struct session_push *push_make(const struct session *s, const struct telling *what)
 {
     uint32_t count = 0;
     size_t name_bytes = 0;
-    for (uint32_t i = 0; i < inval_count; i++) {
-        if (concerns(t, s, &invals[i])) {
+    for (uint32_t i = 0; i < what->count; i++) {
+        if (concerns(s, what->objects[i])) {
             count++;
-            name_bytes += invals[i].name.len;
+            name_bytes += what->invals[i].name.len;
         }
     }
     if (count == 0)
         return NULL;
     struct session_push *p = mem_calloc(1, sizeof *p + count * sizeof p->invals[0] + name_bytes);
     uint8_t *names = (uint8_t *)&p->invals[count];
-    for (uint32_t i = 0; i < inval_count; i++) {
-        if (!concerns(t, s, &invals[i]))
+    for (uint32_t i = 0; i < what->count; i++) {
+        if (!concerns(s, what->objects[i]))
             continue;
         struct fs_inval *copy = &p->invals[p->inval_count++];
-        *copy = invals[i];
+        *copy = what->invals[i];
         if (copy->name.len > 0)
             memcpy(names, copy->name.ptr, copy->name.len);
         copy->name.ptr = copy->name.len > 0 ? names : NULL;
@@ -132,22 +134,41 @@ void session_recall_push(struct session_table *t,
 
 /* Does any session but `except` care? Most invalidations concern nobody else: then nothing is
  * copied and no session is looked at. */
-static bool anybody(const struct session_table *t,
-                    uint64_t except,
-                    const struct fs_inval *invals,
-                    uint32_t inval_count)
+static bool anybody(const struct session_table *t, uint64_t except, const struct telling *what)
 {
     for (const struct session *s = t->first; s != NULL; s = s->next)
         if (s->everything && s->id != except)
             return true;
-    for (uint32_t i = 0; i < inval_count; i++) {
-        const struct session_object *o = session_object_find(t, invals[i].oid);
+    for (uint32_t i = 0; i < what->count; i++) {
+        const struct session_object *o = what->objects[i];
         for (const struct session_link *l = o == NULL ? NULL : o->links; l != NULL;
              l = l->next_of_object)
             if (l->interest && l->session->id != except)
                 return true;
     }
     return false;
+}
+
+static bool tell(struct session_table *t,
+                 uint64_t except,
+                 const struct telling *what,
+                 uint64_t now_ns,
+                 void *ticket)
+{
+    if (!anybody(t, except, what))
+        return false;
+    struct session_ticket *made = mem_calloc(1, sizeof *made);
+    made->user = ticket;
+    for (struct session *s = t->first; s != NULL; s = s->next) {
+        struct session_push *p = s->id == except ? NULL : push_make(s, what);
+        if (p == NULL)
+            continue;
+        p->type = PUSH_INVALIDATE;
+        push_add(t, s, p, made, now_ns);
+    }
+    ASSERT(made->pending > 0);
+    t->ticket_count++;
+    return true;
 }
 
 bool session_invalidate(struct session_table *t,
@@ -157,21 +178,17 @@ bool session_invalidate(struct session_table *t,
                         uint64_t now_ns,
                         void *ticket)
 {
+    const struct session_object *few[16];
+    struct telling what = {.invals = invals, .objects = few, .count = inval_count};
     ASSERT(inval_count <= FS_ENTRIES_MAX);
-    if (!anybody(t, except, invals, inval_count))
-        return false;
-    struct session_ticket *made = mem_calloc(1, sizeof *made);
-    made->user = ticket;
-    for (struct session *s = t->first; s != NULL; s = s->next) {
-        struct session_push *p = s->id == except ? NULL : push_make(t, s, invals, inval_count);
-        if (p == NULL)
-            continue;
-        p->type = PUSH_INVALIDATE;
-        push_add(t, s, p, made, now_ns);
-    }
-    ASSERT(made->pending > 0);
-    t->ticket_count++;
-    return true;
+    if (inval_count > sizeof few / sizeof few[0])
+        what.objects = mem_alloc(inval_count * sizeof what.objects[0]);
+    for (uint32_t i = 0; i < inval_count; i++)
+        what.objects[i] = session_object_find(t, invals[i].oid);
+    bool told = tell(t, except, &what, now_ns, ticket);
+    if (what.objects != few)
+        mem_free(what.objects);
+    return told;
 }
 
 /* --- what becomes of them --- */
