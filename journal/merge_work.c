@@ -411,6 +411,10 @@ static void work_emit(struct merge *m)
     for (struct dir_rec *d = m->work.dirs; d != NULL && e->object_changed != NULL; d = d->next)
         if (d->dirty)
             e->object_changed(e->ctx, d->oid, false);
+    for (struct xattr_rec *x = m->work.xattrs; x != NULL && e->register_changed != NULL;
+         x = x->next)
+        if (x->dirty)
+            e->register_changed(e->ctx, x->oid);
     for (struct derived *d = m->work.out; d != NULL && e->send != NULL; d = d->next) {
         buf_clear(&m->value);
         derived_encode(d, &m->value);

@@ -125,10 +125,13 @@ static void on_name(void *ctx, struct oid parent, struct slice name)
 
 static void on_object(void *ctx, struct oid oid, bool content)
 {
-    struct node *n = ctx;
+    node_inval_object(ctx, oid, content);
+}
+
+static void on_register(void *ctx, struct oid oid)
+{
     if (oid_is_root(oid))
-        node_members_touched(n);
-    node_inval_object(n, oid, content);
+        node_members_touched(ctx);
 }
 
 static void on_conflict(void *ctx, const struct conflict *c)
@@ -258,6 +261,7 @@ int node_open_shards(struct node *n, struct err_detail *d)
                                              .on_behalf = on_behalf,
                                              .name_changed = on_name,
                                              .object_changed = on_object,
+                                             .register_changed = on_register,
                                              .conflict = on_conflict,
                                              .moved = on_moved,
                                              .failed = on_failed,

@@ -88,6 +88,7 @@ struct shard_events {
     void (*on_behalf)(void *ctx, void *proposal_ctx);
     void (*name_changed)(void *ctx, struct oid parent, struct slice name);
     void (*object_changed)(void *ctx, struct oid oid, bool content);
+    void (*register_changed)(void *ctx, struct oid oid); /* merge.h; may be NULL */
     void (*conflict)(void *ctx, const struct conflict *c);
     /* Something became durable or was applied: the feed may go on, repairs may be due. */
     void (*moved)(void *ctx, shard_id_t shard);

@@ -42,6 +42,13 @@ static void on_object(void *ctx, struct oid oid, bool content)
     s->cfg.events.object_changed(s->cfg.events.ctx, oid, content);
 }
 
+static void on_register(void *ctx, struct oid oid)
+{
+    struct shard *s = ctx;
+    if (s->live && s->cfg.events.register_changed != NULL)
+        s->cfg.events.register_changed(s->cfg.events.ctx, oid);
+}
+
 static void on_conflict(void *ctx, const struct conflict *c)
 {
     struct shard *s = ctx;
@@ -53,6 +60,7 @@ void shard_events_of(struct shard *s, struct merge_events *ret)
 {
     *ret = (struct merge_events){.name_changed = on_name,
                                  .object_changed = on_object,
+                                 .register_changed = on_register,
                                  .send = on_send,
                                  .conflict = on_conflict,
                                  .ctx = s};
