@@ -10,6 +10,7 @@ import time
 GIB = 1 << 30
 RESTART_GOAL_S = 5
 IDLE_GOAL = 0.01  # of a core
+WRITTEN_S = 40  # the last state is written down half a minute after the last change
 RESIDENT_GOAL_BYTES = GIB
 
 
@@ -74,7 +75,7 @@ def run(world, program, arguments, idle_s):
     world.run( "peer", "accept", token, "--dir", beta)
     world.run( "wait", "--timeout", "3600", "--dir", site)
     yield figure("scale_second_site_joins", time.monotonic() - start, "s", None)
-    time.sleep(idle_s)  # the snapshot is being written down
+    time.sleep(WRITTEN_S)
     pids = [world.daemons[s].pid for s in (site, beta)]
     shares = idle_share(pids, idle_s)
     yield figure("scale_idle_inviter", shares[0], "1", IDLE_GOAL)
