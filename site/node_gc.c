@@ -35,10 +35,11 @@ struct prefetch_file {
     void (*done)(void *ctx, int rc); /* somebody waits for it; or NULL */
     void *ctx;
     uint64_t cursor;
-    struct chunk_ids ids; /* blocks to get next */
-    bool walked;          /* all has been asked for, or something failed */
-    bool going;           /* prefetch_go is on the stack */
-    uint32_t open, nodes; /* answers awaited; of them, of nodes of the manifest */
+    struct chunk_ids ids;  /* blocks to get next, and nodes that are known from before */
+    struct chunk_ids here; /* nodes that this has asked for: they are visited again and again */
+    bool walked;           /* all has been asked for, or something failed */
+    bool going;            /* prefetch_go is on the stack */
+    uint32_t open, nodes;  /* answers awaited; of them, of nodes of the manifest */
     int rc;
 };
 struct fetch_one {
@@ -137,6 +138,7 @@ static void prefetch_end(struct prefetch_file *f)
     if (f->rc != 0 && f->rc != ERR_CLOSED)
         log_debug(LOG_SITE, "prefetch_stopped", "why=\"%s\"", err_text(f->rc));
     chunk_ids_deinit(&f->ids);
+    chunk_ids_deinit(&f->here);
     if (f->done != NULL)
         f->done(f->ctx, f->rc);
     mem_free(f);
@@ -165,7 +167,16 @@ static void prefetch_got_node(struct fetch_one *one, int rc, struct buf *sealed)
 {
     struct prefetch_file *f = one->owner;
     f->nodes--;
+    chunk_ids_add(&f->here, &one->id);
     prefetch_count(f, rc == 0 ? keep_node(f->u, &one->id, sealed) : rc);
+}
+
+static bool ids_have(const struct chunk_ids *l, const struct chunk_id *id)
+{
+    for (size_t i = l->count; i-- > 0;) /* the latest are asked for most */
+        if (memcmp(l->at[i].b, id->b, sizeof id->b) == 0)
+            return true;
+    return false;
 }
 
 static enum manifest_visit
@@ -173,11 +184,13 @@ prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t bl
 {
     struct prefetch_file *f = ctx;
     (void)block;
-    if (level > 0)
+    if (level > 0 && (!node_cache_has(f->u->cache, id) || ids_have(&f->here, id)))
         return MANIFEST_VISIT_GO;
     if (f->ids.count == PREFETCH_STEP)
         return MANIFEST_VISIT_STOP;
     chunk_ids_add(&f->ids, id);
+    if (level > 0) /* known from a garbage pass, or from before it was swept: is it in the store? */
+        chunk_ids_add(&f->here, id);
     return MANIFEST_VISIT_GO;
 }
 
