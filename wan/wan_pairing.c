@@ -583,7 +583,10 @@ static void empty_known(struct wan_call *call)
 static int token_check(struct wan *w, const char *text, struct token *ret, struct err_detail *d)
 {
     if (w->pairing != NULL || w->boot != NULL) {
-        err_detail_set(d, "cannot accept: this site is joining already: see its status");
+        err_detail_set(d,
+                       "cannot accept: this site is joining already: see its status; if the site "
+                       "that invited it will not come back, make another with `claudefs site "
+                       "create`: nothing is lost, this one holds no data yet");
         return ERR_BUSY;
     }
     int rc = token_from_text(text, ret, d);
