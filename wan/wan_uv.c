@@ -168,21 +168,28 @@ static void feed_pump(struct wan *w)
 
 static void feed_pump_late(uv_timer_t *t)
 {
-    feed_pump(CONTAINER_OF(t, struct wan, pump_timer));
+    struct wan *w = CONTAINER_OF(t, struct wan, pump_timer);
+    w->pump_run = MIN(w->pump_run + 1, WAN_PUMP_RUN);
+    feed_pump(w);
 }
 
 /* The first operation after a while leaves at once. While more come, a batch of its own for each
- * would cost both sites many times what the operation does, and twice its bytes. */
+ * would cost both sites many times what the operation does, and twice its bytes; while they do not
+ * end, larger batches do the same again, and what they take in time nobody sees who makes so many.
+ */
 static void feed_run(uv_async_t *async)
 {
     struct wan *w = CONTAINER_OF(async, struct wan, feed_moved);
+    uint64_t gap_ms = w->pump_run < WAN_PUMP_RUN ? WAN_PUMP_MS : WAN_PUMP_BUSY_MS;
+    uint64_t past_ms = (wan_now_ns(w) - w->pumped_ns) / NS_PER_MS;
     if (uv_is_active((uv_handle_t *)&w->pump_timer))
         return;
-    if (wan_now_ns(w) - w->pumped_ns >= WAN_PUMP_MS * NS_PER_MS) {
+    if (past_ms >= gap_ms) {
+        w->pump_run = 0;
         feed_pump(w);
         return;
     }
-    int rc = uv_timer_start(&w->pump_timer, feed_pump_late, WAN_PUMP_MS, 0);
+    int rc = uv_timer_start(&w->pump_timer, feed_pump_late, gap_ms - past_ms, 0);
     ASSERT(rc == 0);
 }
 
