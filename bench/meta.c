@@ -242,7 +242,7 @@ static void bench_cold(const struct run *run)
         make_tree_dirs(root[i]);
         (void)phase_rate(run, root[i], CREATE, 1);
     }
-    for (unsigned r = 0; r < MIN(run->repetitions, 5); r++) {
+    for (unsigned r = 0; r < run->repetitions; r++) {
         for (unsigned t = 0; t < ARRAY_COUNT(threads); t++) {
             run_command(run->remount);
             for (unsigned i = 0; i < 2; i++)
