@@ -17,9 +17,39 @@ static void parked_run(struct shard_wait *w)
     node_run_later(c->n, c);
 }
 
+/* One index a shard will do: the highest. */
+static void saw(struct call *c, struct shard *s, uint64_t index)
+{
+    uint32_t i = 0;
+    while (i < c->saw_count && c->saw[i].shard != s)
+        i++;
+    if (index == 0)
+        return;
+    if (i == CALL_SAW_MAX) { /* too many to remember: it has to be durable now */
+        call_hold_durable(c, s, index);
+        return;
+    }
+    c->saw_count = MAX(c->saw_count, i + 1);
+    c->saw[i].index = c->saw[i].shard == s ? MAX(c->saw[i].index, index) : index;
+    c->saw[i].shard = s;
+}
+
+void call_saw(struct call *c, struct oid oid, struct slice name)
+{
+    struct shard *s = shard_of(c->n, oid);
+    saw(c, s, shard_mark(s, touch_key(oid, name)));
+}
+
+void call_show_error(struct call *c)
+{
+    for (uint32_t i = 0; i < c->saw_count; i++)
+        call_hold_durable(c, c->saw[i].shard, c->saw[i].index);
+}
+
 static int need(struct call *c, struct shard *home, struct shard *s, uint64_t key)
 {
     c->wait.run = parked_run;
+    saw(c, s, shard_mark(s, key));
     c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
     if (shard_latched(s, key)) {
         shard_wait_latch(s, key, &c->wait);

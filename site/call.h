@@ -21,6 +21,7 @@ enum call_outcome {
     CALL_HELD = 2
 };
 #define CALL_LATCHES_MAX 64u
+#define CALL_SAW_MAX 4u
 
 struct node;
 struct call {
@@ -48,6 +49,11 @@ struct call {
         uint64_t key;
     } latches[CALL_LATCHES_MAX];
     uint32_t latch_count;
+    struct {
+        struct shard *shard;
+        uint64_t index;
+    } saw[CALL_SAW_MAX]; /* what was looked at is as it is when this record is durable */
+    uint32_t saw_count;
     struct shard_wait wait; /* parked */
     struct {
         struct shard_wait wait;
@@ -87,6 +93,9 @@ int call_await_word(struct call *c, struct shard *first, struct shard *second);
 /* What was read of this key is told to the client: hold the reply until it is durable. */
 void call_show(struct call *c, struct oid oid, struct slice name);
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index);
+/* What was read of this key decides what is answered: an error waits until it is durable. */
+void call_saw(struct call *c, struct oid oid, struct slice name);
+void call_show_error(struct call *c);
 /* May the reply go now, although the disk is not done? Only to who alone did all it shows (S14). */
 bool call_may_go_ahead(const struct call *c);
 /* Latches every name and object that the builder's effects change in shards other than home. */

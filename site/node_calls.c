@@ -187,6 +187,7 @@ static void call_reset(struct call *c)
     op_builder_init(&c->b);
     memset(&c->reply, 0, sizeof c->reply);
     c->twin_count = 0;
+    c->saw_count = 0;
     c->foreign = false;
     c->attr_oid = (struct oid){0};
     ASSERT(c->latch_count == 0);
@@ -206,8 +207,10 @@ static void call_run(struct call *c)
         c->holds--;
         return;
     }
-    if (rc != CALL_DONE)
+    if (rc != CALL_DONE) {
         c->reply.rc = rc;
+        call_show_error(c);
+    }
     c->evaluated = true;
     node_inval_flush(c->n, c);
     call_release(c);

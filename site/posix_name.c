@@ -30,6 +30,7 @@ int call_dir_alive(struct call *c, struct oid dir, struct dir_view *ret)
 {
     if (!oid_is_dir(dir))
         return ERR_NOT_DIR;
+    call_saw(c, dir, slice_of(NULL, 0));
     int rc = merge_dir(merge_of(c->n, dir), dir, ret);
     if (rc == ERR_NOT_FOUND)
         return ERR_STALE;

@@ -35,6 +35,7 @@ static int is_above(struct call *c, struct oid what, struct oid from, bool *ret)
         if (oid_is_root(from))
             return 0;
         struct dir_view v;
+        call_saw(c, from, slice_of(NULL, 0));
         int rc = merge_dir(merge_of(c->n, from), from, &v);
         if (rc != 0)
             return rc == ERR_NOT_FOUND ? call_await_word(c, shard_of(c->n, from), NULL) : rc;

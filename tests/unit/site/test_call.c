@@ -1,4 +1,5 @@
-/* How often requests are evaluated: one that waits does so for an event, not by asking again. */
+/* How often requests are evaluated: one that waits does so for an event, not by asking again. And
+ * what an error tells of is as durable as what an answer shows (S6). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,12 +18,15 @@ struct pair {
     struct node_test t;
     unsigned open;
     int rc[2];
+    struct oid home; /* where the first of them is journaled */
+    bool durable;    /* all of that was, when the second ended */
 };
 
 static void pair_setup(struct pair *p)
 {
     memset(p, 0, sizeof *p);
     node_test_init(&p->t, 8);
+    p->home = OID_ROOT;
 }
 
 static void ended(struct pair *p, unsigned which, int rc)
@@ -39,7 +43,10 @@ static void first_ended(struct call *c, int rc)
 
 static void second_ended(struct call *c, int rc)
 {
-    ended(c->user, 1, rc);
+    struct pair *p = c->user;
+    struct shard *s = shard_of(p->t.n, p->home);
+    p->durable = shard_committed(s) == log_last(shard_log(s));
+    ended(p, 1, rc);
 }
 
 /* Both are evaluated in one turn; the second finds what the first has not made durable. */
@@ -81,10 +88,60 @@ static void test_rename_of_what_is_being_made_waits_for_it(void **state)
     node_test_deinit(&p.t);
 }
 
+/* The first changes something and is not durable yet when the second is told no because of it: if
+ * power went now the first would not have been, and its caller would do it again. */
+static void refused_after(struct pair *p,
+                          enum rpc_type first,
+                          const struct fs_request *a,
+                          enum rpc_type second,
+                          const struct fs_request *b,
+                          int expected)
+{
+    (void)pair_run(p, first, a, second, b);
+    assert_int_equal(p->rc[0], 0);
+    assert_int_equal(p->rc[1], expected);
+    assert_true(p->durable);
+}
+
+static void test_an_error_waits_until_what_it_tells_of_is_durable(void **state)
+{
+    struct pair p;
+    (void)state;
+    pair_setup(&p);
+    struct fs_request make = {
+        .oid = OID_ROOT, .name = slice_str("f"), .mode = 0644, .kind = OID_FILE};
+    struct fs_request move = {
+        .oid = OID_ROOT, .name = slice_str("f"), .oid2 = OID_ROOT, .name2 = slice_str("g")};
+    struct fs_request gone = {.oid = OID_ROOT, .name = slice_str("g")};
+    refused_after(&p, RPC_CREATE, &make, RPC_CREATE, &make, ERR_EXISTS);
+    refused_after(&p, RPC_RENAME, &move, RPC_RENAME, &move, ERR_NOT_FOUND);
+    refused_after(&p, RPC_UNLINK, &gone, RPC_UNLINK, &gone, ERR_NOT_FOUND);
+    refused_after(&p, RPC_CREATE, &make, RPC_RMDIR, &make, ERR_NOT_DIR);
+    node_test_deinit(&p.t);
+}
+
+/* The same of what is inside a directory. */
+static void test_an_error_of_a_directory_waits_for_it(void **state)
+{
+    struct pair p;
+    (void)state;
+    pair_setup(&p);
+    struct fs_request dir = {.oid = OID_ROOT, .name = slice_str("d"), .mode = 0755};
+    assert_int_equal(node_test_call(&p.t, RPC_MKDIR, &dir), 0);
+    struct oid oid = p.t.attr.oid;
+    struct fs_request inside = {.oid = oid, .name = slice_str("f"), .kind = OID_FILE};
+    p.home = oid;
+    refused_after(&p, RPC_CREATE, &inside, RPC_RMDIR, &dir, ERR_NOT_EMPTY);
+    refused_after(&p, RPC_UNLINK, &inside, RPC_UNLINK, &inside, ERR_NOT_FOUND);
+    node_test_deinit(&p.t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rename_of_what_is_being_made_waits_for_it),
+        cmocka_unit_test(test_an_error_waits_until_what_it_tells_of_is_durable),
+        cmocka_unit_test(test_an_error_of_a_directory_waits_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
