@@ -77,7 +77,9 @@ static int orphan_write(struct call *c,
     enc_varint(&value, content->data_blocks);
     enc_bytes(&value, content->bytes);
     struct local_pair pair = {slice_of(key, sizeof key), buf_slice(&value)};
+    node_effects_begin(c->n, c);
     int rc = shard_local(shard_of(c->n, oid), &pair, 1, NULL, NULL);
+    node_effects_end(c->n, c);
     buf_deinit(&value);
     return rc;
 }

@@ -5,6 +5,8 @@
  * (they leave when it is durable), of the shard for everything else (they leave at once, by
  * shard_drain, after the engine has returned). Failure paths: an operation whose dots are missing
  * is kept in the state and tried again after each later one. */
+#include <string.h>
+
 #include "base/plant.h"
 #include "site/shard_int.h"
 
@@ -301,6 +303,16 @@ static int apply_remote(struct shard *s, const struct record *r, struct pending 
     return rc;
 }
 
+/* Content of a file without a name is shown and referred to as any other. */
+static void orphan_changed(struct shard *s, struct slice key)
+{
+    struct oid oid;
+    if (key.ptr[0] != SHARD_KEY_ORPHAN || key.len != 1 + sizeof oid.b)
+        return;
+    memcpy(oid.b, key.ptr + 1, sizeof oid.b);
+    on_object(s, oid, true);
+}
+
 static int apply_local(struct shard *s, const struct record *r)
 {
     struct dec d = dec_of(r->body);
@@ -318,6 +330,8 @@ static int apply_local(struct shard *s, const struct record *r)
             state_del(s->state, key);
         if (present && key.ptr[0] == SHARD_KEY_LIMIT)
             shard_limits_seen(s, key, value);
+        if (present)
+            orphan_changed(s, key);
     }
     return dec_end(&d);
 }

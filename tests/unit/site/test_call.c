@@ -19,7 +19,7 @@ struct pair {
     unsigned open;
     int rc[2];
     struct oid home; /* where the first of them is journaled */
-    bool durable;    /* all of that was, when the second ended */
+    bool durable[2]; /* all of that was, when they ended */
 };
 
 static void pair_setup(struct pair *p)
@@ -31,7 +31,9 @@ static void pair_setup(struct pair *p)
 
 static void ended(struct pair *p, unsigned which, int rc)
 {
+    struct shard *s = shard_of(p->t.n, p->home);
     p->rc[which] = rc;
+    p->durable[which] = shard_committed(s) == log_last(shard_log(s));
     if (--p->open == 0)
         node_stop(p->t.n);
 }
@@ -43,10 +45,7 @@ static void first_ended(struct call *c, int rc)
 
 static void second_ended(struct call *c, int rc)
 {
-    struct pair *p = c->user;
-    struct shard *s = shard_of(p->t.n, p->home);
-    p->durable = shard_committed(s) == log_last(shard_log(s));
-    ended(p, 1, rc);
+    ended(c->user, 1, rc);
 }
 
 /* Both are evaluated in one turn; the second finds what the first has not made durable. */
@@ -100,7 +99,7 @@ static void refused_after(struct pair *p,
     (void)pair_run(p, first, a, second, b);
     assert_int_equal(p->rc[0], 0);
     assert_int_equal(p->rc[1], expected);
-    assert_true(p->durable);
+    assert_true(p->durable[1]);
 }
 
 static void test_an_error_waits_until_what_it_tells_of_is_durable(void **state)
@@ -136,12 +135,40 @@ static void test_an_error_of_a_directory_waits_for_it(void **state)
     node_test_deinit(&p.t);
 }
 
+/* What is written to a file without a name never leaves the site, but it is a write all the same.
+ */
+static void test_a_write_to_a_nameless_file_is_answered_when_durable(void **state)
+{
+    struct pair p;
+    (void)state;
+    pair_setup(&p);
+    struct fs_request make = {.oid = OID_ROOT, .name = slice_str("f"), .kind = OID_FILE};
+    assert_int_equal(node_test_call(&p.t, RPC_CREATE, &make), 0);
+    p.home = p.t.attr.oid;
+    struct fs_request ask = {.oid = p.home};
+    struct fs_request commit = {
+        .oid = p.home,
+        .base = p.t.attr.version,
+        .has_content = true,
+        .content = {.kind = CONTENT_INLINE, .size = 3, .bytes = slice_str("new")}};
+    assert_int_equal(node_test_call(&p.t, RPC_UNLINK, &make), 0);
+    (void)pair_run(&p, RPC_COMMIT, &commit, RPC_GETATTR, &ask);
+    assert_int_equal(p.rc[0], 0);
+    assert_int_equal(p.rc[1], 0);
+    assert_true(p.durable[0]);
+    assert_true(p.durable[1]);
+    assert_int_equal(node_test_call(&p.t, RPC_GETATTR, &ask), 0);
+    assert_int_equal(p.t.attr.size, 3);
+    node_test_deinit(&p.t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rename_of_what_is_being_made_waits_for_it),
         cmocka_unit_test(test_an_error_waits_until_what_it_tells_of_is_durable),
         cmocka_unit_test(test_an_error_of_a_directory_waits_for_it),
+        cmocka_unit_test(test_a_write_to_a_nameless_file_is_answered_when_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
