@@ -160,6 +160,9 @@ int call_readlink(struct call *c);
 
 /* Shared between the namespace handlers (posix_name.c). */
 int call_dir_alive(struct call *c, struct oid dir, struct dir_view *ret);
+/* `parent` names `oid`. Is that a directory whose own shard does not have it yet, or not any more?
+ * Then a change is half way between the two, and is waited for: users see all of it or nothing. */
+int call_whole(struct call *c, struct oid parent, struct oid oid);
 int call_find(struct call *c,
               struct shard *home,
               struct oid parent,

@@ -192,6 +192,8 @@ int call_commit(struct call *c)
     struct perm perm;
     struct dot seen;
     rc = posix_touch(c, r->oid);
+    if (rc == ERR_NOT_FOUND) /* nothing but what was written to it without a name is left */
+        rc = ERR_STALE;
     if (rc == 0)
         rc = posix_perm(c, r->oid, &perm, &seen);
     if (rc == 0)

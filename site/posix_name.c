@@ -52,6 +52,17 @@ int call_find(
     return call_need_name(c, home, parent, ret->stored);
 }
 
+int call_whole(struct call *c, struct oid parent, struct oid oid)
+{
+    struct dir_view v;
+    if (!oid_is_dir(oid))
+        return 0;
+    int rc = merge_dir(merge_of(c->n, oid), oid, &v);
+    if (rc == ERR_NOT_FOUND || (rc == 0 && !v.alive))
+        return call_await_word(c, shard_of(c->n, oid), shard_of(c->n, parent));
+    return rc;
+}
+
 int call_lookup(struct call *c)
 {
     const struct fs_request *r = &c->req;
@@ -70,6 +81,8 @@ int call_lookup(struct call *c)
         return rc;
     call_show(c, r->oid, r->name);
     rc = merge_lookup(merge_of(c->n, r->oid), r->oid, r->name, &s);
+    if (rc == 0)
+        rc = call_whole(c, r->oid, s.oid);
     return rc != 0 ? rc : call_reply_attr(c, s.oid);
 }
 
@@ -275,8 +288,9 @@ int call_link(struct call *c)
         rc = call_need_object(c, home, r->oid);
     if (rc == 0)
         rc = call_dir_alive(c, r->oid2, &dir);
-    if (rc == 0)
-        rc = call_find(c, home, r->oid2, r->name, &s);
+    if (rc != 0) /* also when the directory, not the name, is not found */
+        return rc;
+    rc = call_find(c, home, r->oid2, r->name, &s);
     if (rc != ERR_NOT_FOUND)
         return rc == 0 ? ERR_EXISTS : rc;
     rc = merge_file(merge_of(c->n, r->oid), r->oid, &f);
@@ -388,7 +402,7 @@ int call_rmdir(struct call *c)
 {
     const struct fs_request *r = &c->req;
     struct shard *home = shard_of(c->n, r->oid), *own;
-    struct dir_view dir, victim;
+    struct dir_view dir;
     struct shown s;
     if (is_dot(r->name))
         return ERR_INVALID;
@@ -404,9 +418,9 @@ int call_rmdir(struct call *c)
     own = shard_of(c->n, s.oid);
     rc = call_need_object(c, home, s.oid);
     if (rc == 0)
-        rc = call_dir_alive(c, s.oid, &victim);
+        rc = call_whole(c, r->oid, s.oid);
     if (rc != 0)
-        return rc == ERR_STALE ? call_await_word(c, own, home) : rc;
+        return rc;
     if (!merge_dir_empty(shard_merge(own), s.oid))
         return ERR_NOT_EMPTY;
     struct effect *e = op_builder_add(&c->b, EFFECT_BURY, s.oid);

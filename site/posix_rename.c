@@ -123,10 +123,9 @@ static int check_types(struct call *c, const struct renaming *r)
     if (!src_dir && oid_is_dir(r->dst.oid))
         return ERR_IS_DIR;
     if (oid_is_dir(r->dst.oid)) {
-        struct dir_view v;
         rc = call_need_object(c, r->home, r->dst.oid);
         if (rc == 0)
-            rc = call_dir_alive(c, r->dst.oid, &v);
+            rc = call_whole(c, r->to, r->dst.oid);
         if (rc == 0 && !merge_dir_empty(merge_of(c->n, r->dst.oid), r->dst.oid))
             return ERR_NOT_EMPTY;
     }

@@ -162,6 +162,44 @@ static void test_a_write_to_a_nameless_file_is_answered_when_durable(void **stat
     node_test_deinit(&p.t);
 }
 
+/* POSIX: nothing is made in a directory that has been removed, whoever still has it open. */
+static void test_link_into_a_removed_directory_fails(void **state)
+{
+    struct pair p;
+    (void)state;
+    pair_setup(&p);
+    struct fs_request file = {.oid = OID_ROOT, .name = slice_str("f"), .kind = OID_FILE};
+    struct fs_request dir = {.oid = OID_ROOT, .name = slice_str("d"), .mode = 0755};
+    assert_int_equal(node_test_call(&p.t, RPC_MKDIR, &dir), 0);
+    struct oid gone = p.t.attr.oid;
+    assert_int_equal(node_test_call(&p.t, RPC_CREATE, &file), 0);
+    struct fs_request link = {.oid = p.t.attr.oid, .oid2 = gone, .name = slice_str("g")};
+    assert_int_equal(node_test_call(&p.t, RPC_RMDIR, &dir), 0);
+    assert_int_equal(node_test_call(&p.t, RPC_LINK, &link), ERR_NOT_FOUND);
+    assert_int_equal(node_test_call(&p.t, RPC_LOOKUP, &dir), ERR_NOT_FOUND);
+    node_test_deinit(&p.t);
+}
+
+/* Until its own shard has it, a directory that is being made is not there yet. */
+static void test_lookup_of_what_is_being_made_finds_all_of_it_or_nothing(void **state)
+{
+    struct pair p;
+    char name[16];
+    (void)state;
+    pair_setup(&p);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        (void)snprintf(name, sizeof name, "d%u", i); /* fits */
+        struct fs_request dir = {.oid = OID_ROOT, .name = slice_str(name), .mode = 0755};
+        (void)pair_run(&p, RPC_MKDIR, &dir, RPC_LOOKUP, &dir);
+        assert_int_equal(p.rc[0], 0);
+        assert_true(p.rc[1] == 0 || p.rc[1] == ERR_NOT_FOUND);
+        (void)pair_run(&p, RPC_RMDIR, &dir, RPC_LOOKUP, &dir);
+        assert_int_equal(p.rc[0], 0);
+        assert_true(p.rc[1] == 0 || p.rc[1] == ERR_NOT_FOUND);
+    }
+    node_test_deinit(&p.t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +207,8 @@ int main(void)
         cmocka_unit_test(test_an_error_waits_until_what_it_tells_of_is_durable),
         cmocka_unit_test(test_an_error_of_a_directory_waits_for_it),
         cmocka_unit_test(test_a_write_to_a_nameless_file_is_answered_when_durable),
+        cmocka_unit_test(test_link_into_a_removed_directory_fails),
+        cmocka_unit_test(test_lookup_of_what_is_being_made_finds_all_of_it_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
