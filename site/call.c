@@ -38,6 +38,8 @@ void call_saw(struct call *c, struct oid oid, struct slice name)
 {
     struct shard *s = shard_of(c->n, oid);
     saw(c, s, shard_mark(s, touch_key(oid, name)));
+    if (name.len > 0)
+        saw(c, s, shard_mark(s, touch_key(oid, SHARD_ANY_NAME)));
 }
 
 void call_show_error(struct call *c)
@@ -65,7 +67,9 @@ static int need(struct call *c, struct shard *home, struct shard *s, uint64_t ke
 
 int call_need_name(struct call *c, struct shard *home, struct oid parent, struct slice name)
 {
-    return need(c, home, shard_of(c->n, parent), touch_key(parent, name));
+    struct shard *s = shard_of(c->n, parent);
+    int rc = need(c, home, s, touch_key(parent, name));
+    return rc != 0 ? rc : need(c, home, s, touch_key(parent, SHARD_ANY_NAME));
 }
 
 int call_need_object(struct call *c, struct shard *home, struct oid oid)
@@ -137,12 +141,18 @@ static void durable_hold_run(struct shard_wait *w)
     call_release(c);
 }
 
+static void show(struct call *c, struct shard *s, uint64_t key)
+{
+    c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
+    call_hold_durable(c, s, shard_mark(s, key));
+}
+
 void call_show(struct call *c, struct oid oid, struct slice name)
 {
     struct shard *s = shard_of(c->n, oid);
-    uint64_t key = touch_key(oid, name);
-    c->foreign = c->foreign || !shard_mark_is_of(s, key, c->req.session);
-    call_hold_durable(c, s, shard_mark(s, key));
+    show(c, s, touch_key(oid, name));
+    if (name.len > 0)
+        show(c, s, touch_key(oid, SHARD_ANY_NAME));
 }
 
 void call_hold_durable(struct call *c, struct shard *s, uint64_t index)

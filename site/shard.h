@@ -232,6 +232,9 @@ void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked);
 /* A 64-bit key of an object (name empty) or of a name in a directory. Equal keys may belong to
  * different things; that costs a wait, nothing else. */
 uint64_t touch_key(struct oid oid, struct slice name);
+/* Marked where any name of a directory may show otherwise, because some are contested: whoever
+ * reads a name looks at this as well. No name is like it. */
+#define SHARD_ANY_NAME slice_str("/")
 /* The journal index that must be durable before what `key` shows may be told: 0 when it is. */
 uint64_t shard_mark(struct shard *s, uint64_t key);
 /* True when all that is not durable yet of what `key` shows was done by `session`. */

@@ -30,7 +30,7 @@ static void on_name(void *ctx, struct oid parent, struct slice name)
     struct shard *s = ctx;
     if (!s->live)
         return;
-    mark(s, touch_key(parent, name));
+    mark(s, touch_key(parent, name.len > 0 ? name : SHARD_ANY_NAME));
     mark(s, touch_key(parent, slice_of(NULL, 0)));
     s->cfg.events.name_changed(s->cfg.events.ctx, parent, name);
 }

@@ -1,0 +1,100 @@
+/* S6: what is not durable is not shown, also where names are contested and one that changes may
+ * change what the others show. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/site/federation_test.h"
+
+struct pair {
+    struct node *n;
+    unsigned open;
+    int rc[2];
+    bool durable; /* what the first did, when the second ended */
+};
+
+static void ended(struct pair *p, unsigned which, int rc)
+{
+    struct shard *s = shard_of(p->n, OID_ROOT);
+    p->rc[which] = rc;
+    p->durable = shard_committed(s) == log_last(shard_log(s));
+    if (--p->open == 0)
+        node_stop(p->n);
+}
+
+static void first_ended(struct call *c, int rc)
+{
+    ended(c->user, 0, rc);
+}
+
+static void second_ended(struct call *c, int rc)
+{
+    struct pair *p = c->user;
+    ended(p, 1, rc);
+    node_stop(p->n); /* what happens later does not matter */
+}
+
+/* Both are evaluated in one turn. */
+static void pair_run(struct node *n,
+                     enum rpc_type type,
+                     const struct fs_request *q,
+                     const struct fs_request *look)
+{
+    struct pair p = {.n = n, .open = 2};
+    node_issue(n, type, q, first_ended, &p);
+    node_issue(n, RPC_LOOKUP, look, second_ended, &p);
+    assert_int_equal(node_run(n), 0);
+    n->stopping = false;
+    assert_int_equal(p.rc[1], 0);
+    assert_true(p.durable);
+    while (p.open > 0) {
+        assert_int_equal(node_run(n), 0);
+        n->stopping = false;
+    }
+}
+
+static void test_a_name_beside_contested_ones_is_shown_when_durable(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 8, 3);
+    call_path(&w, 0, RPC_CREATE, "/x");
+    call_path(&w, 1, RPC_CREATE, "/x");
+    struct fs_request write = {.oid = OID_ROOT, .name = slice_str("x")};
+    assert_int_equal(node_test_call(&w.sites[1], RPC_LOOKUP, &write), 0);
+    user_write(&w.sites[1], w.sites[1].attr.oid, 7); /* else they are twins */
+    drain(&w);
+    struct shown shown;
+    assert_int_equal(
+        merge_lookup(merge_of(w.sites[0].n, OID_ROOT), OID_ROOT, slice_str("x"), &shown), 0);
+    assert_true(shown.contested);
+    /* A name for a file of another shard, which does not know of it before it is durable. */
+    struct oid dir, file;
+    char name[16] = "";
+    for (unsigned i = 0; name[0] == '\0' || oid_shard(dir) == oid_shard(OID_ROOT); i++) {
+        (void)snprintf(name, sizeof name, "/d%u", i); /* fits */
+        call_path(&w, 0, RPC_MKDIR, name);
+        assert_int_equal(node_test_walk(&w.sites[0], name, &dir), 0);
+    }
+    struct fs_request make = {.oid = dir, .name = slice_str("f"), .kind = OID_FILE};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_CREATE, &make), 0);
+    file = w.sites[0].attr.oid;
+    struct fs_request link = {.oid = file, .oid2 = OID_ROOT, .name = slice_str("y")};
+    struct fs_request look = {.oid = OID_ROOT, .name = slice_str("y")};
+    pair_run(w.sites[0].n, RPC_LINK, &link, &look);
+    world_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_name_beside_contested_ones_is_shown_when_durable),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
