@@ -470,8 +470,10 @@ int call_readdir(struct call *c)
     const struct fs_request *r = &c->req;
     struct dir_view dir;
     int rc = call_dir_alive(c, r->oid, &dir);
-    if (rc == ERR_NOT_FOUND) /* removed while open: empty */
+    if (rc == ERR_NOT_FOUND) { /* removed while open: empty */
+        call_show(c, r->oid, slice_of(NULL, 0));
         return 0;
+    }
     if (rc != 0)
         return rc;
     struct listing l = {.c = c, .max = MIN(MAX(r->count, 1u), 4096u)};

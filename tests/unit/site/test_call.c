@@ -200,6 +200,21 @@ static void test_lookup_of_what_is_being_made_finds_all_of_it_or_nothing(void **
     node_test_deinit(&p.t);
 }
 
+/* That a directory is empty because it is gone is told when that is durable. */
+static void test_listing_of_a_removed_directory_waits_for_its_removal(void **state)
+{
+    struct pair p;
+    (void)state;
+    memset(&p, 0, sizeof p);
+    node_test_init(&p.t, 1);
+    p.home = OID_ROOT;
+    struct fs_request dir = {.oid = OID_ROOT, .name = slice_str("d"), .mode = 0755};
+    assert_int_equal(node_test_call(&p.t, RPC_MKDIR, &dir), 0);
+    struct fs_request list = {.oid = p.t.attr.oid, .count = 10};
+    refused_after(&p, RPC_RMDIR, &dir, RPC_READDIR, &list, 0);
+    node_test_deinit(&p.t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_a_write_to_a_nameless_file_is_answered_when_durable),
         cmocka_unit_test(test_link_into_a_removed_directory_fails),
         cmocka_unit_test(test_lookup_of_what_is_being_made_finds_all_of_it_or_nothing),
+        cmocka_unit_test(test_listing_of_a_removed_directory_waits_for_its_removal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
