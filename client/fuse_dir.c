@@ -1,4 +1,5 @@
-/* Reading directories: pages from the site, numbered entries to the kernel. */
+/* Reading directories: numbered entries to the kernel, of names that are known here or of pages
+ * from the site. */
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -12,14 +13,19 @@
 #define PAGE_ENTRIES 1024u
 #define FIRST_ENTRY 2u /* numbers 0 and 1 are "." and ".." */
 
+_Static_assert(INODE_LISTED_MAX <= PAGE_ENTRIES, "an open directory holds no more than a page");
+
 struct dir_handle {
     pthread_mutex_t lock;
     struct inode *dir; /* referenced */
+    bool copied;       /* all of the directory is in: */
+    struct names_copy copy;
+    struct inode **inodes; /* of the copy's; referenced; NULL: not known here */
     struct dirpos pos;
-    struct conn_call page; /* the page at hand: its reply's entries */
+    struct conn_call page; /* else the page at hand: its reply's entries */
     bool loaded;
     uint64_t first; /* number of the page's first entry, without "." and ".." */
-    uint64_t since; /* of the page */
+    uint64_t since; /* of the page or the copy */
 };
 
 /* What one request fills. */
@@ -60,12 +66,38 @@ static void page_drop(struct dir_handle *h)
     h->loaded = false;
 }
 
+static void copy_drop(struct mount *m, struct dir_handle *h)
+{
+    if (h->inodes != NULL)
+        inode_unref_each(m->inodes, h->inodes, h->copy.count);
+    mem_free(h->inodes);
+    h->inodes = NULL;
+    names_copy_deinit(&h->copy);
+    h->copied = false;
+}
+
+/* The directory as this mount knows it. `plus`: only with the attributes of all, since the kernel
+ * would ask for each that is missing. */
+static void copy_take(struct mount *m, struct dir_handle *h, bool plus)
+{
+    struct fs_attr a;
+    if (!inode_name_all(m->inodes, h->dir, &m->clock, &h->copy, &h->since))
+        return;
+    h->inodes = mem_calloc(h->copy.count + 1, sizeof(struct inode *));
+    inode_table_find_each(m->inodes, h->copy.oids, h->copy.count, h->inodes);
+    h->copied = true;
+    for (uint32_t k = 0; k < h->copy.count && plus && h->copied; k++)
+        if (h->inodes[k] == NULL || !inode_attr_load(h->inodes[k], &m->clock, &a))
+            copy_drop(m, h);
+}
+
 void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *m = op_begin(req);
     struct dir_handle *h = handle(fi);
     (void)id;
     page_drop(h);
+    copy_drop(m, h);
     dirpos_deinit(&h->pos);
     pthread_mutex_destroy(&h->lock);
     op_unref(m, h->dir);
@@ -138,13 +170,13 @@ static bool page_fresh(struct mount *m, struct dir_handle *h)
     return fresh && inode_clock_fresh(&m->clock, h->dir->oid, h->since);
 }
 
-static mode_t type_of(const struct fs_entry *e)
+static mode_t type_of(struct oid oid)
 {
     static const mode_t types[OID_KIND_COUNT] = {
         [OID_FILE] = S_IFREG, [OID_DIR] = S_IFDIR,     [OID_SYMLINK] = S_IFLNK,
         [OID_FIFO] = S_IFIFO, [OID_SOCKET] = S_IFSOCK, [OID_CHAR] = S_IFCHR,
         [OID_BLOCK] = S_IFBLK};
-    enum oid_kind kind = oid_kind(e->attr.oid);
+    enum oid_kind kind = oid_kind(oid);
     return kind < OID_KIND_COUNT ? types[kind] : 0;
 }
 
@@ -165,28 +197,45 @@ static bool add_plain(struct listing *l, const char *name, uint64_t ino, mode_t 
     return true;
 }
 
+/* With all that the kernel may know of it. */
+static bool add_whole(struct listing *l, const char *name, const struct fs_attr *a, off_t next)
+{
+    size_t room = l->size - l->len;
+    if (fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0) > room)
+        return false;
+    struct fuse_entry_param p;
+    struct op_entry how = {.parent = l->h->dir, .since = l->h->since};
+    struct inode *i = op_enter(l->m, a, &how, 1, &p);
+    l->len += fuse_add_direntry_plus(l->req, l->out + l->len, room, name, &p, next);
+    l->counted[l->counted_count++] = i->id;
+    op_unref(l->m, i);
+    return true;
+}
+
 static bool add_entry(struct listing *l, const struct fs_entry *e, off_t next)
 {
     char name[LIMIT_NAME_BYTES + 1];
     size_t len = MIN(e->name.len, LIMIT_NAME_BYTES);
     memcpy(name, e->name.ptr, len);
     name[len] = '\0';
-    if (!l->plus || !e->has_attr || !page_fresh(l->m, l->h)) {
-        struct inode *known = inode_table_find(l->m->inodes, e->attr.oid);
-        uint64_t ino = known != NULL ? known->id : e->attr.ino;
-        op_unref(l->m, known);
-        return add_plain(l, name, ino, type_of(e), next);
-    }
-    size_t room = l->size - l->len;
-    if (fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0) > room)
-        return false;
-    struct fuse_entry_param p;
-    struct op_entry how = {.parent = l->h->dir, .since = l->h->since};
-    struct inode *i = op_enter(l->m, &e->attr, &how, 1, &p);
-    l->len += fuse_add_direntry_plus(l->req, l->out + l->len, room, name, &p, next);
-    l->counted[l->counted_count++] = i->id;
-    op_unref(l->m, i);
-    return true;
+    if (l->plus && e->has_attr && page_fresh(l->m, l->h))
+        return add_whole(l, name, &e->attr, next);
+    struct inode *known = inode_table_find(l->m->inodes, e->attr.oid);
+    uint64_t ino = known != NULL ? known->id : e->attr.ino;
+    op_unref(l->m, known);
+    return add_plain(l, name, ino, type_of(e->attr.oid), next);
+}
+
+static bool add_copied(struct listing *l, uint64_t number, off_t next)
+{
+    const struct dir_handle *h = l->h;
+    const char *name = h->copy.names[number];
+    struct oid oid = h->copy.oids[number];
+    struct inode *i = h->inodes[number];
+    struct fs_attr a;
+    if (l->plus && i != NULL && page_fresh(l->m, l->h) && inode_attr_load(i, &l->m->clock, &a))
+        return add_whole(l, name, &a, next);
+    return add_plain(l, name, i != NULL ? i->id : oid_ino(oid), type_of(oid), next);
 }
 
 static int list(struct listing *l, uint64_t offset)
@@ -195,7 +244,9 @@ static int list(struct listing *l, uint64_t offset)
     int rc = 0;
     if (offset == 0) { /* from the start, as it is now */
         page_drop(h);
+        copy_drop(l->m, h);
         dirpos_clear(&h->pos);
+        copy_take(l->m, h, l->plus);
     }
     for (;; offset++) {
         off_t next = (off_t)offset + 1;
@@ -207,6 +258,10 @@ static int list(struct listing *l, uint64_t offset)
             uint64_t up = h->dir->parent_id != 0 ? h->dir->parent_id : h->dir->id;
             pthread_mutex_unlock(&h->dir->lock);
             added = add_plain(l, "..", up, S_IFDIR, next);
+        } else if (h->copied) {
+            if (offset - FIRST_ENTRY >= h->copy.count)
+                return 0;
+            added = add_copied(l, offset - FIRST_ENTRY, next);
         } else {
             const struct fs_entry *e = entry_at(l->m, h, offset - FIRST_ENTRY, &rc);
             if (e == NULL)

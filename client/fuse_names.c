@@ -65,6 +65,43 @@ static void change_end(struct change *c)
     op_unref(c->m, c->parent2);
 }
 
+/* What became of the first name of a call that succeeded. `moved`: the object it was of, none where
+ * it is not known. */
+static enum name_end name_left(const struct change *c, struct oid moved)
+{
+    const struct fs_reply *r = &c->call.reply;
+    bool rename = c->call.type == RPC_RENAME;
+    /* The object, and one that was replaced. Others changed with them where sites disagree: names
+     * of those may have changed, too. */
+    if (r->oid_count > (rename ? 2 : 1))
+        return NAME_UNKNOWN;
+    if (!rename)
+        return NAME_GONE;
+    if ((c->call.req.flags & ~(uint32_t)RENAME_NOREPLACE) != 0)
+        return NAME_UNKNOWN;
+    /* A rename of one name of a file to another of its names leaves both. */
+    bool dir = !oid_is_none(moved) && oid_is_dir(moved);
+    return r->oid_count > 0 || dir ? NAME_GONE : NAME_UNKNOWN;
+}
+
+/* What is known of the directories' names, after the answer. */
+static void names_changed(struct change *c, int rc, bool takes, struct oid moved)
+{
+    const struct fs_request *q = &c->call.req;
+    const struct fs_reply *r = &c->call.reply;
+    enum name_end first = NAME_UNKNOWN, second = NAME_UNKNOWN;
+    if (rc == 0 && takes) {
+        first = name_left(c, moved);
+        second = first == NAME_GONE && !oid_is_none(moved) ? NAME_MADE : NAME_UNKNOWN;
+    } else if (rc == 0 && r->has_attr) {
+        first = NAME_MADE;
+        moved = r->attr.oid;
+    }
+    inode_name_end(c->m->inodes, c->parent, q->name, first, moved);
+    if (c->parent2 != NULL)
+        inode_name_end(c->m->inodes, c->parent2, q->name2, second, moved);
+}
+
 /* Runs the call; what is known of the directories' names and attributes follows. */
 static int change_run(struct change *c, const char *name)
 {
@@ -77,6 +114,9 @@ static int change_run(struct change *c, const char *name)
         return rc;
     c->call.req.name = op_name(name);
     bool takes = type == RPC_UNLINK || type == RPC_RMDIR || type == RPC_RENAME;
+    struct oid moved = {0};
+    if (type == RPC_RENAME)
+        moved = inode_name_oid(c->parent, q->name);
     inode_name_begin(t, c->parent, q->name, !takes);
     if (c->parent2 != NULL)
         inode_name_begin(t, c->parent2, q->name2, true);
@@ -87,12 +127,7 @@ static int change_run(struct change *c, const char *name)
         dir_changed(c, c->parent2, rc == 0 && r->has_dir2, &r->dir2);
     if (takes)
         objects_changed(c);
-    /* A rename of one name of a file to another of its names leaves both. */
-    bool gone = takes && rc == 0 && (type != RPC_RENAME || r->oid_count > 0) &&
-                (type != RPC_RENAME || (q->flags & RENAME_EXCHANGE) == 0);
-    inode_name_end(t, c->parent, q->name, gone);
-    if (c->parent2 != NULL)
-        inode_name_end(t, c->parent2, q->name2, false);
+    names_changed(c, rc, takes, moved);
     return rc;
 }
 

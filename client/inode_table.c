@@ -161,6 +161,20 @@ struct inode *inode_table_find(struct inode_table *t, struct oid oid)
     return i;
 }
 
+void inode_table_find_each(struct inode_table *t,
+                           const struct oid *oids,
+                           size_t count,
+                           struct inode **ret)
+{
+    pthread_mutex_lock(&t->lock);
+    for (size_t k = 0; k < count; k++) {
+        ret[k] = find_oid(t, oids[k], oid_ino(oids[k]));
+        if (ret[k] != NULL)
+            ret[k]->refs++;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
 struct inode *inode_ref(struct inode_table *t, struct inode *i)
 {
     pthread_mutex_lock(&t->lock);
@@ -196,6 +210,23 @@ void inode_unref(struct inode_table *t, struct inode *i)
     pthread_mutex_unlock(&t->lock);
     if (gone)
         inode_free(t, i);
+}
+
+void inode_unref_each(struct inode_table *t, struct inode **inodes, size_t count)
+{
+    size_t gone = 0;
+    pthread_mutex_lock(&t->lock);
+    for (size_t k = 0; k < count; k++) {
+        if (inodes[k] == NULL)
+            continue;
+        ASSERT(inodes[k]->refs > 0);
+        inodes[k]->refs--;
+        if (release(t, inodes[k]))
+            inodes[gone++] = inodes[k];
+    }
+    pthread_mutex_unlock(&t->lock);
+    for (size_t k = 0; k < gone; k++)
+        inode_free(t, inodes[k]);
 }
 
 void inode_table_forget(struct inode_table *t, uint64_t id, uint64_t lookups)
@@ -328,14 +359,53 @@ void inode_name_begin(struct inode_table *t, struct inode *dir, struct slice nam
     pthread_mutex_unlock(&dir->lock);
 }
 
-void inode_name_end(struct inode_table *t, struct inode *dir, struct slice name, bool gone)
+void inode_name_end(
+    struct inode_table *t, struct inode *dir, struct slice name, enum name_end how, struct oid oid)
 {
     pthread_mutex_lock(&dir->lock);
     ASSERT(dir->names_changing > 0);
     dir->names_changing--;
-    if (gone)
+    switch (how) {
+    case NAME_UNKNOWN:
+        inode_names_unlist(&dir->names, &t->names_budget);
+        break;
+    case NAME_MADE:
+        inode_names_list(&dir->names, &t->names_budget, name, oid);
+        break;
+    case NAME_GONE:
         inode_names_remove(&dir->names, &t->names_budget, name);
+        break;
+    }
     pthread_mutex_unlock(&dir->lock);
+}
+
+struct oid inode_name_oid(struct inode *dir, struct slice name)
+{
+    pthread_mutex_lock(&dir->lock);
+    struct oid oid = inode_names_oid(&dir->names, name);
+    pthread_mutex_unlock(&dir->lock);
+    return oid;
+}
+
+bool inode_name_all(struct inode_table *t,
+                    struct inode *dir,
+                    struct inode_clock *clock,
+                    struct names_copy *ret,
+                    uint64_t *ret_since)
+{
+    uint64_t now = inode_clock_now(clock), since;
+    pthread_mutex_lock(&dir->lock);
+    /* What is being changed is there or not. */
+    bool known = dir->names_changing == 0 && inode_names_copy(&dir->names, ret, &since);
+    if (known && !inode_clock_fresh(clock, dir->oid, since)) {
+        inode_names_drop(&dir->names, &t->names_budget);
+        names_copy_deinit(ret);
+        known = false;
+    }
+    pthread_mutex_unlock(&dir->lock);
+    if (known)
+        *ret_since = now;
+    return known;
 }
 
 void inode_names_known(struct inode_table *t,
@@ -348,8 +418,10 @@ void inode_names_known(struct inode_table *t,
     /* What we changed while the question was on its way, the answer may have or not. */
     if (dir->names_changing == 0 && dir->attr_min <= since) {
         inode_names_start(&dir->names, &t->names_budget, since);
-        for (uint32_t i = 0; i < count; i++)
+        for (uint32_t i = 0; i < count; i++) {
             inode_names_add(&dir->names, &t->names_budget, entries[i].name);
+            inode_names_list(&dir->names, &t->names_budget, entries[i].name, entries[i].attr.oid);
+        }
     }
     pthread_mutex_unlock(&dir->lock);
 }

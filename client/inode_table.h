@@ -48,6 +48,12 @@ struct inode *
 inode_table_enter(struct inode_table *t, struct oid oid, uint64_t ino, uint64_t lookups);
 struct inode *inode_table_get(struct inode_table *t, uint64_t id);     /* NULL: unknown */
 struct inode *inode_table_find(struct inode_table *t, struct oid oid); /* NULL: unknown */
+/* The same of many; to be given back with inode_unref_each. */
+void inode_table_find_each(struct inode_table *t,
+                           const struct oid *oids,
+                           size_t count,
+                           struct inode **ret);
+void inode_unref_each(struct inode_table *t, struct inode **inodes, size_t count);
 struct inode *inode_ref(struct inode_table *t, struct inode *i);
 void inode_unref(struct inode_table *t, struct inode *i); /* accepts NULL */
 /* The kernel dropped `lookups` of its count; more than there are counts as all. */
@@ -75,10 +81,24 @@ bool inode_name_lacks(struct inode_table *t,
                       struct inode *dir,
                       struct inode_clock *clock,
                       struct slice name);
-/* Before and after a request that may make `name`, or take it away (`make` false). `gone`: it is
- * not there any more. */
+/* Before and after a request that may make `name`, or take it away (`make` false). */
 void inode_name_begin(struct inode_table *t, struct inode *dir, struct slice name, bool make);
-void inode_name_end(struct inode_table *t, struct inode *dir, struct slice name, bool gone);
+enum name_end {
+    NAME_UNKNOWN, /* there or not, and whose */
+    NAME_MADE,    /* that of `oid` */
+    NAME_GONE     /* not there any more */
+};
+void inode_name_end(
+    struct inode_table *t, struct inode *dir, struct slice name, enum name_end how, struct oid oid);
+/* The object of `name`, while the directory's names are listed here; none: not known. */
+struct oid inode_name_oid(struct inode *dir, struct slice name);
+/* All names of a directory, without asking the site; false: they are not known. What they say
+ * holds at `*ret_since`, a time of the clock. */
+bool inode_name_all(struct inode_table *t,
+                    struct inode *dir,
+                    struct inode_clock *clock,
+                    struct names_copy *ret,
+                    uint64_t *ret_since);
 /* All names of a directory, as told by a request sent after `since`; empty after MKDIR. */
 void inode_names_known(struct inode_table *t,
                        struct inode *dir,
