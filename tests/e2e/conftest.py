@@ -1,6 +1,7 @@
 import contextlib
 import os
 import re
+import shutil
 import sys
 import threading
 
@@ -13,9 +14,14 @@ import lib  # noqa: E402
 
 def pytest_configure(config):
     lib.allow_core_files()
+    config.claudefs_reports = lib.record_reports()
     config.addinivalue_line("markers", "limit(seconds): longest time a test may take (300)")
     config.addinivalue_line("markers", "nofuse: needs no mount")
     config.addinivalue_line("markers", "alone: measures time; nothing else may run beside it")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.claudefs_reports, ignore_errors=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -50,21 +56,23 @@ def world_of(node, limit):
     finally:
         watchdog.cancel()
         failed = w.aborted or _failed(node) or node.session.testsfailed > failures
-        logs = w.logs()
-        crashed = {name: text for name, text in logs.items() if _crashed(text)}
+        w.end()
+        logs = {**lib.take_reports(node.config.claudefs_reports), **w.logs()}
+        crashed = {name: text for name, text in logs.items() if lib.tells_of_crash(text)}
         # What crashed comes first: whoever shows only a part of the output shows that.
-        for name, text in sorted((logs if failed else crashed).items(),
+        for name, text in sorted((logs if failed or w.crashed else crashed).items(),
                                  key=lambda log: (not log[0].startswith("core"),
                                                   log[0] not in crashed)):
             print(f"\n===== {name}\n{text}")
-        keep = failed and bool(os.environ.get("CLAUDEFS_KEEP"))
-        if keep:
+        if failed and os.environ.get("CLAUDEFS_KEEP"):
             print(f"kept: {w.dir}")
-        w.close(keep)
+        else:
+            w.remove()
     if w.aborted:
         pytest.fail(f"everything was ended by the watchdog: {w.aborted}", pytrace=False)
-    if crashed and not failed:
-        pytest.fail(f"crashed while the test passed: {', '.join(crashed)}", pytrace=False)
+    crashes = [*w.crashed, *crashed]
+    if crashes and not failed:
+        pytest.fail(f"crashed while the test passed: {', '.join(crashes)}", pytrace=False)
 
 
 def _failed(node):
@@ -80,10 +88,15 @@ def world(request):
         yield w
 
 
-def _crashed(text):
-    """Lines only a failed assertion or a sanitizer writes."""
-    return any(sign in text for sign in ("assertion failed:", "defended:", "Sanitizer:",
-                                         "runtime error:"))
+@pytest.fixture(autouse=True)
+def nothing_reported(request):
+    """What no world has started may not be reported by a sanitizer either."""
+    yield
+    found = lib.take_reports(request.config.claudefs_reports)
+    for name, text in found.items():
+        print(f"\n===== {name}\n{text}")
+    if found:
+        pytest.fail(f"reported by a sanitizer: {', '.join(found)}", pytrace=False)
 
 
 @pytest.fixture

@@ -65,6 +65,51 @@ def allow_core_files():
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
 
+# ---- what sanitizers say ----
+SANITIZERS = ("ASAN", "LSAN", "UBSAN", "TSAN")
+CRASHES = tuple(-int(s) for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL,
+                                  signal.SIGFPE, signal.SIGTRAP))
+
+
+def record_reports():
+    """From now on the address sanitizer of all that is started writes to a file of its own: nobody
+    looks at the errors of a command that is to fail, or at the ones of a mount in the background.
+    (The other one of gcc writes to the standard error all the same; see run() and logs().)"""
+    where = tempfile.mkdtemp(prefix="claudefs-reports-")
+    os.chmod(where, 0o1777)  # programs of other users, too
+    for name in SANITIZERS:
+        old = os.environ.get(f"{name}_OPTIONS")
+        os.environ[f"{name}_OPTIONS"] = ":".join([*([old] if old else []),
+                                                  f"log_path={where}/report"])
+    return where
+
+
+def tells_of_crash(text):
+    """Lines only a failed assertion or a sanitizer writes."""
+    return any(sign in text for sign in ("assertion failed:", "defended:", "Sanitizer:",
+                                         "runtime error:"))
+
+
+def crash_told(path, size=12000):
+    """From the first such line of a file on; empty when there is none."""
+    with open(path, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if tells_of_crash(line):
+                return line + f.read(size)
+    return ""
+
+
+def take_reports(where):
+    """Name -> text of the reports that were written since the last time."""
+    found = {}
+    for name in sorted(os.listdir(where)):
+        path = os.path.join(where, name)
+        with open(path, encoding="utf-8", errors="replace") as f:
+            found[name] = f.read()
+        os.unlink(path)
+    return found
+
+
 class CommandFailed(AssertionError):
     def __init__(self, args, done):
         self.returncode, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
@@ -84,7 +129,9 @@ def run(*args, check=True, timeout=120, **more):
     args = [str(a) for a in args]
     done = subprocess.run(args, capture_output=True, text=True, timeout=timeout * SLOW,
                           errors="replace", check=False, **{"env": environment(), **more})
-    if check and done.returncode != 0:
+    crashed = done.returncode in CRASHES or (isinstance(done.stderr, str) and
+                                             tells_of_crash(done.stderr))
+    if crashed or check and done.returncode != 0:
         raise CommandFailed(args, done)
     return done
 
@@ -327,6 +374,7 @@ class World:
         self.random = random.Random(seed)
         self.sites, self.links, self.processes = [], [], []
         self.aborted = None
+        self.early, self.crashed = {}, []
         self.lock = threading.Lock()
         draw = random.SystemRandom()
         self.host = f"127.{draw.randrange(1, 255)}.{draw.randrange(256)}.{draw.randrange(1, 255)}"
@@ -381,7 +429,13 @@ class World:
         with self.lock:
             if process in self.processes:
                 self.processes.remove(process)
+                self._look_at(process, code)
         return code
+
+    def _look_at(self, process, code):
+        """Nothing may crash, whether or not the test asks how it ended."""
+        if code in CRASHES:
+            self.crashed.append(f"{process.log_name} ({signal.Signals(-code).name})")
 
     def cut(self, how="stall"):
         for link in self.links:
@@ -406,39 +460,52 @@ class World:
             if path.startswith(self.dir + "/"):
                 unmount(path)
 
-    def close(self, keep=False):
-        self._unmount_all()
+    def end(self):
+        """Ends all that runs, in order: what goes wrong on the way out is a failure like any other."""
         with self.lock:
             processes, self.processes = self.processes, []
         for process in processes:
-            if process.poll() is None:
-                process.terminate()
+            code = process.poll()
+            if code:
+                self.early[process.log_name] = code
+            process.send_signal(signal.SIGCONT)
+        self._unmount_all()
+        mounts = [p for p in processes if p.args[1] == "mount"]
+        for process in mounts:  # while there is a daemon to say goodbye to
+            self._await(process)
         for process in processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.terminate()
+        for process in processes:
+            self._await(process)
         self._unmount_all()
         for link in self.links:
             link.stop()
-        if not keep:
-            shutil.rmtree(self.dir, ignore_errors=True)
 
-    def _early(self, name):
-        with self.lock:
-            codes = [p.poll() for p in self.processes if p.log_name == name]
-        return "".join(f"!!! ended by itself, exit status {c}\n" for c in codes if c)
+    def _await(self, process):
+        try:
+            self._look_at(process, process.wait(STOP_S * SLOW))
+        except subprocess.TimeoutExpired:
+            self.crashed.append(f"{process.log_name} (did not end within {STOP_S * SLOW:.0f} s: "
+                                f"{thread_waits(process.pid)})")
+            process.kill()
+            process.wait()
+
+    def remove(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     def logs(self):
-        """Name -> the end of each log, and where each core was. Of programs that ended by themselves
-        too early the log begins with how."""
+        """After the end: name -> the end of each log, and where each core was. Of programs that ended
+        by themselves too early the log begins with how."""
         found = {}
-        for name in sorted(os.listdir(self.dir)):
-            if name.endswith(".log"):
-                found[name] = self._early(name) + tail(os.path.join(self.dir, name))
+        background = [f"{site.name}/mount.log" for site in self.sites]
+        for name in sorted(os.listdir(self.dir) + background):
+            path = os.path.join(self.dir, name)
+            if name.endswith(".log") and os.path.exists(path):
+                early = (f"!!! ended by itself, exit status {self.early[name]}\n"
+                         if name in self.early else "")
+                found[name] = early + (crash_told(path) or tail(path))
             elif name == "core" or name.startswith("core."):
-                found[name] = backtrace(os.path.join(self.dir, name))
+                found[name] = backtrace(path)
         return found
 
 
