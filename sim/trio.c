@@ -155,7 +155,7 @@ static void cut_some(struct trio *w, struct trio_node *n)
 static bool three_in_sync(const struct trio *w)
 {
     for (unsigned k = 0; k < w->shard_count; k++)
-        if (w->shards[k].record.in_sync_count < TRIO_NODES)
+        if (w->net.records[k].in_sync_count < TRIO_NODES)
             return false;
     return true;
 }
@@ -281,7 +281,7 @@ static const char *shard_unsettled(struct trio *w, unsigned shard)
     struct shard *leader = trio_leader(w, shard, NULL);
     if (leader == NULL)
         return "nobody leads";
-    if (w->shards[shard].record.in_sync_count < TRIO_NODES)
+    if (w->net.records[shard].in_sync_count < TRIO_NODES)
         return "not all copies are in sync";
     if (shard_outbox_count(leader) > 0)
         return "the outbox is not empty";
@@ -376,6 +376,7 @@ static void draw(struct trio *w)
     w->loss_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->repeat_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->late_per_million = faults ? (uint32_t)trio_below(LATE_PER_MILLION) : 0;
+    trio_carry_init(w);
     for (unsigned i = 0; i < TRIO_NODES; i++) {
         struct trio_node *n = &w->nodes[i];
         n->drift_ppm = (int64_t)trio_below(100000) - 50000;
@@ -427,7 +428,7 @@ void trio_run(const struct soak_options *o, uint64_t seed, bool trace, struct so
     ret->virtual_ns = sched->now_ns;
     for (unsigned i = 0; i < TRIO_NODES; i++)
         trio_node_deinit(&w->nodes[i]);
-    trio_net_deinit(w);
+    trio_carry_deinit(w);
     sched_deinit(sched);
     sched = NULL;
     mem_free(w);

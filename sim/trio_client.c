@@ -34,7 +34,7 @@ static void committed(void *ctx, int rc)
     struct trio_client *c = ctx;
     struct trio *w = c->world;
     struct trio_node *n = &w->nodes[c->node];
-    if (n->dying || n->start != c->start)
+    if (n->end.mute || n->end.start != c->start)
         return;
     ASSERT(c->phase == TRIO_PROPOSED);
     trio_check_committed(n, c->home);
@@ -63,7 +63,7 @@ static void propose(struct trio_client *c, struct shard *s, unsigned node, struc
                          .ctx = c};
     struct op op;
     c->node = node;
-    c->start = n->start;
+    c->start = n->end.start;
     c->phase = TRIO_PROPOSED;
     c->tried = true;
     shard_results_acked(s, c->session, c->number - 1);

@@ -5,12 +5,10 @@
 #include "sim/disk.h"
 #include "sim/loop_sim.h"
 #include "sim/trio.h"
+#include "sim/trio_net.h"
 #include "site/replica.h"
 #include "site/shard_peers.h"
 
-#define TRIO_NODES 3u
-#define TRIO_COORDINATOR TRIO_NODES /* as a place in the network */
-#define TRIO_SHARDS_MAX 4u
 #define TRIO_RECORDS_MAX 40000u
 #define TRIO_CLIENTS 8u
 #define TRIO_DIRS 12u
@@ -19,13 +17,11 @@
 #define TRIO_SITE 9u
 
 struct trio;
-struct packet;
 
 struct trio_entry { /* a committed record as the checkers know it */
     uint64_t epoch, hash;
 };
-struct trio_shard {             /* what is known of a shard, apart from its copies */
-    struct shard_record record; /* the coordinator's */
+struct trio_shard { /* what is known of a shard, apart from its copies */
     struct trio_entry truth[TRIO_RECORDS_MAX + 1];
     uint64_t truth_last;
     uint64_t promised; /* highest stamp below which nothing may come */
@@ -41,10 +37,10 @@ struct trio_node {
     struct pool *pool;
     struct hlc hlc;
     struct shard_peers peers;
+    struct trio_end end;
     struct shard *shards[TRIO_SHARDS_MAX];
     uint64_t checked[TRIO_SHARDS_MAX]; /* committed records that were compared, in this run */
-    bool dying, broken;
-    uint64_t start; /* counts runs */
+    bool broken;                       /* end.mute: it is dying */
     struct sched_event restart, heal;
 };
 
@@ -114,6 +110,7 @@ struct trio {
     unsigned shard_count;
     struct trio_node nodes[TRIO_NODES];
     struct trio_shard shards[TRIO_SHARDS_MAX];
+    struct trio_net net;
     bool cut[TRIO_NODES + 1][TRIO_NODES + 1];
     uint32_t loss_per_million, repeat_per_million, late_per_million;
     uint64_t delay_ns, segment_bytes, checkpoint_bytes, client_pause_ns;
@@ -124,7 +121,6 @@ struct trio {
     bool moving; /* directories move one at a time */
     uint64_t contents, answered, takeovers;
     struct sched_event fault, power, look;
-    struct packet *packets; /* under way */
     char failure[400];
 };
 void trio_fail(struct trio *w, const char *promise, const char *fmt, ...)
@@ -134,26 +130,9 @@ static inline uint64_t trio_below(uint64_t n)
     return rng_below(&sched->rng, n);
 }
 
-/* trio_net.c */
-enum trio_word {
-    TRIO_WORD_PEER,
-    TRIO_WORD_DELIVER,
-    TRIO_WORD_DELIVERED
-};
-void trio_net_deinit(struct trio *w); /* what is under way is lost */
-/* number, type: of DELIVER and DELIVERED, whose `other` is the other shard. */
-void trio_send(struct trio_node *from,
-               unsigned to,
-               enum trio_word word,
-               shard_id_t shard,
-               shard_id_t other,
-               uint64_t number,
-               enum record_type type,
-               struct slice bytes);
-void trio_ask(struct trio_node *n,
-              shard_id_t shard,
-              uint64_t request,
-              const struct shard_record *swap /* NULL: to read it */);
+/* trio_carry.c */
+void trio_carry_init(struct trio *w);
+void trio_carry_deinit(struct trio *w); /* what is under way is lost */
 
 /* trio_node.c */
 void trio_node_init(struct trio *w, unsigned number, const struct world_disk *disk);

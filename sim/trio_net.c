@@ -1,172 +1,250 @@
-/* The network of a site of several nodes, and its coordinator. See trio.h. */
+/* Packets, and the coordinator's register. See trio_net.h. */
+#include "sim/trio_net.h"
+
+#include <stdio.h>
+#include <string.h>
+
 #include "base/assert.h"
-#include "sim/trio_int.h"
 
-struct packet {
-    struct sched_event event;
-    struct packet *next, **at; /* of the world's list, and where in it this one hangs */
-    struct trio *world;
-    unsigned from, to;
-    shard_id_t shard, other;
-    enum trio_word word;
-    enum record_type type;
-    uint64_t number; /* of a message between shards; the request to the coordinator */
-    uint8_t *bytes;
-    size_t len;
-    uint64_t start; /* of the node that asks: an answer to an earlier run is lost with it */
-    bool swap;
-    int rc;
-    struct shard_record record;
-};
+/* ---- packets ---- */
 
-static uint64_t delay_draw(const struct trio *w)
+struct trio_packet *trio_packet_copy(const struct trio_packet *p)
 {
-    if (!w->healed && sched_chance(w->late_per_million))
-        return trio_below(8 * NS_PER_SEC);
-    return w->delay_ns / 4 + trio_below(w->delay_ns);
-}
-
-static bool is_lost(const struct trio *w, unsigned from, unsigned to)
-{
-    return w->cut[from][to] || (!w->healed && sched_chance(w->loss_per_million));
-}
-
-/* Takes the bytes. */
-static void packet_send(const struct packet *p, void (*run)(struct sched_event *e))
-{
-    if (is_lost(p->world, p->from, p->to)) {
-        mem_free(p->bytes);
-        return;
-    }
-    struct packet *copy = mem_dup(p, sizeof *p);
-    copy->event = (struct sched_event){.run = run};
-    copy->at = &p->world->packets;
+    struct trio_packet *copy = mem_dup(p, sizeof *p);
+    copy->bytes = p->len > 0 ? mem_dup(p->bytes, p->len) : NULL;
+    copy->carrier = NULL;
+    copy->at = &p->net->packets;
     copy->next = *copy->at;
     if (copy->next != NULL)
         copy->next->at = &copy->next;
     *copy->at = copy;
-    sched_in(&copy->event, delay_draw(p->world));
+    return copy;
 }
 
-static void packet_free(struct packet *p)
+void trio_packet_free(struct trio_packet *p)
 {
     *p->at = p->next;
     if (p->next != NULL)
         p->next->at = p->at;
+    mem_free(p->carrier);
     mem_free(p->bytes);
     mem_free(p);
 }
 
-void trio_net_deinit(struct trio *w)
+/* The bytes are borrowed. */
+static void post(const struct trio_packet *p)
 {
-    while (w->packets != NULL) {
-        sched_cancel(&w->packets->event);
-        packet_free(w->packets);
-    }
+    p->net->carry(trio_packet_copy(p));
 }
 
-static void hand_over(struct packet *p, struct shard *s)
+static int take_message(struct shard *s, const struct trio_packet *p)
 {
-    struct slice bytes = slice_of(p->bytes, p->len);
-    int rc = 0;
-    switch (p->word) {
-    case TRIO_WORD_PEER:
-        rc = shard_peer_message(s, p->from + 1, bytes);
-        break;
-    case TRIO_WORD_DELIVER: /* what is not taken is sent again */
-        rc = shard_receive(s, &(struct shard_message){.from = p->other,
+    /* What is not taken is sent again. */
+    int rc = shard_receive(s, &(struct shard_message){.from = p->other,
                                                       .to = p->shard,
                                                       .type = p->type,
                                                       .number = p->number,
-                                                      .bytes = bytes});
-        rc = rc == ERR_MALFORMED || rc == ERR_TRUNCATED ? rc : 0;
+                                                      .bytes = slice_of(p->bytes, p->len)});
+    return rc == ERR_MALFORMED || rc == ERR_TRUNCATED ? rc : 0;
+}
+
+static void coordinate(struct trio_packet *p)
+{
+    struct shard_record *stored = &p->net->records[p->shard];
+    struct trio_packet answer = *p;
+    if (p->swap && p->record.version == stored->version) {
+        *stored = p->record;
+        stored->version++;
+    } else if (p->swap) {
+        answer.rc = ERR_STALE_BASE;
+    }
+    answer.word = TRIO_WORD_SAYS;
+    answer.record = *stored;
+    answer.from = p->to;
+    answer.to = p->from;
+    post(&answer);
+}
+
+static void hand_over(struct trio_packet *p, const struct trio_end *e)
+{
+    struct shard *s = e->shards[p->shard];
+    int rc = 0;
+    switch (p->word) {
+    case TRIO_WORD_PEER:
+        rc = shard_peer_message(s, p->from + 1, slice_of(p->bytes, p->len));
+        break;
+    case TRIO_WORD_DELIVER:
+        rc = take_message(s, p);
         break;
     case TRIO_WORD_DELIVERED:
         shard_delivered(s, p->other, p->number);
         break;
+    case TRIO_WORD_SAYS:
+        if (e->start == p->start)
+            shard_coordinator_says(s, p->number, p->swap, p->rc, &p->record);
+        break;
+    case TRIO_WORD_ASK:
+        UNREACHABLE();
     }
     if (rc != 0)
-        trio_fail(p->world, "P9", "node %u refuses what a node sent: %s", p->to, err_name(rc));
+        p->net->refused(p, rc);
 }
 
-static void word_arrives(struct sched_event *e)
+void trio_packet_arrive(struct trio_packet *p)
 {
-    struct packet *p = CONTAINER_OF(e, struct packet, event);
-    struct trio_node *n = &p->world->nodes[p->to];
-    sched_note("word", (uint64_t)p->word << 16 | p->from << 8 | p->to, p->len);
-    if (n->loop != NULL && !n->broken)
-        hand_over(p, n->shards[p->shard]);
-    packet_free(p);
+    if (p->word == TRIO_WORD_ASK)
+        coordinate(p);
+    else if (p->net->hears(p->net->ends[p->to], p))
+        hand_over(p, p->net->ends[p->to]);
+    trio_packet_free(p);
 }
 
-void trio_send(struct trio_node *from,
-               unsigned to,
-               enum trio_word word,
-               shard_id_t shard,
-               shard_id_t other,
-               uint64_t number,
-               enum record_type type,
-               struct slice bytes)
+/* ---- what the shards ask for ---- */
+
+static void peer_send(void *ctx, shard_id_t shard, uint64_t node, struct slice bytes)
 {
-    struct trio *w = from->world;
-    unsigned copies = !w->healed && sched_chance(w->repeat_per_million) ? 2 : 1;
-    for (unsigned i = 0; i < copies; i++)
-        packet_send(&(struct packet){.world = w,
-                                     .from = from->number,
-                                     .to = to,
-                                     .word = word,
-                                     .shard = shard,
-                                     .other = other,
-                                     .number = number,
-                                     .type = type,
-                                     .bytes = bytes.len > 0 ? mem_dup(bytes.ptr, bytes.len) : NULL,
-                                     .len = bytes.len},
-                    word_arrives);
+    struct trio_end *e = ctx;
+    if (!e->mute)
+        post(&(struct trio_packet){.net = e->net,
+                                   .word = TRIO_WORD_PEER,
+                                   .from = e->number,
+                                   .to = (unsigned)node - 1,
+                                   .shard = shard,
+                                   .bytes = (uint8_t *)(uintptr_t)bytes.ptr, /* copied */
+                                   .len = bytes.len});
 }
 
-static void answer_arrives(struct sched_event *e)
+static void
+ask(struct trio_end *e, shard_id_t shard, uint64_t request, const struct shard_record *swap)
 {
-    struct packet *p = CONTAINER_OF(e, struct packet, event);
-    struct trio_node *n = &p->world->nodes[p->to];
-    sched_note("coordinator answers", p->to, p->record.version);
-    if (n->loop != NULL && n->start == p->start)
-        shard_coordinator_says(n->shards[p->shard], p->number, p->swap, p->rc, &p->record);
-    packet_free(p);
-}
-
-/* The register does one thing after the other: that makes it linearizable. */
-static void request_arrives(struct sched_event *e)
-{
-    struct packet *p = CONTAINER_OF(e, struct packet, event);
-    struct shard_record *stored = &p->world->shards[p->shard].record;
-    struct packet answer = *p;
-    if (p->swap && p->record.version == stored->version) {
-        *stored = p->record;
-        stored->version++;
-        sched_note("coordinator swaps", stored->primary, stored->epoch);
-    } else if (p->swap) {
-        answer.rc = ERR_STALE_BASE;
-    }
-    answer.record = *stored;
-    answer.from = p->to;
-    answer.to = p->from;
-    packet_send(&answer, answer_arrives);
-    packet_free(p);
-}
-
-void trio_ask(struct trio_node *n,
-              shard_id_t shard,
-              uint64_t request,
-              const struct shard_record *swap)
-{
-    struct packet p = {.world = n->world,
-                       .from = n->number,
-                       .to = TRIO_COORDINATOR,
-                       .shard = shard,
-                       .start = n->start,
-                       .number = request,
-                       .swap = swap != NULL};
+    struct trio_packet p = {.net = e->net,
+                            .word = TRIO_WORD_ASK,
+                            .from = e->number,
+                            .to = TRIO_COORDINATOR,
+                            .shard = shard,
+                            .start = e->start,
+                            .number = request,
+                            .swap = swap != NULL};
     if (swap != NULL)
         p.record = *swap;
-    packet_send(&p, request_arrives);
+    if (!e->mute)
+        post(&p);
+}
+
+static void peer_ask(void *ctx, shard_id_t shard, uint64_t request)
+{
+    ask(ctx, shard, request, NULL);
+}
+
+static void
+peer_swap(void *ctx, shard_id_t shard, uint64_t request, const struct shard_record *record)
+{
+    ask(ctx, shard, request, record);
+}
+
+/* To whoever leads p->shard, as this node knows it; nobody: it is sent again. */
+static void pass_on(struct trio_end *e, struct trio_packet p)
+{
+    uint64_t primary = e->mute || e->net->hold ? 0 : shard_primary(e->shards[p.shard]);
+    if (primary == 0)
+        return;
+    p.net = e->net;
+    p.from = e->number;
+    p.to = (unsigned)primary - 1;
+    if (p.to != e->number)
+        post(&p);
+    else if (p.word == TRIO_WORD_DELIVERED)
+        shard_delivered(e->shards[p.shard], p.other, p.number);
+    else
+        (void)take_message(e->shards[p.shard], &p); /* our own: not malformed */
+}
+
+static int on_deliver(void *ctx, const struct shard_message *m)
+{
+    pass_on(ctx, (struct trio_packet){.word = TRIO_WORD_DELIVER,
+                                      .shard = m->to,
+                                      .other = m->from,
+                                      .number = m->number,
+                                      .type = m->type,
+                                      .bytes = (uint8_t *)(uintptr_t)m->bytes.ptr, /* copied */
+                                      .len = m->bytes.len});
+    return 0;
+}
+
+static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t number)
+{
+    pass_on(ctx, (struct trio_packet){.word = TRIO_WORD_DELIVERED,
+                                      .shard = from,
+                                      .other = to,
+                                      .number = number,
+                                      .type = RECORD_OP});
+}
+
+/* ---- what is nobody's business ---- */
+
+static bool on_applied(void *ctx, struct dot d)
+{
+    (void)ctx;
+    (void)d;
+    return true;
+}
+static void on_behalf(void *ctx, void *proposal)
+{
+    (void)ctx;
+    (void)proposal;
+}
+static void on_name(void *ctx, struct oid parent, struct slice name)
+{
+    (void)ctx;
+    (void)parent;
+    (void)name;
+}
+static void on_object(void *ctx, struct oid oid, bool content)
+{
+    (void)ctx;
+    (void)oid;
+    (void)content;
+}
+static void on_moved(void *ctx, shard_id_t shard)
+{
+    (void)ctx;
+    (void)shard;
+}
+
+void trio_site_name(void *ctx, site_id_t site, char out[33])
+{
+    (void)ctx;
+    (void)snprintf(out, 33, "s%08x", site); /* fits */
+}
+
+/* ---- an end ---- */
+
+void trio_end_events(struct trio_end *e, struct shard_events *events)
+{
+    events->deliver = on_deliver;
+    events->delivered = on_delivered;
+    events->applied = on_applied;
+    events->on_behalf = on_behalf;
+    events->name_changed = on_name;
+    events->object_changed = on_object;
+    events->moved = on_moved;
+    events->ctx = e;
+}
+
+void trio_end_init(struct trio_end *e,
+                   struct trio_net *net,
+                   unsigned number,
+                   struct shard **shards,
+                   struct shard_peers *peers)
+{
+    *e = (struct trio_end){.net = net, .number = number, .shards = shards};
+    net->ends[number] = e;
+    peers->node = number + 1;
+    peers->node_count = TRIO_NODES;
+    for (unsigned i = 0; i < TRIO_NODES; i++)
+        peers->nodes[i] = i + 1;
+    peers->send = peer_send;
+    peers->ask = peer_ask;
+    peers->swap = peer_swap;
+    peers->ctx = e;
 }

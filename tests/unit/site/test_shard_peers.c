@@ -107,7 +107,7 @@ static void assert_answered_shows(void)
 static bool three_in_sync(struct trio *w)
 {
     for (unsigned i = 0; i < TRIO_SHARDS; i++)
-        if (w->records[i].in_sync_count < TRIO_NODES)
+        if (w->net.records[i].in_sync_count < TRIO_NODES)
             return false;
     return all_lead(w);
 }
@@ -350,7 +350,7 @@ static void test_a_leader_serves_when_what_it_found_is_delivered(void **state)
     struct dir_view v;
     (void)state;
     trio_run(&t, three_in_sync);
-    t.hold = true;
+    t.net.hold = true;
     make_some(1, trio_mkdir_elsewhere);
     uint64_t index = log_last(shard_log(root_leader()));
     while (shard_committed(root_leader()) < index)
@@ -364,7 +364,7 @@ static void test_a_leader_serves_when_what_it_found_is_delivered(void **state)
     assert_true(shard_outbox_count(s) > 0);
     assert_false(shard_serves(s));
     assert_int_equal(trio_create(&t, s, &ops[1]), ERR_NOT_PRIMARY);
-    t.hold = false;
+    t.net.hold = false;
     trio_run(&t, all_lead);
     assert_int_equal(merge_dir(shard_merge(leader(1)), ops[0].oid, &v), 0);
     trio_assert_equal_on_disk(&t);

@@ -17,211 +17,66 @@
 
 /* ---- the network ---- */
 
-enum packet_kind {
-    PACKET_PEER,
-    PACKET_ASK,
-    PACKET_SAYS,
-    PACKET_DELIVER,
-    PACKET_DELIVERED
-};
-struct packet {
+struct carrier {
     struct loop_msg msg;
-    enum packet_kind kind;
-    struct trio *t;
-    unsigned from, to, start;
-    shard_id_t shard, other;
-    uint64_t number;
-    bool swap;
-    int rc;
-    enum record_type type;
-    struct shard_record record;
-    struct buf bytes;
+    struct trio_packet *packet;
 };
 
-static void packet_run(struct loop_msg *msg);
-
-static struct packet *packet_post(struct trio *t, const struct packet *p, struct slice bytes)
+static struct trio_node *node_of(struct trio_end *end)
 {
-    struct packet *copy = mem_dup(p, sizeof *p);
-    copy->t = t;
-    copy->msg.run = packet_run;
-    buf_append(&copy->bytes, bytes.ptr, bytes.len);
-    t->packets++;
-    loop_post(t->loop, &copy->msg);
-    return copy;
+    return CONTAINER_OF(end, struct trio_node, end);
 }
 
-static void coordinate(struct trio *t, struct packet *p)
+static void carrier_run(struct loop_msg *msg)
 {
-    struct shard_record *r = &t->records[p->shard];
-    struct packet answer = *p;
-    answer.kind = PACKET_SAYS;
-    answer.bytes = (struct buf){0};
-    if (p->swap && p->record.version != r->version) {
-        answer.rc = ERR_STALE_BASE;
-    } else if (p->swap) {
-        *r = p->record;
-        r->version++;
+    trio_packet_arrive(CONTAINER_OF(msg, struct carrier, msg)->packet);
+}
+
+static void carry(struct trio_packet *p)
+{
+    struct trio *t = CONTAINER_OF(p->net, struct trio, net);
+    if (p->from < TRIO_NODES && t->nodes[p->from].cut) {
+        trio_packet_free(p);
+        return;
     }
-    answer.record = *r;
-    (void)packet_post(t, &answer, slice_of(NULL, 0));
+    struct carrier *c = mem_calloc(1, sizeof *c);
+    c->msg.run = carrier_run;
+    c->packet = p;
+    p->carrier = c;
+    loop_post(t->loop, &c->msg);
 }
 
-static void packet_carry(struct trio *t, struct packet *p)
+static bool hears(struct trio_end *e, const struct trio_packet *p)
 {
-    struct trio_node *n = &t->nodes[p->to];
-    int rc = 0;
-    switch (p->kind) {
-    case PACKET_PEER:
-        if (!n->cut && n->shards[p->shard] != NULL)
-            rc = shard_peer_message(n->shards[p->shard], p->from + 1, buf_slice(&p->bytes));
-        break;
-    case PACKET_ASK:
-        coordinate(t, p);
-        break;
-    case PACKET_SAYS:
-        if (!n->cut && n->shards[p->shard] != NULL && n->start == p->start)
-            shard_coordinator_says(n->shards[p->shard], p->number, p->swap, p->rc, &p->record);
-        break;
-    case PACKET_DELIVER: /* who does not lead does not take it */
-        for (unsigned i = 0; i < TRIO_NODES; i++)
-            if (t->nodes[i].shards[p->shard] != NULL && !t->nodes[i].cut)
-                rc = shard_receive(t->nodes[i].shards[p->shard],
-                                   &(struct shard_message){.from = p->other,
-                                                           .to = p->shard,
-                                                           .type = p->type,
-                                                           .number = p->number,
-                                                           .bytes = buf_slice(&p->bytes)});
-        rc = rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY ? 0 : rc;
-        break;
-    case PACKET_DELIVERED:
-        for (unsigned i = 0; i < TRIO_NODES; i++)
-            if (t->nodes[i].shards[p->shard] != NULL && !t->nodes[i].cut)
-                shard_delivered(t->nodes[i].shards[p->shard], p->other, p->number);
-        break;
-    }
-    assert_int_equal(rc, 0);
+    return !node_of(e)->cut && e->shards[p->shard] != NULL;
 }
 
-static void packet_run(struct loop_msg *msg)
+static void refused(const struct trio_packet *p, int rc)
 {
-    struct packet *p = CONTAINER_OF(msg, struct packet, msg);
-    p->t->packets--;
-    packet_carry(p->t, p);
-    buf_deinit(&p->bytes);
-    mem_free(p);
+    print_error("node %u refuses what node %u sent: %s\n", p->to, p->from, err_name(rc));
+    fail();
 }
 
-/* ---- what the shards ask for ---- */
-
-static void peer_send(void *ctx, shard_id_t shard, uint64_t node, struct slice bytes)
-{
-    struct trio_node *n = ctx;
-    if (!n->cut)
-        (void)packet_post(
-            n->t,
-            &(struct packet){
-                .kind = PACKET_PEER, .shard = shard, .from = n->number, .to = (unsigned)node - 1},
-            bytes);
-}
-
-static void
-ask(struct trio_node *n, shard_id_t shard, uint64_t request, const struct shard_record *record)
-{
-    struct packet p = {.kind = PACKET_ASK,
-                       .shard = shard,
-                       .to = n->number,
-                       .start = n->start,
-                       .number = request,
-                       .swap = record != NULL};
-    if (record != NULL)
-        p.record = *record;
-    if (!n->cut)
-        (void)packet_post(n->t, &p, slice_of(NULL, 0));
-}
-
-static void peer_ask(void *ctx, shard_id_t shard, uint64_t request)
-{
-    ask(ctx, shard, request, NULL);
-}
-
-static void
-peer_swap(void *ctx, shard_id_t shard, uint64_t request, const struct shard_record *record)
-{
-    ask(ctx, shard, request, record);
-}
+/* ---- what the shards tell ---- */
 
 static void peer_serves(void *ctx, shard_id_t shard)
 {
-    struct trio_node *n = ctx;
+    struct trio_node *n = node_of(ctx);
     (void)shard;
     n->serves++;
 }
 
 static void peer_leads_no_more(void *ctx, shard_id_t shard)
 {
-    struct trio_node *n = ctx;
+    struct trio_node *n = node_of(ctx);
     (void)shard;
     n->leads_no_more++;
 }
 
-static int on_deliver(void *ctx, const struct shard_message *m)
-{
-    struct trio_node *n = ctx;
-    if (!n->cut && !n->t->hold)
-        (void)packet_post(n->t,
-                          &(struct packet){.kind = PACKET_DELIVER,
-                                           .shard = m->to,
-                                           .other = m->from,
-                                           .number = m->number,
-                                           .type = m->type},
-                          m->bytes);
-    return 0;
-}
-
-static void on_delivered(void *ctx, shard_id_t from, shard_id_t to, uint64_t number)
-{
-    struct trio_node *n = ctx;
-    if (!n->cut)
-        (void)packet_post(
-            n->t,
-            &(struct packet){
-                .kind = PACKET_DELIVERED, .shard = from, .other = to, .number = number},
-            slice_of(NULL, 0));
-}
-
-static bool on_applied(void *ctx, struct dot d)
-{
-    (void)ctx;
-    (void)d;
-    return true;
-}
-static void on_behalf(void *ctx, void *proposal)
-{
-    (void)ctx;
-    (void)proposal;
-}
-static void on_name(void *ctx, struct oid parent, struct slice name)
-{
-    (void)ctx;
-    (void)parent;
-    (void)name;
-}
-static void on_object(void *ctx, struct oid oid, bool content)
-{
-    (void)ctx;
-    (void)oid;
-    (void)content;
-}
 static void on_conflict(void *ctx, const struct conflict *c)
 {
     (void)ctx;
     (void)c;
-}
-static void on_moved(void *ctx, shard_id_t shard)
-{
-    (void)ctx;
-    (void)shard;
 }
 static void on_failed(void *ctx, shard_id_t shard, int rc, const char *what)
 {
@@ -229,18 +84,12 @@ static void on_failed(void *ctx, shard_id_t shard, int rc, const char *what)
     print_error("shard %u failed: %s: %s\n", shard, err_name(rc), what);
     fail();
 }
-static void site_name(void *ctx, site_id_t site, char out[33])
-{
-    (void)ctx;
-    snprintf(out, 33, "s%08x", site);
-}
-
 /* ---- nodes ---- */
 
 void trio_start(struct trio_node *n)
 {
     struct trio *t = n->t;
-    n->start++;
+    n->end.start++;
     n->hlc.last = 0;
     for (unsigned i = 0; i < TRIO_SHARDS; i++) {
         struct err_detail d = {{0}};
@@ -256,17 +105,9 @@ void trio_start(struct trio_node *n)
                                  .cache_bytes = MIB,
                                  .segment_bytes = 64 * KIB,
                                  .checkpoint_bytes = t->checkpoint_bytes,
-                                 .events = {.deliver = on_deliver,
-                                            .delivered = on_delivered,
-                                            .applied = on_applied,
-                                            .on_behalf = on_behalf,
-                                            .name_changed = on_name,
-                                            .object_changed = on_object,
-                                            .conflict = on_conflict,
-                                            .moved = on_moved,
-                                            .failed = on_failed,
-                                            .ctx = n},
-                                 .site_name = site_name};
+                                 .events = {.conflict = on_conflict, .failed = on_failed},
+                                 .site_name = trio_site_name};
+        trio_end_events(&n->end, &c.events);
         int rc = shard_open(&n->shards[i], &c, &d);
         if (rc == 0)
             rc = shard_start(n->shards[i], &d);
@@ -307,7 +148,7 @@ void trio_wipe(struct trio_node *n)
     snprintf(command, sizeof command, "rm -rf %s/*", n->dir);
     assert_int_equal(system(command), 0);
     n->peers.blank = true;
-    n->peers.life = 1000 * n->start;
+    n->peers.life = 1000 * n->end.start;
 }
 
 void trio_init(struct trio *t)
@@ -320,33 +161,30 @@ void trio_init(struct trio *t)
     assert_non_null(mkdtemp(t->dir));
     assert_int_equal(loop_new(&t->loop, 256, &clock_os, &d), 0);
     assert_int_equal(pool_new(&t->pool, 2), 0);
+    t->net.carry = carry;
+    t->net.hears = hears;
+    t->net.refused = refused;
     for (unsigned i = 0; i < TRIO_NODES; i++) {
         struct trio_node *n = &t->nodes[i];
         n->t = t;
         n->number = i;
         snprintf(n->dir, sizeof n->dir, "%s/%u", t->dir, i);
         assert_int_equal(mkdir(n->dir, 0700), 0);
-        n->peers = (struct shard_peers){.node = i + 1,
-                                        .nodes = {1, 2, 3},
-                                        .node_count = TRIO_NODES,
-                                        .founder = i == 0,
+        n->peers = (struct shard_peers){.founder = i == 0,
                                         .lease_ns = NS_PER_SEC,
                                         .beat_ns = 20 * NS_PER_MS,
                                         .silence_ns = 300 * NS_PER_MS,
                                         .answer_ns = 100 * NS_PER_MS,
-                                        .send = peer_send,
-                                        .ask = peer_ask,
-                                        .swap = peer_swap,
                                         .serves = peer_serves,
-                                        .leads_no_more = peer_leads_no_more,
-                                        .ctx = n};
+                                        .leads_no_more = peer_leads_no_more};
+        trio_end_init(&n->end, &t->net, i, n->shards, &n->peers);
         trio_start(n);
     }
 }
 
 static bool nothing_under_way(struct trio *t)
 {
-    return t->packets == 0;
+    return t->net.packets == NULL;
 }
 
 void trio_deinit(struct trio *t)
@@ -497,7 +335,7 @@ static bool shard_equal(struct trio *t, unsigned shard)
 {
     struct digest first = {{0}};
     struct shard *leader = trio_leader(t, shard);
-    if (leader == NULL || t->records[shard].in_sync_count < TRIO_NODES ||
+    if (leader == NULL || t->net.records[shard].in_sync_count < TRIO_NODES ||
         shard_outbox_count(leader) > 0 || shard_waiting_count(leader) > 0 || !shard_idle(leader))
         return false;
     uint64_t last = log_last(shard_log(leader));

@@ -4,13 +4,10 @@
 #ifndef TESTS_UNIT_SITE_TRIO_H
 #define TESTS_UNIT_SITE_TRIO_H
 
+#include "sim/trio_net.h"
 #include "site/shard_int.h"
-#include "site/shard_peers.h"
 
-enum {
-    TRIO_NODES = 3,
-    TRIO_SHARDS = 2
-};
+#define TRIO_SHARDS 2u
 
 struct trio;
 struct trio_node {
@@ -19,9 +16,10 @@ struct trio_node {
     char dir[80];
     struct hlc hlc;
     struct shard_peers peers;
+    struct trio_end end;
     struct shard *shards[TRIO_SHARDS]; /* NULL: it is down */
     bool cut; /* nobody hears it, and it hears nobody, the coordinator included */
-    unsigned start, serves, leads_no_more; /* runs; what it was told */
+    unsigned serves, leads_no_more; /* what it was told */
 };
 struct trio_op { /* a proposal under way */
     struct trio *t;
@@ -35,9 +33,7 @@ struct trio {
     struct pool *pool;
     size_t checkpoint_bytes;
     struct trio_node nodes[TRIO_NODES];
-    struct shard_record records[TRIO_SHARDS];
-    unsigned packets; /* under way */
-    bool hold;        /* messages between shards get lost */
+    struct trio_net net;
     struct loop_timer poll;
     bool (*until)(struct trio *t);
     uint64_t until_ns;
