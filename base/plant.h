@@ -65,12 +65,15 @@
  * 116 a shard takes messages of another one with a gap
  * 117 a new leader serves before what it found in its outbox is delivered
  * 118 what is delivered leaves the leader's outbox without a record
+ * Of shards that several nodes keep, among other sites (soak --nodes 3 --sites 2):
+ * 119 what a peer acknowledges goes into the leader's state without a record
+ * 120 a stream goes on when another node leads one of the shards
  */
 /* clang-format on */
 #define PLANT_COUNT 34u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
-#define PLANT_NODES_LAST 118u
+#define PLANT_NODES_LAST 120u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

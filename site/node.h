@@ -6,10 +6,10 @@
 #ifndef SITE_NODE_H
 #define SITE_NODE_H
 
-#include <string.h>
-
 #include "base/loop.h"
 #include "journal/op.h"
+#include "site/feed.h"
+#include "site/intake.h"
 
 struct node;
 
@@ -60,33 +60,9 @@ const uint8_t *node_fs_key(const struct node *n); /* 32 bytes */
 const char *node_dir(const struct node *n);
 
 /* ---- the feed: committed operations, in the order of each shard's journal ---- */
-struct feed_state {
-    unsigned shard_count;
-    uint64_t durable[SHARD_COUNT_MAX]; /* highest index that may leave the site */
-    uint64_t first[SHARD_COUNT_MAX];   /* lowest index still there */
-    uint64_t safe_hlc; /* all records with commit_hlc <= this are durable, none will be added: the
-                          gateway may emit everything up to here, see struct feed_item */
-};
-/* The arrays are large: only what the shards of the site use is copied. */
-static inline void feed_state_copy(struct feed_state *to, const struct feed_state *from)
-{
-    to->shard_count = from->shard_count;
-    to->safe_hlc = from->safe_hlc;
-    memcpy(to->durable, from->durable, from->shard_count * sizeof to->durable[0]);
-    memcpy(to->first, from->first, from->shard_count * sizeof to->first[0]);
-}
 void node_feed_state(struct node *n, struct feed_state *ret); /* any; as feed_state_copy */
 /* changed() runs on the loop after the state moved; one watcher. */
 void node_feed_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* any */
-struct feed_item {                                                           /* borrowed */
-    shard_id_t shard;
-    uint64_t index;      /* of the record; several items of one record share it */
-    uint64_t commit_hlc; /* local commit: what streams are merged by; does not fall with index */
-    struct dot dot;      /* of the operation */
-    struct stamp stamp;  /* of the operation: orders what was committed with one stamp */
-    bool barrier;        /* a directory move: applied alone (P7) */
-    struct slice op;     /* encoded, see op_decode */
-};
 /* Own and relayed operations from index `from`, up to bytes_max of op bytes; records that are only
  * this site's business are passed over. *ret_next = first index not looked at; nothing is looked at
  * that does not count yet (S21). Any thread.
@@ -118,10 +94,6 @@ struct node_backlog {
 uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX]); /* loop */
 
 /* ---- applying what a peer sent ---- */
-struct apply_item {
-    shard_id_t shard;
-    struct slice op; /* into batch memory */
-};
 struct apply_batch {
     site_id_t peer;           /* whose stream */
     struct apply_item *items; /* in stream order */

@@ -7,7 +7,6 @@
 #include "site/node_int.h"
 
 #define REPAIRS_PER_TURN 256u
-#define TAKE_OVER_MS 30000u
 
 static unsigned member_rank(struct node *n)
 {
@@ -30,21 +29,11 @@ static bool repair_shard(struct node *n, struct shard *s, uint32_t *budget)
 {
     if (!merge_owes(shard_merge(s)))
         return false;
-    uint64_t now = hlc_from_wall(clock_wall_ns(n->clock));
-    uint64_t wait = (uint64_t)TAKE_OVER_MS * member_rank(n) << 16;
-    struct repair_due due = {.due_before_hlc = now > wait ? now - wait : 0};
     for (; *budget > 0; --*budget) {
-        struct op_builder b = {0};
-        struct proposal p = {.committed = repair_committed, .ctx = n};
-        op_builder_init(&b);
-        int rc = 0;
-        bool found = merge_repair(shard_merge(s), &due, &b, NULL);
-        if (found && b.count > 0)
-            rc = shard_propose(s, &b, &p, NULL);
-        op_builder_deinit(&b);
-        if (!found)
+        int rc = shard_repair(s, member_rank(n), repair_committed, n);
+        if (rc == 0)
             return false;
-        if (rc != 0) {
+        if (rc < 0) {
             log_warn(LOG_SITE, "repair_not_written", "shard=%u why=\"%s\"", shard_id(s),
                      err_text(rc));
             return false; /* the tick tries again */

@@ -286,7 +286,7 @@ int shard_remote(struct shard *s, const struct shard_part *part)
 {
     struct buf body = {0};
     struct record_head head = {.commit_hlc = part->commit_hlc, .named = part->named};
-    ASSERT((part->batch != 0) == (part->count > 0));
+    ASSERT(s->cfg.peers != NULL || (part->batch != 0) == (part->count > 0));
     for (uint32_t i = 0; i < part->count; i++)
         enc_bytes(&body, part->ops[i]);
     record_remote(&s->scratch, &head, part->peer, part->cursor, part->count, buf_slice(&body));
@@ -381,12 +381,21 @@ uint64_t shard_cursor(struct shard *s, site_id_t peer)
     return 0;
 }
 
+void shard_acked_key(struct buf *key, site_id_t peer)
+{
+    key_begin(key, SHARD_KEY_ACKED);
+    key_be(key, peer, 4);
+}
+
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index)
 {
     struct buf key = {0}, value = {0};
+    if (s->cfg.peers != NULL && !PLANTED(119)) {
+        shard_inbox_acked(s, peer, index);
+        return;
+    }
     if (index > shard_peer_ack(s, peer)) {
-        key_begin(&key, SHARD_KEY_ACKED);
-        key_be(&key, peer, 4);
+        shard_acked_key(&key, peer);
         key_be(&value, index, 8);
         state_put(s->state, buf_slice(&key), buf_slice(&value));
         buf_deinit(&key);
@@ -399,8 +408,7 @@ uint64_t shard_peer_ack(struct shard *s, site_id_t peer)
     struct buf key = {0};
     struct slice got;
     uint64_t index = 0;
-    key_begin(&key, SHARD_KEY_ACKED);
-    key_be(&key, peer, 4);
+    shard_acked_key(&key, peer);
     if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
         index = be_get(got.ptr, 8);
     buf_deinit(&key);
@@ -549,6 +557,7 @@ static void load_positions(struct shard *s)
     struct buf prefix = {0};
     struct state_scan it;
     merge_vv(s->merge, &s->durable_vv);
+    s->durable_gap = s->waiting_count > 0; /* it counts when it is applied */
     key_begin(&prefix, SHARD_KEY_CURSOR);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (state_scan_next(&it))

@@ -81,7 +81,7 @@ struct shard_events {
     void (*delivered)(void *ctx, shard_id_t from, shard_id_t to, uint64_t number);
     /* More batches are whole: shard_commit() for all shards. */
     void (*whole)(void *ctx);
-    /* Has the home shard of this dot, anywhere in the site, applied it? */
+    /* Alone: has the home shard of this dot applied it? */
     bool (*applied)(void *ctx, struct dot d);
     /* What the next events are about: the proposal whose messages are delivered now (its ctx), or
      * NULL: nobody's. */
@@ -169,6 +169,12 @@ int shard_propose(struct shard *s,
                   const struct op_builder *b,
                   const struct proposal *p,
                   struct op *ret_op /* may be NULL: dot, stamp and time as given */) MUST_CHECK;
+/* Issues one repair that is owed in this shard: this site's own, or another one's that has waited
+ * for longer than the sites before this one would have taken (rank: 1 + how many of lower id there
+ * are). 1: it did, there may be more (committed() later); 0: none is due; an error of
+ * shard_propose. */
+int shard_repair(struct shard *s, unsigned rank, void (*committed)(void *ctx, int rc), void *ctx)
+    MUST_CHECK;
 /* A local record: puts (value.ptr != NULL) and deletes in the 0x80 key space. */
 struct local_pair {
     struct slice key, value;
@@ -216,7 +222,7 @@ int shard_notices_each(struct shard *s,
                        uint8_t key_class,
                        bool (*fn)(void *ctx, const struct reg *r),
                        void *ctx) MUST_CHECK;
-/* Tries again what waits for operations of other shards; true when something was applied. */
+/* Alone: tries again what waits for operations of other shards; true when something was applied. */
 bool shard_retry(struct shard *s);
 /* From events.deliver of another shard. With several nodes ERR_AGAIN: one before it is missing. */
 int shard_receive(struct shard *s, const struct shard_message *m) MUST_CHECK;
@@ -264,6 +270,7 @@ void shard_durable_vv(struct shard *s, struct vv *ret);
 /* The last operation of a site that was applied here, of this home. */
 struct last_op shard_last(const struct shard *s, site_id_t site);
 uint64_t shard_cursor(struct shard *s, site_id_t peer); /* durable */
+/* With several nodes, as the one who leads: told to the others within a second or so (N6). */
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index);
 uint64_t shard_peer_ack(struct shard *s, site_id_t peer);
 void shard_keep_from(struct shard *s, uint64_t index); /* lowest index a member may need */

@@ -140,8 +140,10 @@ static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
     if (!merge_ready(s->merge, op, NULL))
         return APPLY_WAIT;
     /* At its home an operation of a peer waits for all it names, in whatever shard: otherwise our
-     * stream to a third site would not be causal. In replay all that was journaled may go. */
-    if (s->live && op->dot.shard == s->cfg.id && op->dot.site != s->cfg.site &&
+     * stream to a third site would not be causal. In replay all that was journaled may go. With
+     * several nodes it waits before it is journaled (N8): copies know their own journal only. */
+    if (s->cfg.peers == NULL && s->live && op->dot.shard == s->cfg.id &&
+        op->dot.site != s->cfg.site &&
         !op_dots_applied(op, s->cfg.events.applied, s->cfg.events.ctx, NULL))
         return APPLY_WAIT;
     int rc = merge_apply(s->merge, op);
@@ -226,8 +228,8 @@ bool shard_retry(struct shard *s)
 {
     struct origins blocked = {.count = 0};
     bool applied = false;
-    if (s->waiting_count == 0 || s->failed || s->in_apply)
-        return false;
+    if (s->waiting_count == 0 || s->failed || s->in_apply || s->cfg.peers != NULL)
+        return false; /* several nodes: what waits, waits for a record of this journal (N6) */
     s->in_apply = true;
     s->apply_index = log_last(s->log);
     s->apply_session = 0;

@@ -62,6 +62,7 @@ void shard_inbox_load(struct shard *s)
         s->role.sent[i].pruned = s->outbox[i].delivered;
     }
     s->role.resend_ns = s->role.tidy_ns = clock_mono_ns(s->cfg.clock);
+    s->role.acked_count = 0;
 }
 
 /* 1: to be taken; 0: it is here already; or why not. */
@@ -166,9 +167,26 @@ bool shard_inbox_resends(const struct shard *s, shard_id_t to, uint64_t number)
 
 /* ---- once in a while ---- */
 
+/* What a peer has acknowledged bounds the journals of all copies; until it is in a record nobody
+ * knows it, and less is only kept for longer. */
+void shard_inbox_acked(struct shard *s, site_id_t peer, uint64_t index)
+{
+    uint32_t i = 0;
+    while (i < s->role.acked_count && s->role.acked[i].peer != peer)
+        i++;
+    if (!shard_leads(s) || i == SITE_COUNT_MAX)
+        return; /* it says so again */
+    if (i == s->role.acked_count) {
+        s->role.acked_count++;
+        s->role.acked[i].peer = peer;
+        s->role.acked[i].index = 0;
+    }
+    s->role.acked[i].index = MAX(s->role.acked[i].index, index);
+}
+
 struct tidy {
     struct local_pair pairs[TIDY_PAIRS];
-    struct buf keys[TIDY_PAIRS];
+    struct buf keys[TIDY_PAIRS], values[TIDY_PAIRS];
     uint64_t pruned[SHARD_COUNT_MAX]; /* before */
     uint32_t count;
 };
@@ -197,6 +215,18 @@ static void tidy_results(struct shard *s, struct tidy *t)
     }
 }
 
+static void tidy_acked(struct shard *s, struct tidy *t)
+{
+    for (uint32_t i = 0; i < s->role.acked_count && t->count < TIDY_PAIRS; i++) {
+        if (s->role.acked[i].index <= shard_peer_ack(s, s->role.acked[i].peer))
+            continue;
+        shard_acked_key(&t->keys[t->count], s->role.acked[i].peer);
+        key_be(&t->values[t->count], s->role.acked[i].index, 8);
+        t->pairs[t->count].value = buf_slice(&t->values[t->count]);
+        tidy_add(t);
+    }
+}
+
 /* If the record is not written, results that it would have taken out stay until the next leader. */
 static void tidy(struct shard *s)
 {
@@ -205,11 +235,14 @@ static void tidy(struct shard *s)
         t->pruned[i] = s->role.sent[i].pruned;
     tidy_outbox(s, t);
     tidy_results(s, t);
+    tidy_acked(s, t);
     int rc = t->count > 0 ? shard_local(s, t->pairs, t->count, NULL, NULL) : 0;
     for (unsigned i = 0; i < s->cfg.shard_count && rc != 0; i++)
         s->role.sent[i].pruned = t->pruned[i];
-    for (uint32_t i = 0; i < TIDY_PAIRS; i++)
+    for (uint32_t i = 0; i < TIDY_PAIRS; i++) {
         buf_deinit(&t->keys[i]);
+        buf_deinit(&t->values[i]);
+    }
     mem_free(t);
 }
 

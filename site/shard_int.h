@@ -107,6 +107,11 @@ struct shard_role {
     bool open; /* live, and all that was found is delivered: requests may come */
     uint64_t resend_ns, tidy_ns;
     struct {
+        site_id_t peer;
+        uint64_t index;
+    } acked[SITE_COUNT_MAX]; /* said by peers, and not in a record yet */
+    uint32_t acked_count;
+    struct {
         bool running;
         uint64_t from, id, page, asked_ns, heard_ns; /* page: the next */
     } copy;
@@ -233,6 +238,7 @@ bool shard_inbox_keeps(struct shard *s, struct pending *p);
 bool shard_inbox_sent(const struct shard *s, shard_id_t to, uint64_t number);
 void shard_inbox_delivered(struct shard *s);
 bool shard_inbox_found_is_delivered(const struct shard *s);
+void shard_inbox_acked(struct shard *s, site_id_t peer, uint64_t index);
 bool shard_inbox_resends(const struct shard *s, shard_id_t to, uint64_t number);
 
 /* shard_copy.c */
@@ -267,6 +273,7 @@ void shard_durable_waits_run(struct shard *s, uint64_t index);
 void shard_applied_waits_run(struct shard *s);
 void shard_waits_forget(struct shard *s); /* and latches: their owners know */
 /* shard.c */
+void shard_acked_key(struct buf *key, site_id_t peer);
 void shard_pending_done(struct pending *p); /* durable, and delivered: tells, frees */
 void shard_pending_free(struct pending *p);
 void shard_fail(struct shard *s, int rc, const char *what);

@@ -58,6 +58,10 @@ void shard_resign(struct shard *s);
 /* May requests be evaluated here, now? Always, for a shard that is kept alone. */
 bool shard_serves(const struct shard *s);
 uint64_t shard_primary(const struct shard *s); /* whom to ask; 0: not known */
+uint64_t shard_epoch(const struct shard *s);   /* rises with each take-over */
+/* As the one who leads: nothing is committed at or below this stamp any more, whoever leads, but
+ * what is committed by now. What this node stamps from now on lies above it. */
+uint64_t shard_promise(struct shard *s);
 const struct replica *shard_replica(const struct shard *s);
 /* A copy of the state is being fetched, or the journal does not reach it yet. */
 bool shard_is_copying(const struct shard *s);

@@ -245,6 +245,19 @@ uint64_t shard_primary(const struct shard *s)
     return replica_primary(s->replica);
 }
 
+uint64_t shard_epoch(const struct shard *s)
+{
+    return replica_epoch(s->replica);
+}
+
+uint64_t shard_promise(struct shard *s)
+{
+    struct shard_durable d;
+    shard_durable(s, &d);
+    hlc_see(s->cfg.hlc, hlc_from_wall(clock_wall_ns(s->cfg.clock)));
+    return MIN(d.floor_hlc, replica_promise(s->replica, s->cfg.hlc->last));
+}
+
 const struct replica *shard_replica(const struct shard *s)
 {
     return s->replica;

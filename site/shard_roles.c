@@ -101,7 +101,6 @@ static void serve(struct shard *s)
     s->role.serve_due = false;
     ASSERT(state_index(s->state) == s->committed && s->committed == log_last(s->log));
     s->cursor_count = 0;
-    s->durable_gap = false;
     int rc = shard_reload(s);
     if (rc != 0) {
         shard_fail(s, rc, "the state cannot be read");
