@@ -7,7 +7,7 @@
 #define PAGE ((size_t)4096)
 #define SECTOR ((size_t)512)
 #define DISKS_MAX (WORLD_SITES_MAX * WORLD_NODES_MAX)
-#define FDS_MAX 4096
+#define FDS_MAX 16384
 
 /* What is in a page, up to the last byte that is not zero, more or less: journals pad their blocks,
  * and a long run writes millions of them. */

@@ -18,7 +18,8 @@ enum soak_faults {
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */
-    unsigned nodes;      /* 3: one site of three nodes, see sim/trio.h; else: of one node each */
+    bool sites_said;     /* by --sites: else there is one site of several nodes */
+    unsigned nodes;      /* 3: sites of three nodes, see sim/trio.h; else: of one node each */
     uint64_t operations; /* of all sites together */
     bool faults;
     bool busy;     /* eight mounts a site that never rest, instead of one to three that do */

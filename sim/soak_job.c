@@ -115,6 +115,7 @@ static bool value_option(const char *name,
     if (strcmp(name, "--sites") == 0) {
         *ret_good = number(value, 6, &v) && v >= 2;
         o->sites = (unsigned)v;
+        o->sites_said = true;
     } else if (strcmp(name, "--nodes") == 0) {
         *ret_good = number(value, 3, &v) && (v == 1 || v == 3);
         o->nodes = (unsigned)v;
@@ -167,7 +168,7 @@ void soak_print(const struct soak_options *o,
                 unsigned sites,
                 uint32_t events)
 {
-    if (o->sites != 3)
+    if (o->sites != 3 || (o->nodes > 1 && o->sites_said))
         printf(" --sites %u", o->sites);
     if (o->nodes > 1)
         printf(" --nodes %u", o->nodes);

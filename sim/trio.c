@@ -8,20 +8,22 @@
 #include "base/assert.h"
 #include "sim/trio_int.h"
 
-#define FAULTS_NS_MAX (120 * NS_PER_SEC)
-#define SETTLE_NS (60 * NS_PER_SEC)
+#define REPAIR_NS (30 * NS_PER_MS)
 #define LOOK_NS (50 * NS_PER_MS)
 #define LATE_PER_MILLION 12000u
 
 void trio_fail(struct trio *w, const char *promise, const char *fmt, ...)
 {
     va_list args;
-    if (w->failure[0] != '\0')
+    char *failure = w->all->failure;
+    const size_t size = sizeof w->all->failure;
+    if (!trio_good(w))
         return;
-    int used = snprintf(w->failure, sizeof w->failure, "%s: %.3f s: ", promise,
-                        (double)sched->now_ns / 1e9);
+    int used = snprintf(failure, size, "%s: %.3f s: ", promise, (double)sched->now_ns / 1e9);
+    if (w->all->site_count > 1)
+        used += snprintf(failure + used, size - (size_t)used, "site %u: ", w->number);
     va_start(args, fmt);
-    (void)vsnprintf(w->failure + used, sizeof w->failure - (size_t)used, fmt, args); /* cut */
+    (void)vsnprintf(failure + used, size - (size_t)used, fmt, args); /* cut */
     va_end(args);
 }
 
@@ -113,6 +115,9 @@ static void look_run(struct sched_event *e)
                 if (shard_is_copying(w->nodes[i].shards[k]))
                     sched_note("copying", i, k);
             }
+    for (unsigned i = 0; i < TRIO_NODES; i++)
+        if (w->nodes[i].loop != NULL && !w->nodes[i].broken)
+            trio_node_keep(&w->nodes[i]);
     for (unsigned k = 0; k < w->shard_count; k++)
         (void)trio_leader(w, k, NULL);
     sched_in(e, LOOK_NS);
@@ -152,7 +157,7 @@ static void cut_some(struct trio *w, struct trio_node *n)
     sched_in(&n->heal, trio_below(8 * NS_PER_SEC));
 }
 
-static bool three_in_sync(const struct trio *w)
+bool trio_three_in_sync(const struct trio *w)
 {
     for (unsigned k = 0; k < w->shard_count; k++)
         if (w->net.records[k].in_sync_count < TRIO_NODES)
@@ -163,7 +168,7 @@ static bool three_in_sync(const struct trio *w)
 /* A disk may be lost only while all three copies count: that is what redundancy promises. */
 static bool may_wipe(const struct trio *w)
 {
-    bool all = three_in_sync(w);
+    bool all = trio_three_in_sync(w);
     for (unsigned i = 0; i < TRIO_NODES && all; i++) {
         all = w->nodes[i].loop != NULL && !w->nodes[i].broken;
         for (unsigned k = 0; k < w->shard_count && all; k++)
@@ -226,7 +231,7 @@ static void fault_run(struct sched_event *e)
     fault_happens(w, &w->nodes[trio_below(TRIO_NODES)]);
 }
 
-static void heal_all(struct trio *w)
+void trio_heal(struct trio *w)
 {
     w->healed = true;
     sched_cancel(&w->fault);
@@ -245,13 +250,6 @@ static void heal_all(struct trio *w)
 }
 
 /* ---- a run ---- */
-
-static bool run_until(struct trio *w, uint64_t until_ns)
-{
-    while (w->failure[0] == '\0' && sched_step(until_ns))
-        continue;
-    return w->failure[0] == '\0';
-}
 
 struct digest {
     uint8_t b[16];
@@ -275,7 +273,6 @@ static struct digest digest_of(struct shard *s)
     return d;
 }
 
-/* Why not all copies of a shard have all of the journal, with nothing on its way; NULL: they do. */
 static const char *shard_unsettled(struct trio *w, unsigned shard)
 {
     struct shard *leader = trio_leader(w, shard, NULL);
@@ -300,66 +297,45 @@ static const char *shard_unsettled(struct trio *w, unsigned shard)
     return NULL;
 }
 
-static void wait_settled(struct trio *w, const char *when)
+const char *trio_unsettled(struct trio *w)
 {
-    const char *why = "";
-    for (unsigned i = 0; i < 300 && why != NULL; i++) {
-        if (!run_until(w, sched->now_ns + 100 * NS_PER_MS))
-            return;
-        why = trio_clients_idle(w) ? NULL : "calls do not end";
-        for (unsigned k = 0; k < w->shard_count && why == NULL; k++)
-            why = shard_unsettled(w, k);
-    }
-    if (why != NULL)
-        trio_fail(w, "P4", "%s, %s", why, when);
+    const char *why = trio_clients_idle(w) && trio_share_idle(w) ? NULL : "calls do not end";
+    for (unsigned k = 0; k < w->shard_count && why == NULL; k++)
+        why = shard_unsettled(w, k);
+    return why;
 }
 
-/* P4: equal journals are compared as they are committed; here the states. */
-static void check_digests(struct trio *w, struct digest *known, const char *when)
+/* Equal journals are compared as they are committed; here the states. */
+void trio_check_digests(struct trio *w, const char *when)
 {
-    for (unsigned k = 0; k < w->shard_count && w->failure[0] == '\0'; k++)
+    for (unsigned k = 0; k < w->shard_count && trio_good(w); k++) {
+        struct digest first = digest_of(w->nodes[0].shards[k]);
         for (unsigned i = 0; i < TRIO_NODES; i++) {
             struct digest d = digest_of(w->nodes[i].shards[k]);
             trio_check_committed(&w->nodes[i], k);
-            if (i == 0 && known[k].b[0] == 0 && known[k].b[1] == 0)
-                known[k] = d;
-            if (memcmp(&d, &known[k], sizeof d) != 0)
+            if (memcmp(&d, &first, sizeof d) != 0)
                 trio_fail(w, "P4", "node %u has another state of shard %u %s", i, k, when);
         }
+        if (w->all->site_count == 1 && w->shards[k].settled && /* else peers acknowledge more */
+            memcmp(&first, &w->shards[k].digest, sizeof first) != 0)
+            trio_fail(w, "P4", "shard %u is another one %s", k, when);
+        w->shards[k].settled = true;
+        memcpy(&w->shards[k].digest, &first, sizeof first);
+    }
 }
 
-/* All three take part again, and have the same shards once nobody calls any more. */
-static void settle(struct trio *w, uint64_t *ret_ns)
+/* ---- beginning and ending ---- */
+
+static void repair_run(struct sched_event *e)
 {
-    uint64_t began_ns = sched->now_ns, answered = w->answered;
-    struct digest known[TRIO_SHARDS_MAX] = {{{0}}};
-    heal_all(w);
-    while (run_until(w, sched->now_ns + 100 * NS_PER_MS) &&
-           (!three_in_sync(w) || w->answered == answered))
-        if (sched->now_ns - began_ns > SETTLE_NS) {
-            trio_fail(w, "P3", "not all in sync, %llu answers since all is well again",
-                      (unsigned long long)(w->answered - answered));
-            return;
-        }
-    *ret_ns = sched->now_ns - began_ns;
-    w->closing = true;
-    if (w->failure[0] == '\0')
-        wait_settled(w, "in the end");
-    if (w->failure[0] == '\0')
-        check_digests(w, known, "in the end");
-    if (w->failure[0] == '\0')
-        trio_check_trees(w);
-    /* And so it is on the disks. */
-    for (unsigned i = 0; i < TRIO_NODES && w->failure[0] == '\0'; i++)
-        trio_node_crash(&w->nodes[i], true);
-    for (unsigned i = 0; i < TRIO_NODES && w->failure[0] == '\0'; i++)
-        trio_node_start(&w->nodes[i]);
-    if (w->failure[0] == '\0')
-        wait_settled(w, "on the disks");
-    if (w->failure[0] == '\0')
-        check_digests(w, known, "on the disks");
-    if (w->failure[0] == '\0')
-        trio_check_trees(w);
+    struct trio *w = CONTAINER_OF(e, struct trio, repair);
+    for (unsigned k = 0; k < w->shard_count; k++) {
+        struct shard *s = trio_leader(w, k, NULL);
+        unsigned budget = 8;
+        while (s != NULL && budget-- > 0 && shard_repair(s, w->number + 1, NULL, NULL) == 1)
+            sched_note("repair", w->number, k);
+    }
+    sched_in(e, REPAIR_NS);
 }
 
 static void draw(struct trio *w)
@@ -368,15 +344,16 @@ static void draw(struct trio *w)
     const struct world_disk disk = {.write = {.base_ns = write_ns, .jitter_ns = write_ns},
                                     .read = {.base_ns = 50000, .jitter_ns = 20000},
                                     .sync = {.base_ns = write_ns, .jitter_ns = write_ns}};
-    bool faults = w->options->faults;
+    bool faults = w->all->options->faults;
     w->shard_count = 2 + (unsigned)trio_below(TRIO_SHARDS_MAX - 1);
+    if (w->number > 0) /* it is the file system's */
+        w->shard_count = w->all->sites[0]->shard_count;
     w->segment_bytes = (8 * KIB) << trio_below(5);
     w->checkpoint_bytes = (4 * KIB) << trio_below(7);
     w->delay_ns = NS_PER_MS / 5 + trio_below(20 * NS_PER_MS);
     w->loss_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->repeat_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->late_per_million = faults ? (uint32_t)trio_below(LATE_PER_MILLION) : 0;
-    trio_carry_init(w);
     for (unsigned i = 0; i < TRIO_NODES; i++) {
         struct trio_node *n = &w->nodes[i];
         n->drift_ppm = (int64_t)trio_below(100000) - 50000;
@@ -385,51 +362,35 @@ static void draw(struct trio *w)
         n->heal.run = heal_run;
         trio_node_init(w, i, &disk);
     }
+}
+
+void trio_init(struct trio_world *all, unsigned number)
+{
+    struct trio *w = mem_calloc(1, sizeof *w);
+    w->all = all;
+    w->number = number;
+    w->site = TRIO_SITE + number;
+    all->sites[number] = w;
+    trio_carry_init(w);
+    draw(w);
     w->fault.run = fault_run;
     w->power.run = power_run;
     w->look.run = look_run;
+    w->repair.run = repair_run;
 }
 
-static void run(struct trio *w, struct soak_result *ret)
+void trio_begin_faults(struct trio *w)
 {
-    uint64_t calls = MIN(w->options->operations, TRIO_RECORDS_MAX / 8);
-    uint64_t work_ns = 10 * NS_PER_SEC + trio_below(60 * NS_PER_SEC);
-    w->client_pause_ns = work_ns / MAX(calls, 1u) * TRIO_CLIENTS / 2;
-    for (unsigned i = 0; i < TRIO_NODES && w->failure[0] == '\0'; i++)
-        trio_node_start(&w->nodes[i]);
-    trio_model_init(w);
-    trio_clients_init(w);
     sched_in(&w->look, LOOK_NS);
-    if (w->options->faults)
+    if (w->all->site_count > 1)
+        sched_in(&w->repair, REPAIR_NS);
+    if (w->all->options->faults)
         sched_in(&w->fault, trio_below(3 * NS_PER_SEC));
-    while (w->answered < calls && sched->now_ns < FAULTS_NS_MAX &&
-           run_until(w, sched->now_ns + NS_PER_SEC))
-        continue;
-    if (w->failure[0] == '\0')
-        settle(w, &ret->settle_ns);
 }
 
-void trio_run(const struct soak_options *o, uint64_t seed, bool trace, struct soak_result *ret)
+void trio_deinit(struct trio *w)
 {
-    struct trio *w = mem_calloc(1, sizeof *w);
-    memset(ret, 0, sizeof *ret);
-    w->options = o;
-    sched = &w->sched;
-    sched_init(sched, seed);
-    sched->trace = trace;
-    draw(w);
-    run(w, ret);
-    (void)snprintf(ret->failure, sizeof ret->failure, "%s", w->failure); /* as long */
-    ret->calls = w->answered;
-    for (unsigned i = 0; i < w->shard_count; i++)
-        ret->changes += w->shards[i].truth_last;
-    ret->hash = sched->hash;
-    ret->events = sched->events;
-    ret->virtual_ns = sched->now_ns;
     for (unsigned i = 0; i < TRIO_NODES; i++)
         trio_node_deinit(&w->nodes[i]);
     trio_carry_deinit(w);
-    sched_deinit(sched);
-    sched = NULL;
-    mem_free(w);
 }

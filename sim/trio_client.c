@@ -25,7 +25,7 @@ static void answered(struct trio_client *c)
     trio_check_answered(c);
     sched_in(&c->event, 0);
     /* The worst moment for power to go: somebody has just been told. */
-    if (w->options->faults && !w->healed && trio_below(POWER_ONE_IN) == 0)
+    if (w->all->options->faults && !w->healed && trio_below(POWER_ONE_IN) == 0)
         sched_in(&w->power, 0);
 }
 
@@ -94,8 +94,11 @@ static void evaluate(struct trio_client *c)
         answered(c);
         return;
     }
+    uint64_t hlc;
     op_builder_init(&b);
-    int rc = trio_build(c, &b);
+    int rc = trio_build(c, &b, &hlc);
+    if (rc == 0)
+        hlc_see(&c->world->nodes[node].hlc, hlc);
     if (rc == 0)
         propose(c, s, node, &b);
     else

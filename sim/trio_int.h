@@ -3,6 +3,7 @@
 #define SIM_TRIO_INT_H
 
 #include "sim/disk.h"
+#include "sim/ledger.h"
 #include "sim/loop_sim.h"
 #include "sim/trio.h"
 #include "sim/trio_net.h"
@@ -14,9 +15,11 @@
 #define TRIO_DIRS 12u
 #define TRIO_NAMES 5u
 #define TRIO_FILES 48u
-#define TRIO_SITE 9u
+#define TRIO_SITE 9u /* id of the first site */
+#define TRIO_SITES_MAX 3u
 
 struct trio;
+struct trio_link;
 
 struct trio_entry { /* a committed record as the checkers know it */
     uint64_t epoch, hash;
@@ -25,6 +28,8 @@ struct trio_shard { /* what is known of a shard, apart from its copies */
     struct trio_entry truth[TRIO_RECORDS_MAX + 1];
     uint64_t truth_last;
     uint64_t promised; /* highest stamp below which nothing may come */
+    bool settled;      /* it was once, with this digest of its state */
+    uint8_t digest[16];
 };
 struct trio_node {
     struct trio *world;
@@ -104,9 +109,24 @@ struct trio_client {
     unsigned node; /* that it proposed at */
     uint64_t start;
 };
-struct trio {
-    struct sched sched;
-    const struct soak_options *options;
+/* One more client, in several sites' common directory, where anything may happen at any time; one
+ * call at a time, so that what collides does so between sites. */
+struct trio_sharer {
+    struct sched_event event;
+    uint64_t session, number;
+    enum trio_phase phase;
+    bool tried;
+    enum trio_call call;
+    uint64_t content; /* its number in the ledger */
+    struct oid oid;
+    shard_id_t home;
+    unsigned node;
+    uint64_t start;
+};
+struct trio { /* a site */
+    struct trio_world *all;
+    unsigned number; /* in the world */
+    site_id_t site;
     unsigned shard_count;
     struct trio_node nodes[TRIO_NODES];
     struct trio_shard shards[TRIO_SHARDS_MAX];
@@ -118,13 +138,27 @@ struct trio {
     struct trio_dir dirs[TRIO_DIRS];
     struct trio_file files[TRIO_FILES];
     struct trio_client clients[TRIO_CLIENTS];
+    struct trio_sharer sharer;
     bool moving; /* directories move one at a time */
-    uint64_t contents, answered, takeovers;
-    struct sched_event fault, power, look;
+    uint64_t contents, answered, takeovers, conflicts;
+    struct sched_event fault, power, look, repair;
+};
+struct trio_world {
+    struct sched sched;
+    const struct soak_options *options;
+    unsigned site_count;
+    struct trio *sites[TRIO_SITES_MAX];
+    struct ledger ledger;   /* of what is written in the common directory */
+    struct oid common;      /* that directory */
+    struct trio_link *link; /* between sites */
     char failure[400];
 };
 void trio_fail(struct trio *w, const char *promise, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+static inline bool trio_good(const struct trio *w)
+{
+    return w->all->failure[0] == '\0';
+}
 static inline uint64_t trio_below(uint64_t n)
 {
     return rng_below(&sched->rng, n);
@@ -136,13 +170,26 @@ void trio_carry_deinit(struct trio *w); /* what is under way is lost */
 
 /* trio_node.c */
 void trio_node_init(struct trio *w, unsigned number, const struct world_disk *disk);
+/* How much of the journals peers may need, as far as this node knows. */
+void trio_node_keep(struct trio_node *n);
 void trio_node_deinit(struct trio_node *n);
 void trio_node_start(struct trio_node *n);
 void trio_node_crash(struct trio_node *n, bool power);
 void trio_node_wipe(struct trio_node *n); /* while it is down: a new disk */
 bool trio_node_serves(const struct trio_node *n, unsigned shard);
 
-/* trio.c: what nodes tell the checkers */
+/* trio.c: a site */
+void trio_init(struct trio_world *all, unsigned number);
+void trio_deinit(struct trio *w); /* its memory is freed when no event waits any more */
+void trio_begin_faults(struct trio *w);
+void trio_heal(struct trio *w);
+bool trio_three_in_sync(const struct trio *w);
+/* Why not all copies of all shards have all of the journal, with nothing on its way; NULL: they do.
+ */
+const char *trio_unsettled(struct trio *w);
+/* P4: the copies' states. */
+void trio_check_digests(struct trio *w, const char *when);
+/* What nodes tell the checkers. */
 struct shard *trio_leader(struct trio *w, unsigned shard, unsigned *ret_node); /* or NULL */
 void trio_check_committed(struct trio_node *n, unsigned shard);
 void trio_began_to_serve(struct trio_node *n, unsigned shard);
@@ -153,7 +200,7 @@ void trio_clients_dropped(struct trio_node *n); /* it died: nobody hears of what
 bool trio_clients_idle(const struct trio *w);
 
 /* trio_model.c */
-void trio_model_init(struct trio *w);
+void trio_model_init(struct trio *w, struct oid root);
 /* Draws a call that nobody else is in the way of, and keeps what it names. False: none this time.
  */
 bool trio_model_draw(struct trio_client *c);
@@ -169,8 +216,53 @@ void trio_check_trees(struct trio *w); /* P6, in the end */
 unsigned trio_shard_of(const struct trio *w, struct oid oid);
 struct slice trio_name(unsigned name);
 struct slice trio_content(uint64_t content, uint8_t out[8]);
-/* trio_build.c: 0 and the operation of c->call against what leads, or ERR_AGAIN. */
-int trio_build(struct trio_client *c, struct op_builder *b) MUST_CHECK;
+/* trio_build.c */
+struct trio_eval { /* what a call is evaluated against; all of it is led */
+    struct trio *w;
+    struct op_builder *b;
+    struct merge *at[TRIO_SHARDS_MAX];
+    struct shard *shards[TRIO_SHARDS_MAX];
+    int64_t now_ns;
+    uint64_t hlc; /* above all that is shown; frames of site/rpc.h carry it to whoever proposes */
+};
+/* False: not all is led. */
+bool trio_eval_begin(struct trio_eval *s, struct trio *w, struct op_builder *b);
+struct merge *trio_merge_at(const struct trio_eval *s, struct oid oid);
+void trio_add_perm(struct trio_eval *s, struct oid oid);
+void trio_add_enter(struct trio_eval *s, struct oid oid, struct oid parent, struct slice name);
+void trio_add_version(struct trio_eval *s, struct oid oid, struct slice content, struct dot base);
+/* One of the names of a file; lives_on: it gets another one. ERR_EXISTS: something that lost the
+ * name would have to be moved first. */
+int trio_add_leave(
+    struct trio_eval *s, struct oid file, struct oid parent, struct slice name, bool lives_on);
+struct oid trio_add_birth(struct trio_eval *s, struct oid parent, struct slice name);
+int trio_add_move(
+    struct trio_eval *s, struct oid dir, struct oid from, struct oid to, struct slice name);
+void trio_add_bury(struct trio_eval *s, struct oid dir, struct oid parent);
+/* 0 and the operation of c->call against what leads, or ERR_AGAIN. The proposing node sees *ret_hlc
+ * first. */
+int trio_build(struct trio_client *c, struct op_builder *b, uint64_t *ret_hlc) MUST_CHECK;
 unsigned trio_home_of(const struct trio_client *c); /* the shard that journals it */
+
+/* trio_share.c */
+void trio_share_init(struct trio *w);
+void trio_share_dropped(struct trio_node *n);
+bool trio_share_idle(const struct trio *w);
+/* Makes a directory in the root, by a site that nothing happens to yet. */
+struct oid trio_share_make(struct trio *w, struct slice name);
+
+/* trio_link.c: streams between sites */
+void trio_link_init(struct trio_world *all);
+void trio_link_deinit(struct trio_world *all); /* as trio_deinit */
+void trio_link_heal(struct trio_world *all);
+void trio_link_begin_faults(struct trio_world *all);
+/* Why not all sites have the same, and know it; NULL: they have. */
+const char *trio_link_unsettled(struct trio_world *all);
+
+/* trio_tree.c */
+void trio_check_sites(struct trio_world *all, const char *when); /* P4, P5, P6 */
+
+/* trio_world.c */
+bool trio_run_until(struct trio_world *all, uint64_t until_ns); /* false: something failed */
 
 #endif

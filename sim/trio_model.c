@@ -25,9 +25,9 @@ struct slice trio_content(uint64_t content, uint8_t out[8])
     return slice_of(out, sizeof content);
 }
 
-void trio_model_init(struct trio *w)
+void trio_model_init(struct trio *w, struct oid root)
 {
-    w->dirs[0].oid = OID_ROOT;
+    w->dirs[0].oid = root;
     w->dirs[0].alive = true;
 }
 
@@ -485,7 +485,7 @@ void trio_check_trees(struct trio *w)
             trio_fail(w, "P6", "shard %u cannot be checked", i);
         trio_check_shard(w, i);
     }
-    walk_dir(w, OID_ROOT, 0, &seen);
+    walk_dir(w, w->dirs[0].oid, 0, &seen);
     for (unsigned i = 0; i < TRIO_DIRS; i++)
         alive += w->dirs[i].alive;
     if (seen != alive)

@@ -54,7 +54,8 @@ static void peer_leads_no_more(void *ctx, shard_id_t shard)
 static void on_conflict(void *ctx, const struct conflict *c)
 {
     struct trio_node *n = node_of(ctx);
-    if (!n->end.mute)
+    n->world->conflicts++;
+    if (!n->end.mute && n->world->all->site_count == 1)
         trio_fail(n->world, "P1", "rule %u at a site that is alone", c->rule);
 }
 /* The daemon ends; somebody looks after it and starts it again. */
@@ -77,7 +78,7 @@ static int start_one(struct trio_node *n, unsigned shard, struct err_detail *d)
     struct shard_config c = {.dir = n->dir,
                              .id = (shard_id_t)shard,
                              .shard_count = n->world->shard_count,
-                             .site = TRIO_SITE,
+                             .site = n->world->site,
                              .hlc = &n->hlc,
                              .clock = &n->clock,
                              .loop = n->loop,
@@ -91,8 +92,6 @@ static int start_one(struct trio_node *n, unsigned shard, struct err_detail *d)
     int rc = shard_open(&n->shards[shard], &c, d);
     if (rc == 0)
         rc = shard_start(n->shards[shard], d);
-    if (rc == 0)
-        shard_keep_from(n->shards[shard], UINT64_MAX);
     return rc;
 }
 
@@ -112,6 +111,8 @@ void trio_node_start(struct trio_node *n)
     for (unsigned i = 0; i < n->world->shard_count && rc == 0; i++)
         rc = start_one(n, i, &d);
     machine_current = NULL;
+    if (rc == 0)
+        trio_node_keep(n);
     if (rc != 0)
         trio_fail(n->world, "P2", "node %u does not start: %s: %s", n->number, err_name(rc),
                   d.text);
@@ -123,6 +124,7 @@ void trio_node_crash(struct trio_node *n, bool power)
         return;
     sched_note("crash", n->number, power);
     trio_clients_dropped(n);
+    trio_share_dropped(n);
     n->end.mute = true;
     loop_lose(n->loop, power);
     disk_crash(n->machine.disk, power);
@@ -142,6 +144,19 @@ void trio_node_crash(struct trio_node *n, bool power)
     n->machine.ghost = false;
     n->pool = NULL;
     n->loop = NULL;
+}
+
+void trio_node_keep(struct trio_node *n)
+{
+    const struct trio_world *all = n->world->all;
+    for (unsigned i = 0; i < n->world->shard_count; i++) {
+        uint64_t from = UINT64_MAX;
+        struct shard *s = n->shards[i];
+        for (unsigned k = 0; k < all->site_count; k++)
+            if (k != n->world->number)
+                from = MIN(from, shard_peer_ack(s, all->sites[k]->site) + 1);
+        shard_keep_from(s, from);
+    }
 }
 
 void trio_node_wipe(struct trio_node *n)
@@ -164,9 +179,10 @@ void trio_node_init(struct trio *w, unsigned number, const struct world_disk *di
     struct trio_node *n = &w->nodes[number];
     n->world = w;
     n->number = number;
-    (void)snprintf(n->dir, sizeof n->dir, DISK_PREFIX "%u", number); /* fits */
+    unsigned machine = w->number * TRIO_NODES + number;
+    (void)snprintf(n->dir, sizeof n->dir, DISK_PREFIX "%u", machine); /* fits */
     n->clock = (struct clock){.mono_ns = mono_ns, .wall_ns = wall_ns, .ctx = n};
-    n->machine = (struct machine){.clock = &n->clock, .site = number};
+    n->machine = (struct machine){.clock = &n->clock, .site = machine};
     n->machine.disk = disk_new(n->dir, disk);
     n->peers = (struct shard_peers){.founder = number == 0,
                                     .lease_ns = 2 * NS_PER_SEC,
