@@ -228,6 +228,16 @@ static bool leads_still(const struct intake_site *at)
     return true;
 }
 
+/* What a shard has no room to be told (S19) an operation behind it may name, which would then wait
+ * while later ones of other shards show: so nothing goes by it (P7). */
+static bool told_all(const struct intake_site *at)
+{
+    for (unsigned i = 0; i < at->shard_count && at->parts != NULL; i++)
+        if (shard_messages_held(at->shards[i]))
+            return false;
+    return true;
+}
+
 /* ---- the batch ---- */
 
 static int apply_item(struct applying *a, const struct apply_item *item)
@@ -247,7 +257,7 @@ static int apply_item(struct applying *a, const struct apply_item *item)
         rc = 0;
     } else if (rc == 0 && op_is_beyond(s, &op)) {
         rc = 0;
-    } else if (rc == 0 && must_wait(at, &op)) {
+    } else if (rc == 0 && (must_wait(at, &op) || !told_all(at))) {
         rc = ERR_AGAIN;
     } else if (rc == 0 && !op_spreads(&op)) {
         rc = run_add(a, item->shard, &op, item->op);

@@ -43,7 +43,8 @@ struct intake_batch {
     const uint64_t *cursor; /* by shard; 0: not moved */
     uint32_t done;          /* items; begins as 0 */
 };
-/* 0: all is applied, not yet durable. ERR_AGAIN (several nodes): the same again, later.
+/* 0: all is applied, not yet durable. ERR_AGAIN: the same again, later (one node: while a shard
+ * refuses what another one tells it).
  * ERR_NOT_PRIMARY (several nodes): the stream is over. Others: so is it; ERR_MALFORMED is the
  * peer's fault. What was written before an error stays. */
 int intake(const struct intake_site *site, struct intake_batch *b, struct err_detail *d) MUST_CHECK;

@@ -289,6 +289,7 @@ int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_
 int shard_reload(struct shard *s) MUST_CHECK; /* after the last page */
 
 uint64_t shard_outbox_count(struct shard *s);
+bool shard_messages_held(const struct shard *s); /* one of its messages was refused (S19) */
 /* Notes the last message of each outbox now; passed: those and all before are delivered. */
 void shard_outbox_note(struct shard *s);
 bool shard_outbox_passed(const struct shard *s);

@@ -310,6 +310,14 @@ uint64_t shard_outbox_count(struct shard *s)
     return s->outbox_count;
 }
 
+bool shard_messages_held(const struct shard *s)
+{
+    for (unsigned i = 0; i < s->cfg.shard_count && s->outbox_count > 0; i++)
+        if (s->outbox[i].held.head != NULL)
+            return true;
+    return false;
+}
+
 void shard_outbox_note(struct shard *s)
 {
     s->outbox_noted = 0;
