@@ -28,6 +28,7 @@ BUILD = os.path.abspath(os.environ.get("CLAUDEFS_BUILD", os.path.join(REPO, "bui
 PROGRAM = os.path.join(BUILD, "claudefs")
 READY_S = 60
 STOP_S = 30
+GOODBYE_S = 3
 # Sanitizers and a busy machine slow everything down alike.
 SLOW = float(os.environ.get("CLAUDEFS_TEST_SLOW", "1"))
 
@@ -78,9 +79,12 @@ def record_reports():
     where = tempfile.mkdtemp(prefix="claudefs-reports-")
     os.chmod(where, 0o1777)  # programs of other users, too
     for name in SANITIZERS:
+        more = [f"log_path={where}/report"]
+        if name == "LSAN":
+            more += ["suppressions=" + os.path.join(REPO, "tests", "lsan.supp"),
+                     "print_suppressions=0"]
         old = os.environ.get(f"{name}_OPTIONS")
-        os.environ[f"{name}_OPTIONS"] = ":".join([*([old] if old else []),
-                                                  f"log_path={where}/report"])
+        os.environ[f"{name}_OPTIONS"] = ":".join([*([old] if old else []), *more])
     return where
 
 
@@ -470,9 +474,11 @@ class World:
                 self.early[process.log_name] = code
             process.send_signal(signal.SIGCONT)
         self._unmount_all()
-        mounts = [p for p in processes if p.args[1] == "mount"]
-        for process in mounts:  # while there is a daemon to say goodbye to
-            self._await(process)
+        # While there is a daemon to say goodbye to. A mount in which the test has files open goes on.
+        for process in processes:
+            if process.args[1] == "mount" and not self._ended(process, GOODBYE_S):
+                process.terminate()
+                self._await(process)
         for process in processes:
             process.terminate()
         for process in processes:
@@ -481,14 +487,20 @@ class World:
         for link in self.links:
             link.stop()
 
-    def _await(self, process):
+    @staticmethod
+    def _ended(process, timeout):
         try:
-            self._look_at(process, process.wait(STOP_S * SLOW))
+            process.wait(timeout * SLOW)
         except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _await(self, process):
+        if not self._ended(process, STOP_S):
             self.crashed.append(f"{process.log_name} (did not end within {STOP_S * SLOW:.0f} s: "
                                 f"{thread_waits(process.pid)})")
             process.kill()
-            process.wait()
+        self._look_at(process, process.wait())
 
     def remove(self):
         shutil.rmtree(self.dir, ignore_errors=True)
