@@ -74,7 +74,9 @@ static int create(int argc, char **argv)
         "                       or another free port when that is taken\n"
         "  --shards N           partitions of the metadata, 1 to 256, 8 unless told; fixed for "
         "ever\n"
-        "  --trusted-network    frames to mounts of other machines are not sealed\n"
+        "  --trusted-network    frames to mounts of other machines are not sealed, where the "
+        "mount\n"
+        "                       says -o trusted_network\n"
         "\n"
         "Next: 'claudefs serve --dir DIR', then 'claudefs mount' or, to join another site's tree\n"
         "while this one is still empty, 'claudefs peer accept TOKEN --dir DIR'.\n";

@@ -23,6 +23,7 @@ struct mount_options {
     char *log;       /* file for messages; owned */
     char *fuse_args; /* what goes to libfuse as -o; owned */
     bool foreground, read_only, sync, allow_other;
+    bool trusted_network; /* frames need not be sealed, if the site says so as well */
     uint64_t cache_mb;
     uint64_t timeout_s; /* how long the kernel may believe entries and attributes */
     uint64_t threads_max;

@@ -37,6 +37,7 @@ static const char usage[] =
     "     cache_mb=N      memory for data (256)\n"
     "     timeout=S       how long the kernel may believe what it knows (3600)\n"
     "     threads=N       calls that may wait at a time (64)\n"
+    "     trusted_network with --site: frames may pass unsealed, where the site says so, too\n"
     "     allow_other, private   for all users (root's default), or for the caller only\n"
     "     nosuid, nodev, noexec, log=FILE, log_level=error|warn|info|debug\n"
     "Ends with fusermount3 -u, umount or SIGTERM; everything written is committed then.\n";
@@ -86,6 +87,8 @@ static bool word_option(struct mount_options *o, const char *word)
     } else if (strcmp(word, "sync") == 0) {
         o->sync = true;
         fuse_arg(o, word);
+    } else if (strcmp(word, "trusted_network") == 0) {
+        o->trusted_network = true;
     } else if (strcmp(word, "allow_other") == 0) {
         o->allow_other = true;
     } else if (strcmp(word, "private") == 0) {
@@ -218,6 +221,7 @@ static int find_place(const struct mount_options *o, struct place *p)
     p->host = mem_printf("%.*s", (int)(colon - o->site), o->site);
     p->config.target.host = p->host;
     p->config.target.port = (uint16_t)port;
+    p->config.auth.trusted_network = o->trusted_network;
     return CLI_OK;
 }
 
@@ -359,8 +363,8 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     if (rc == 0)
         rc = session_mount(m, &d);
     if (rc != 0) {
-        code = cli_error(cli_exit_of(rc), "mount: %s: %s", o->mountpoint,
-                         d.text[0] != '\0' ? d.text : err_text(rc));
+        code = cli_error(rc == ERR_UNREACHABLE ? CLI_UNREACHABLE : cli_exit_of(rc), "mount: %s: %s",
+                         o->mountpoint, d.text[0] != '\0' ? d.text : err_text(rc));
     } else {
         if (!o->foreground)
             redirect(o);

@@ -187,8 +187,13 @@ MOUNT_OPTIONS = os.environ.get("CLAUDEFS_MOUNT_OPTIONS", "")
 class Mount:
     """One FUSE mount of a site; the program runs in the foreground, so that its pid is ours."""
 
-    def __init__(self, site, number, options):
+    def __init__(self, site, number, options, via=None):
         self.site = site
+        self.where = ["--dir", site.dir]
+        if via:  # over TCP, from "another machine": all it has is a copy of the key
+            key = os.path.join(site.world.dir, f"{site.name}.key")
+            shutil.copy(os.path.join(site.dir, "site.key"), key)
+            self.where = ["--site", "%s:%d" % tuple(via), "--key", key]
         self.options = ",".join(o for o in (MOUNT_OPTIONS, options) if o)
         self.path = os.path.join(site.world.dir, f"{site.name}-mnt{number}")
         self.log_path = os.path.join(site.world.dir, f"{site.name}-mnt{number}.log")
@@ -199,7 +204,7 @@ class Mount:
         assert self.process is None, "it runs already"
         options = ["-o", self.options] if self.options else []
         self.process = self.site.world.spawn(
-            [PROGRAM, "mount", "--dir", self.site.dir, "-f", *options, self.path], self.log_path)
+            [PROGRAM, "mount", *self.where, "-f", *options, self.path], self.log_path)
 
         def usable():
             code = self.process.poll()
@@ -252,7 +257,7 @@ class Mount:
 class Site:
     """One site with its daemon. Other sites reach it through `link`, unless it only dials out."""
 
-    def __init__(self, world, name, listens=True, shards=None):
+    def __init__(self, world, name, listens=True, shards=None, remote=False, trusted=False):
         self.world, self.name = world, name
         self.dir = os.path.join(world.dir, name)
         self.log_path = os.path.join(world.dir, f"{name}.log")
@@ -260,6 +265,11 @@ class Site:
         args = ["site", "create", name, "--dir", self.dir]
         if shards:
             args += ["--shards", str(shards)]
+        if remote:  # mounts of other machines may come
+            self.rpc = world.free_address()
+            args += ["--listen", "%s:%d" % self.rpc]
+        if trusted:
+            args += ["--trusted-network"]
         if listens:
             self.wan = world.free_address()
             self.link = Link(self.wan, (self.wan[0], 0), seed=world.seed)
@@ -319,8 +329,8 @@ class Site:
     def alive(self):
         return self.process is not None and self.process.poll() is None
 
-    def mount(self, options=""):
-        m = Mount(self, len(self.mounts), options)
+    def mount(self, options="", via=None):
+        m = Mount(self, len(self.mounts), options, via)
         self.mounts.append(m)
         return m.start()
 
