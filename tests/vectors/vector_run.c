@@ -256,7 +256,11 @@ int vector_run_one(struct vector *v, uint32_t site, bool on_disk)
 {
     struct world w = {.v = v, .site = site, .shard_count = 1};
     const struct vector_site *s = &v->sites[site];
-    char dir[] = "/tmp/merge-vectors-XXXXXX";
+    /* What is asked is what the state holds, not whether it outlasts a loss of power: where files
+     * are in memory it is asked ten times as fast. */
+    char dir[32] = "/dev/shm/merge-vectors-XXXXXX";
+    if (access("/dev/shm", W_OK) != 0)
+        (void)snprintf(dir, sizeof dir, "/tmp/merge-vectors-XXXXXX");
     if (on_disk) {
         char *made = mkdtemp(dir);
         ASSERT(made != NULL);
