@@ -219,6 +219,74 @@ class RmdirOfManyAgainstCreate(Case):
         assert f.read("a/b/c/new") == "content"
 
 
+class RmdirAgainstRenameInto(Case):
+    rule = 4
+
+    def before(self, f):
+        os.mkdir(f / "d")
+        f.write("f", "content")
+
+    def alpha(self, f):
+        os.rmdir(f / "d")
+
+    def beta(self, f):
+        os.rename(f / "f", f / "d/f")
+
+    def after(self, f):
+        assert f.names() == ["d"] and f.names("d") == ["f"] and f.read("d/f") == "content"
+
+
+class RmdirAgainstMkdirInside(Case):
+    rule = 4
+
+    def before(self, f):
+        os.mkdir(f / "d")
+
+    def alpha(self, f):
+        os.mkdir(f / "d/sub")
+
+    def beta(self, f):
+        os.rmdir(f / "d")
+
+    def after(self, f):
+        assert f.names() == ["d"] and f.names("d") == ["sub"] and f.names("d/sub") == []
+
+
+class RmdirAgainstMoveAndCreate(Case):
+    """What was put in brings the directory back, where its move had taken it."""
+
+    rule = 4
+
+    def before(self, f):
+        os.mkdir(f / "d")
+
+    def alpha(self, f):
+        os.rename(f / "d", f / "e")
+        f.write("e/new", "content")
+
+    def beta(self, f):
+        os.rmdir(f / "d")
+
+    def after(self, f):
+        assert f.names() == ["e"] and f.names("e") == ["new"] and f.read("e/new") == "content"
+
+
+class MoveAgainstCreateInside(Case):
+    """No conflict: what is made inside is where the directory is."""
+
+    def before(self, f):
+        os.mkdir(f / "d")
+
+    def alpha(self, f):
+        os.rename(f / "d", f / "e")
+
+    def beta(self, f):
+        f.write("d/new", "content")
+
+    def after(self, f):
+        assert f.names() == ["e"] and f.read("e/new") == "content"
+
+
 class MovesIntoEachOther(Case):
     rule = 5
 
@@ -315,6 +383,45 @@ class SameNameSymlinks(Case):
         assert os.readlink(f / derived[0][2]) == "to-alpha"
 
 
+class RenameOntoCreated(Case):
+    rule = 6
+
+    def before(self, f):
+        f.write("f", "moved")
+
+    def alpha(self, f):
+        os.rename(f / "f", f / "g")
+
+    def beta(self, f):
+        f.write("g", "created")
+
+    def after(self, f):
+        plain, derived = f.split()
+        assert plain == ["g"] and f.read("g") == "created"
+        assert [d[0] for d in derived] == ["g"] and f.read(derived[0][2]) == "moved"
+
+
+class TwoDirectoriesMovedToOneName(Case):
+    rule = 6
+
+    def before(self, f):
+        os.mkdir(f / "p")
+        os.mkdir(f / "q")
+        f.write("p/fp", "p")
+        f.write("q/fq", "q")
+
+    def alpha(self, f):
+        os.rename(f / "p", f / "z")
+
+    def beta(self, f):
+        os.rename(f / "q", f / "z")
+
+    def after(self, f):
+        plain, derived = f.split()
+        assert plain == ["z"] and f.names("z") == ["fq"]
+        assert [d[0] for d in derived] == ["z"] and f.names(derived[0][2]) == ["fp"]
+
+
 class LongNames(Case):
     rule = 6
 
@@ -401,6 +508,27 @@ class TwoRenames(Case):
         assert f.read("by-alpha") == "content"
 
 
+class UnlinkAgainstRename(Case):
+    """No conflict: the removal knew the old name only (rule 1)."""
+
+    def before(self, f):
+        f.write("f", "content")
+
+    def alpha(self, f):
+        os.unlink(f / "f")
+
+    def beta(self, f):
+        os.rename(f / "f", f / "g")
+
+    def after(self, f):
+        assert f.names() == ["g"] and f.read("g") == "content"
+
+
+class UnlinkAgainstLink(UnlinkAgainstRename):
+    def beta(self, f):
+        os.link(f / "f", f / "g")
+
+
 class RenameAgainstEdit(Case):
     """No conflict: the edit follows the file to its new name."""
 
@@ -442,9 +570,11 @@ class Attributes(Case):
 
 CASES = {c.__name__: c() for c in (
     TwoEdits, TwoEditsLarge, TwoEqualEdits, DeleteThenEdit, EditThenDelete, ReplaceThenEdit,
-    RemoveOneOfTwoLinks, RmdirAgainstCreate, RmdirOfManyAgainstCreate, MovesIntoEachOther,
+    RemoveOneOfTwoLinks, RmdirAgainstCreate, RmdirOfManyAgainstCreate, RmdirAgainstRenameInto,
+    RmdirAgainstMkdirInside, RmdirAgainstMoveAndCreate, MoveAgainstCreateInside, MovesIntoEachOther,
     MovesToTwoPlaces, SameNameTwoFiles, SameNameTwins, SameNameDirectoryAndFile, SameNameSymlinks,
-    LongNames, SaveByRenameTwice, SameMkdir, MkdirOtherMode, TwoRenames, RenameAgainstEdit,
+    RenameOntoCreated, TwoDirectoriesMovedToOneName, LongNames, SaveByRenameTwice, SameMkdir,
+    MkdirOtherMode, TwoRenames, UnlinkAgainstRename, UnlinkAgainstLink, RenameAgainstEdit,
     Attributes)}
 
 
