@@ -106,7 +106,14 @@ def test_torn_tail_of_a_journal_is_cut(world):
     eventually(lambda: site.process.poll() is not None or
                site.cli("status", check=False).returncode == 0, 30, "up, or ended with an error")
     if site.alive():
+        assert "torn" in site.log(), site.log()[-2000:]
         a.start()
+        # What was in the last write may be gone, and nothing else; a file is whole or as it was.
+        for n in range(200):
+            data = bytes([n % 256]) * (n * 40)
+            path = a / f"d{n % 7}/f{n}"
+            assert n >= 180 and not os.path.exists(path) or \
+                a.read(f"d{n % 7}/f{n}") in ((data, b"") if n >= 180 else (data,)), n
         site.fsck()
     else:
         # The last record was known to be durable: then this is damage, and is named.
@@ -571,5 +578,12 @@ def test_full_disk(world, small_disk):
     site.restart()
     a.start()
     assert a.text("kept") == "kept" * 10000 and a.read("fill/0") == synced
-    # Room outside lets it go on.
+    site.fsck()
+    # Files can be removed; their room comes back with a garbage pass. Names and small files go on.
+    shutil.rmtree(a / "fill")
+    a.write("afterwards", "small", sync=True)
+    site.kill()
+    site.serve()
+    assert a.text("afterwards") == "small" and a.text("kept") == "kept" * 10000
+    assert a.names() == ["afterwards", "kept"]
     site.fsck()
