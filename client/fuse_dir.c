@@ -12,6 +12,8 @@
 
 #define PAGE_ENTRIES 1024u
 #define FIRST_ENTRY 2u /* numbers 0 and 1 are "." and ".." */
+/* Of so many entries the attributes of one are asked for alone, rather than all of the page. */
+#define ENTRIES_PER_QUESTION 64u
 
 _Static_assert(INODE_LISTED_MAX <= PAGE_ENTRIES, "an open directory holds no more than a page");
 
@@ -76,19 +78,34 @@ static void copy_drop(struct mount *m, struct dir_handle *h)
     h->copied = false;
 }
 
-/* The directory as this mount knows it. `plus`: only with the attributes of all, since the kernel
- * would ask for each that is missing. */
-static void copy_take(struct mount *m, struct dir_handle *h, bool plus)
+/* True: all attributes are known, after asking for a few. Which are not any more is often chance:
+ * hits of the clock on other objects. */
+static bool copy_attrs(struct mount *m, const struct dir_handle *h)
 {
     struct fs_attr a;
+    uint32_t unknown = 0, most = 1 + h->copy.count / ENTRIES_PER_QUESTION;
+    for (uint32_t k = 0; k < h->copy.count; k++) {
+        if (h->inodes[k] == NULL)
+            return false;
+        unknown += !inode_attr_load(h->inodes[k], &m->clock, &a);
+    }
+    for (uint32_t k = 0; k < h->copy.count && unknown > 0 && unknown <= most; k++)
+        if (!inode_attr_load(h->inodes[k], &m->clock, &a) && op_attr(m, h->inodes[k], &a) != 0)
+            return false; /* the site says more about it */
+    return unknown <= most;
+}
+
+/* The directory as this mount knows it. `plus`: with the attributes, since the kernel would ask for
+ * each that is missing. */
+static void copy_take(struct mount *m, struct dir_handle *h, bool plus)
+{
     if (!inode_name_all(m->inodes, h->dir, &m->clock, &h->copy, &h->since))
         return;
     h->inodes = mem_calloc(h->copy.count + 1, sizeof(struct inode *));
     inode_table_find_each(m->inodes, h->copy.oids, h->copy.count, h->inodes);
     h->copied = true;
-    for (uint32_t k = 0; k < h->copy.count && plus && h->copied; k++)
-        if (h->inodes[k] == NULL || !inode_attr_load(h->inodes[k], &m->clock, &a))
-            copy_drop(m, h);
+    if (plus && !copy_attrs(m, h))
+        copy_drop(m, h);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
