@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/lin.h"
 #include "sim/workload.h"
 #include "site/call.h"
 
@@ -37,8 +38,10 @@ static void join(struct mount *m)
 
 static void unknown_outcome(struct mount *m)
 {
-    if (m->busy)
+    if (m->busy) {
+        lin_gone(m);
         workload_done(m, NULL);
+    }
     m->busy = false;
 }
 
@@ -72,6 +75,7 @@ static void on_closed(struct rpc_peer *p, struct mount *m)
 {
     (void)p;
     m->joined = false;
+    lin_forget(m);
     sched_in(&m->next, RETRY_NS);
 }
 
@@ -89,7 +93,14 @@ static void push_frame(struct rpc_peer *p, const struct rpc_frame *f)
 {
     if (f->type != PUSH_INVALIDATE || (f->flags & RPC_FLAG_PUSH) == 0)
         return;
+    struct mount *m = CONTAINER_OF(p, struct mount, push);
     struct fs_request q = {.number2 = f->id};
+    struct op_arena arena = {0};
+    struct fs_reply r;
+    int rc = fs_reply_decode(f->body, &arena, &r);
+    ASSERT(rc == 0);
+    lin_told(m, r.invals, r.inval_count);
+    op_arena_deinit(&arena);
     say(p, RPC_INVAL_ACK, 0, &q);
 }
 
@@ -120,7 +131,28 @@ static void call_begin(struct mount *m)
     fs_request_encode(&m->req, &m->body);
     m->busy = true;
     m->began_ns = sched->now_ns;
+    lin_begin(m);
     call_send(m);
+}
+
+static uint64_t pause_ns(struct mount *m)
+{
+    const struct world_work *w = m->work;
+    if (w->burst == 0)
+        return w->think_ns > 0 ? rng_below(&m->rng, 2 * w->think_ns) : 0;
+    if (++m->burst < w->burst)
+        return 0;
+    m->burst = 0;
+    return w->burst_ns - (sched->now_ns - m->zero_ns) % w->burst_ns;
+}
+
+static void next_soon(struct mount *m)
+{
+    uint64_t pause = pause_ns(m);
+    if (pause == 0 && !sched_waits(&m->next))
+        call_begin(m);
+    else
+        sched_in(&m->next, pause);
 }
 
 static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
@@ -140,14 +172,9 @@ static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
         m->stats.latency_ns_sum += took;
         m->stats.latency_ns_max = MAX(m->stats.latency_ns_max, took);
         m->busy = false;
+        lin_answered(m, &r);
         workload_done(m, &r);
-        uint64_t think = m->work->think_ns;
-        if (think > 0)
-            think = rng_below(&m->rng, 2 * think);
-        if (think == 0 && !sched_waits(&m->next))
-            call_begin(m);
-        else
-            sched_in(&m->next, think);
+        next_soon(m);
     }
     op_arena_deinit(&arena);
 }
@@ -195,6 +222,7 @@ void mount_leave(struct mount *m)
     rpc_sim_leave(&m->push);
     rpc_sim_leave(&m->main);
     sched_cancel(&m->next);
+    lin_gone(m);
     m->busy = false;
 }
 

@@ -35,6 +35,8 @@ struct mount {
     unsigned number; /* of the mount, in the world */
     struct rng rng;
     uint64_t until_ns, calls_left; /* UINT64_MAX: no bound */
+    uint64_t zero_ns;              /* when the world's time began */
+    unsigned burst;                /* calls of this burst so far */
     struct mount_stats stats;
     /* session */
     struct rpc_peer main, push;

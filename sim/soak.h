@@ -14,7 +14,8 @@ enum soak_faults {
     SOAK_JOIN = 32,   /* a site joins while the others work */
     SOAK_CHUNKS = 64, /* contents made of chunks, and garbage passes */
     SOAK_SPACE = 128, /* look whether what is no longer needed goes away */
-    SOAK_ALL = 255
+    SOAK_CROWD = 256, /* more mounts, that call all at once, and crashes while they do */
+    SOAK_ALL = 511
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */

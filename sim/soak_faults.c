@@ -118,6 +118,29 @@ static void space_draw(struct draw *d)
     d->c->no_versions = true;
 }
 
+/* Every so often all mounts of all sites call at once; nodes die within these milliseconds. */
+static void crowd_draw(struct draw *d)
+{
+    uint64_t every = 200 * NS_PER_MS + draw_below(d, 800 * NS_PER_MS), bursts = 1;
+    for (unsigned i = 0; i < d->c->site_count; i++) {
+        struct world_work *w = &d->c->sites[i].work;
+        w->clients = 3 + (unsigned)draw_below(d, 5);
+        w->burst = 4 + (unsigned)draw_below(d, 20);
+        w->burst_ns = every;
+        bursts = MAX(bursts, w->operations / w->clients / w->burst);
+    }
+    d->c->mount_reset_per_million = (uint32_t)draw_below(d, 10000);
+    for (uint64_t i = draw_below(d, 6); i > 0; i--) {
+        unsigned a = site_draw(d);
+        uint64_t at = draw_below(d, bursts) * every + draw_below(d, 3 * NS_PER_MS);
+        bool process_only = draw_below(d, 3) == 0;
+        draw_event(d, (struct world_event){
+                          .at_ns = at, .kind = WORLD_CRASH, .a = a, .value = process_only});
+        draw_event(d, (struct world_event){
+                          .at_ns = at + draw_below(d, every), .kind = WORLD_RESTART, .a = a});
+    }
+}
+
 static const struct {
     const char *name;
     unsigned kind;
@@ -128,7 +151,7 @@ static const struct {
     {"eio", SOAK_EIO, eio_draw},          {"full", SOAK_FULL, full_draw},
     {"rot", SOAK_ROT, rot_draw},          {"lose", SOAK_LOSE, lose_draw},
     {"remove", SOAK_REMOVE, remove_draw}, {"chunks", SOAK_CHUNKS, chunks_draw},
-    {"space", SOAK_SPACE, space_draw},
+    {"space", SOAK_SPACE, space_draw},    {"crowd", SOAK_CROWD, crowd_draw},
     /* clang-format on */
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/lin.h"
 #include "sim/operator.h"
 #include "sim/tree.h"
 #include "sim/world_look.h"
@@ -75,8 +76,10 @@ static void site_up(struct world *w, unsigned i)
     int rc = process_start(p, &d);
     w->walked[i] = 0;
     w->twice[i] = (struct oid){{0}};
-    if (rc == 0)
+    if (rc == 0) {
+        lin_restarted(i);
         return;
+    }
     if (w->rotten[i] && err_class(rc) == ERR_CLASS_CORRUPT) { /* it is to be set up anew */
         p->lost = true;
         return;
@@ -231,6 +234,7 @@ static void mounts_make(struct world *w, unsigned site)
          k < clients && work->kind != WORLD_WORK_NONE && w->mount_count < WORLD_MOUNTS_MAX; k++) {
         struct mount *m = &w->mounts[w->mount_count];
         mount_init(m, &w->sites[site], &w->ledger, work, w->mount_count++);
+        m->zero_ns = w->began_ns;
         if (k > 0)
             m->sibling = m - 1;
         if (work->operations > 0)
@@ -290,6 +294,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     }
     w->began_ns = sched->now_ns;
     watch_begin(w);
+    lin_new(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
@@ -312,6 +317,7 @@ void world_free(struct world *w)
     for (unsigned i = 0; i < w->config.site_count; i++)
         process_deinit(&w->sites[i]);
     net_deinit();
+    lin_free();
     watch_free(w->watcher);
     world_conflicts_free(w);
     ledger_deinit(&w->ledger);

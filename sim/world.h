@@ -65,6 +65,10 @@ struct world_work {
     enum world_workload kind;
     unsigned clients;    /* mounts of this site; 0: 1 */
     uint64_t think_ns;   /* mean pause between an answer and the next call; 0: none */
+    /* Not 0: so many calls of each mount at once, one after the other, whenever burst_ns of the
+     * world's time have passed; and no pauses else. So mounts meet. */
+    unsigned burst;
+    uint64_t burst_ns;
     uint64_t operations; /* of the site in total; 0: until work_until_ns */
     /* The file tree the workload lives in: "/" + this (made when missing); "" = the root. Sites
      * that name the same directory collide. */

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "sim/lin.h"
 #include "sim/soak_int.h"
 
 static void run(const struct soak_options *o, uint64_t seed, struct soak_result *ret)
@@ -138,6 +139,26 @@ static void test_soak_run_named_seeds_are_good(void **state)
     }
 }
 
+/* The checker of shared directories can say something of nearly every answer. */
+static void test_answers_in_shared_directories_are_judged(void **state)
+{
+    const struct soak_options o = {
+        .sites = 3, .operations = 600, .faults = true, .more = SOAK_CROWD};
+    struct lin_stats before = lin_stats(), after;
+    uint64_t calls = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct soak_result r;
+        run(&o, seed, &r);
+        assert_string_equal(r.failure, "");
+        calls += r.calls;
+    }
+    after = lin_stats();
+    assert_true(after.answers - before.answers >= calls);
+    assert_true(after.changes - before.changes > calls / 4);
+    assert_true((after.blind - before.blind) * 50 < calls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_soak_run_with_more_faults_repeats),
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
+        cmocka_unit_test(test_answers_in_shared_directories_are_judged),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = -1; /* before any thread */
