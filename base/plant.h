@@ -45,6 +45,12 @@
  * 30 [remove] the cut is the last answer, not the highest
  * 31 [join] behind a snapshot the stream goes on one record too late
  * 32 [eio] a journal write that failed counts as done
+ * 35 [crowd] an error is answered before what it tells of is durable
+ * 36 [crowd] a lookup shows half of a change between shards
+ * 37 [crowd] whether a name is free is looked at without its latch
+ * 38 [crowd] an answer does not wait until other mounts have dropped what was there
+ * 39 [crowd] a repeated create is evaluated again
+ * 40 [crowd] nobody is told to drop the name that a rename has replaced
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -70,7 +76,7 @@
  * 120 a stream goes on when another node leads one of the shards
  */
 /* clang-format on */
-#define PLANT_COUNT 34u
+#define PLANT_COUNT 40u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_NODES_LAST 120u

@@ -199,7 +199,8 @@ static void call_run(struct call *c)
     c->n->evaluations++;
     c->now_ns = node_wall_ns(c->n);
     call_hold(c); /* so that nothing finishes it under our feet */
-    if (handlers[c->type].changes && c->req.number != 0 && !PLANTED(19) && answer_again(c))
+    if (handlers[c->type].changes && c->req.number != 0 && !PLANTED(19) &&
+        !(PLANTED(39) && c->type == RPC_CREATE) && answer_again(c))
         rc = CALL_DONE;
     else
         rc = handlers[c->type].run(c);
