@@ -393,7 +393,8 @@ static void judge_change(const struct mount *m, struct lin_call *c, const struct
         MAX(lin->sites[site].told[c->dot.shard % LIN_SHARDS], c->index);
     if (c->blind)
         return;
-    if (!c->shown)
+    /* What another shard's disk refuses of it waits there: RESULTS.md, "Open". */
+    if (!c->shown && !world_parts_held(lin->w, site))
         lin_fail(m, "answered good, and what it did never showed");
     if (r->has_attr && !oid_equal(r->attr.oid, c->result))
         lin_fail(m, "answered with another object than it made");
@@ -424,6 +425,18 @@ void lin_answered(const struct mount *m, const struct fs_reply *r)
 
 /* --- the site was down --- */
 
+static void survived(struct node *n, struct lin_call *c)
+{
+    struct shard *s = node_shard(n, c->dot.shard);
+    bool is = merge_seen(shard_merge(s), c->dot.shard, c->dot.site) >= c->dot.seq;
+    if (is && c->maybe)
+        c->index = log_last(shard_log(s));
+    if (!is)
+        c->again = c->shown = false;
+    c->done = is;
+    c->maybe = false;
+}
+
 void lin_restarted(unsigned site)
 {
     struct node *n = lin != NULL ? lin_node(site) : NULL;
@@ -443,9 +456,8 @@ void lin_restarted(unsigned site)
         if (!c->busy || site_of(&lin->w->mounts[i]) != site)
             continue;
         /* What was not durable has never been, and no answer of before can come any more. */
-        if (c->done && merge_seen(shard_merge(node_shard(n, c->dot.shard)), c->dot.shard,
-                                  c->dot.site) < c->dot.seq)
-            c->done = c->again = c->shown = false;
+        if (c->done || c->maybe)
+            survived(n, c);
         c->state_count = 0;
         c->blind = c->proposing = false;
         lin_look(&lin->w->mounts[i]);

@@ -6,11 +6,18 @@
 #include "sim/disk.h"
 #include "sim/lin_int.h"
 
+/* Also one that has failed and is about to end: what it still writes may be there afterwards. */
+static struct node *node_of(unsigned site)
+{
+    const struct process *p = &lin->w->sites[site];
+    return p->machine.ghost ? NULL : p->node;
+}
+
 /* The shard of a site that is up, by its engine. */
 static bool find(const struct merge *m, unsigned *ret_site, shard_id_t *ret)
 {
     for (unsigned i = 0; lin != NULL && i < lin->w->config.site_count; i++) {
-        struct node *n = lin_node(i);
+        struct node *n = node_of(i);
         for (unsigned k = 0; n != NULL && k < lin->w->config.shards; k++) {
             struct shard *s = node_shard(n, (shard_id_t)k);
             if (shard_merge(s) != m)
@@ -118,7 +125,7 @@ int __wrap_merge_apply(struct merge *m, const struct op *op)
         return rc;
     struct lin_call *c = lin->applying;
     if (c != NULL && op->dot.shard == shard && !c->indexed) {
-        c->index = log_last(shard_log(node_shard(lin_node(site), shard)));
+        c->index = log_last(shard_log(node_shard(node_of(site), shard)));
         c->indexed = true;
     }
     unsigned count = keys_of(op, keys);
@@ -255,6 +262,7 @@ int __wrap_shard_propose(struct shard *s,
         lin_fail(m, "call %llu is carried out after its answer", (unsigned long long)p->number);
     if (c != NULL)
         before(m, c);
+    struct dot next = {shard_next_seq(s), lin->w->ids[site], shard};
     lin->applying = c;
     int rc = __real_shard_propose(s, b, p, &op);
     lin->applying = NULL;
@@ -262,6 +270,11 @@ int __wrap_shard_propose(struct shard *s,
         c->proposing = false;
     if (rc == 0 && ret_op != NULL)
         *ret_op = op;
+    if (c != NULL && rc == ERR_FATAL) { /* the shard failed: its journal may have it all the same */
+        c->maybe = true;
+        c->dot = next;
+        c->result = p->result;
+    }
     if (c != NULL && rc == 0)
         after(m, c, p, &op);
     return rc;

@@ -46,6 +46,7 @@ struct lin_call {
     bool proposing; /* its change is being made right now */
     bool indexed;   /* and its record is known */
     bool done;      /* it was, in this: */
+    bool maybe;     /* or not: that is seen when the site is back */
     struct dot dot;
     uint64_t index;
     struct oid result, victim; /* and what was under the name before */

@@ -54,13 +54,23 @@ static uint64_t parts_on_the_way(const struct world *w, unsigned site)
     return count;
 }
 
+static bool disk_bad_lately(const struct world *w, unsigned site)
+{
+    return disk_is_bad(w->sites[site].machine.disk) ||
+           (w->disk_bad_ns[site] > 0 && sched->now_ns - w->disk_bad_ns[site] < HELD_NS);
+}
+
+bool world_parts_held(const struct world *w, unsigned site)
+{
+    return disk_bad_lately(w, site) && parts_on_the_way(w, site) > 0;
+}
+
 /* A directory that moves has its new name before it loses the old one (P1), a message between
  * shards later: not at two looks in a row, unless a shard without room refuses its part. */
 static void check_shape(struct world *w, unsigned site, char what[200])
 {
     struct oid twice;
-    bool bad = disk_is_bad(w->sites[site].machine.disk) ||
-               (w->disk_bad_ns[site] > 0 && sched->now_ns - w->disk_bad_ns[site] < HELD_NS);
+    bool bad = disk_bad_lately(w, site);
     if (!tree_shape(w->sites[site].node, what, &twice))
         world_fail(w, "P6", "site %s: %s", w->config.sites[site].name, what);
     if (!oid_is_none(twice) &&

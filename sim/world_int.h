@@ -58,6 +58,8 @@ static inline bool world_counts(const struct world *w, unsigned site)
 bool world_has_joined(const struct world *w, unsigned site); /* its node says so */
 void world_joined(struct world *w, unsigned site);           /* its mounts begin */
 /* world_check.c */
+/* A shard without room refuses parts of what others have done. */
+bool world_parts_held(const struct world *w, unsigned site);
 void world_check_now(struct world *w);   /* what must hold at every moment */
 void world_check_final(struct world *w); /* after all sites have converged */
 /* The cut of each site that was removed is known there, and all up to it has arrived. */
