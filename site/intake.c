@@ -215,7 +215,7 @@ static bool is_committed(void *ctx, struct dot d)
 static bool must_wait(const struct intake_site *at, const struct op *op)
 {
     struct word w = {.at = at, .home = op->dot.shard};
-    return at->parts == NULL && !op_dots_applied(op, is_committed, &w, NULL);
+    return at->parts == NULL && !PLANTED(121) && !op_dots_applied(op, is_committed, &w, NULL);
 }
 
 /* N9. */

@@ -438,9 +438,10 @@ static void checkpoint_work(struct pool_job *job)
 static void trim(struct shard *s)
 {
     uint64_t stored = state_stored_index(s->state), keep = MAX(s->keep_from, 1);
+    /* The last record stays: nothing else has its stamp, and its epoch. */
     if (s->cfg.peers == NULL)
-        log_trim(s->log, MIN(stored + 1, keep));
-    else if (!shard_is_copying(s) && stored > 0) /* its epoch proves that two journals agree */
+        log_trim(s->log, MIN(stored, keep));
+    else if (!shard_is_copying(s) && stored > 0)
         log_trim(s->log, MIN(stored, MIN(keep, replica_keep_from(s->replica))));
 }
 

@@ -70,11 +70,21 @@ static void read_log(struct shard *s, const struct replica_effect *f)
         broken(s, rc, "the journal cannot be read");
 }
 
+/* Stamps of commits rise with the index (record.h). Not all are stamps of operations, which the
+ * state knows, and this clock may be behind them. */
+static void stamp_see(struct hlc *hlc, struct slice payload)
+{
+    struct record r;
+    if (record_decode(payload, &r) == 0) /* else replay says so */
+        hlc_see(hlc, r.commit_hlc);
+}
+
 static void append(struct shard *s, const struct replica_effect *f)
 {
     uint64_t index = 0;
     if (s->failed)
         return;
+    stamp_see(s->cfg.hlc, f->bytes);
     log_epoch_set(s->log, f->epoch);
     int rc = log_append(s->log, &f->bytes, 1, &index);
     if (rc != 0)
@@ -313,11 +323,13 @@ static void on_tick(struct loop_timer *t)
 struct runs {
     struct replica_run at[REPLICA_EPOCHS_MAX];
     uint32_t count;
+    struct hlc *hlc;
 };
 
 static bool run_seen(void *ctx, const struct log_record *record)
 {
     struct runs *r = ctx;
+    stamp_see(r->hlc, record->payload);
     if (r->count > 0 && r->at[r->count - 1].epoch == record->epoch)
         return true;
     if (r->count == REPLICA_EPOCHS_MAX) /* the oldest is committed, or will be copied */
@@ -326,8 +338,9 @@ static bool run_seen(void *ctx, const struct log_record *record)
     return true;
 }
 
-/* Alone, all that matters of the journal's past is that a new epoch is above it, also when the
- * record was lost. Others have to be told where their journals differ from it. */
+/* Alone, all that matters of the journal's past is that a new epoch and new stamps are above it,
+ * also when the coordinator's record was lost. Others have to be told where their journals differ
+ * from it. */
 static int runs_read(struct shard *s, struct runs *r, struct err_detail *d)
 {
     uint64_t last = log_last(s->log), next = is_alone(s) ? last : log_first(s->log);
@@ -375,6 +388,7 @@ static int take_over(struct shard *s, struct err_detail *d)
 int shard_replica_open(struct shard *s, struct err_detail *d)
 {
     struct runs *runs = mem_calloc(1, sizeof *runs);
+    runs->hlc = s->cfg.hlc;
     const struct shard_peers *p = s->cfg.peers;
     int rc = runs_read(s, runs, d);
     struct replica_config c = {.node = s->cfg.site,

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "site/intake.h"
+#include "tests/unit/site/node_test.h"
 #include "tests/unit/site/trio.h"
 
 #define PEER 8u
@@ -245,6 +246,70 @@ static void test_what_had_waited_before_a_take_over_counts_when_it_is_applied(vo
     trio_run(&t, leave_is_known);
 }
 
+/* ---- commit stamps rise with the index, also when the clock is behind what was seen ---- */
+
+struct rising {
+    uint64_t last, count;
+};
+
+static bool rises(void *ctx, const struct log_record *lr)
+{
+    struct rising *k = ctx;
+    struct record r;
+    assert_int_equal(record_decode(lr->payload, &r), 0);
+    assert_true(r.commit_hlc > k->last);
+    k->last = r.commit_hlc;
+    k->count++;
+    return true;
+}
+
+static void assert_rising(struct shard *s, uint64_t count_min)
+{
+    struct rising k = {.last = 0};
+    uint64_t next = log_first(shard_log(s));
+    while (next <= log_durable(shard_log(s)))
+        assert_int_equal(log_read(shard_log(s), next, MIB, rises, &k, &next), 0);
+    assert_true(k.count >= count_min);
+}
+
+static const struct local_pair pair = {.key = {.ptr = (const uint8_t *)"\x88t", .len = 2},
+                                       .value = {.ptr = (const uint8_t *)"v", .len = 1}};
+
+/* What is not an operation leaves no stamp in the state; its record has one. */
+static void test_stamps_rise_across_a_restart(void **state)
+{
+    struct node_test n;
+    (void)state;
+    node_test_init(&n, 1);
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("a"), .mode = 0644, .kind = OID_FILE};
+    hlc_see(&n.n->hlc, hlc_from_wall(clock_wall_ns(&clock_os) + 3600 * NS_PER_SEC));
+    assert_int_equal(node_test_call(&n, RPC_CREATE, &q), 0);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(shard_local(n.n->shards[0], &pair, 1, NULL, NULL), 0);
+    node_test_close(&n);
+    node_test_open(&n);
+    q.name = slice_str("b");
+    assert_int_equal(node_test_call(&n, RPC_CREATE, &q), 0);
+    assert_rising(n.n->shards[0], 7);
+    node_test_deinit(&n);
+}
+
+static void test_stamps_rise_across_restarts_of_all_nodes(void **state)
+{
+    struct trio_op o;
+    (void)state;
+    trio_run(&t, three_in_sync);
+    for (unsigned i = 0; i < TRIO_NODES; i++)
+        if (t.nodes[i].shards[0] == leader(0))
+            hlc_see(&t.nodes[i].hlc, hlc_from_wall(clock_wall_ns(&clock_os) + 3600 * NS_PER_SEC));
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(shard_local(leader(0), &pair, 1, NULL, NULL), 0);
+    trio_assert_equal_on_disk(&t);
+    assert_int_equal(trio_create(&t, leader(0), &o), 0);
+    trio_run(&t, trio_equal);
+    assert_rising(leader(0), 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +321,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_what_had_waited_before_a_take_over_counts_when_it_is_applied, setup, teardown),
+        cmocka_unit_test(test_stamps_rise_across_a_restart),
+        cmocka_unit_test_setup_teardown(test_stamps_rise_across_restarts_of_all_nodes, setup,
+                                        teardown),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = LOG_WARN;
