@@ -71,6 +71,7 @@ static bool check_record(void *ctx, const struct log_record *r)
     if (r->index > s->truth_last) {
         s->truth[r->index] = e;
         s->truth_last = r->index;
+        trio_cause_see(w, k->shard, r->payload);
     } else if (s->truth[r->index].epoch != 0 &&
                (e.epoch != s->truth[r->index].epoch || e.hash != s->truth[r->index].hash)) {
         trio_fail(w, "P2", "node %u has another record %llu of shard %u", k->n->number,
@@ -102,6 +103,7 @@ void trio_began_to_serve(struct trio_node *n, unsigned shard)
         trio_fail(w, "P2", "node %u leads shard %u without record %llu", n->number, shard,
                   (unsigned long long)w->shards[shard].truth_last);
     trio_check_committed(n, shard);
+    trio_cause_check(w, shard);
     trio_check_shard(w, shard);
 }
 
@@ -119,7 +121,8 @@ static void look_run(struct sched_event *e)
         if (w->nodes[i].loop != NULL && !w->nodes[i].broken)
             trio_node_keep(&w->nodes[i]);
     for (unsigned k = 0; k < w->shard_count; k++)
-        (void)trio_leader(w, k, NULL);
+        if (trio_leader(w, k, NULL) != NULL)
+            trio_cause_check(w, k);
     sched_in(e, LOOK_NS);
 }
 
@@ -393,4 +396,5 @@ void trio_deinit(struct trio *w)
     for (unsigned i = 0; i < TRIO_NODES; i++)
         trio_node_deinit(&w->nodes[i]);
     trio_carry_deinit(w);
+    mem_free(w->causes.named);
 }

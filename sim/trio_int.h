@@ -109,6 +109,11 @@ struct trio_client {
     unsigned node; /* that it proposed at */
     uint64_t start;
 };
+struct trio_causes {                 /* trio_cause.c */
+    struct vv have[TRIO_SHARDS_MAX]; /* committed in its home */
+    struct dot *named;               /* by committed operations of peers, and not looked for yet */
+    size_t count, cap;
+};
 /* One more client, in several sites' common directory, where anything may happen at any time; one
  * call at a time, so that what collides does so between sites. */
 struct trio_sharer {
@@ -139,6 +144,7 @@ struct trio { /* a site */
     struct trio_file files[TRIO_FILES];
     struct trio_client clients[TRIO_CLIENTS];
     struct trio_sharer sharer;
+    struct trio_causes causes;
     bool moving; /* directories move one at a time */
     uint64_t contents, answered, takeovers, conflicts;
     struct sched_event fault, power, look, repair;
@@ -250,6 +256,10 @@ void trio_share_dropped(struct trio_node *n);
 bool trio_share_idle(const struct trio *w);
 /* Makes a directory in the root, by a site that nothing happens to yet. */
 struct oid trio_share_make(struct trio *w, struct slice name);
+
+/* trio_cause.c */
+void trio_cause_see(struct trio *w, unsigned shard, struct slice payload); /* it is committed */
+void trio_cause_check(struct trio *w, unsigned shard); /* it is led, all it has was seen */
 
 /* trio_link.c: streams between sites */
 void trio_link_init(struct trio_world *all);

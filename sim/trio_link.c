@@ -410,7 +410,7 @@ static int work_on(struct trio_stream *s)
     struct shard *at[TRIO_SHARDS_MAX];
     struct err_detail d = {{0}};
     if (!leaders(s->to, at))
-        return ERR_NOT_PRIMARY;
+        return ERR_AGAIN;
     struct intake_site site = {.shards = at,
                                .shard_count = s->to->shard_count,
                                .site = s->to->site,

@@ -235,7 +235,7 @@ static void again(struct trio_sharer *c)
 static void rest(struct trio_sharer *c)
 {
     c->phase = TRIO_IDLE;
-    sched_in(&c->event, trio_below(site_of(c)->client_pause_ns + 1));
+    sched_in(&c->event, trio_below(site_of(c)->client_pause_ns / 2 + 1));
 }
 
 static void answered(struct trio_sharer *c)

@@ -89,6 +89,8 @@ static void settle(struct trio_world *all, uint64_t *ret_ns)
         all->sites[i]->closing = true;
     if (is_good(all))
         wait_settled(all, "in the end");
+    if (all->site_count > 1)
+        *ret_ns = sched->now_ns - began_ns;
     check_all(all, "in the end");
     /* And so it is on the disks. */
     for (unsigned i = 0; i < all->site_count * TRIO_NODES && is_good(all); i++)
