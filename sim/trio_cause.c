@@ -1,6 +1,6 @@
-/* What a site has of its peers has its causes, whichever leader is lost (N8). See trio.h.
+/* What a site has has its causes, whichever leader is lost (N8, S6). See trio.h.
  *
- * Each committed operation of a peer is looked at once: what it names in other shards has to be
+ * Each committed operation is looked at once: what it names in other shards has to be
  * committed there when that shard is led the next time. Later would not do: with the leader goes
  * what was under way. */
 #include "base/assert.h"
@@ -27,7 +27,7 @@ static bool name_one(void *ctx, struct dot d)
     return true;
 }
 
-static void op_see(struct trio *w, unsigned shard, struct slice encoded, bool peers)
+static void op_see(struct trio *w, unsigned shard, struct slice encoded)
 {
     struct op_arena arena = {0};
     struct named n = {.w = w, .home = (shard_id_t)shard};
@@ -36,8 +36,7 @@ static void op_see(struct trio *w, unsigned shard, struct slice encoded, bool pe
         struct vv *have = &w->causes.have[shard];
         if (vv_get(have, op.dot.site) < op.dot.seq && vv_set(have, op.dot.site, op.dot.seq) != 0)
             trio_fail(w, "setup", "too many sites");
-        if (peers)
-            (void)op_dots_applied(&op, name_one, &n, NULL); /* only gathers */
+        (void)op_dots_applied(&op, name_one, &n, NULL); /* only gathers */
     }
     op_arena_deinit(&arena);
 }
@@ -49,9 +48,9 @@ void trio_cause_see(struct trio *w, unsigned shard, struct slice payload)
         return;
     struct dec d = dec_of(r.body);
     if (r.type == RECORD_OP)
-        op_see(w, shard, r.body, false);
+        op_see(w, shard, r.body);
     for (uint32_t i = 0; i < r.count && r.type == RECORD_REMOTE && d.rc == 0; i++)
-        op_see(w, shard, dec_bytes(&d, r.body.len), true);
+        op_see(w, shard, dec_bytes(&d, r.body.len));
 }
 
 void trio_cause_check(struct trio *w, unsigned shard)

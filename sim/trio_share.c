@@ -285,6 +285,30 @@ static void propose(struct trio_sharer *c, struct op_builder *b, uint64_t hlc)
     again(c);
 }
 
+struct named {
+    const struct trio_eval *s;
+    shard_id_t home;
+};
+
+static bool is_committed(void *ctx, struct dot d)
+{
+    const struct named *n = ctx;
+    struct vv durable;
+    if (d.shard == n->home)
+        return true; /* in the same journal, before it */
+    shard_durable_vv(n->s->shards[d.shard], &durable);
+    return vv_get(&durable, d.site) >= d.seq;
+}
+
+/* What a call has seen of other shards must not be lost with their leaders when it is committed. In
+ * one node the order of commits sees to that; here who evaluates has to wait (S6). */
+static bool is_safe(const struct trio_eval *s, shard_id_t home, const struct op_builder *b)
+{
+    struct named n = {.s = s, .home = home};
+    const struct op op = {.effects = b->effects, .effect_count = b->count};
+    return op_dots_applied(&op, is_committed, &n, NULL);
+}
+
 /* A call that was tried keeps its home: that shard knows whether it was carried out. */
 static void evaluate(struct trio_sharer *c)
 {
@@ -304,7 +328,7 @@ static void evaluate(struct trio_sharer *c)
     }
     op_builder_init(&b);
     bool fits = !c->tried && build(c, &s);
-    if (fits && b.count > 0)
+    if (fits && b.count > 0 && is_safe(&s, c->home, &b))
         propose(c, &b, s.hlc);
     else
         rest(c);
