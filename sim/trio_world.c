@@ -110,7 +110,7 @@ static void make_directories(struct trio_world *all)
 {
     trio_link_init(all);
     for (unsigned i = 0; i < all->site_count && is_good(all); i++) {
-        char name[8];
+        char name[16];
         (void)snprintf(name, sizeof name, "own%u", i); /* fits */
         trio_model_init(all->sites[i], trio_share_make(all->sites[i], slice_str(name)));
         if (is_good(all))

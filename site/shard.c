@@ -123,6 +123,8 @@ void shard_settle(struct shard *s, uint64_t index)
         if (p->held == 0)
             shard_pending_done(p);
     }
+    if (s->cfg.peers != NULL)
+        shard_inbox_confirm(s);
     if (s->durable_gap && s->pending_head == NULL)
         durable_catch_up(s);
     shard_durable_waits_run(s, index);
@@ -381,45 +383,6 @@ uint64_t shard_cursor(struct shard *s, site_id_t peer)
     return 0;
 }
 
-void shard_acked_key(struct buf *key, site_id_t peer)
-{
-    key_begin(key, SHARD_KEY_ACKED);
-    key_be(key, peer, 4);
-}
-
-void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index)
-{
-    struct buf key = {0}, value = {0};
-    if (s->cfg.peers != NULL && !PLANTED(119)) {
-        shard_inbox_acked(s, peer, index);
-        return;
-    }
-    if (index > shard_peer_ack(s, peer)) {
-        shard_acked_key(&key, peer);
-        key_be(&value, index, 8);
-        state_put(s->state, buf_slice(&key), buf_slice(&value));
-        buf_deinit(&key);
-        buf_deinit(&value);
-    }
-}
-
-uint64_t shard_peer_ack(struct shard *s, site_id_t peer)
-{
-    struct buf key = {0};
-    struct slice got;
-    uint64_t index = 0;
-    shard_acked_key(&key, peer);
-    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
-        index = be_get(got.ptr, 8);
-    buf_deinit(&key);
-    return index;
-}
-
-void shard_keep_from(struct shard *s, uint64_t index)
-{
-    s->keep_from = index;
-}
-
 void shard_check(struct shard *s)
 {
     int rc = state_health(s->state);
@@ -579,6 +542,7 @@ static int load_waiting(struct shard *s)
     struct state_scan it;
     int rc = 0;
     s->waiting_count = 0;
+    memset(s->role.waits, 0, sizeof s->role.waits);
     shard_notices_clear(s);
     key_begin(&prefix, SHARD_KEY_WAITING);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
@@ -590,8 +554,10 @@ static int load_waiting(struct shard *s)
         s->waiting_count++;
         s->waiting_next = be_get(it.key.ptr + 1, 8);
         rc = op_decode(it.value, &arena, &op);
-        if (rc == 0)
+        if (rc == 0) {
+            s->role.waits[op.dot.shard] = state_index(s->state);
             shard_notice_kept(s, s->waiting_next, &op);
+        }
         op_arena_deinit(&arena);
     }
     state_scan_end(&it);

@@ -85,6 +85,7 @@ static void keep_waiting(struct shard *s, const struct op *op, struct slice enco
     key_be(&key, ++s->waiting_next, 8);
     state_put(s->state, buf_slice(&key), encoded);
     s->waiting_count++;
+    s->role.waits[op->dot.shard] = s->apply_index;
     shard_notice_kept(s, s->waiting_next, op);
     buf_deinit(&key);
 }
@@ -186,6 +187,9 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
     int rc = 0;
     blocked->count = 0;
     *ret_applied = false;
+    for (unsigned i = 0; i < s->cfg.shard_count; i++)
+        if (s->role.waits[i] == s->apply_index)
+            s->role.waits[i]--; /* before this record */
     while (rc == 0 && waiting_next(s, no, &no, &bytes)) {
         struct op_arena arena = {0};
         struct op op;
@@ -196,6 +200,8 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
             got = apply_op(s, &op, buf_slice(&bytes));
         if (rc == 0 && got == APPLY_WAIT && op.dot.shard != s->cfg.id)
             origins_add(blocked, &op);
+        if (rc == 0 && got == APPLY_WAIT)
+            s->role.waits[op.dot.shard] = s->apply_index;
         op_arena_deinit(&arena);
         if (rc == 0 && got < 0)
             rc = got;

@@ -98,8 +98,9 @@ struct shard_role {
     /* messages between shards */
     struct pending *undelivered, **undelivered_tail; /* committed, but not their messages */
     struct {
-        uint64_t last, committed; /* numbers taken of each shard */
+        uint64_t last, committed, confirmed; /* numbers taken of each shard */
     } inbox[SHARD_COUNT_MAX];
+    uint64_t waits[SHARD_COUNT_MAX]; /* after this record an operation of that home waited here */
     struct {
         /* numbers sent to each shard; taken out of the outbox; there when it took over */
         uint64_t left, pruned, found;
@@ -236,6 +237,7 @@ void shard_inbox_tick(struct shard *s); /* as the leader */
 int shard_inbox_check(struct shard *s, shard_id_t from, uint64_t number) MUST_CHECK;
 void shard_inbox_applied(struct shard *s, shard_id_t from, uint64_t number);
 void shard_inbox_committed(struct shard *s, shard_id_t from, uint64_t number);
+void shard_inbox_confirm(struct shard *s); /* what became committed */
 void shard_inbox_left(struct shard *s, struct pending *p, shard_id_t to, uint64_t number);
 bool shard_inbox_keeps(struct shard *s, struct pending *p);
 bool shard_inbox_sent(const struct shard *s, shard_id_t to, uint64_t number);
@@ -275,8 +277,9 @@ bool shard_result_take_acked(struct shard *s, uint64_t *ret_session, uint64_t *r
 void shard_durable_waits_run(struct shard *s, uint64_t index);
 void shard_applied_waits_run(struct shard *s);
 void shard_waits_forget(struct shard *s); /* and latches: their owners know */
-/* shard.c */
+/* shard_acked.c */
 void shard_acked_key(struct buf *key, site_id_t peer);
+/* shard.c */
 void shard_pending_done(struct pending *p); /* durable, and delivered: tells, frees */
 void shard_pending_free(struct pending *p);
 void shard_fail(struct shard *s, int rc, const char *what);

@@ -246,6 +246,65 @@ static void test_what_had_waited_before_a_take_over_counts_when_it_is_applied(vo
     trio_run(&t, leave_is_known);
 }
 
+static int answer;
+
+static void answered(void *ctx, int rc)
+{
+    (void)ctx;
+    answer = rc;
+}
+
+static bool is_answered(struct trio *w)
+{
+    (void)w;
+    return answer != 1;
+}
+
+static bool part_waits(struct trio *w)
+{
+    struct shard *s = trio_leader(w, 1);
+    return s != NULL && shard_waiting_count(s) == 1 && shard_idle(s) && shard_idle(leader(0));
+}
+
+/* N4: what its parts name may come to their shards by another way, and later. An answer before that
+ * would be one that does not show. */
+static void test_an_answer_means_that_all_parts_are_applied(void **state)
+{
+    static struct dot seen = {.shard = 1, .site = PEER, .seq = 1};
+    struct intake_batch b = {.done = 0};
+    struct op_builder own = {0};
+    struct proposal p = {.session = 1, .number = 1, .committed = answered};
+    struct file_view v;
+    (void)state;
+    answer = 1;
+    trio_run(&t, three_in_sync);
+    stream_begins();
+    struct effect *e = op_builder_add(&own, EFFECT_VERSION, file);
+    e->dots = &seen;
+    e->dot_count = 1;
+    e->content.kind = CONTENT_INLINE;
+    e->content.bytes = slice_str("ours");
+    e->content.size = e->content.bytes.len;
+    assert_int_equal(shard_propose(leader(0), &own, &p, NULL), 0);
+    op_builder_deinit(&own);
+    trio_run(&t, part_waits);
+    for (unsigned i = 0; i < 50; i++) /* and all that was sent meanwhile has arrived */
+        trio_run(&t, part_waits);
+    assert_int_equal(answer, 1);
+    shard_resign(leader(1));
+    trio_run(&t, three_in_sync);
+    trio_run(&t, part_waits);
+    assert_int_equal(answer, 1);
+    stream_begins();
+    op_enter();
+    assert_int_equal(take(&b), 0);
+    trio_run(&t, is_answered);
+    assert_int_equal(answer, 0);
+    assert_int_equal(merge_file(shard_merge(leader(1)), file, &v), 0);
+    assert_true(slice_equal(v.content.bytes, slice_str("ours")));
+    trio_assert_equal_on_disk(&t);
+}
+
 /* ---- commit stamps rise with the index, also when the clock is behind what was seen ---- */
 
 struct rising {
@@ -321,6 +380,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_what_had_waited_before_a_take_over_counts_when_it_is_applied, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_answer_means_that_all_parts_are_applied, setup,
+                                        teardown),
         cmocka_unit_test(test_stamps_rise_across_a_restart),
         cmocka_unit_test_setup_teardown(test_stamps_rise_across_restarts_of_all_nodes, setup,
                                         teardown),
