@@ -118,9 +118,7 @@ int trio_add_move(
         list[count].name = buf_slice(&names[count]);
         at = count++ == 0 ? to : v.birth.parent;
     }
-    if (rc == ERR_NOT_FOUND && count > 0)
-        rc = 0; /* a birth parent that was removed: nobody is where it was born */
-    if (rc == 0) {
+    if (rc == 0) { /* nothing is collected in these worlds: all births are there */
         build_touch(s->b, from, s->now_ns);
         build_move(s->at[0], s->b, dir, to, name, list, count);
     }

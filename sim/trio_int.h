@@ -256,6 +256,7 @@ void trio_share_dropped(struct trio_node *n);
 bool trio_share_idle(const struct trio *w);
 /* Makes a directory in the root, by a site that nothing happens to yet. */
 struct oid trio_share_make(struct trio *w, struct slice name);
+bool trio_share_knows(struct trio *w, struct oid dir);
 
 /* trio_cause.c */
 void trio_cause_see(struct trio *w, unsigned shard, struct slice payload); /* it is committed */

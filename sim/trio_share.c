@@ -22,6 +22,7 @@ static struct trio *site_of(struct trio_sharer *c)
 
 struct place { /* a name in the common directory or below */
     struct oid dir;
+    bool known; /* that directory, in its own shard, which may hear of it after its parent's */
     uint8_t bytes[256];
     struct slice name; /* as it shows */
     bool there;
@@ -48,7 +49,9 @@ static bool pick_one(void *ctx, struct slice visible, const struct shown *s)
 
 static void look_up(const struct trio_eval *s, struct place *p)
 {
-    p->there = merge_lookup(trio_merge_at(s, p->dir), p->dir, p->name, &p->shown) == 0;
+    struct dir_view v;
+    p->known = merge_dir(trio_merge_at(s, p->dir), p->dir, &v) == 0 && v.alive;
+    p->there = p->known && merge_lookup(trio_merge_at(s, p->dir), p->dir, p->name, &p->shown) == 0;
     if (!p->there)
         return;
     memcpy(p->stored_bytes, p->shown.stored.ptr, p->shown.stored.len);
@@ -96,13 +99,15 @@ static bool is_plain_dir(const struct place *p)
     return p->there && oid_is_dir(p->shown.oid) && !p->shown.derived && !p->shown.contested;
 }
 
-/* Is `dir` at or below `what`? */
+/* Is `dir` at or below `what`, or is that not known? */
 static bool is_within(const struct trio_eval *s, struct oid dir, struct oid what)
 {
     struct dir_view v;
     for (unsigned i = 0; i < 100 && !oid_equal(dir, what); i++) {
-        if (oid_is_root(dir) || merge_dir(trio_merge_at(s, dir), dir, &v) != 0)
+        if (oid_is_root(dir))
             return false;
+        if (merge_dir(trio_merge_at(s, dir), dir, &v) != 0)
+            return true;
         dir = v.parent;
     }
     return true;
@@ -119,7 +124,7 @@ static bool build_create(struct trio_sharer *c, struct trio_eval *s)
     struct place to;
     uint8_t bytes[LEDGER_HEAD_BYTES];
     draw_place(s, false, &to);
-    if (to.there)
+    if (to.there || !to.known)
         return false;
     c->home = oid_shard(to.dir);
     if (c->call == TRIO_MKDIR) {
@@ -167,7 +172,8 @@ static bool build_rename(struct trio_sharer *c, struct trio_eval *s)
     draw_place(s, false, &to);
     bool over = c->call == TRIO_RENAME && is_plain_file(&to) && !to.shown.derived &&
                 !to.shown.contested && !oid_equal(to.shown.oid, from.shown.oid);
-    if (!is_plain_file(&from) || from.shown.derived || from.shown.contested || (to.there && !over))
+    if (!is_plain_file(&from) || from.shown.derived || from.shown.contested || !to.known ||
+        (to.there && !over))
         return false;
     c->home = oid_shard(to.dir);
     if (c->call == TRIO_RENAME &&
@@ -182,12 +188,13 @@ static bool build_rename(struct trio_sharer *c, struct trio_eval *s)
     return true;
 }
 
+/* The directory itself, and where it goes, have to be known where they are. */
 static bool build_dir(struct trio_sharer *c, struct trio_eval *s)
 {
     struct place from, to;
     draw_place(s, true, &from);
     draw_place(s, false, &to);
-    if (!is_plain_dir(&from))
+    if (!is_plain_dir(&from) || !trio_share_knows(s->w, from.shown.oid))
         return false;
     if (c->call == TRIO_RMDIR) {
         if (!merge_dir_empty(trio_merge_at(s, from.shown.oid), from.shown.oid))
@@ -196,7 +203,7 @@ static bool build_dir(struct trio_sharer *c, struct trio_eval *s)
         trio_add_bury(s, from.shown.oid, from.dir);
         return true;
     }
-    if (to.there || is_within(s, to.dir, from.shown.oid))
+    if (to.there || !to.known || is_within(s, to.dir, from.shown.oid))
         return false;
     c->home = 0;
     return trio_add_move(s, from.shown.oid, from.dir, to.dir, to.name) == 0;
@@ -384,6 +391,14 @@ void trio_share_init(struct trio *w)
 }
 
 /* ---- before anything happens ---- */
+
+bool trio_share_knows(struct trio *w, struct oid dir)
+{
+    struct op_builder b = {0};
+    struct trio_eval s;
+    struct dir_view v;
+    return trio_eval_begin(&s, w, &b) && merge_dir(trio_merge_at(&s, dir), dir, &v) == 0 && v.alive;
+}
 
 static void made(void *ctx, int rc)
 {

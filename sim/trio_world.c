@@ -113,9 +113,17 @@ static void make_directories(struct trio_world *all)
         char name[16];
         (void)snprintf(name, sizeof name, "own%u", i); /* fits */
         trio_model_init(all->sites[i], trio_share_make(all->sites[i], slice_str(name)));
-        if (is_good(all))
-            all->common = trio_share_make(all->sites[i], slice_str("common"));
     }
+    if (!is_good(all))
+        return;
+    all->common = trio_share_make(all->sites[0], slice_str("common"));
+    for (unsigned i = 1; i < all->site_count; i++)
+        while (!trio_share_knows(all->sites[i], all->common))
+            if (!trio_run_until(all, sched->now_ns + 100 * NS_PER_MS) ||
+                sched->now_ns > SETTLE_NS) {
+                trio_fail(all->sites[i], "setup", "the common directory does not come");
+                return;
+            }
 }
 
 static void run(struct trio_world *all, struct soak_result *ret)
