@@ -124,6 +124,8 @@ struct trio_sharer {
     enum trio_call call;
     uint64_t content; /* its number in the ledger */
     struct oid oid;
+    struct dot dot; /* of the operation */
+    struct shard_set parts;
     shard_id_t home;
     unsigned node;
     uint64_t start;

@@ -245,12 +245,25 @@ static void rest(struct trio_sharer *c)
     sched_in(&c->event, trio_below(site_of(c)->client_pause_ns / 2 + 1));
 }
 
+/* N4: all shards that it is about have applied it. */
+static void check_parts(struct trio_sharer *c)
+{
+    struct trio *w = site_of(c);
+    for (unsigned i = 0; i < w->shard_count; i++) {
+        struct shard *s = shard_set_has(&c->parts, (shard_id_t)i) ? trio_leader(w, i, NULL) : NULL;
+        if (s != NULL && merge_seen(shard_merge(s), c->home, w->site) < c->dot.seq)
+            trio_fail(w, "P1", "call %u in common is answered, and shard %u has not applied it",
+                      c->call, i);
+    }
+}
+
 static void answered(struct trio_sharer *c)
 {
     struct ledger_entry *e = ledger_get(&site_of(c)->all->ledger, c->content);
     sched_note("answered in common", site_of(c)->number << 8 | c->call, c->number);
     if (c->call == TRIO_CREATE || c->call == TRIO_WRITE)
         e->acked = true;
+    check_parts(c);
     site_of(c)->answered++;
     rest(c);
 }
@@ -284,10 +297,14 @@ static void propose(struct trio_sharer *c, struct op_builder *b, uint64_t hlc)
     c->tried = true;
     hlc_see(&w->nodes[c->node].hlc, hlc);
     shard_results_acked(s, SESSION, c->number - 1);
-    int rc = shard_propose(s, b, &p, NULL);
+    struct op op;
+    int rc = shard_propose(s, b, &p, &op);
     sched_note("propose in common", (uint64_t)c->call << 8 | c->node, (uint64_t)-rc);
-    if (rc == 0)
+    if (rc == 0) {
+        c->dot = op.dot;
+        op_shards(&op, &c->parts);
         return;
+    }
     c->phase = TRIO_EVALUATE;
     again(c);
 }
