@@ -496,7 +496,6 @@ int shard_replay(struct shard *s, uint64_t last, struct err_detail *d)
 {
     uint64_t next = state_index(s->state) + 1 + PLANTED(14);
     struct replay rp = {.s = s, .last = last};
-    shard_last_stamp(s, last);
     while (next <= last) {
         int rc = log_read(s->log, next, 8 * MIB, replay_record, &rp, &next);
         if (rc != 0 || rp.rc != 0) {

@@ -205,9 +205,6 @@ void shard_notices_clear(struct shard *s);
 void shard_last_see(struct shard *s, const struct op *op);
 void shard_last_put(struct shard *s);
 void shard_last_load(struct shard *s);
-/* Records leave in the order of their stamps, and the newest stamp may be in no state: that of a
- * message, or of what is no operation. The wall clock may be behind it by now. */
-void shard_last_stamp(struct shard *s, uint64_t last);
 
 /* shard_replica.c */
 /* Alone: takes the shard over. */

@@ -72,25 +72,3 @@ struct last_op shard_last(const struct shard *s, site_id_t site)
             return s->last[i].op;
     return (struct last_op){0};
 }
-
-/* ---- the last stamp ---- */
-
-static bool see_stamp(void *ctx, const struct log_record *lr)
-{
-    struct shard *s = ctx;
-    struct record r;
-    if (record_decode(lr->payload, &r) == 0)
-        hlc_see(s->cfg.hlc, r.commit_hlc);
-    return true;
-}
-
-void shard_last_stamp(struct shard *s, uint64_t last)
-{
-    uint64_t next;
-    int rc = 0;
-    if (last > 0 && last >= log_first(s->log) && last <= log_durable(s->log))
-        rc = log_read(s->log, last, MIB, see_stamp, s, &next);
-    if (rc != 0) /* who needs the record is told when it reads it */
-        log_warn(LOG_SITE, "last_record_unreadable", "shard=%u why=\"%s\"", s->cfg.id,
-                 err_text(rc));
-}
