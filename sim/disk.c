@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "sim/disk_int.h"
@@ -248,6 +249,27 @@ void disk_crash(struct disk *d, bool power)
         inode_crash(d->names[i].inode);
 }
 
+void disk_power_off_in(struct disk *d, unsigned calls)
+{
+    d->power_calls = calls;
+    d->power_off = false;
+}
+
+bool disk_power_is_off(const struct disk *d)
+{
+    return d->power_off;
+}
+
+/* A call that changes something begins. */
+void disk_step(struct disk *d)
+{
+    if (d->power_calls == 0 || --d->power_calls > 0 || machine_current == NULL)
+        return;
+    disk_crash(d, true);
+    d->power_off = true;
+    machine_current->ghost = true;
+}
+
 void disk_set_room(struct disk *d, enum disk_room room)
 {
     d->room = room;
@@ -409,6 +431,8 @@ static char *path_normal(const char *path)
 static int open_path(const char *path, int flags)
 {
     struct disk *d = disk_of_path(path);
+    if (d != NULL && (flags & (O_CREAT | O_TRUNC)) != 0)
+        disk_step(d);
     if (d == NULL || is_ghost())
         return fail(d == NULL ? ENOENT : EIO);
     struct inode *n = name_inode(d, path);
@@ -488,6 +512,7 @@ static int write_fails(struct fd *f, const uint8_t *from, size_t len, uint64_t o
 long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsync)
 {
     struct fd *f = disk_fd(fd);
+    disk_step(f->disk);
     if (f->ghost)
         return (long)len;
     if (f->disk->room != DISK_ROOM && offset + len > f->inode->size)
@@ -516,6 +541,13 @@ long disk_write(int fd, const void *from, size_t len)
     return n;
 }
 
+long disk_seek(int fd, long at, int from)
+{
+    ASSERT(from == SEEK_SET && at >= 0);
+    disk_fd(fd)->pos = (uint64_t)at;
+    return at;
+}
+
 /* What could not be written is given up, as the kernel does: some of it is read as it was before,
  * and the next sync knows nothing of it. */
 static void sync_fails(struct inode *n)
@@ -534,6 +566,7 @@ static void sync_fails(struct inode *n)
 int disk_fsync(int fd)
 {
     struct fd *f = disk_fd(fd);
+    disk_step(f->disk);
     if (f->ghost || f->disk->config.lie)
         return 0;
     if (disk_fails(f->disk, DISK_SYNC)) {
@@ -613,6 +646,7 @@ int disk_remove(const char *path, bool dir)
     const struct inode *n = d != NULL ? name_inode(d, path) : NULL;
     if (n == NULL)
         return fail(ENOENT);
+    disk_step(d);
     if (is_ghost())
         return 0;
     if (n->dir != dir)
@@ -631,8 +665,12 @@ int disk_rename(const char *from, const char *to)
     struct inode *n = d != NULL ? name_inode(d, from) : NULL;
     if (n == NULL)
         return fail(ENOENT);
+    disk_step(d);
     if (is_ghost())
         return 0;
+    n = name_inode(d, from); /* power may just have gone */
+    if (n == NULL)
+        return fail(ENOENT);
     ASSERT(!n->dir);
     struct undo *u = undo_begin(d, to);
     undo_add(d, u, from);

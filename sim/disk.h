@@ -38,6 +38,10 @@ enum disk_call {
     DISK_CALLS = 15
 };
 void disk_set_failing(struct disk *d, unsigned calls, uint32_t count);
+/* Power goes at the `calls`th call that changes something (0: at none): from then on the machine's
+ * process is a ghost, and the disk is as after disk_crash(). */
+void disk_power_off_in(struct disk *d, unsigned calls);
+bool disk_power_is_off(const struct disk *d);
 /* While checkers look nothing fails, and nothing is rotten: they are not there. */
 extern bool disk_calm;
 /* Does this call fail? It counts. For what the machine keeps elsewhere, too. */
@@ -76,6 +80,7 @@ long disk_pread(int fd, void *to, size_t len, uint64_t offset);
 long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsync);
 long disk_read(int fd, void *to, size_t len);
 long disk_write(int fd, const void *from, size_t len);
+long disk_seek(int fd, long at, int from); /* SEEK_SET only */
 int disk_fsync(int fd);
 int disk_truncate(int fd, uint64_t size);
 int disk_allocate(int fd, uint64_t offset, uint64_t len);

@@ -74,6 +74,12 @@ WRAP(ssize_t,
      disk_fd_is(fd),
      disk_pwrite(fd, from, len, (uint64_t)at, false),
      (fd, from, len, at))
+WRAP(off_t,
+     lseek,
+     (int fd, off_t at, int from),
+     disk_fd_is(fd),
+     disk_seek(fd, at, from),
+     (fd, at, from))
 WRAP(int, fsync, (int fd), disk_fd_is(fd), disk_fsync(fd), (fd))
 WRAP(int, fdatasync, (int fd), disk_fd_is(fd), disk_fsync(fd), (fd))
 WRAP(int,

@@ -49,6 +49,8 @@ struct disk {
     unsigned failing; /* calls, enum disk_call */
     uint32_t failing_count;
     uint64_t failures;
+    unsigned power_calls; /* until power goes; 0: it does not */
+    bool power_off;
     struct name *names;
     size_t name_count, name_cap;
     struct undo *undos; /* newest first */
@@ -63,6 +65,7 @@ struct fd {
     bool ghost;
 };
 
+void disk_step(struct disk *d);
 struct disk_blob *disk_blobs(struct disk *d); /* the first */
 struct fd *disk_fd(int fd);                   /* an open one */
 

@@ -161,6 +161,23 @@ void private_done(struct mount *m, const struct fs_reply *r)
     }
 }
 
+void private_renew(struct mount *m, struct node *n)
+{
+    struct private_dir *p = &m->own;
+    struct oid none = {{0}};
+    struct shown s;
+    p->rests = false;
+    if (oid_is_none(p->dir))
+        return;
+    int rc = merge_lookup(merge_of(n, OID_ROOT), OID_ROOT, dir_name(m), &s);
+    if (rc != 0 && m->failure[0] == '\0')
+        (void)snprintf(m->failure, sizeof m->failure,
+                       "its own directory is gone since its site came back"); /* fits */
+    p->dir = rc == 0 ? s.oid : p->dir;
+    for (unsigned i = 0; i < PRIVATE_NAMES; i++)
+        p->at[i].oid = none;
+}
+
 bool private_check(const struct mount *m, struct node *n, char what[200])
 {
     const struct private_dir *p = &m->own;

@@ -21,6 +21,7 @@ struct private_dir {
         struct oid oid; /* none: not known */
     } at[PRIVATE_NAMES];
     uint64_t version; /* grows with each begin and end of a call in it */
+    bool rests;       /* its site comes back under a new id, and may not show everything yet */
     /* the call under way */
     bool busy, peek;
     unsigned from, to;
@@ -31,8 +32,10 @@ struct private_dir {
 void private_next(struct mount *m);
 /* The answer, NULL: unknown. Writes m->failure when it cannot be. */
 void private_done(struct mount *m, const struct fs_reply *r);
-/* After all has converged: is the directory at this node what it must be? False: `what` says. */
+/* The site is back: objects may be others, names and what is under them are not. */
 struct node;
+void private_renew(struct mount *m, struct node *n);
+/* After all has converged: is the directory at this node what it must be? False: `what` says. */
 bool private_check(const struct mount *m, struct node *n, char what[200]);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "sim/net.h"
 #include "sim/rpc_sim.h"
+#include "site/node_return.h"
 
 #define EPOCH_NS (UINT64_C(1700000000) * NS_PER_SEC)
 
@@ -72,7 +73,16 @@ int process_start(struct process *p, struct err_detail *d)
     sched_note("start", p->machine.site, 0);
     net_power(p->machine.site, true);
     machine_current = &p->machine;
-    int rc = node_open(&p->node, &nc, d);
+    int rc = node_return_prepare(&nc, d);
+    if (disk_power_is_off(p->machine.disk)) { /* what was done since then, nobody saw */
+        p->machine.ghost = false;
+        disk_power_off_in(p->machine.disk, 0);
+        p->crashes++;
+        rc = ERR_CLOSED;
+    }
+    disk_power_off_in(p->machine.disk, 0);
+    if (rc == 0)
+        rc = node_open(&p->node, &nc, d);
     if (rc == 0)
         rc = node_start(p->node, d);
     if (rc == 0)
@@ -108,6 +118,21 @@ void process_crash(struct process *p, bool power)
     p->wan = NULL;
     p->node = NULL;
     p->crashes++;
+}
+
+void process_close(struct process *p)
+{
+    sched_note("close", p->machine.site, 0);
+    machine_current = &p->machine;
+    (void)node_run(p->node); /* ends at once: its loop was stopped, and is not any more */
+    wan_stop(p->wan);
+    node_close(p->node);
+    wan_free(p->wan);
+    node_free(p->node);
+    machine_current = NULL;
+    p->machine.net = NULL;
+    p->wan = NULL;
+    p->node = NULL;
 }
 
 bool process_serves(const struct process *p)

@@ -26,7 +26,10 @@ void process_deinit(struct process *p);
 int process_create(struct process *p,
                    const struct site_settings *settings,
                    struct err_detail *d) MUST_CHECK;
+/* ERR_CLOSED: its power went meanwhile (disk_power_off_in()). */
 int process_start(struct process *p, struct err_detail *d) MUST_CHECK;
+/* It was stopped (loop_stopped()), and ends by itself. */
+void process_close(struct process *p);
 /* It dies between two instructions. `power`: the machine with it. */
 void process_crash(struct process *p, bool power);
 /* The queue's time at which its wall clock, as it goes now, showed this. */

@@ -81,6 +81,7 @@ void report_event(const struct run *r, const struct run_event *e, char *to, size
     case WORLD_DISK_WELL:
     case WORLD_ROT:
     case WORLD_SPLIT:
+    case WORLD_AWAY:
         (void)snprintf(to, cap, "%s: %s", a, e->text);
         return;
     case WORLD_EVENT_KIND_END:

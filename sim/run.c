@@ -147,7 +147,8 @@ static void on_event(void *ctx, uint64_t now, const struct world_event *e, const
     case WORLD_JOIN:
     case WORLD_ROT:
     case WORLD_CLOCK:
-    case WORLD_SPLIT: /* no scenario has it */
+    case WORLD_SPLIT: /* no scenario has these */
+    case WORLD_AWAY:
         return;
     case WORLD_EVENT_KIND_END:
         break;

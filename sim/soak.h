@@ -15,7 +15,8 @@ enum soak_faults {
     SOAK_CHUNKS = 64, /* contents made of chunks, and garbage passes */
     SOAK_SPACE = 128, /* look whether what is no longer needed goes away */
     SOAK_CROWD = 256, /* more mounts, that call all at once, and crashes while they do */
-    SOAK_ALL = 511
+    SOAK_AWAY = 512,  /* a site is away for longer than journals are kept, and comes back */
+    SOAK_ALL = 1023
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */

@@ -141,6 +141,19 @@ static void crowd_draw(struct draw *d)
     }
 }
 
+/* Somebody else gives it up: of two sites only the one with the lower id does. */
+static void away_draw(struct draw *d)
+{
+    unsigned a = d->c->site_count == 2 ? 1 : victim(d);
+    d->c->journal_age_s = 4 + (uint32_t)draw_below(d, 8);
+    draw_event(
+        d, (struct world_event){.at_ns = draw_below(d, d->work_ns / 2 + 1),
+                                .kind = WORLD_AWAY,
+                                .a = a,
+                                .value = (int64_t)(d->c->journal_age_s *
+                                                   (NS_PER_SEC + draw_below(d, 2 * NS_PER_SEC)))});
+}
+
 static const struct {
     const char *name;
     unsigned kind;
@@ -152,6 +165,7 @@ static const struct {
     {"rot", SOAK_ROT, rot_draw},          {"lose", SOAK_LOSE, lose_draw},
     {"remove", SOAK_REMOVE, remove_draw}, {"chunks", SOAK_CHUNKS, chunks_draw},
     {"space", SOAK_SPACE, space_draw},    {"crowd", SOAK_CROWD, crowd_draw},
+    {"away", SOAK_AWAY, away_draw},
     /* clang-format on */
 };
 

@@ -359,7 +359,7 @@ void workload_next(struct mount *m)
     m->in_own = false;
     if (home_draw(m))
         return;
-    m->in_own = rng_below(&m->rng, 8) == 0;
+    m->in_own = rng_below(&m->rng, 8) == 0 && !m->own.rests;
     if (m->in_own) {
         private_next(m);
         return;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/away.h"
 #include "sim/lin.h"
 #include "sim/operator.h"
 #include "sim/tree.h"
@@ -78,6 +79,11 @@ static void site_up(struct world *w, unsigned i)
     w->twice[i] = (struct oid){{0}};
     if (rc == 0) {
         lin_restarted(i);
+        away_started(w, i);
+        return;
+    }
+    if (rc == ERR_CLOSED) { /* its power went meanwhile */
+        sched_in(&w->restarts[i].event, RESTART_NS);
         return;
     }
     if (w->rotten[i] && err_class(rc) == ERR_CLASS_CORRUPT) { /* it is to be set up anew */
@@ -106,15 +112,15 @@ static void isolate(struct world *w, unsigned a, bool cut)
 {
     for (unsigned k = 0; k < w->config.site_count; k++)
         if (k != a) {
-            net_cut(a, k, cut);
-            net_cut(k, a, cut);
+            net_cut(a, k, cut || away_is_cut(w, a, k));
+            net_cut(k, a, cut || away_is_cut(w, a, k));
         }
 }
 
 static const char *const event_texts[WORLD_EVENT_KIND_END] = {
-    "cut",       "heal",      "reset",         "slow",      "isolated", "rejoined",
-    "crash",     "restart",   "lost for ever", "removed",   "joins",    "clock jumps",
-    "disk full", "disk free", "disk fails",    "disk well", "bit rot",  "split"};
+    "cut",        "heal",          "reset",   "slow",  "isolated",    "rejoined",  "crash",
+    "restart",    "lost for ever", "removed", "joins", "clock jumps", "disk full", "disk free",
+    "disk fails", "disk well",     "bit rot", "split", "away"};
 
 static void event_apply(struct world *w, const struct world_event *e)
 {
@@ -123,7 +129,7 @@ static void event_apply(struct world *w, const struct world_event *e)
     switch (e->kind) {
     case WORLD_CUT:
     case WORLD_HEAL:
-        net_cut(e->a, e->b, e->kind == WORLD_CUT);
+        net_cut(e->a, e->b, e->kind == WORLD_CUT || away_is_cut(w, e->a, e->b));
         return;
     case WORLD_RESET:
         net_reset(e->a, e->b);
@@ -176,6 +182,9 @@ static void event_apply(struct world *w, const struct world_event *e)
     case WORLD_SPLIT:
         split_arm(w, e->a, (uint64_t)MAX(e->value, 0));
         return;
+    case WORLD_AWAY:
+        away_cut(w, e->a, (uint64_t)MAX(e->value, 0));
+        return;
     case WORLD_EVENT_KIND_END:
         break;
     }
@@ -209,7 +218,7 @@ static void watch_run(struct sched_event *e)
 {
     struct world *w = CONTAINER_OF(e, struct world, watch);
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        const char *why = process_ended(&w->sites[i]);
+        const char *why = away_reopens(w, i) ? NULL : process_ended(&w->sites[i]);
         if (disk_is_bad(w->sites[i].machine.disk))
             w->disk_bad_ns[i] = sched->now_ns;
         if (why == NULL)
@@ -295,6 +304,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     w->began_ns = sched->now_ns;
     watch_begin(w);
     lin_new(w);
+    away_begin(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
@@ -312,6 +322,7 @@ void world_free(struct world *w)
     if (w == NULL)
         return;
     errands_free(w);
+    away_free(w);
     for (unsigned i = 0; i < w->mount_count; i++)
         mount_deinit(&w->mounts[i]);
     for (unsigned i = 0; i < w->config.site_count; i++)
@@ -350,7 +361,7 @@ static void heal(struct world *w)
         disk_set_room(w->sites[i].machine.disk, DISK_ROOM);
         disk_set_failing(w->sites[i].machine.disk, 0, 0);
         for (unsigned k = 0; k < w->config.site_count; k++) {
-            net_cut(i, k, false);
+            net_cut(i, k, away_is_cut(w, i, k));
             net_slow(i, k, 1);
         }
         sched_cancel(&w->restarts[i].event);

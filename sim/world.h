@@ -108,6 +108,7 @@ enum world_event_kind {
     WORLD_SPLIT,     /* a: power goes at the next moment at which its disks hold an operation of
                         another site and lack one committed before it that a is applying; the site
                         comes back `value` ns later. Needs `model` */
+    WORLD_AWAY,      /* a: cut off from all for `value` ns, whatever heals; needs journal_age_s */
     WORLD_EVENT_KIND_END
 };
 enum world_rot {
@@ -149,9 +150,10 @@ struct world_config {
     bool model; /* keep the history, and ask the reference model what must be there in the end */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
-    bool space;        /* look in the end whether what is no longer needed has gone */
-    bool no_versions;  /* former versions of files are not kept: they cost a walk now and then */
-    uint64_t check_ns; /* how often the checkers look; 0: 250 ms. For worlds of days */
+    bool space;       /* look in the end whether what is no longer needed has gone */
+    bool no_versions; /* former versions of files are not kept: they cost a walk now and then */
+    uint32_t journal_age_s; /* journals are kept for so long for who is away; 0: as in production */
+    uint64_t check_ns;      /* how often the checkers look; 0: 250 ms. For worlds of days */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
     void *ctx;
     uint64_t sample_ns; /* how often sample() is called; 0: never */

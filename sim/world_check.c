@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/away.h"
 #include "sim/operator.h"
 #include "sim/tree.h"
 #include "sim/world_int.h"
@@ -157,6 +158,9 @@ const char *world_unrest(struct world *w, unsigned *ret_site)
     *ret_site = 0;
     if (!errands_done(w))
         return "the operator is not done";
+    const char *away = away_unrest(w, ret_site);
+    if (away != NULL)
+        return away;
     for (unsigned i = 0; i < w->config.site_count; i++) {
         if (!world_counts(w, i))
             continue;
@@ -275,6 +279,7 @@ static void check_private(struct world *w)
 static void check_final(struct world *w)
 {
     check_equal(w);
+    away_check(w);
     if (w->failure[0] == '\0')
         check_ledger(w);
     if (w->failure[0] == '\0')

@@ -25,6 +25,7 @@ struct world {
     bool joined[WORLD_SITES_MAX];  /* a member, or was one */
     bool removed[WORLD_SITES_MAX]; /* by an operator, or on the way to it */
     struct errand *errands;        /* operator.c */
+    struct away *away;             /* away.c; NULL: nobody is given up */
     struct {                       /* a site that is down comes back by itself */
         struct sched_event event;
         struct world *world;
@@ -78,7 +79,8 @@ void watch_order(struct world *w); /* a look at who has what, for P7 */
 /* What the reference model says of all that was committed; false: a site is lost, it cannot know.
  */
 bool watch_model(struct world *w, struct buf *out);
-void watch_final(struct world *w); /* P7 */
+void watch_final(struct world *w);                 /* P7 */
+void watch_new_id(struct world *w, unsigned site); /* it is another site from now on */
 /* Would its disks alone, as they are, show an operation of another site without one committed
  * before it? What the site itself calls durable never would (P7). */
 bool watch_disks_split(struct world *w, unsigned site);

@@ -68,6 +68,12 @@ int world_setup(struct world *w, struct err_detail *d)
     for (unsigned i = 0; i < w->config.site_count && rc == 0 && w->config.no_versions; i++)
         if (w->joined[i])
             rc = admin(w, i, "{\"verb\":\"versions.keep\",\"keep_s\":0}", NULL, NULL, d);
+    if (rc == 0 && w->config.journal_age_s > 0) {
+        char *json =
+            mem_printf("{\"verb\":\"journal.keep\",\"age_s\":%u}", w->config.journal_age_s);
+        rc = admin(w, 0, json, NULL, NULL, d);
+        mem_free(json);
+    }
     uint64_t until = sched->now_ns + PAIR_NS;
     while (rc == 0 && !world_quiescent(w) && sched_step(until))
         continue;

@@ -9,12 +9,13 @@
 #include "site/call.h"
 
 #define WATCH_SHARDS 16u /* a world has no more */
+#define LIVES_MAX (8u * WORLD_SITES_MAX)
 #define LAG_SLACK_NS (4 * NS_PER_SEC)
 #define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
 
 struct seen { /* what a site had of another at one moment */
     uint64_t at_ns;
-    unsigned site, origin;
+    unsigned site, origin; /* origin: a life */
     uint64_t seq[WATCH_SHARDS];
 };
 struct history { /* of a site's own operations */
@@ -37,7 +38,14 @@ struct watch {
         struct history *at;
         size_t count, cap;
     } own[WORLD_SITES_MAX];
-    struct order orders[WORLD_SITES_MAX];
+    /* A site that comes back under a new id begins another life; what it issued in the one before
+     * still has its order. The first are those of the sites. */
+    struct life {
+        unsigned site;
+        site_id_t id;
+        struct order order;
+    } lives[LIVES_MAX];
+    unsigned life_count, life[WORLD_SITES_MAX];
     struct model *model; /* NULL: not asked for; then orders are what is left in the end */
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
@@ -55,9 +63,9 @@ void watch_free(struct watch *t)
 {
     for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
         mem_free(t->own[i].at);
-    for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
+    for (unsigned i = 0; t != NULL && i < t->life_count; i++)
         for (unsigned s = 0; s < WATCH_SHARDS; s++)
-            mem_free(t->orders[i].shards[s].hlc);
+            mem_free(t->lives[i].order.shards[s].hlc);
     if (t != NULL) {
         mem_free(t->seen);
         model_free(t->model);
@@ -65,12 +73,11 @@ void watch_free(struct watch *t)
     mem_free(t);
 }
 
-static void seqs(const struct world *w, unsigned site, unsigned origin, uint64_t *ret)
+static void seqs(const struct world *w, unsigned site, site_id_t id, uint64_t *ret)
 {
     struct node *n = w->sites[site].node;
     for (unsigned s = 0; s < w->config.shards; s++)
-        ret[s] =
-            merge_seen(shard_merge(node_shard(n, (shard_id_t)s)), (shard_id_t)s, w->ids[origin]);
+        ret[s] = merge_seen(shard_merge(node_shard(n, (shard_id_t)s)), (shard_id_t)s, id);
 }
 
 static void own_add(struct world *w, unsigned i)
@@ -82,7 +89,7 @@ static void own_add(struct world *w, unsigned i)
     }
     struct history *h = &t->own[i].at[t->own[i].count++];
     h->at_ns = sched->now_ns;
-    seqs(w, i, i, h->seq);
+    seqs(w, i, w->ids[i], h->seq);
 }
 
 static bool covers(const struct world *w, const uint64_t *a, const uint64_t *b)
@@ -135,7 +142,7 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
                    (double)missing / 1e9);
 }
 
-static struct seen *look(struct world *w, unsigned site, unsigned origin)
+static struct seen *look(struct world *w, unsigned site, unsigned life)
 {
     struct watch *t = w->watcher;
     if (t->seen_count == t->seen_cap) {
@@ -143,13 +150,13 @@ static struct seen *look(struct world *w, unsigned site, unsigned origin)
         t->seen = mem_realloc(t->seen, t->seen_cap * sizeof t->seen[0]);
     }
     struct seen *s = &t->seen[t->seen_count];
-    *s = (struct seen){.at_ns = sched->now_ns, .site = site, .origin = origin};
-    seqs(w, site, origin, s->seq);
+    *s = (struct seen){.at_ns = sched->now_ns, .site = site, .origin = life};
+    seqs(w, site, t->lives[life].id, s->seq);
     /* The same as last time says nothing new. */
-    size_t back = (size_t)w->config.site_count * w->config.site_count;
+    size_t back = (size_t)w->config.site_count * t->life_count;
     for (size_t k = t->seen_count; k > 0 && t->seen_count - k < back; k--) {
         const struct seen *o = &t->seen[k - 1];
-        if (o->site == site && o->origin == origin)
+        if (o->site == site && o->origin == life)
             return memcmp(o->seq, s->seq, sizeof s->seq) == 0 ? s : &t->seen[t->seen_count++];
     }
     return &t->seen[t->seen_count++];
@@ -191,7 +198,8 @@ static bool history_add(void *ctx, const struct feed_item *item)
 static void history_read(struct world *w, unsigned site)
 {
     struct watch *t = w->watcher;
-    struct history_read r = {.model = t->model, .order = &t->orders[site], .own = w->ids[site]};
+    struct history_read r = {
+        .model = t->model, .order = &t->lives[t->life[site]].order, .own = w->ids[site]};
     struct node *n = w->sites[site].node;
     struct feed_state f;
     node_feed_state(n, &f);
@@ -219,8 +227,8 @@ void watch_order(struct world *w)
         if (is_up(w, i))
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
-        for (unsigned k = 0; k < w->config.site_count; k++)
-            if (i != k && is_up(w, i))
+        for (unsigned k = 0; k < w->watcher->life_count; k++)
+            if (i != w->watcher->lives[k].site && is_up(w, i))
                 (void)look(w, i, k);
 }
 
@@ -237,12 +245,29 @@ static const char *site_name(void *ctx, site_id_t site)
 void watch_begin(struct world *w)
 {
     w->watcher = watch_new();
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        w->watcher->lives[w->watcher->life_count++] = (struct life){.site = i, .id = w->ids[i]};
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        w->watcher->life[i] = i;
     if (!w->config.model)
         return;
     w->watcher->model = model_new();
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
             history_read(w, i);
+}
+
+/* What it did under the old one and nobody got is no history: the model cannot say. */
+void watch_new_id(struct world *w, unsigned site)
+{
+    struct watch *t = w->watcher;
+    t->gap = true;
+    t->own[site].count = 0;
+    t->up_ns[site] = 0;
+    memset(t->read_next[site], 0, sizeof t->read_next[site]);
+    ASSERT(t->life_count < LIVES_MAX);
+    t->life[site] = t->life_count;
+    t->lives[t->life_count++] = (struct life){.site = site, .id = w->ids[site]};
 }
 
 bool watch_model(struct world *w, struct buf *out)
@@ -282,7 +307,7 @@ void watch_now(struct world *w)
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
             if (i != k && t->up_ns[i] != 0 && world_counts(w, i) && world_counts(w, k))
-                check_lag(w, k, i, look(w, i, k)->seq);
+                check_lag(w, k, i, look(w, i, t->life[k])->seq);
 }
 
 /* --- P7: no site ever had a later operation of another without an earlier one --- */
@@ -314,7 +339,8 @@ static void check_seen(struct world *w, const struct order *o, const struct seen
     if (overtakes(w, o, s->seq))
         world_fail(w, "P7", "at %.3f s %s had an operation of %s and not one committed before it",
                    (double)(s->at_ns - MIN(w->began_ns, s->at_ns)) / 1e9,
-                   w->config.sites[s->site].name, w->config.sites[s->origin].name);
+                   w->config.sites[s->site].name,
+                   w->config.sites[w->watcher->lives[s->origin].site].name);
 }
 
 void watch_final(struct world *w)
@@ -324,8 +350,8 @@ void watch_final(struct world *w)
         if (is_up(w, i))
             history_read(w, i);
     for (size_t k = 0; k < t->seen_count; k++)
-        if (!t->orders[t->seen[k].origin].gap)
-            check_seen(w, &t->orders[t->seen[k].origin], &t->seen[k]);
+        if (!t->lives[t->seen[k].origin].order.gap)
+            check_seen(w, &t->lives[t->seen[k].origin].order, &t->seen[k]);
 }
 
 /* --- what the disks of a site hold --- */
@@ -362,8 +388,8 @@ static bool on_disk_add(void *ctx, const struct log_record *lr)
 
 static bool is_split(const struct world *w, const struct on_disk *d, unsigned site, unsigned origin)
 {
-    return origin != site && !w->watcher->orders[origin].gap &&
-           overtakes(w, &w->watcher->orders[origin], d->seq[origin]);
+    const struct order *o = &w->watcher->lives[w->watcher->life[origin]].order;
+    return origin != site && !o->gap && overtakes(w, o, d->seq[origin]);
 }
 
 /* What counts as durable, and then what the journals hold beyond. */

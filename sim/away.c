@@ -1,0 +1,252 @@
+/* Sites that are away for too long, and come back. See away.h.
+ *
+ *   member --away_cut--> cut off --time--> healed --wan.status says "removed"--> site.return
+ *      ^                                                                             | agreed
+ *      +-- DIR/return.json has gone -- applying, crashes <-- opened anew, new id <---+
+ *
+ * The daemon may die at any point of it: when it has ended and is not opened yet, at any call of
+ * the disk in node_return_prepare (what a process does after its power went, its ghost does), and
+ * at some moments of the first seconds under the new id. */
+#include "sim/away.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "sim/operator.h"
+#include "sim/world_int.h"
+#include "site/node_return.h"
+
+#define LOOK_NS NS_PER_SEC
+#define PATIENCE_NS (60 * NS_PER_SEC) /* with one command */
+#define PREPARE_CALLS 160u            /* of the disk, about as many as a return takes */
+#define CRASHES_MAX 3u
+#define CRASH_WITHIN_NS (4 * NS_PER_SEC)
+#define DOWN_NS (NS_PER_SEC / 2)
+#define FORMER_MAX 64u
+
+struct away_site {
+    struct world *world;
+    unsigned site;
+    struct sched_event heal, look, crash;
+    bool cut;
+    struct ask ask;
+    bool asks, returns; /* a command is under way; it is site.return */
+    uint64_t asked_ns;
+    unsigned crashes; /* that are still to come, of this return */
+};
+struct away {
+    struct away_site sites[WORLD_SITES_MAX];
+    struct rng rng;
+    site_id_t former[FORMER_MAX]; /* ids that were given up */
+    unsigned former_count;
+};
+
+/* --- the operator --- */
+
+static void command(struct away_site *s, const char *json, bool returns)
+{
+    s->ask = (struct ask){.done = NULL};
+    s->asks = ask_begin(&s->ask, &s->world->sites[s->site].machine, json);
+    s->returns = returns;
+    s->asked_ns = sched->now_ns;
+}
+
+/* What `claudefs status` says, as somebody reads it who knows the manual. */
+static bool tells_to_return(const struct ask *a)
+{
+    json_t *o = json_loadb((const char *)a->answer.ptr, a->answer.len, 0, NULL);
+    const char *state = json_string_value(json_object_get(o, "wan_state"));
+    const char *error = json_string_value(json_object_get(o, "wan_error"));
+    bool is =
+        state != NULL && (strcmp(state, "removed") == 0 || strcmp(state, "rolled_back") == 0 ||
+                          (error != NULL && strstr(error, "claudefs site return") != NULL));
+    json_decref(o);
+    return is;
+}
+
+static bool has_file(const struct world *w, unsigned site, const char *name)
+{
+    struct stat st;
+    char *path = mem_printf("%s/%s", w->sites[site].dir, name);
+    bool is = stat(path, &st) == 0;
+    mem_free(path);
+    return is;
+}
+
+static void rest_over(struct world *w, unsigned site)
+{
+    struct node *n = w->sites[site].node;
+    for (unsigned i = 0; i < w->mount_count; i++)
+        if (w->mounts[i].process == &w->sites[site] && w->mounts[i].own.rests)
+            private_renew(&w->mounts[i], n);
+}
+
+static void look_run(struct sched_event *e)
+{
+    struct away_site *s = CONTAINER_OF(e, struct away_site, look);
+    struct world *w = s->world;
+    sched_in(&s->look, LOOK_NS);
+    if (process_serves(&w->sites[s->site]) && !has_file(w, s->site, "return.json"))
+        rest_over(w, s->site);
+    bool patient = s->asks && !s->ask.answered && sched->now_ns - s->asked_ns < PATIENCE_NS;
+    if (patient)
+        return;
+    bool out = s->asks && s->ask.answered && !s->returns && s->ask.rc == 0 &&
+               !w->removed[s->site] && tells_to_return(&s->ask);
+    if (s->asks) {
+        sched_note("operator", (uint64_t)s->returns << 8 | s->site, (uint64_t)(int64_t)s->ask.rc);
+        ask_end(&s->ask);
+    }
+    s->asks = false;
+    if (w->sites[s->site].node != NULL && world_counts(w, s->site))
+        command(s, out ? "{\"verb\":\"site.return\"}" : "{\"verb\":\"wan.status\"}", out);
+}
+
+/* --- away --- */
+
+static void cut_all(struct world *w, unsigned a)
+{
+    for (unsigned k = 0; k < w->config.site_count; k++)
+        if (k != a) {
+            net_cut(a, k, away_is_cut(w, a, k));
+            net_cut(k, a, away_is_cut(w, a, k));
+        }
+}
+
+static void heal_run(struct sched_event *e)
+{
+    struct away_site *s = CONTAINER_OF(e, struct away_site, heal);
+    s->cut = false;
+    cut_all(s->world, s->site);
+}
+
+void away_cut(struct world *w, unsigned site, uint64_t for_ns)
+{
+    struct away_site *s = &w->away->sites[site];
+    s->cut = true;
+    cut_all(w, site);
+    sched_in(&s->heal, for_ns);
+}
+
+bool away_is_cut(const struct world *w, unsigned a, unsigned b)
+{
+    return w->away != NULL && (w->away->sites[a].cut || w->away->sites[b].cut);
+}
+
+/* --- opened anew --- */
+
+static void crash_run(struct sched_event *e)
+{
+    struct away_site *s = CONTAINER_OF(e, struct away_site, crash);
+    struct world *w = s->world;
+    struct rng *rng = &w->away->rng;
+    if (s->crashes == 0 || !has_file(w, s->site, "return.json"))
+        return;
+    s->crashes--;
+    process_crash(&w->sites[s->site], rng_below(rng, 3) > 0);
+    sched_in(&w->restarts[s->site].event, rng_below(rng, DOWN_NS));
+    sched_in(&s->crash, DOWN_NS + rng_below(rng, CRASH_WITHIN_NS));
+}
+
+bool away_reopens(struct world *w, unsigned site)
+{
+    struct process *p = &w->sites[site];
+    if (w->away == NULL || p->node == NULL || process_serves(p) || !node_wants_reopen(p->node))
+        return false;
+    struct away_site *s = &w->away->sites[site];
+    struct rng *rng = &w->away->rng;
+    uint64_t how = rng_below(rng, 4);
+    if (how == 0)
+        process_crash(p, true);
+    else
+        process_close(p);
+    if (how == 1)
+        disk_power_off_in(p->machine.disk, 1 + (unsigned)rng_below(rng, PREPARE_CALLS));
+    s->crashes = (unsigned)rng_below(rng, CRASHES_MAX + 1);
+    sched_in(&s->crash, rng_below(rng, CRASH_WITHIN_NS));
+    sched_in(&w->restarts[site].event, 0);
+    return true;
+}
+
+void away_started(struct world *w, unsigned site)
+{
+    site_id_t now = node_settings(w->sites[site].node)->site;
+    if (w->away == NULL || now == w->ids[site])
+        return;
+    sched_note("returns", site, now);
+    if (w->away->former_count < FORMER_MAX)
+        w->away->former[w->away->former_count++] = w->ids[site];
+    w->ids[site] = now;
+    watch_new_id(w, site);
+    for (unsigned i = 0; i < w->mount_count; i++)
+        if (w->mounts[i].process == &w->sites[site])
+            w->mounts[i].own.rests = true;
+}
+
+/* --- looking --- */
+
+const char *away_unrest(const struct world *w, unsigned *ret_site)
+{
+    for (unsigned i = 0; i < w->config.site_count && w->away != NULL; i++) {
+        if (!world_counts(w, i))
+            continue;
+        *ret_site = i;
+        if (w->away->sites[i].cut)
+            return "is away";
+        if (has_file(w, i, "return.json"))
+            return "is coming back";
+        for (unsigned k = 0; k < w->away->former_count; k++)
+            if (w->sites[i].node == NULL || !node_left(w->sites[i].node, w->away->former[k]))
+                return "waits for the cut of a site that was away";
+    }
+    return NULL;
+}
+
+void away_check(struct world *w)
+{
+    static const char *const files[] = {"return.json", "return.unsent", "return.progress",
+                                        "joining", "wan_boot.json"};
+    for (unsigned i = 0; i < w->config.site_count && w->away != NULL; i++) {
+        for (size_t k = 0; k < ARRAY_COUNT(files) && world_counts(w, i); k++)
+            if (has_file(w, i, files[k]))
+                world_fail(w, "P5", "site %s is back, and its %s is left over",
+                           w->config.sites[i].name, files[k]);
+        if (world_counts(w, i))
+            rest_over(w, i);
+    }
+}
+
+/* --- life --- */
+
+void away_begin(struct world *w)
+{
+    if (w->config.journal_age_s == 0)
+        return;
+    w->away = mem_calloc(1, sizeof *w->away);
+    rng_seed(&w->away->rng, w->config.seed ^ 0xa3a7u);
+    for (unsigned i = 0; i < w->config.site_count; i++) {
+        struct away_site *s = &w->away->sites[i];
+        s->world = w;
+        s->site = i;
+        s->heal.run = heal_run;
+        s->look.run = look_run;
+        s->crash.run = crash_run;
+        sched_in(&s->look, LOOK_NS + i * NS_PER_MS);
+    }
+}
+
+void away_free(struct world *w)
+{
+    for (unsigned i = 0; i < w->config.site_count && w->away != NULL; i++) {
+        struct away_site *s = &w->away->sites[i];
+        sched_cancel(&s->heal);
+        sched_cancel(&s->look);
+        sched_cancel(&s->crash);
+        if (s->asks)
+            ask_end(&s->ask);
+    }
+    mem_free(w->away);
+    w->away = NULL;
+}
