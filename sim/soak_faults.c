@@ -141,17 +141,17 @@ static void crowd_draw(struct draw *d)
     }
 }
 
-/* Somebody else gives it up: of two sites only the one with the lower id does. */
+/* Somebody else gives it up: of two sites only the one with the lower id does. The limit is longer
+ * than the usual faults take, so that mostly nobody but this one is given up. */
 static void away_draw(struct draw *d)
 {
     unsigned a = d->c->site_count == 2 ? 1 : victim(d);
-    d->c->journal_age_s = 4 + (uint32_t)draw_below(d, 8);
-    draw_event(
-        d, (struct world_event){.at_ns = draw_below(d, d->work_ns / 2 + 1),
-                                .kind = WORLD_AWAY,
-                                .a = a,
-                                .value = (int64_t)(d->c->journal_age_s *
-                                                   (NS_PER_SEC + draw_below(d, 2 * NS_PER_SEC)))});
+    d->c->journal_age_s = 6 + (uint32_t)(d->work_ns / NS_PER_SEC / 2 + draw_below(d, 6));
+    uint64_t age_ns = d->c->journal_age_s * NS_PER_SEC;
+    draw_event(d, (struct world_event){.at_ns = draw_below(d, d->work_ns / 2 + 1),
+                                       .kind = WORLD_AWAY,
+                                       .a = a,
+                                       .value = (int64_t)(age_ns + draw_below(d, 2 * age_ns))});
 }
 
 static const struct {

@@ -111,6 +111,43 @@ int return_lookup(struct returning *r, struct oid parent, struct slice name, str
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
+struct visible {
+    struct oid oid;
+    struct slice stored;
+    struct buf *ret;
+    bool found;
+};
+
+static bool take_visible(void *ctx, struct slice name, const struct shown *s)
+{
+    struct visible *v = ctx;
+    if (!oid_equal(s->oid, v->oid) || !slice_equal(s->stored, v->stored))
+        return true;
+    v->found = true;
+    buf_append(v->ret, name.ptr, name.len);
+    return false;
+}
+
+int return_visible(
+    struct returning *r, struct oid oid, struct oid parent, struct slice stored, struct buf *ret)
+{
+    struct shown s;
+    struct visible v = {.oid = oid, .ret = ret};
+    struct buf name = {0}; /* the engine's slices last until the next call */
+    buf_append(&name, stored.ptr, stored.len);
+    v.stored = buf_slice(&name);
+    int rc = merge_lookup(merge_of(r->n, parent), parent, v.stored, &s);
+    bool same = rc == 0 && oid_equal(s.oid, oid);
+    for (uint32_t i = 0; rc == 0 && i < s.twin_count; i++)
+        same = same || oid_equal(s.twins[i], oid);
+    if (same)
+        buf_append(ret, name.ptr, name.len);
+    else if (rc == 0)
+        rc = merge_list(merge_of(r->n, parent), parent, slice_of(NULL, 0), take_visible, &v);
+    buf_deinit(&name);
+    return rc == 0 && !same && !v.found ? ERR_NOT_FOUND : rc;
+}
+
 static int file_is_there(struct returning *r, struct oid oid, bool *ret)
 {
     struct file_view v;
@@ -292,8 +329,15 @@ static int move_item(struct returning *r, const struct unsent_dir *d)
     if (rc != 0)
         return rc;
     if (oid_is_none(there) && r->tries < 4) {
-        struct fs_request q = {.oid = v.parent, .name = v.name, .oid2 = parent, .name2 = d->name};
-        return return_issue(r, RPC_RENAME, &q);
+        struct buf name = {0};
+        struct fs_request q = {.oid = v.parent, .oid2 = parent, .name2 = d->name};
+        rc = return_visible(r, d->oid, v.parent, v.name, &name);
+        q.name = buf_slice(&name);
+        if (rc == 0)
+            rc = return_issue(r, RPC_RENAME, &q);
+        buf_deinit(&name);
+        if (rc != ERR_NOT_FOUND)
+            return rc;
     }
     struct return_note note = {.rule = 5, .oid = d->oid, .parent = parent, .name = d->name};
     return_note(r, &note); /* it stays where the others have it */
@@ -308,12 +352,18 @@ static int rmdir_item(struct returning *r, const struct unsent_dir *d)
     int rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
     if (rc != 0 || !v.alive)
         return rc == ERR_NOT_FOUND ? ITEM_DONE : rc;
-    struct fs_request q = {.oid = v.parent, .name = v.name};
     struct return_note note = {.rule = 4, .oid = d->oid, .parent = v.parent, .name = v.name};
     if (merge_dir_empty(merge_of(r->n, d->oid), d->oid) && r->tries < 4) {
+        struct buf name = {0};
+        struct fs_request q = {.oid = v.parent};
         rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);
-        q.name = v.name;
-        return rc != 0 ? rc : return_issue(r, RPC_RMDIR, &q);
+        if (rc == 0)
+            rc = return_visible(r, d->oid, v.parent, v.name, &name);
+        q.name = buf_slice(&name);
+        if (rc == 0)
+            rc = return_issue(r, RPC_RMDIR, &q);
+        buf_deinit(&name);
+        return rc == ERR_NOT_FOUND ? ITEM_DONE : rc;
     }
     if (r->last_pass) {
         rc = merge_dir(merge_of(r->n, d->oid), d->oid, &v);

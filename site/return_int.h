@@ -88,6 +88,10 @@ int return_issue(struct returning *r, enum rpc_type type, const struct fs_reques
 bool return_was_sent(const struct returning *r, struct dot d);
 /* What a name means now; none: nothing. Error: it cannot be read. */
 int return_lookup(struct returning *r, struct oid parent, struct slice name, struct oid *ret);
+/* The name under which users see what has this one: another, where something else has won it (rule
+ * 6), and a request by this name would be about that. Appended; ERR_NOT_FOUND: there is none. */
+int return_visible(
+    struct returning *r, struct oid oid, struct oid parent, struct slice stored, struct buf *ret);
 /* The file in the tree as it is now; none: it has to be made. */
 int return_target(struct returning *r, const struct unsent_file *f, struct oid *ret);
 /* The directory, made with all above it where it is gone. ITEM_* or error. */

@@ -35,7 +35,17 @@ static int
 old_name_find(struct returning *r, const struct unsent_file *f, struct oid at, struct old_name *ret)
 {
     *ret = (struct old_name){.r = r, .f = f};
-    return merge_refs(merge_of(r->n, at), at, take_old, ret);
+    struct buf name = {0};
+    int rc = merge_refs(merge_of(r->n, at), at, take_old, ret);
+    if (rc == 0 && ret->found)
+        rc = return_visible(r, at, ret->parent, slice_of(ret->bytes, ret->len), &name);
+    ret->found = ret->found && rc == 0;
+    if (ret->found) {
+        ret->len = MIN(name.len, sizeof ret->bytes);
+        memcpy(ret->bytes, name.ptr, ret->len);
+    }
+    buf_deinit(&name);
+    return rc == ERR_NOT_FOUND ? 0 : rc; /* not seen: then it keeps that one as well */
 }
 
 /* The file is there already: it gets this name, by a rename where it lost another one here. */

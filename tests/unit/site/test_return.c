@@ -149,6 +149,114 @@ static void test_nothing_written_is_lost(void **state)
         run(seed, 40);
 }
 
+/* ---- names that show under other ones ---- */
+
+/* The one name in the root that begins so; the buffer ends it. */
+static void name_like(struct node_test *t, const char *begin, struct buf *ret)
+{
+    struct fs_request q = {.oid = OID_ROOT, .count = 100};
+    assert_int_equal(node_test_call(t, RPC_READDIR, &q), 0);
+    for (size_t at = 0; at < t->data.len; at += strlen((char *)t->data.ptr + at) + 1) {
+        const char *name = (char *)t->data.ptr + at;
+        if (strncmp(name, begin, strlen(begin)) == 0 && strlen(name) > strlen(begin))
+            buf_append(ret, name, strlen(name));
+    }
+    assert_true(ret->len > 0);
+}
+
+static void rename_in_root(struct node_test *t, struct slice from, const char *to)
+{
+    struct fs_request q = {.oid = OID_ROOT, .name = from, .oid2 = OID_ROOT, .name2 = slice_str(to)};
+    assert_int_equal(node_test_call(t, RPC_RENAME, &q), 0);
+}
+
+static void comes_back(struct world *w)
+{
+    struct unsent u = {.dirs = NULL};
+    settle(w, BACK);
+    assert_int_equal(return_collect(w->sites[BACK].n, &u), 0);
+    carry_out(w, &u);
+    w->left[BACK] = true;
+    check_equal(w, 0);
+    unsent_deinit(&u);
+}
+
+static void test_a_file_that_lost_its_name_to_a_directory_is_renamed(void **state)
+{
+    struct world w;
+    struct buf name = {0};
+    struct oid dir, file, now;
+    (void)state;
+    world_init(&w, 2, 4, 1);
+    call_path(&w, STAYS, RPC_MKDIR, "/c");
+    call_path(&w, BACK, RPC_CREATE, "/c");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/c", &dir), 0);
+    assert_true(oid_is_dir(dir));
+    name_like(&w.sites[BACK], "c", &name);
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], buf_slice(&name), "d");
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/d", &file), 0);
+    comes_back(&w);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/c", &now), 0);
+    assert_true(oid_equal(now, dir));
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/d", &now), 0);
+    assert_true(oid_equal(now, file));
+    buf_deinit(&name);
+    world_deinit(&w);
+}
+
+/* Two directories under one name: both were moved there. */
+static void two_moved(struct world *w, struct buf *ret_name, struct oid *ret_winner)
+{
+    world_init(w, 2, 4, 1);
+    call_path(w, STAYS, RPC_MKDIR, "/a");
+    call_path(w, STAYS, RPC_MKDIR, "/b");
+    drain(w);
+    rename_in_root(&w->sites[STAYS], slice_str("a"), "x");
+    rename_in_root(&w->sites[BACK], slice_str("b"), "x");
+    drain(w);
+    assert_int_equal(node_test_walk(&w->sites[BACK], "/x", ret_winner), 0);
+    name_like(&w->sites[BACK], "x", ret_name);
+    acknowledge(w, BACK, STAYS);
+}
+
+static void test_a_directory_that_lost_its_name_to_another_is_moved(void **state)
+{
+    struct world w;
+    struct buf name = {0};
+    struct oid winner, loser, now;
+    (void)state;
+    two_moved(&w, &name, &winner);
+    rename_in_root(&w.sites[BACK], buf_slice(&name), "y");
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/y", &loser), 0);
+    comes_back(&w);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/x", &now), 0);
+    assert_true(oid_equal(now, winner));
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/y", &now), 0);
+    assert_true(oid_equal(now, loser));
+    buf_deinit(&name);
+    world_deinit(&w);
+}
+
+static void test_a_directory_that_lost_its_name_to_another_is_removed(void **state)
+{
+    struct world w;
+    struct buf name = {0};
+    struct oid winner, now;
+    (void)state;
+    two_moved(&w, &name, &winner);
+    struct fs_request q = {.oid = OID_ROOT, .name = buf_slice(&name)};
+    assert_int_equal(node_test_call(&w.sites[BACK], RPC_RMDIR, &q), 0);
+    comes_back(&w);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/x", &now), 0);
+    assert_true(oid_equal(now, winner));
+    q.name = buf_slice(&name);
+    assert_int_equal(node_test_call(&w.sites[STAYS], RPC_LOOKUP, &q), ERR_NOT_FOUND);
+    buf_deinit(&name);
+    world_deinit(&w);
+}
+
 static uint64_t asked[2];
 
 static void test_asked(void **state)
@@ -159,7 +267,12 @@ static void test_asked(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nothing_written_is_lost)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_written_is_lost),
+        cmocka_unit_test(test_a_file_that_lost_its_name_to_a_directory_is_renamed),
+        cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_moved),
+        cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
+    };
     if (argc > 2) { /* seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
         for (int i = 0; i < 2; i++)
