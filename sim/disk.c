@@ -651,10 +651,12 @@ int disk_remove(const char *path, bool dir)
         return 0;
     if (n->dir != dir)
         return fail(dir ? ENOTDIR : EISDIR);
-    if (dir)
+    if (dir) { /* durable at once, as they are made; so what was in it has gone before */
+        dir_settle(d, path, 0);
         disk_blobs_remove(path);
-    else
+    } else {
         undo_add(d, undo_begin(d, path), path);
+    }
     name_set(d, path, NULL);
     return 0;
 }
