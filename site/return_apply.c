@@ -278,17 +278,9 @@ dir_beside(struct returning *r, struct unsent_dir *d, struct oid parent, struct 
     return rc;
 }
 
-int return_dir(struct returning *r, struct oid oid, struct oid *ret)
+static int dir_place(struct returning *r, struct unsent_dir *d, struct oid *ret)
 {
-    struct unsent_dir *d = unsent_dir_find(&r->u, oid);
     struct oid parent, there;
-    *ret = d != NULL && !oid_is_none(d->now) ? d->now : oid;
-    if (oid_is_root(oid) || dir_lives(r, *ret))
-        return ITEM_DONE;
-    if (d == NULL || d->name.len == 0) { /* nothing is known of it */
-        *ret = OID_ROOT;
-        return ITEM_DONE;
-    }
     int rc = return_dir(r, d->parent, &parent);
     if (rc != ITEM_DONE)
         return rc;
@@ -302,6 +294,24 @@ int return_dir(struct returning *r, struct oid oid, struct oid *ret)
     else
         d->now = there; /* theirs and ours are one (rule 7) */
     *ret = d->now;
+    return rc;
+}
+
+int return_dir(struct returning *r, struct oid oid, struct oid *ret)
+{
+    struct unsent_dir *d = unsent_dir_find(&r->u, oid);
+    *ret = d != NULL && !oid_is_none(d->now) ? d->now : oid;
+    if (oid_is_root(oid) || dir_lives(r, *ret))
+        return ITEM_DONE;
+    if (d == NULL || d->name.len == 0) { /* nothing is known of it */
+        *ret = OID_ROOT;
+        return ITEM_DONE;
+    }
+    if (d->entered)
+        return ERR_BUSY;
+    d->entered = true;
+    int rc = dir_place(r, d, ret);
+    d->entered = false;
     return rc;
 }
 

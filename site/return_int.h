@@ -94,7 +94,8 @@ int return_visible(
     struct returning *r, struct oid oid, struct oid parent, struct slice stored, struct buf *ret);
 /* The file in the tree as it is now; none: it has to be made. */
 int return_target(struct returning *r, const struct unsent_file *f, struct oid *ret);
-/* The directory, made with all above it where it is gone. ITEM_* or error. */
+/* The directory, made with all above it where it is gone. ITEM_* or error; ERR_BUSY: this was asked
+ * to make it. */
 int return_dir(struct returning *r, struct oid oid, struct oid *ret);
 void return_note(struct returning *r, const struct return_note *note);
 void return_note_again(struct returning *r, const char *hex); /* of the progress file */

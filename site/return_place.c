@@ -124,6 +124,29 @@ static bool lives_elsewhere(const struct returning *r, struct oid there)
     return f != NULL && f->there;
 }
 
+/* The file goes into the directory that is to have its name, which is made first. In the list of
+ * names the new one is one that this site took from the file, so it is moved on from there. */
+static int step_aside(struct returning *r,
+                      const struct unsent_file *f,
+                      struct dot last,
+                      struct oid parent,
+                      struct slice name,
+                      bool *ret_gone)
+{
+    struct buf aside = {0};
+    struct oid taken;
+    int rc = return_free_name(r, parent, name, f, f->oid, &aside, &taken);
+    if (rc == 0 && oid_is_none(taken)) {
+        struct fs_request q = {
+            .oid = parent, .name = name, .oid2 = parent, .name2 = buf_slice(&aside)};
+        unsent_name(&r->u, parent, buf_slice(&aside))->last = last;
+        *ret_gone = true;
+        rc = return_issue(r, RPC_RENAME, &q);
+    }
+    buf_deinit(&aside);
+    return rc;
+}
+
 /* What has the name in the others' tree has another one here: it goes there first. */
 static int make_way(
     struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
@@ -136,6 +159,8 @@ static int make_way(
         if (!oid_equal(nm->ours, there) || dot_is_none(nm->last))
             continue;
         int rc = return_dir(r, nm->parent, &to);
+        if (rc == ERR_BUSY)
+            return step_aside(r, f, nm->last, parent, name, ret_gone);
         if (rc != ITEM_DONE)
             return rc;
         rc = return_lookup(r, to, nm->name, &taken);

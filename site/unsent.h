@@ -24,6 +24,7 @@ struct unsent_dir {
     uint32_t reg_count;
     struct oid now;    /* not in the file: which directory it is in the others' tree, if known */
     bool made;         /* not in the file: it was made there */
+    bool entered;      /* not in the file: return_dir() is at it */
     UT_hash_handle hh; /* by oid */
 };
 

@@ -257,6 +257,32 @@ static void test_a_directory_that_lost_its_name_to_another_is_removed(void **sta
     world_deinit(&w);
 }
 
+/* A directory takes the name of a file, and the file goes into it. */
+static void test_a_file_goes_into_the_directory_that_takes_its_name(void **state)
+{
+    struct world w;
+    struct oid file, dir, now;
+    (void)state;
+    world_init(&w, 2, 4, 1);
+    call_path(&w, STAYS, RPC_CREATE, "/c");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/c", &file), 0);
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], slice_str("c"), "t");
+    call_path(&w, BACK, RPC_MKDIR, "/c");
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/c", &dir), 0);
+    struct fs_request q = {
+        .oid = OID_ROOT, .name = slice_str("t"), .oid2 = dir, .name2 = slice_str("f")};
+    assert_int_equal(node_test_call(&w.sites[BACK], RPC_RENAME, &q), 0);
+    comes_back(&w);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/c/f", &now), 0);
+    assert_true(oid_equal(now, file));
+    q = (struct fs_request){.oid = file};
+    assert_int_equal(node_test_call(&w.sites[STAYS], RPC_GETATTR, &q), 0);
+    assert_int_equal(w.sites[STAYS].attr.nlink, 1);
+    world_deinit(&w);
+}
+
 static uint64_t asked[2];
 
 static void test_asked(void **state)
@@ -272,6 +298,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_file_that_lost_its_name_to_a_directory_is_renamed),
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_moved),
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
+        cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
     };
     if (argc > 2) { /* seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
