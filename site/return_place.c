@@ -197,7 +197,7 @@ static int put_new(struct returning *r,
     bool gone = false;
     if (oid_is_none(there))
         return return_make(r, f, parent, nm->name, NULL);
-    if (return_same(r, there, f)) {
+    if (return_same(r, there, f) && !lives_elsewhere(r, there)) {
         return_mapped_file(r, f, there);
         return ITEM_DONE;
     }

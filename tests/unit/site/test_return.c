@@ -283,6 +283,28 @@ static void test_a_file_goes_into_the_directory_that_takes_its_name(void **state
     world_deinit(&w);
 }
 
+/* A file was moved away, and another one with the same content has its name. */
+static void test_a_file_like_the_one_that_went_is_another(void **state)
+{
+    struct world w;
+    struct oid file, now;
+    (void)state;
+    world_init(&w, 2, 4, 1);
+    call_path(&w, STAYS, RPC_CREATE, "/p");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/p", &file), 0);
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], slice_str("p"), "r");
+    call_path(&w, BACK, RPC_CREATE, "/p");
+    rename_in_root(&w.sites[BACK], slice_str("r"), "q"); /* the later of the names that are left */
+    comes_back(&w);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/q", &now), 0);
+    assert_true(oid_equal(now, file));
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/p", &now), 0);
+    assert_false(oid_equal(now, file));
+    world_deinit(&w);
+}
+
 static uint64_t asked[2];
 
 static void test_asked(void **state)
@@ -299,6 +321,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_moved),
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
         cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
+        cmocka_unit_test(test_a_file_like_the_one_that_went_is_another),
     };
     if (argc > 2) { /* seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
