@@ -51,6 +51,8 @@
  * 38 [crowd] an answer does not wait until other mounts have dropped what was there
  * 39 [crowd] a repeated create is evaluated again
  * 40 [crowd] nobody is told to drop the name that a rename has replaced
+ * 41 [away] a site that comes back takes what others have changed meanwhile for known
+ * 42 [away] a site that comes back says that its list is there before it is
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -78,7 +80,7 @@
  * 122 what waits in another shard counts as delivered there
  */
 /* clang-format on */
-#define PLANT_COUNT 40u
+#define PLANT_COUNT 42u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

