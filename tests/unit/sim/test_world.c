@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "sim/lin.h"
 #include "sim/soak_int.h"
+#include "sim/world_int.h"
 
 static void run(const struct soak_options *o, uint64_t seed, struct soak_result *ret)
 {
@@ -98,6 +99,32 @@ static void test_more_faults_leave_the_usual_ones(void **state)
     assert_memory_equal(c.links, d.links, sizeof c.links);
 }
 
+/* The site is away and comes back: it has a list to carry out, is another site then, and its daemon
+ * was opened anew. */
+static void test_a_site_that_is_away_comes_back(void **state)
+{
+    const struct soak_options o = {
+        .sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY};
+    static struct world_config c;
+    struct soak_edit e;
+    struct err_detail d;
+    unsigned returns = 0;
+    (void)state;
+    soak_edit_init(&e);
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct world *w;
+        uint64_t took;
+        soak_describe(&o, seed, &e, &c);
+        assert_int_equal(world_new(&w, &c, &d), 0);
+        assert_int_equal(world_run(w, 120 * NS_PER_SEC), 0);
+        assert_int_equal(world_settle(w, 180 * NS_PER_SEC, &took), 0);
+        for (unsigned i = 0; i < 3; i++)
+            returns += w->ids[i] != 0x51000001u + i;
+        world_free(w);
+    }
+    assert_true(returns >= 4);
+}
+
 /* Seeds that once broke a promise: sim/RESULTS.md says what each was. */
 static void test_soak_run_named_seeds_are_good(void **state)
 {
@@ -129,6 +156,13 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 2000, .faults = true}, 252},
         /* Looked at when a directory had its new name and not lost its old one (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true}, 709},
+        /* A site came back, and a file went into the directory that took its name: no end. */
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
+        /* Of two equal files one was taken for the other when their site came back (P2). */
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 48},
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 340},
+        /* The power went while a returning site removed its shards (a twin's). */
+        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
@@ -167,6 +201,7 @@ int main(void)
         cmocka_unit_test(test_faults_are_read_as_they_are_told),
         cmocka_unit_test(test_soak_run_with_more_faults_repeats),
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
+        cmocka_unit_test(test_a_site_that_is_away_comes_back),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
         cmocka_unit_test(test_answers_in_shared_directories_are_judged),
     };
