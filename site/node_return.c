@@ -67,6 +67,24 @@ static void remove_file(const char *dir, const char *name)
     mem_free(path);
 }
 
+static bool file_is_there(const char *dir, const char *name)
+{
+    char *path = mem_printf("%s/%s", dir, name);
+    bool is = access(path, F_OK) == 0;
+    mem_free(path);
+    return is;
+}
+
+/* What was removed stays removed when power goes. */
+static void sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        log_warn(LOG_SITE, "directory_not_synced", "dir=%s why=\"%s\"", dir, strerror(errno));
+    if (fd >= 0)
+        (void)close(fd); /* only read */
+}
+
 static int plan_parse(struct slice s, struct return_plan *ret)
 {
     json_t *o = json_loadb((const char *)s.ptr, s.len, JSON_REJECT_DUPLICATES, NULL);
@@ -262,6 +280,11 @@ int node_return_open(struct node *n, struct err_detail *d)
 {
     struct return_plan plan;
     int rc = plan_load(n->dir, &plan, d);
+    if (rc == 0 && plan.phase == RETURN_NONE && file_is_there(n->dir, PROGRESS_FILE)) {
+        remove_file(n->dir, LIST_FILE); /* power went while return_finish() removed them */
+        remove_file(n->dir, PROGRESS_FILE);
+        sync_dir(n->dir);
+    }
     if (rc != 0 || plan.phase != RETURN_APPLYING)
         return rc;
     struct returning *r = mem_calloc(1, sizeof *r);
@@ -360,13 +383,18 @@ void return_finish(struct returning *r)
     log_info(LOG_SITE, "returned", "items=%llu conflicts=%llu failed=%llu",
              (unsigned long long)r->done, (unsigned long long)r->conflicts,
              (unsigned long long)r->failed);
-    remove_file(n->dir, PLAN_FILE); /* first: the rest means nothing without it */
-    remove_file(n->dir, PROGRESS_FILE);
-    if (r->failed == 0)
-        remove_file(n->dir, LIST_FILE);
-    else
+    if (r->failed > 0) { /* then it is no list that was only not removed yet */
         log_error(LOG_SITE, "return_incomplete", "items=%llu file=%s/" LIST_FILE,
                   (unsigned long long)r->failed, n->dir);
+        remove_file(n->dir, PROGRESS_FILE);
+    }
+    remove_file(n->dir, PLAN_FILE); /* first, for good: users change what was made from now on */
+    sync_dir(n->dir);
+    if (r->failed == 0) {
+        remove_file(n->dir, LIST_FILE);
+        remove_file(n->dir, PROGRESS_FILE);
+        sync_dir(n->dir);
+    }
     node_return_close(n);
 }
 

@@ -161,6 +161,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
         /* Of two equal files one was taken for the other when their site came back (P2). */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 48},
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 340},
+        /* Power went when a site was back, and what its return had left was there again. */
+        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 9},
+        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 19},
         /* The power went while a returning site removed its shards (a twin's). */
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
     };
