@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "sim/lin.h"
 #include "sim/operator.h"
 #include "sim/world_int.h"
 #include "site/node_return.h"
@@ -180,6 +181,7 @@ void away_started(struct world *w, unsigned site)
         w->away->former[w->away->former_count++] = w->ids[site];
     w->ids[site] = now;
     watch_new_id(w, site);
+    lin_renewed(site);
     for (unsigned i = 0; i < w->mount_count; i++)
         if (w->mounts[i].process == &w->sites[site])
             w->mounts[i].own.rests = true;

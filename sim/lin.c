@@ -463,3 +463,17 @@ void lin_restarted(unsigned site)
         lin_look(&lin->w->mounts[i]);
     }
 }
+
+void lin_renewed(unsigned site)
+{
+    if (lin == NULL)
+        return;
+    for (unsigned i = 0; i < lin->w->mount_count; i++) {
+        const struct mount *m = &lin->w->mounts[i];
+        if (site_of(m) != site)
+            continue;
+        call_end(m);
+        lin_forget(m);
+    }
+    memset(&lin->sites[site], 0, sizeof lin->sites[site]);
+}

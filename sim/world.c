@@ -78,8 +78,8 @@ static void site_up(struct world *w, unsigned i)
     w->walked[i] = 0;
     w->twice[i] = (struct oid){{0}};
     if (rc == 0) {
-        lin_restarted(i);
         away_started(w, i);
+        lin_restarted(i);
         return;
     }
     if (rc == ERR_CLOSED) { /* its power went meanwhile */
