@@ -77,14 +77,13 @@
  * 119 what a peer acknowledges goes into the leader's state without a record
  * 120 a stream goes on when another node leads one of the shards
  * 121 an operation of a peer is journaled before what it names in another shard is committed
- * 122 what waits in another shard counts as delivered there
  */
 /* clang-format on */
 #define PLANT_COUNT 42u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u
-#define PLANT_NODES_LAST 122u
+#define PLANT_NODES_LAST 121u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

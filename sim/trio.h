@@ -1,7 +1,9 @@
-/* A site of three nodes that keep its shards together: the product's shards (journal, recovery,
- * state, engine, outbox, stored results) on simulated disks, the product's replication core between
- * them, a coordinator that is a linearizable register behind a slow network, clients that make,
- * write, link, rename and remove files and directories, and everything that may go wrong.
+/* Sites of three nodes that keep their shards together, one or several on one tree: the product's
+ * shards (journal, recovery, state, engine, outbox, stored results) on simulated disks, the
+ * product's replication core between them, a coordinator that is a linearizable register behind a
+ * slow network, clients that make, write, link, rename and remove files and directories, and
+ * everything that may go wrong; between sites the cores of wan/ and of site/intake.h, over links
+ * that break.
  *
  * Where the real thing ends: clients are no mounts. They evaluate a call against the states of
  * whoever leads, at one moment, build the operation with the engine's own functions, and keep what

@@ -93,8 +93,7 @@ void shard_inbox_confirm(struct shard *s)
 {
     for (unsigned i = 0; i < s->cfg.shard_count; i++) {
         uint64_t number = s->role.inbox[i].committed;
-        if (s->role.inbox[i].confirmed >= number ||
-            (s->role.waits[i] >= s->committed && !PLANTED(122)))
+        if (s->role.inbox[i].confirmed >= number || s->role.waits[i] >= s->committed)
             continue;
         s->role.inbox[i].confirmed = number;
         s->cfg.events.delivered(s->cfg.events.ctx, (shard_id_t)i, s->cfg.id, number);
