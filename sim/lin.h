@@ -26,8 +26,8 @@ void lin_told(const struct mount *m, const struct fs_inval *invals, uint32_t cou
 void lin_forget(const struct mount *m);
 /* The site is up again. */
 void lin_restarted(unsigned site);
-/* It is up for the first time as another one (`claudefs site return`), with the others' tree: nobody
- * says what becomes of calls under way, and nothing that was told of is where it was. */
+/* It is up for the first time as another one (`claudefs site return`), with the others' tree:
+ * nobody says what becomes of calls under way, and nothing that was told of is where it was. */
 void lin_renewed(unsigned site);
 /* For tests: answers since the process began, of changes that were made, and those of which nothing
  * could be said. */
