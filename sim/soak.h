@@ -16,7 +16,8 @@ enum soak_faults {
     SOAK_SPACE = 128, /* look whether what is no longer needed goes away */
     SOAK_CROWD = 256, /* more mounts, that call all at once, and crashes while they do */
     SOAK_AWAY = 512,  /* a site is away for longer than journals are kept, and comes back */
-    SOAK_ALL = 1023
+    SOAK_SHORT = 1024, /* journals are kept for no longer than the usual faults take */
+    SOAK_ALL = 2047
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */

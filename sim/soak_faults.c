@@ -154,6 +154,12 @@ static void away_draw(struct draw *d)
                                        .value = (int64_t)(age_ns + draw_below(d, 2 * age_ns))});
 }
 
+/* Then the usual faults make sites give each other up, and what collects the dead is quick. */
+static void short_draw(struct draw *d)
+{
+    d->c->journal_age_s = 4 + (uint32_t)draw_below(d, 8);
+}
+
 static const struct {
     const char *name;
     unsigned kind;
@@ -165,7 +171,7 @@ static const struct {
     {"rot", SOAK_ROT, rot_draw},          {"lose", SOAK_LOSE, lose_draw},
     {"remove", SOAK_REMOVE, remove_draw}, {"chunks", SOAK_CHUNKS, chunks_draw},
     {"space", SOAK_SPACE, space_draw},    {"crowd", SOAK_CROWD, crowd_draw},
-    {"away", SOAK_AWAY, away_draw},
+    {"away", SOAK_AWAY, away_draw},       {"short", SOAK_SHORT, short_draw}, /* after `away`, whose limit it replaces */
     /* clang-format on */
 };
 
