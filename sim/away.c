@@ -199,6 +199,8 @@ const char *away_unrest(const struct world *w, unsigned *ret_site)
             return "is away";
         if (has_file(w, i, "return.json"))
             return "is coming back";
+        if (w->away->sites[i].crashes > 0)
+            return "is to die yet";
         for (unsigned k = 0; k < w->away->former_count; k++)
             if (w->sites[i].node == NULL || !node_left(w->sites[i].node, w->away->former[k]))
                 return "waits for the cut of a site that was away";
