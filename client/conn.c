@@ -1,6 +1,7 @@
 #include "client/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "base/assert.h"
@@ -762,6 +763,21 @@ bool conn_holds(struct conn *c)
     bool holds = c->may_ahead && (c->site_flags & SITE_HOLDS) != 0;
     pthread_mutex_unlock(&c->lock);
     return holds;
+}
+
+bool conn_in_touch(struct conn *c)
+{
+    if (c->answer != NULL)
+        return true;
+    pthread_mutex_lock(&c->lock);
+    struct pollfd end = {.events = POLLRDHUP};
+    bool there = c->state == CONN_UP && c->push != NULL;
+    if (there) {
+        end.fd = rpc_client_fd(c->push);
+        there = poll(&end, 1, 0) == 0;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return there;
 }
 
 const uint8_t *conn_fs_key(const struct conn *c)

@@ -27,7 +27,7 @@ struct conn_config {
     struct rpc_auth auth;
     const struct clock *clock;
     const char *name; /* who we are, for people: HOST:MOUNTPOINT; copied */
-    bool ahead; /* changes may be answered ahead of the disk (client/conn_ahead.h) */
+    bool ahead;       /* changes may be answered ahead of the disk (client/conn_ahead.h) */
 };
 struct conn_events {
     /* A push; push thread; slices are valid during the call. `id` is what conn_ack wants. */
@@ -55,8 +55,12 @@ void conn_stop(struct conn *c); /* calls that wait, and later ones, return ERR_C
 void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
 const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
 const char *conn_site_name(const struct conn *c);
-bool conn_takes_riders(struct conn *c);     /* SITE_TAKES_RIDERS */
-bool conn_holds(struct conn *c);            /* changes may be answered ahead, and SITE_HOLDS */
+bool conn_takes_riders(struct conn *c); /* SITE_TAKES_RIDERS */
+bool conn_holds(struct conn *c);        /* changes may be answered ahead, and SITE_HOLDS */
+/* The site has not given this session up: it would have closed the push connection. What is decided
+ * here on the site's behalf asks, as this process may have stood still for any time. A system call.
+ */
+bool conn_in_touch(struct conn *c);
 void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
 /* Will a recovery make this file again? Then it is opened with that, not before. Push thread. */
 bool conn_makes_again(struct conn *c, struct oid oid);

@@ -64,7 +64,7 @@ bool file_keep(struct inode *i, const struct fs_attr *a, const struct fs_set *s)
     uint32_t modes = a->mode | ((s->set & SET_MODE) != 0 ? s->mode : 0);
     /* Set-id bits and ACLs have rules of their own, which the site knows. */
     if (f == NULL || !S_ISREG(a->mode) || a->has_acl || (modes & (S_ISUID | S_ISGID)) != 0 ||
-        s->set == 0 || (s->set & ~SET_KEPT) != 0)
+        s->set == 0 || (s->set & ~SET_KEPT) != 0 || !conn_in_touch(f->io->config.conn))
         return false;
     pthread_mutex_lock(&f->lock);
     bool keep = f->may_keep && f->handles > 0;
