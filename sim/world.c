@@ -303,7 +303,8 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     }
     w->began_ns = sched->now_ns;
     watch_begin(w);
-    lin_new(w);
+    if (c->model) /* as the model: it costs a quarter where sites never rest */
+        lin_new(w);
     away_begin(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
     for (unsigned i = 0; i < w->config.site_count; i++)

@@ -61,6 +61,7 @@ struct upkeep {
     struct wanted *head, **tail;
     uint32_t queued, running;
     struct gc *gc;
+    uint64_t opened_ns;
     enum gc_phase phase;
     unsigned shard; /* twice round: what is there now, past versions */
     struct buf cursor;
@@ -567,9 +568,10 @@ void node_gc_tick(struct node *n)
     store_stats(n->store, &st);
     chunks = st.chunks;
     /* What the site brings back with it is referred to by a list only. */
-    if (u->phase == GC_IDLE && n->returning == NULL &&
-        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, loop_now_ns(n->loop), n->garbage_ns) ==
-            0) {
+    uint64_t now = loop_now_ns(n->loop);
+    /* The first comes when others would have: mounts wait for a site that has just started. */
+    if (u->phase == GC_IDLE && n->returning == NULL && now - u->opened_ns >= n->garbage_ns &&
+        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, now, n->garbage_ns) == 0) {
         (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
         u->phase = GC_MARK;
         u->shard = 0;
@@ -609,6 +611,7 @@ int node_upkeep_open(struct node *n)
     u->n = n;
     u->tail = &u->head;
     u->step.run = upkeep_step;
+    u->opened_ns = loop_now_ns(n->loop);
     n->upkeep = u;
     int rc = pipeline_new(&u->pipeline, &n->keys, CHUNK_CIPHER_AUTO);
     if (rc == 0)
