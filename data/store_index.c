@@ -4,16 +4,13 @@
 #include <rocksdb/c.h>
 
 #include "base/assert.h"
-#include "base/codec.h"
-#include "data/store_format.h"
+#include "data/index_value.h"
 
-#define INDEX_VERSION 2u /* 1 did not know lengths before compression */
 #define KEY_CHUNK 'c'
 #define KEY_META 'm'
 #define KEY_STAT 's'
 #define CHUNK_KEY_BYTES (1 + CHUNK_ID_BYTES)
 #define STAT_KEY_BYTES (1 + 8)
-#define ENTRY_BYTES 28u
 
 struct index {
     rocksdb_t *db;
@@ -146,20 +143,6 @@ static struct stat_key stat_key_of(uint64_t segment)
     return key;
 }
 
-static int entry_decode(struct slice value, struct store_entry *ret)
-{
-    struct dec d = dec_of(value);
-    struct store_entry e = {.segment = dec_u64(&d)};
-    e.epoch = dec_u64(&d);
-    e.offset = dec_u32(&d);
-    e.len = dec_u32(&d);
-    e.plain_len = dec_left(&d) > 0 ? dec_u32(&d) : e.len; /* of version 1 */
-    if (dec_end(&d) != 0 || e.segment == 0)
-        return ERR_CORRUPT;
-    *ret = e;
-    return 0;
-}
-
 /* ---- reading ---- */
 
 static int get(struct index *x,
@@ -190,7 +173,7 @@ int index_get(struct index *x, const struct chunk_id *id, bool cached_only, stru
         *ret = (struct store_entry){0};
         return 0;
     }
-    rc = entry_decode(pinned_slice(pinned), ret);
+    rc = index_entry_decode(pinned_slice(pinned), ret);
     rocksdb_pinnableslice_destroy(pinned);
     return rc;
 }
@@ -205,17 +188,8 @@ int index_meta_get(struct index *x, struct index_meta *ret, bool *ret_found)
     *ret_found = pinned != NULL;
     if (pinned == NULL)
         return 0;
-    struct dec d = dec_of(pinned_slice(pinned));
-    uint32_t version = dec_u32(&d);
-    struct index_meta meta = {.segment = dec_u64(&d)};
-    meta.offset = dec_u64(&d);
-    meta.epoch = dec_u64(&d);
-    meta.next_segment = dec_u64(&d);
-    dec_raw(&d, meta.store_id, sizeof meta.store_id);
-    rc = version < 1 || version > INDEX_VERSION ? ERR_VERSION : dec_end(&d) != 0 ? ERR_CORRUPT : 0;
+    rc = index_meta_decode(pinned_slice(pinned), ret);
     rocksdb_pinnableslice_destroy(pinned);
-    if (rc == 0)
-        *ret = meta;
     return rc;
 }
 
@@ -260,15 +234,8 @@ int index_stats(struct index *x,
         uint64_t segment = 0;
         for (unsigned i = 0; i < 8; i++)
             segment = segment << 8 | key.ptr[1 + i];
-        struct dec d = dec_of(iter_value(iter));
-        struct segment_stat stat = {.end = dec_u64(&d)};
-        stat.live_bytes = dec_u64(&d);
-        stat.live_count = dec_u64(&d);
-        /* Version 1 has no more: not less than what its entries are taken for. */
-        stat.plain_bytes = dec_left(&d) > 0
-                               ? dec_u64(&d)
-                               : stat.live_bytes - STORE_RECORD_HEADER_BYTES * stat.live_count;
-        rc = dec_end(&d) != 0 ? ERR_CORRUPT : 0;
+        struct segment_stat stat;
+        rc = index_stat_decode(iter_value(iter), &stat);
         if (rc == 0)
             fn(ctx, segment, &stat);
     }
@@ -297,7 +264,7 @@ int index_scan(struct index *x,
             break;
         struct chunk_id id = chunk_id_of(key.ptr + 1);
         struct store_entry e;
-        rc = entry_decode(iter_value(iter), &e);
+        rc = index_entry_decode(iter_value(iter), &e);
         if (rc == 0 && !fn(ctx, &id, &e))
             break;
     }
@@ -329,14 +296,8 @@ static void batch_put(struct index_batch *b, const char *key, size_t len)
 
 void index_batch_put(struct index_batch *b, const struct chunk_id *id, const struct store_entry *e)
 {
-    ASSERT(e->segment != 0);
     buf_clear(&b->value);
-    enc_u64(&b->value, e->segment);
-    enc_u64(&b->value, e->epoch);
-    enc_u32(&b->value, e->offset);
-    enc_u32(&b->value, e->len);
-    enc_u32(&b->value, e->plain_len);
-    ASSERT_EQ(b->value.len, ENTRY_BYTES);
+    index_entry_encode(e, &b->value);
     struct chunk_key key = chunk_key_of(id);
     batch_put(b, key.b, sizeof key.b);
 }
@@ -350,10 +311,7 @@ void index_batch_delete(struct index_batch *b, const struct chunk_id *id)
 void index_batch_stat(struct index_batch *b, uint64_t segment, const struct segment_stat *stat)
 {
     buf_clear(&b->value);
-    enc_u64(&b->value, stat->end);
-    enc_u64(&b->value, stat->live_bytes);
-    enc_u64(&b->value, stat->live_count);
-    enc_u64(&b->value, stat->plain_bytes);
+    index_stat_encode(stat, &b->value);
     struct stat_key key = stat_key_of(segment);
     batch_put(b, key.b, sizeof key.b);
 }
@@ -368,12 +326,7 @@ void index_batch_meta(struct index_batch *b, const struct index_meta *meta)
 {
     static const char key[] = {KEY_META};
     buf_clear(&b->value);
-    enc_u32(&b->value, INDEX_VERSION);
-    enc_u64(&b->value, meta->segment);
-    enc_u64(&b->value, meta->offset);
-    enc_u64(&b->value, meta->epoch);
-    enc_u64(&b->value, meta->next_segment);
-    enc_raw(&b->value, meta->store_id, sizeof meta->store_id);
+    index_meta_encode(meta, &b->value);
     batch_put(b, key, sizeof key);
 }
 
