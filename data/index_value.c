@@ -45,11 +45,14 @@ int index_stat_decode(struct slice value, struct segment_stat *ret)
     struct segment_stat s = {.end = dec_u64(&d)};
     s.live_bytes = dec_u64(&d);
     s.live_count = dec_u64(&d);
-    /* Version 1 has no more: not less than what its entries are taken for. */
-    s.plain_bytes =
-        dec_left(&d) > 0 ? dec_u64(&d) : s.live_bytes - STORE_RECORD_HEADER_BYTES * s.live_count;
-    if (dec_end(&d) != 0)
+    bool has_plain = dec_left(&d) > 0;
+    if (has_plain)
+        s.plain_bytes = dec_u64(&d);
+    if (dec_end(&d) != 0 || (!has_plain && s.live_count > s.live_bytes / STORE_RECORD_HEADER_BYTES))
         return ERR_CORRUPT;
+    /* Version 1 has no more: not less than what its entries are taken for. */
+    if (!has_plain)
+        s.plain_bytes = s.live_bytes - STORE_RECORD_HEADER_BYTES * s.live_count;
     *ret = s;
     return 0;
 }
