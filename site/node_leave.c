@@ -35,20 +35,9 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mp.h"
 #include "base/plant.h"
+#include "site/member_codec.h"
 #include "site/node_int.h"
-
-static void key_site(uint8_t *out, site_id_t site)
-{
-    for (int i = 0; i < 4; i++)
-        out[i] = (uint8_t)(site >> (8 * (3 - i)));
-}
-
-static site_id_t site_of(const uint8_t *in)
-{
-    return (site_id_t)in[0] << 24 | (site_id_t)in[1] << 16 | (site_id_t)in[2] << 8 | in[3];
-}
 
 static struct node_member_cache *member_of(const struct node *n, site_id_t site)
 {
@@ -100,15 +89,12 @@ static bool place_of(struct leaves *l, site_id_t site, uint32_t *ret)
 static bool load_mark(void *ctx, const struct reg *r)
 {
     struct leaves *l = ctx;
-    struct mp in = mp_of(r->value);
+    enum member_leaves why;
+    site_id_t site;
     uint32_t i;
-    if (r->key.len != 5)
-        return true;
-    mp_get_array(&in, 1);
-    uint64_t why = mp_get_uint(&in, LEAVES_AWAY);
-    if (mp_end(&in) == 0 && place_of(l, site_of(r->key.ptr + 1), &i) &&
+    if (leaves_decode(r, &site, &why) && place_of(l, site, &i) &&
         stamp_cmp(l->marked[i], r->stamp) < 0) {
-        l->why[i] = (uint8_t)(why == LEAVES_AWAY ? LEAVES_AWAY : LEAVES_REMOVED);
+        l->why[i] = (uint8_t)why;
         l->marked[i] = r->stamp;
     }
     return true;
@@ -145,24 +131,18 @@ static void answer_keep(struct leaves *l, const struct answer *a)
 static bool load_answer(void *ctx, const struct reg *r)
 {
     struct leaves *l = ctx;
-    struct mp in = mp_of(r->value);
-    uint64_t seqs[SHARD_COUNT_MAX];
-    unsigned shards = l->n->settings.shard_count;
-    struct answer a = {.stamp = r->stamp, .seqs = seqs};
-    if (r->key.len != 9)
+    struct cut_answer said;
+    uint32_t other;
+    if (!cut_decode(r, l->n->settings.shard_count, &said))
         return true;
-    uint32_t count = mp_get_array(&in, SHARD_COUNT_MAX + SITE_COUNT_MAX), other;
-    if (count < shards || !place_of(l, site_of(r->key.ptr + 1), &a.leaver))
+    struct answer a = {.from = said.from, .stamp = r->stamp, .seqs = said.seqs};
+    if (!place_of(l, said.leaver, &a.leaver))
         return true;
-    a.from = site_of(r->key.ptr + 5);
     a.view = bit_of(a.leaver);
-    for (unsigned i = 0; i < shards; i++)
-        seqs[i] = mp_get_uint(&in, UINT64_MAX - 1);
-    for (unsigned i = shards; i < count; i++)
-        if (place_of(l, (site_id_t)mp_get_uint(&in, UINT32_MAX), &other))
+    for (uint32_t i = 0; i < said.other_count; i++)
+        if (place_of(l, said.others[i], &other))
             a.view |= bit_of(other);
-    if (mp_end(&in) == 0)
-        answer_keep(l, &a);
+    answer_keep(l, &a);
     return true;
 }
 
@@ -296,11 +276,10 @@ static void mark(struct node *n,
                  void (*done)(void *ctx, int rc),
                  void *ctx)
 {
-    uint8_t key[5] = {REG_LEAVES};
+    uint8_t key[MEMBER_KEY_BYTES];
     struct buf value = {0};
-    key_site(key + 1, site);
-    mp_array(&value, 1);
-    mp_uint(&value, why);
+    member_key(REG_LEAVES, site, key);
+    leaves_encode(why, &value);
     set_register(n, slice_of(key, sizeof key), &value, done, ctx);
     buf_deinit(&value);
 }
@@ -406,20 +385,16 @@ static bool limits_stored(struct node *n)
 
 static void answer(struct node *n, uint32_t leaver)
 {
-    uint8_t key[9] = {REG_CUT};
+    uint8_t key[CUT_KEY_BYTES];
     struct buf value = {0};
-    site_id_t site = n->leaving.sites[leaver];
-    key_site(key + 1, site);
-    key_site(key + 5, n->settings.site);
-    mp_array(&value, n->settings.shard_count + n->leaving.count - 1);
-    for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        uint64_t seq = 0;
-        (void)shard_limit(n->shards[i], site, &seq); /* there is one */
-        mp_uint(&value, seq);
-    }
+    struct cut_answer a = {.leaver = n->leaving.sites[leaver], .from = n->settings.site};
+    cut_key(a.leaver, a.from, key);
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        (void)shard_limit(n->shards[i], a.leaver, &a.seqs[i]); /* there is one */
     for (uint32_t i = 0; i < n->leaving.count; i++)
         if (i != leaver)
-            mp_uint(&value, n->leaving.sites[i]);
+            a.others[a.other_count++] = n->leaving.sites[i];
+    cut_encode(&a, n->settings.shard_count, &value);
     set_register(n, slice_of(key, sizeof key), &value, NULL, NULL);
     buf_deinit(&value);
 }

@@ -1,58 +1,13 @@
 /* Members of the federation: registers of the root directory, so they travel in the stream like
- * everything else; the higher stamp wins. Value: msgpack
- * [name, wan address, fingerprint, certificate (PEM), 0]. Who leaves: node_leave.c. */
+ * everything else; the higher stamp wins. Their form: member_codec.h. Who leaves: node_leave.c. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "base/mp.h"
+#include "site/member_codec.h"
 #include "site/node_int.h"
-
-#define CERT_BYTES_MAX 8192u
-
-static void member_key(site_id_t site, uint8_t out[5])
-{
-    out[0] = REG_MEMBER;
-    for (int i = 0; i < 4; i++)
-        out[1 + i] = (uint8_t)(site >> (8 * (3 - i)));
-}
-
-static void member_encode(const struct member *m, struct buf *out)
-{
-    mp_array(out, 5);
-    mp_cstr(out, m->name);
-    mp_cstr(out, m->wan);
-    mp_bin(out, slice_of(m->cert_sha256, sizeof m->cert_sha256));
-    mp_bin(out, m->cert);
-    mp_uint(out, 0);
-}
-
-static bool member_decode(const struct reg *r, struct member *ret)
-{
-    struct mp in = mp_of(r->value);
-    memset(ret, 0, sizeof *ret);
-    if (r->key.len != 5 || !r->present)
-        return false;
-    for (int i = 1; i < 5; i++)
-        ret->site = ret->site << 8 | r->key.ptr[i];
-    if (mp_get_array(&in, 5) != 5)
-        return false;
-    struct slice name = mp_get_bin(&in, sizeof ret->name - 1);
-    struct slice wan = mp_get_bin(&in, sizeof ret->wan - 1);
-    struct slice print = mp_get_bin_exact(&in, sizeof ret->cert_sha256);
-    ret->cert = mp_get_bin(&in, CERT_BYTES_MAX);
-    ret->status = MEMBER_IS;
-    (void)mp_get_uint(&in, 2); /* was the status */
-    if (mp_end(&in) != 0 || ret->site == 0 || name.len == 0)
-        return false;
-    memcpy(ret->name, name.ptr, name.len);
-    if (wan.len > 0)
-        memcpy(ret->wan, wan.ptr, wan.len);
-    memcpy(ret->cert_sha256, print.ptr, print.len);
-    return true;
-}
 
 static struct node_member_cache *place_for(struct node *n, site_id_t site)
 {
@@ -164,11 +119,11 @@ void node_member_set(struct node *n,
 {
     struct op_builder b = {0};
     struct buf value = {0};
-    uint8_t key[5];
+    uint8_t key[MEMBER_KEY_BYTES];
     struct member_set *s = mem_calloc(1, sizeof *s);
     s->done = done;
     s->ctx = ctx;
-    member_key(m->site, key);
+    member_key(REG_MEMBER, m->site, key);
     member_encode(m, &value);
     op_builder_init(&b);
     struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);

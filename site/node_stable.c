@@ -24,21 +24,15 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mp.h"
+#include "site/member_codec.h"
 #include "site/node_int.h"
 
 #define COLLECT_BUDGET 2000u /* objects of a shard in one turn */
 #define WORD_TICKS 20u       /* between two words: 10 s */
 
-struct word {
-    site_id_t site;
-    uint64_t clock, seen, goal;
-    uint64_t seqs[SHARD_COUNT_MAX];
-};
-
 struct words {
     struct node *n;
-    struct word at[SITE_COUNT_MAX];
+    struct stable_word at[SITE_COUNT_MAX];
     uint32_t count;
 };
 
@@ -47,25 +41,8 @@ static bool pinned(void *ctx, struct oid oid)
     return node_object_open(ctx, oid);
 }
 
-static bool word_decode(const struct node *n, const struct reg *r, struct word *ret)
-{
-    struct mp in = mp_of(r->value);
-    if (r->key.len != 5)
-        return false;
-    ret->site = 0;
-    for (int i = 1; i < 5; i++)
-        ret->site = ret->site << 8 | r->key.ptr[i];
-    mp_get_array(&in, 3 + SHARD_COUNT_MAX);
-    ret->clock = mp_get_uint(&in, UINT64_MAX);
-    ret->seen = mp_get_uint(&in, UINT64_MAX);
-    ret->goal = mp_get_uint(&in, UINT64_MAX);
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        ret->seqs[i] = mp_get_uint(&in, UINT64_MAX);
-    return mp_end(&in) == 0;
-}
-
 /* Has all that the word covers been applied here, durably? */
-static bool word_counts(struct node *n, const struct word *w)
+static bool word_counts(struct node *n, const struct stable_word *w)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct vv durable;
@@ -80,7 +57,8 @@ static bool word_counts(struct node *n, const struct word *w)
 static bool word_take(void *ctx, const struct reg *r)
 {
     struct words *ws = ctx;
-    if (ws->count < SITE_COUNT_MAX && word_decode(ws->n, r, &ws->at[ws->count]))
+    if (ws->count < SITE_COUNT_MAX &&
+        stable_decode(r, ws->n->settings.shard_count, &ws->at[ws->count]))
         ws->count++;
     return true;
 }
@@ -93,7 +71,7 @@ static int words_load(struct node *n, struct words *ret)
     return merge_regs(shard_merge(n->shards[0]), OID_ROOT, REG_STABLE, word_take, ret);
 }
 
-static const struct word *word_of(const struct words *ws, site_id_t site)
+static const struct stable_word *word_of(const struct words *ws, site_id_t site)
 {
     for (uint32_t i = 0; i < ws->count; i++)
         if (ws->at[i].site == site)
@@ -102,25 +80,24 @@ static const struct word *word_of(const struct words *ws, site_id_t site)
 }
 
 /* The word of one member; false: it gave none that can be read. */
-static bool word_find(struct node *n, site_id_t site, struct word *ret)
+static bool word_find(struct node *n, site_id_t site, struct stable_word *ret)
 {
-    uint8_t key[5] = {REG_STABLE};
+    uint8_t key[MEMBER_KEY_BYTES];
     struct reg r;
-    for (int i = 0; i < 4; i++)
-        key[1 + i] = (uint8_t)(site >> (8 * (3 - i)));
+    member_key(REG_STABLE, site, key);
     return merge_reg(shard_merge(n->shards[0]), OID_ROOT, slice_of(key, sizeof key), &r) == 0 &&
-           r.present && word_decode(n, &r, ret);
+           r.present && stable_decode(&r, n->settings.shard_count, ret);
 }
 
 uint64_t node_stable_seen(struct node *n, site_id_t site)
 {
-    struct word w;
+    struct stable_word w;
     return word_find(n, site, &w) ? w.seen : 0;
 }
 
 uint64_t node_stable_clock(struct node *n, site_id_t site)
 {
-    struct word w;
+    struct stable_word w;
     return word_find(n, site, &w) ? w.clock : 0;
 }
 
@@ -140,7 +117,7 @@ static uint64_t words_lowest(struct node *n, const struct words *ws, bool seen, 
         site_id_t site = n->members[i].m.site;
         if (site == n->settings.site || node_left(n, site))
             continue;
-        const struct word *w = word_of(ws, site);
+        const struct stable_word *w = word_of(ws, site);
         bool counts = w != NULL && word_counts(n, w);
         lowest = counts ? MIN(lowest, seen ? w->seen : w->clock) : 0;
     }
@@ -176,7 +153,7 @@ uint64_t node_stable_hlc(struct node *n)
         node_feed_state(n, &f);
         stable = f.safe_hlc;
     } else if (words_load(n, ws) == 0) {
-        const struct word *own = word_of(ws, n->settings.site);
+        const struct stable_word *own = word_of(ws, n->settings.site);
         stable = own == NULL ? 0 : words_lowest(n, ws, true, own->seen);
     }
     mem_free(ws);
@@ -199,15 +176,13 @@ static void word_propose(struct node *n, uint64_t seen)
     struct op_builder b = {0};
     struct buf value = {0};
     struct proposal p = {0};
-    uint8_t key[5] = {REG_STABLE};
-    for (int i = 0; i < 4; i++)
-        key[1 + i] = (uint8_t)(n->settings.site >> (8 * (3 - i)));
-    mp_array(&value, 3 + n->settings.shard_count);
-    mp_uint(&value, n->hlc.last);
-    mp_uint(&value, seen);
-    mp_uint(&value, own_goal(n));
+    uint8_t key[MEMBER_KEY_BYTES];
+    struct stable_word w = {
+        .site = n->settings.site, .clock = n->hlc.last, .seen = seen, .goal = own_goal(n)};
     for (unsigned i = 0; i < n->settings.shard_count; i++)
-        mp_uint(&value, shard_next_seq(n->shards[i]) - 1);
+        w.seqs[i] = shard_next_seq(n->shards[i]) - 1;
+    member_key(REG_STABLE, w.site, key);
+    stable_encode(&w, n->settings.shard_count, &value);
     op_builder_init(&b);
     struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
     e->set.key = slice_of(key, sizeof key);
@@ -242,13 +217,13 @@ void node_stable_tick(struct node *n, bool now)
     struct words *ws = mem_calloc(1, sizeof *ws);
     bool known = words_load(n, ws) == 0;
     for (uint32_t i = 0; i < n->member_count && known; i++) {
-        const struct word *w = word_of(ws, n->members[i].m.site);
+        const struct stable_word *w = word_of(ws, n->members[i].m.site);
         if (w == NULL || n->members[i].m.status != MEMBER_IS)
             continue;
         goal = MAX(goal, w->goal);
         newest = MAX(newest, w->clock);
     }
-    const struct word *own = word_of(ws, n->settings.site);
+    const struct stable_word *own = word_of(ws, n->settings.site);
     uint64_t clock = own == NULL ? 0 : own->clock, seen = own == NULL ? 0 : own->seen;
     /* What died, or is to be looked at again, after that word: the others do not know the goal. */
     bool asks = own != NULL && own->goal < wants && words_lowest(n, ws, true, seen) < wants;

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "site/member_codec.h"
 #include "site/shard_int.h"
 #include "tests/unit/site/federation_test.h"
 
@@ -308,6 +309,48 @@ static void test_readmitted_site_may_come_back(void **state)
         assert_int_equal(member_at(&w, i, 2)->why, LEAVES_AWAY);
         assert_int_not_equal(member_at(&w, i, 2)->status, MEMBER_IS);
     }
+    world_deinit(&w);
+}
+
+/* A register of the root, as a member may have written it. */
+static void write_register(struct node_test *t, struct slice key, struct slice value)
+{
+    struct op_builder b = {0};
+    struct proposal p = {.committed = member_done, .ctx = t};
+    op_builder_init(&b);
+    struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
+    e->set.key = key;
+    e->set.value = value;
+    e->set.present = true;
+    assert_int_equal(shard_propose(t->n->shards[0], &b, &p, NULL), 0);
+    op_builder_deinit(&b);
+    assert_int_equal(node_run(t->n), 0);
+    t->n->stopping = false;
+}
+
+/* The part of it that can be read says that a site leaves, and nothing takes that back. */
+static void test_answer_that_cannot_be_read_removes_nobody(void **state)
+{
+    struct world w;
+    struct cut_answer a = {.other_count = 1};
+    struct buf value = {0};
+    uint8_t key[CUT_KEY_BYTES];
+    (void)state;
+    world_init(&w, 3, 1, 4);
+    a.leaver = node_site(w.sites[1].n);
+    a.others[0] = node_site(w.sites[2].n);
+    cut_key(a.leaver, node_site(w.sites[0].n), key);
+    cut_encode(&a, 1, &value);
+    buf_append(&value, "\0", 1);
+    write_register(&w.sites[0], slice_of(key, sizeof key), buf_slice(&value));
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(member_at(&w, 0, i)->status, MEMBER_IS);
+    /* The same without what is too much. */
+    value.len--;
+    write_register(&w.sites[0], slice_of(key, sizeof key), buf_slice(&value));
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_not_equal(member_at(&w, 0, i)->status, MEMBER_IS);
+    buf_deinit(&value);
     world_deinit(&w);
 }
 
@@ -676,6 +719,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
         cmocka_unit_test(test_readmitted_site_may_come_back),
+        cmocka_unit_test(test_answer_that_cannot_be_read_removes_nobody),
         cmocka_unit_test(test_leaving_site_has_one_cut),
         cmocka_unit_test(test_leaving_site_has_one_cut_seed_13),
         cmocka_unit_test(test_what_died_after_a_word_is_asked_for),
