@@ -1,10 +1,12 @@
 /* Registers that members write. See site/member_codec.h. */
 #include "site/member_codec.h"
 
+#include <jansson.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/mp.h"
+#include "site/settings.h"
 
 #define CERT_BYTES_MAX 8192u
 
@@ -37,6 +39,17 @@ void member_encode(const struct member *m, struct buf *out)
     mp_uint(out, 0);
 }
 
+/* It is shown to people and, in JSON, to programs. */
+static bool is_text(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (s.ptr[i] < ' ' || s.ptr[i] == 0x7f)
+            return false;
+    json_t *o = json_stringn((const char *)s.ptr, s.len); /* NULL: not UTF-8 */
+    json_decref(o);
+    return o != NULL;
+}
+
 bool member_decode(const struct reg *r, struct member *ret)
 {
     struct mp in = mp_of(r->value);
@@ -52,13 +65,12 @@ bool member_decode(const struct reg *r, struct member *ret)
     ret->cert = mp_get_bin(&in, CERT_BYTES_MAX);
     ret->status = MEMBER_IS;
     (void)mp_get_uint(&in, 2); /* was the status */
-    if (mp_end(&in) != 0 || ret->site == 0 || name.len == 0)
+    if (mp_end(&in) != 0 || ret->site == 0 || !is_text(name) || !is_text(wan))
         return false;
     memcpy(ret->name, name.ptr, name.len);
-    if (wan.len > 0)
-        memcpy(ret->wan, wan.ptr, wan.len);
+    memcpy(ret->wan, wan.ptr, wan.len);
     memcpy(ret->cert_sha256, print.ptr, print.len);
-    return true;
+    return site_settings_name_ok(ret->name); /* it becomes part of files' names, too */
 }
 
 /* ---- who leaves ---- */
@@ -74,7 +86,8 @@ bool leaves_decode(const struct reg *r, site_id_t *ret_site, enum member_leaves 
     struct mp in = mp_of(r->value);
     if (r->key.len != MEMBER_KEY_BYTES)
         return false;
-    mp_get_array(&in, 1);
+    if (mp_get_array(&in, 1) != 1)
+        return false;
     uint64_t why = mp_get_uint(&in, LEAVES_AWAY);
     *ret_site = site_get(r->key.ptr + 1);
     *ret_why = why == LEAVES_AWAY ? LEAVES_AWAY : LEAVES_REMOVED;
@@ -135,7 +148,8 @@ bool stable_decode(const struct reg *r, unsigned shards, struct stable_word *ret
     if (r->key.len != MEMBER_KEY_BYTES)
         return false;
     ret->site = site_get(r->key.ptr + 1);
-    mp_get_array(&in, 3 + SHARD_COUNT_MAX);
+    if (mp_get_array(&in, 3 + shards) != 3 + shards)
+        return false;
     ret->clock = mp_get_uint(&in, UINT64_MAX);
     ret->seen = mp_get_uint(&in, UINT64_MAX);
     ret->goal = mp_get_uint(&in, UINT64_MAX);

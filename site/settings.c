@@ -19,7 +19,7 @@
 
 #define CONF_BYTES_MAX (64u * KIB)
 
-static bool name_ok(const char *name)
+bool site_settings_name_ok(const char *name)
 {
     size_t len = strlen(name);
     if (len < 1 || len > 32)
@@ -41,7 +41,7 @@ static bool address_ok(const char *a)
 
 int site_settings_check(const struct site_settings *s, struct err_detail *d)
 {
-    if (!name_ok(s->name)) {
+    if (!site_settings_name_ok(s->name)) {
         err_detail_set(d, "site name \"%s\": use 1 to 32 of letters, digits, '-' and '_'", s->name);
         return ERR_CONFIG;
     }

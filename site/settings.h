@@ -4,6 +4,7 @@
 
 #include "site/node.h"
 
+bool site_settings_name_ok(const char *name); /* of a site: [A-Za-z0-9_-]{1,32} */
 int site_settings_check(const struct site_settings *s, struct err_detail *d) MUST_CHECK;
 /* Whole files, replaced atomically and durably. */
 int dir_file_write(const char *dir,
