@@ -4,9 +4,8 @@
  * either applied or still in an outbox); each is written down, and an iterator of the store taken
  * at that moment keeps exactly this view. Pages are read from the iterators by another thread.
  *
- * Page: msgpack [kind, ...]; kind 0: [0, shard count, [journal index of each shard]];
- * kind 1: [1, shard, count, key, value, ...]. What is only the sender's business (stored results,
- * orphans, what peers acknowledged) stays out; its cursors go in: the state holds all they cover.
+ * Pages: snapshot_page.h. What is only the sender's business (stored results, orphans, what peers
+ * acknowledged) stays out; its cursors go in: the state holds all they cover.
  *
  * The receiver writes pages through its journals, so that a crash in between leaves a site that is
  * still marked as joining, and starts over. */
@@ -17,15 +16,13 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "base/limits.h"
 #include "base/log.h"
-#include "base/mp.h"
 #include "base/plant.h"
 #include "site/node_int.h"
 #include "site/settings.h"
+#include "site/snapshot_page.h"
 
 #define RETRY_NS (10u * NS_PER_MS)
-#define PAGE_PAIRS_MAX 100000u
 
 struct node_snapshot {
     struct node *n;
@@ -80,32 +77,6 @@ void node_snapshot_begin(struct node *n,
     loop_timer_start(n->loop, &snap->retry, loop_now_ns(n->loop));
 }
 
-static bool travels(struct slice key)
-{
-    if (key.len == 0)
-        return false;
-    switch (key.ptr[0]) {
-    case SHARD_KEY_ORPHAN:
-    case SHARD_KEY_RESULT:
-    case SHARD_KEY_ACKED:
-    case SHARD_KEY_NODE:
-        return false;
-    default:
-        return true;
-    }
-}
-
-static void header_page(struct node_snapshot *s, struct buf *out)
-{
-    mp_array(out, 3);
-    mp_uint(out, 0);
-    mp_uint(out, s->shard_count);
-    mp_array(out, s->shard_count);
-    for (unsigned i = 0; i < s->shard_count; i++)
-        mp_uint(out, s->index[i]);
-    s->header_sent = true;
-}
-
 int node_snapshot_next_page(struct node_snapshot *s,
                             size_t bytes_max,
                             struct buf *out,
@@ -116,7 +87,8 @@ int node_snapshot_next_page(struct node_snapshot *s,
     uint32_t count = 0;
     *ret_done = false;
     if (!s->header_sent) {
-        header_page(s, out);
+        snapshot_header_encode(s->index, s->shard_count, out);
+        s->header_sent = true;
         return 0;
     }
     while (s->at < s->shard_count && pairs.len < bytes_max && count < PAGE_PAIRS_MAX) {
@@ -132,20 +104,15 @@ int node_snapshot_next_page(struct node_snapshot *s,
             s->at++;
             continue;
         }
-        if (travels(key) && !(PLANTED(22) && count == 3)) {
+        if (snapshot_travels(key) && !(PLANTED(22) && count == 3)) {
             mp_bin(&pairs, key);
             mp_bin(&pairs, value);
             count++;
         }
         state_iter_next(s->iters[s->at]);
     }
-    if (count > 0) {
-        mp_array(out, 3 + 2 * count);
-        mp_uint(out, 1);
-        mp_uint(out, s->at);
-        mp_uint(out, count);
-        buf_append(out, pairs.ptr, pairs.len);
-    }
+    if (count > 0)
+        snapshot_pairs_encode(s->at, count, buf_slice(&pairs), out);
     *ret_done = s->at >= s->shard_count;
     buf_deinit(&pairs);
     return 0;
@@ -162,52 +129,21 @@ void node_snapshot_free(struct node_snapshot *s)
 
 /* ---- receiving ---- */
 
-static int load_header(struct node *n, struct mp *in, struct err_detail *d)
-{
-    uint64_t shards = mp_get_uint(in, SHARD_COUNT_MAX);
-    if (in->rc == 0 && shards != n->settings.shard_count) {
-        err_detail_set(d, "the snapshot has %u shards, this site has %u", (unsigned)shards,
-                       n->settings.shard_count);
-        return ERR_CONFIG;
-    }
-    uint32_t count = mp_get_array(in, SHARD_COUNT_MAX);
-    if (count != shards)
-        return ERR_MALFORMED;
-    for (uint32_t i = 0; i < count; i++)
-        n->snapshot_index[i] = mp_get_uint(in, UINT64_MAX);
-    return mp_end(in);
-}
-
-static int load_pairs(struct node *n, struct mp *in)
-{
-    uint64_t shard = mp_get_uint(in, n->settings.shard_count - 1);
-    uint32_t count = (uint32_t)mp_get_uint(in, PAGE_PAIRS_MAX);
-    if (in->rc != 0)
-        return in->rc;
-    struct local_pair *pairs = mem_calloc(count + 1, sizeof *pairs);
-    for (uint32_t i = 0; i < count; i++) {
-        pairs[i].key = mp_get_bin(in, LIMIT_RECORD_BYTES);
-        pairs[i].value = mp_get_bin(in, LIMIT_RECORD_BYTES);
-        if (pairs[i].value.ptr == NULL)
-            pairs[i].value.ptr = (const uint8_t *)"";
-        if (in->rc == 0 && !travels(pairs[i].key))
-            mp_fail(in, ERR_MALFORMED);
-    }
-    int rc = mp_end(in);
-    if (rc == 0)
-        rc = shard_snapshot_load(n->shards[shard], pairs, count);
-    mem_free(pairs);
-    return rc;
-}
-
 int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
 {
-    struct mp in = mp_of(page);
+    struct snapshot_page p = {.pairs = NULL};
+    unsigned shards = 0;
     if (!n->needs_snapshot)
         return ERR_EXISTS;
-    mp_get_array(&in, 3 + 2 * PAGE_PAIRS_MAX);
-    uint64_t kind = mp_get_uint(&in, 1);
-    int rc = in.rc != 0 ? in.rc : kind == 0 ? load_header(n, &in, d) : load_pairs(n, &in);
+    int rc = snapshot_page_decode(page, n->settings.shard_count, &p, &shards);
+    if (rc == ERR_CONFIG)
+        err_detail_set(d, "the snapshot has %u shards, this site has %u", shards,
+                       n->settings.shard_count);
+    if (rc == 0 && p.kind == PAGE_HEADER)
+        memcpy(n->snapshot_index, p.index, sizeof n->snapshot_index);
+    else if (rc == 0)
+        rc = shard_snapshot_load(n->shards[p.shard], p.pairs, p.count);
+    snapshot_page_deinit(&p);
     if (rc != 0 && d != NULL && d->text[0] == '\0')
         err_detail_set(d, "a page of the snapshot cannot be used: %s", err_text(rc));
     return rc;
