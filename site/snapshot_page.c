@@ -47,14 +47,18 @@ static int header_decode(struct mp *in, unsigned shard_count, struct snapshot_pa
     if (count != p->shard_count)
         return ERR_MALFORMED;
     for (uint32_t i = 0; i < count; i++)
-        p->index[i] = mp_get_uint(in, UINT64_MAX);
+        p->index[i] = mp_get_uint(in, UINT64_MAX - 1);
     return mp_end(in);
 }
 
-static int pairs_decode(struct mp *in, unsigned shard_count, struct snapshot_page *p)
+/* values: of the page. There are no more than the page has bytes. */
+static int
+pairs_decode(struct mp *in, uint32_t values, unsigned shard_count, struct snapshot_page *p)
 {
     p->shard = (unsigned)mp_get_uint(in, shard_count - 1);
     p->count = (uint32_t)mp_get_uint(in, PAGE_PAIRS_MAX);
+    if (in->rc == 0 && values != 3 + 2 * p->count)
+        mp_fail(in, ERR_MALFORMED);
     if (in->rc != 0)
         return in->rc;
     p->pairs = mem_calloc(p->count + 1, sizeof *p->pairs);
@@ -77,12 +81,12 @@ int snapshot_page_decode(struct slice page,
     struct mp in = mp_of(page);
     struct snapshot_page p = {.pairs = NULL};
     ASSERT(shard_count >= 1 && shard_count <= SHARD_COUNT_MAX);
-    mp_get_array(&in, 3 + 2 * PAGE_PAIRS_MAX);
+    uint32_t values = mp_get_array(&in, 3 + 2 * PAGE_PAIRS_MAX);
     p.kind = mp_get_uint(&in, PAGE_PAIRS) == PAGE_PAIRS ? PAGE_PAIRS : PAGE_HEADER;
     int rc = in.rc;
     if (rc == 0)
         rc = p.kind == PAGE_HEADER ? header_decode(&in, shard_count, &p)
-                                   : pairs_decode(&in, shard_count, &p);
+                                   : pairs_decode(&in, values, shard_count, &p);
     if (rc == ERR_CONFIG)
         *ret_shards = p.shard_count;
     if (rc == 0)
