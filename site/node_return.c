@@ -29,9 +29,6 @@
 #define LIST_FILE "return.unsent"
 #define PROGRESS_FILE "return.progress"
 
-static const char *const phase_text[RETURN_PHASES] = {"none", "asking", "collecting", "adopting",
-                                                      "applying"};
-
 /* ---- files ---- */
 
 static int read_whole(const char *dir, const char *name, struct buf *ret, struct err_detail *d)
@@ -85,25 +82,6 @@ static void sync_dir(const char *dir)
         (void)close(fd); /* only read */
 }
 
-static int plan_parse(struct slice s, struct return_plan *ret)
-{
-    json_t *o = json_loadb((const char *)s.ptr, s.len, JSON_REJECT_DUPLICATES, NULL);
-    json_int_t before = 0, after = 0;
-    const char *phase = "";
-    int rolled_back = 0;
-    int rc = json_unpack(o, "{s:s,s:I,s:I,s:b}", "phase", &phase, "before", &before, "after",
-                         &after, "rolled_back", &rolled_back);
-    *ret = (struct return_plan){
-        .before = (site_id_t)before, .after = (site_id_t)after, .rolled_back = rolled_back != 0};
-    for (int i = RETURN_ASKING; rc == 0 && i < RETURN_PHASES; i++)
-        if (strcmp(phase, phase_text[i]) == 0)
-            ret->phase = (enum return_phase)i;
-    json_decref(o);
-    bool good = rc == 0 && ret->phase != RETURN_NONE && before > 0 && before <= UINT32_MAX &&
-                after > 0 && after < UINT32_MAX && before != after;
-    return good ? 0 : ERR_CORRUPT;
-}
-
 static int plan_load(const char *dir, struct return_plan *ret, struct err_detail *d)
 {
     struct buf b = {0};
@@ -111,7 +89,7 @@ static int plan_load(const char *dir, struct return_plan *ret, struct err_detail
     char *path = mem_printf("%s/" PLAN_FILE, dir);
     int rc = access(path, F_OK) != 0 ? 0 : read_whole(dir, PLAN_FILE, &b, d);
     if (rc == 0 && b.len > 0)
-        rc = plan_parse(buf_slice(&b), ret);
+        rc = return_plan_parse(buf_slice(&b), ret);
     if (rc == ERR_CORRUPT)
         err_detail_set(d, "%s is damaged: the site was on its way back; ask for help", path);
     mem_free(path);
@@ -121,9 +99,7 @@ static int plan_load(const char *dir, struct return_plan *ret, struct err_detail
 
 static int plan_save(const char *dir, const struct return_plan *p, struct err_detail *d)
 {
-    json_t *o = json_pack("{s:s,s:I,s:I,s:b}", "phase", phase_text[p->phase], "before",
-                          (json_int_t)p->before, "after", (json_int_t)p->after, "rolled_back",
-                          (int)p->rolled_back);
+    json_t *o = return_plan_json(p);
     char *text = json_dumps(o, JSON_INDENT(1));
     ASSERT(text != NULL);
     int rc = dir_file_write(dir, PLAN_FILE, text, strlen(text), d);
@@ -314,28 +290,20 @@ void node_return_close(struct node *n)
     mem_free(r);
 }
 
-static void progress_line(struct returning *r, const json_t *o)
+static void progress_line(struct returning *r, struct slice text)
 {
-    const char *file = json_string_value(json_object_get(o, "file"));
-    const char *dir = json_string_value(json_object_get(o, "dir"));
-    const char *now = json_string_value(json_object_get(o, "now"));
-    const char *conflict = json_string_value(json_object_get(o, "conflict"));
-    struct oid before, after;
-    if (conflict != NULL)
-        return_note_again(r, conflict);
-    if (now == NULL || oid_from_text(now, &after) != 0 ||
-        oid_from_text(file != NULL  ? file
-                      : dir != NULL ? dir
-                                    : "",
-                      &before) != 0 ||
-        oid_shard(after) >= r->n->settings.shard_count)
+    struct return_line line;
+    return_line_parse(text, r->n->settings.shard_count, &line);
+    if (line.has_note)
+        return_note(r, &line.note);
+    if (!line.is_made)
         return;
-    struct unsent_file *f = file != NULL ? unsent_file_find(&r->u, before) : NULL;
-    struct unsent_dir *d = dir != NULL ? unsent_dir_find(&r->u, before) : NULL;
-    if (f != NULL && !oid_is_dir(after))
-        f->now = after;
-    if (d != NULL && oid_is_dir(after)) {
-        d->now = after;
+    struct unsent_file *f = line.is_dir ? NULL : unsent_file_find(&r->u, line.before);
+    struct unsent_dir *d = line.is_dir ? unsent_dir_find(&r->u, line.before) : NULL;
+    if (f != NULL)
+        f->now = line.now;
+    if (d != NULL) {
+        d->now = line.now;
         d->made = true;
     }
 }
@@ -354,9 +322,7 @@ static void progress_load(struct returning *r)
     for (size_t at = 0; at < b.len;) {
         const uint8_t *end = memchr(b.ptr + at, '\n', b.len - at);
         size_t len = end == NULL ? b.len - at : (size_t)(end - b.ptr) - at;
-        json_t *o = json_loadb((const char *)b.ptr + at, len, 0, NULL);
-        progress_line(r, o);
-        json_decref(o);
+        progress_line(r, slice_of(b.ptr + at, len));
         at += len + 1;
     }
     mem_free(path);

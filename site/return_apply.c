@@ -5,12 +5,10 @@
  * missing. So it does not matter where a crash interrupts it. What was made is noted in a file
  * (return_progress), because users may change it at once. An item that keeps failing is passed
  * over, with a conflict record; a site without room tries again. */
-#include <sodium.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mp.h"
 #include "base/plant.h"
 #include "site/return_int.h"
 
@@ -37,12 +35,9 @@ static void finished(struct call *c, int rc)
     if (rc == 0 && file != NULL)
         return_mapped_file(r, file, c->reply.attr.oid);
     if (rc == 0 && dir != NULL) {
-        char before[OID_TEXT_LEN + 1], now[OID_TEXT_LEN + 1];
         dir->now = c->reply.attr.oid;
         dir->made = true;
-        oid_to_text(dir->oid, before);
-        oid_to_text(dir->now, now);
-        return_progress(r, json_pack("{s:s,s:s}", "dir", before, "now", now));
+        return_progress(r, return_made_json(true, dir->oid, dir->now));
     }
     if (rc == 0 && c->type == RPC_RMDIR)
         r->moved = true;
@@ -64,11 +59,8 @@ int return_issue(struct returning *r, enum rpc_type type, const struct fs_reques
 
 void return_mapped_file(struct returning *r, struct unsent_file *f, struct oid now)
 {
-    char before[OID_TEXT_LEN + 1], text[OID_TEXT_LEN + 1];
     f->now = now;
-    oid_to_text(f->oid, before);
-    oid_to_text(now, text);
-    return_progress(r, json_pack("{s:s,s:s}", "file", before, "now", text));
+    return_progress(r, return_made_json(false, f->oid, now));
 }
 
 int return_make(struct returning *r,
@@ -386,77 +378,6 @@ static int rmdir_item(struct returning *r, const struct unsent_dir *d)
 
 /* ---- conflict records ---- */
 
-static void stamp_put(struct buf *b, struct stamp s)
-{
-    mp_uint(b, s.hlc);
-    mp_uint(b, s.site);
-}
-
-static void oid_put(struct buf *b, struct oid o)
-{
-    mp_bin(b, slice_of(o.b, sizeof o.b));
-}
-
-/* Hexadecimal: names are bytes. */
-static json_t *note_json(const struct return_note *n)
-{
-    struct buf b = {0};
-    mp_array(&b, 11);
-    mp_uint(&b, n->rule);
-    oid_put(&b, n->oid);
-    oid_put(&b, n->other);
-    oid_put(&b, n->parent);
-    mp_bin(&b, n->name);
-    mp_bin(&b, n->other_name);
-    mp_uint(&b, n->winner);
-    stamp_put(&b, n->winner_stamp);
-    stamp_put(&b, n->loser_stamp);
-    char *hex = mem_alloc(2 * b.len + 1);
-    (void)sodium_bin2hex(hex, 2 * b.len + 1, b.ptr, b.len); /* it fits */
-    json_t *text = json_string(hex);
-    mem_free(hex);
-    buf_deinit(&b);
-    return text;
-}
-
-static struct stamp stamp_get(struct mp *in)
-{
-    struct stamp s = {.hlc = mp_get_uint(in, UINT64_MAX)};
-    s.site = (site_id_t)mp_get_uint(in, UINT32_MAX);
-    return s;
-}
-
-static struct oid oid_get(struct mp *in)
-{
-    struct oid o = {{0}};
-    struct slice s = mp_get_bin_exact(in, sizeof o.b);
-    if (in->rc == 0)
-        memcpy(o.b, s.ptr, sizeof o.b);
-    return o;
-}
-
-void return_note_again(struct returning *r, const char *hex)
-{
-    uint8_t bytes[1024];
-    size_t len = 0;
-    struct return_note n = {0};
-    if (sodium_hex2bin(bytes, sizeof bytes, hex, strlen(hex), NULL, &len, NULL) != 0)
-        return;
-    struct mp in = mp_of(slice_of(bytes, len));
-    mp_get_array(&in, 11);
-    n.rule = (uint8_t)mp_get_uint(&in, 8);
-    n.oid = oid_get(&in);
-    n.other = oid_get(&in);
-    n.parent = oid_get(&in);
-    n.name = mp_get_bin(&in, LIMIT_NAME_BYTES);
-    n.other_name = mp_get_bin(&in, LIMIT_NAME_BYTES);
-    n.winner = (site_id_t)mp_get_uint(&in, UINT32_MAX);
-    n.winner_stamp = stamp_get(&in);
-    n.loser_stamp = stamp_get(&in);
-    if (mp_end(&in) == 0 && oid_valid(n.parent) && oid_shard(n.parent) < r->n->settings.shard_count)
-        return_note(r, &n);
-}
-
 void return_note(struct returning *r, const struct return_note *note)
 {
     struct conflict c = {.rule = note->rule,
@@ -477,7 +398,7 @@ void return_note(struct returning *r, const struct return_note *note)
         log_warn(LOG_SITE, "conflict_not_noted", "rule=%u why=\"%s\"", note->rule, err_text(rc));
     r->conflicts += is_new;
     if (is_new)
-        return_progress(r, json_pack("{s:o}", "conflict", note_json(note)));
+        return_progress(r, return_note_json(note));
 }
 
 /* ---- the machine ---- */

@@ -6,25 +6,11 @@
 
 #include "base/limits.h"
 #include "site/node_int.h"
+#include "site/return_file.h"
 #include "site/unsent.h"
 
 /* What the site does that nobody else has; the node is open, settled, and nobody uses it. */
 int return_collect(struct node *n, struct unsent *ret) MUST_CHECK;
-
-/* DIR/return.json; see node_return.c for the phases. */
-enum return_phase {
-    RETURN_NONE,
-    RETURN_ASKING,     /* a new id was drawn; the others are asked */
-    RETURN_COLLECTING, /* they agreed: at the next start the list is made */
-    RETURN_ADOPTING,   /* the list is there: the site changes its id and empties its shards */
-    RETURN_APPLYING,   /* the others' tree comes, then the list is carried out on it */
-    RETURN_PHASES
-};
-struct return_plan {
-    enum return_phase phase;
-    site_id_t before, after;
-    bool rolled_back; /* the old id may have named other operations with the same numbers */
-};
 
 enum return_stage {
     STAGE_WAIT,     /* for the others' tree, and the cut of the old id */
@@ -37,14 +23,6 @@ enum return_stage {
     STAGE_ATTRS, /* of directories */
     STAGE_STORE, /* all that became of it reaches the disk */
     STAGE_END
-};
-
-struct return_note {
-    uint8_t rule;
-    struct oid oid, other, parent;
-    struct slice name, other_name;
-    site_id_t winner;
-    struct stamp winner_stamp, loser_stamp;
 };
 
 struct returning {
@@ -98,7 +76,6 @@ int return_target(struct returning *r, const struct unsent_file *f, struct oid *
  * to make it. */
 int return_dir(struct returning *r, struct oid oid, struct oid *ret);
 void return_note(struct returning *r, const struct return_note *note);
-void return_note_again(struct returning *r, const char *hex); /* of the progress file */
 void return_mapped_file(struct returning *r, struct unsent_file *f, struct oid now);
 /* The first conflict name of `name` that is free, or (ret_oid) means `placed`, or a file with the
  * same content. */
