@@ -5,12 +5,11 @@
  * inviter, hands page after page to the node, one at a time, and commits after the last. A failure
  * starts over from the first page. DIR/wan_boot.json says whom to ask, until the snapshot is
  * committed, so that a crash in between loses nothing. */
-#include <sodium.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "wan/state_file.h"
 #include "wan/wan_file.h"
 #include "wan/wan_int.h"
 
@@ -542,17 +541,9 @@ void wan_boot_free(struct wan *w)
 
 int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d)
 {
-    char fp[2 * FINGERPRINT_BYTES + 1];
-    wan_fingerprint_text(from->cert_sha256, fp);
-    json_t *root =
-        json_pack("{s:i, s:I, s:s, s:s, s:s}", "version", 1, "site", (json_int_t)from->site, "name",
-                  from->name, "wan", from->wan, "certificate", fp);
-    ASSERT(root != NULL);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    ASSERT(text != NULL);
+    char *text = state_file_text(boot_file_json(from));
     int rc = wan_file_write(w->dir, BOOT_FILE, 0600, slice_str(text), d);
     free(text); /* lint-allow(memory): jansson made it */
-    json_decref(root);
     if (rc != 0)
         return rc;
     ASSERT(w->boot == NULL);
@@ -561,28 +552,6 @@ int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d
     w->boot->from = *from;
     w->boot->from.cert = slice_of(NULL, 0);
     return 0;
-}
-
-static int boot_parse(struct slice s, struct member *ret)
-{
-    json_int_t site = 0;
-    const char *name = "", *address = "", *fp = "";
-    json_t *root = json_loadb((const char *)s.ptr, s.len, JSON_REJECT_DUPLICATES, NULL);
-    size_t len = 0;
-    int rc = json_unpack(root, "{s:I, s:s, s:s, s:s}", "site", &site, "name", &name, "wan",
-                         &address, "certificate", &fp);
-    bool good = root != NULL && rc == 0 && site > 0 && site <= (json_int_t)UINT32_MAX &&
-                strlen(name) < sizeof ret->name && strlen(address) < sizeof ret->wan &&
-                sodium_hex2bin(ret->cert_sha256, sizeof ret->cert_sha256, fp, strlen(fp), NULL,
-                               &len, NULL) == 0 &&
-                len == sizeof ret->cert_sha256;
-    if (good) {
-        ret->site = (site_id_t)site;
-        (void)snprintf(ret->name, sizeof ret->name, "%s", name);  /* fits */
-        (void)snprintf(ret->wan, sizeof ret->wan, "%s", address); /* fits */
-    }
-    json_decref(root);
-    return good ? 0 : ERR_CORRUPT;
 }
 
 int wan_boot_load(struct wan *w, struct err_detail *d)
@@ -597,7 +566,7 @@ int wan_boot_load(struct wan *w, struct err_detail *d)
         return rc;
     }
     if (rc == 0)
-        rc = boot_parse(buf_slice(&b), &from);
+        rc = boot_file_parse(buf_slice(&b), &from);
     if (rc == ERR_CORRUPT)
         err_detail_set(d,
                        "cannot use %s/" BOOT_FILE ": it is damaged: make the site anew and pair "

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "wan/state_file.h"
 #include "wan/wan_file.h"
 #include "wan/wan_int.h"
 
@@ -71,19 +72,12 @@ int wan_paused_load(struct wan *w, struct err_detail *d)
         buf_deinit(&b);
         return 0;
     }
-    if (rc == 0) {
-        json_t *root = json_loadb((const char *)b.ptr, b.len, JSON_REJECT_DUPLICATES, NULL);
-        json_t *paused = json_object_get(root, "paused");
-        if (json_is_object(paused)) {
-            w->paused = json_incref(paused);
-        } else {
-            err_detail_set(d,
-                           "cannot use %s/" STATE_FILE ": it is damaged: remove it and pause "
-                           "again the peers that should be paused",
-                           w->dir);
-            rc = ERR_CORRUPT;
-        }
-        json_decref(root);
+    if (rc == 0 && (w->paused = paused_file_parse(buf_slice(&b))) == NULL) {
+        err_detail_set(d,
+                       "cannot use %s/" STATE_FILE ": it is damaged: remove it and pause "
+                       "again the peers that should be paused",
+                       w->dir);
+        rc = ERR_CORRUPT;
     }
     buf_deinit(&b);
     return rc;
@@ -91,13 +85,9 @@ int wan_paused_load(struct wan *w, struct err_detail *d)
 
 static int paused_save(struct wan *w, struct err_detail *d)
 {
-    json_t *root = json_pack("{s:i, s:O}", "version", 1, "paused", w->paused);
-    ASSERT(root != NULL);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    ASSERT(text != NULL);
+    char *text = state_file_text(paused_file_json(w->paused));
     int rc = wan_file_write(w->dir, STATE_FILE, 0644, slice_str(text), d);
     free(text); /* lint-allow(memory): jansson made it */
-    json_decref(root);
     return rc;
 }
 
