@@ -87,12 +87,15 @@ static struct stamp stamp_get(struct mp *in)
     return s;
 }
 
+/* One, or none. */
 static struct oid oid_get(struct mp *in)
 {
     struct oid o = {{0}};
     struct slice s = mp_get_bin_exact(in, sizeof o.b);
     if (in->rc == 0)
         memcpy(o.b, s.ptr, sizeof o.b);
+    if (!oid_valid(o) && !oid_equal(o, (struct oid){{0}}))
+        mp_fail(in, ERR_MALFORMED);
     return o;
 }
 
@@ -103,7 +106,8 @@ static bool note_parse(const char *hex, unsigned shard_count, struct return_line
     if (sodium_hex2bin(ret->bytes, sizeof ret->bytes, hex, strlen(hex), NULL, &len, NULL) != 0)
         return false;
     struct mp in = mp_of(slice_of(ret->bytes, len));
-    mp_get_array(&in, NOTE_FIELDS);
+    if (mp_get_array(&in, NOTE_FIELDS) != NOTE_FIELDS)
+        return false;
     n.rule = (uint8_t)mp_get_uint(&in, 8);
     n.oid = oid_get(&in);
     n.other = oid_get(&in);
