@@ -319,6 +319,9 @@ static void progress_load(struct returning *r)
     r->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (r->fd >= 0 && lseek(r->fd, (off_t)b.len, SEEK_SET) < 0)
         log_warn(LOG_SITE, "return_progress_not_written", "why=\"%s\"", strerror(errno));
+    bool torn = b.len > 0 && b.ptr[b.len - 1] != '\n'; /* or the next line would be part of it */
+    if (torn && r->fd >= 0 && write(r->fd, "\n", 1) != 1)
+        log_warn(LOG_SITE, "return_progress_not_written", "why=\"%s\"", strerror(errno));
     for (size_t at = 0; at < b.len;) {
         const uint8_t *end = memchr(b.ptr + at, '\n', b.len - at);
         size_t len = end == NULL ? b.len - at : (size_t)(end - b.ptr) - at;

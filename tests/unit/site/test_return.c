@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "site/return_file.h"
 #include "site/return_int.h"
 #include "site/settings.h"
 #include "tests/unit/site/federation_test.h"
@@ -87,6 +89,22 @@ static void acknowledge(struct world *w, unsigned site, unsigned other)
     settle(w, site);
 }
 
+static const char *torn;         /* is in return.progress before, when a test says so */
+static struct buf progress_seen; /* and all of it before it was removed */
+
+static void progress_look(const char *dir)
+{
+    char *path = mem_printf("%s/return.progress", dir);
+    int fd = open(path, O_RDONLY);
+    uint8_t some[512];
+    buf_clear(&progress_seen);
+    for (ssize_t n; fd >= 0 && (n = read(fd, some, sizeof some)) > 0;)
+        buf_append(&progress_seen, some, (size_t)n);
+    if (fd >= 0)
+        close(fd);
+    mem_free(path);
+}
+
 /* As if the site that stays had been the other one, and begun with its tree. */
 static void carry_out(struct world *w, const struct unsent *u)
 {
@@ -101,10 +119,15 @@ static void carry_out(struct world *w, const struct unsent *u)
     assert_int_equal(dir_file_write(w->sites[STAYS].dir, "return.unsent", list.ptr, list.len, &d),
                      0);
     assert_int_equal(dir_file_write(w->sites[STAYS].dir, "return.json", plan, strlen(plan), &d), 0);
+    if (torn != NULL)
+        assert_int_equal(
+            dir_file_write(w->sites[STAYS].dir, "return.progress", torn, strlen(torn), &d), 0);
     assert_int_equal(node_return_open(n, &d), 0);
     n->returning->hurries = true; /* nobody has left here, so there is no cut */
     for (unsigned rounds = 0; n->returning != NULL; rounds++) {
         assert_true(rounds < 5000 || n->returning->stage == STAGE_STORE); /* that takes a disk */
+        if (torn != NULL)
+            progress_look(w->sites[STAYS].dir);
         node_return_tick(n);
         settle(w, STAYS);
     }
@@ -307,6 +330,34 @@ static void test_a_file_like_the_one_that_went_is_another(void **state)
 
 static uint64_t asked[2];
 
+/* The site died while it noted what it had made: what it notes from then on can be read. */
+static void test_progress_goes_on_behind_a_torn_line(void **state)
+{
+    struct world w;
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("d"), .mode = 0755};
+    struct return_line line;
+    unsigned made = 0;
+    (void)state;
+    world_init(&w, 2, 2, 1);
+    drain(&w);
+    acknowledge(&w, BACK, STAYS);
+    assert_int_equal(node_test_call(&w.sites[BACK], RPC_MKDIR, &q), 0);
+    torn = "{\"made\":\"di";
+    comes_back(&w);
+    torn = NULL;
+    for (size_t at = 0; at < progress_seen.len;) {
+        const uint8_t *begin = progress_seen.ptr + at;
+        const uint8_t *end = memchr(begin, '\n', progress_seen.len - at);
+        assert_non_null(end);
+        return_line_parse(slice_of(begin, (size_t)(end - begin)), 2, &line);
+        made += line.is_made;
+        at += (size_t)(end - begin) + 1;
+    }
+    assert_int_equal(made, 1);
+    buf_deinit(&progress_seen);
+    world_deinit(&w);
+}
+
 static void test_asked(void **state)
 {
     (void)state;
@@ -322,6 +373,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
         cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
         cmocka_unit_test(test_a_file_like_the_one_that_went_is_another),
+        cmocka_unit_test(test_progress_goes_on_behind_a_torn_line),
     };
     if (argc > 2) { /* seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
