@@ -22,10 +22,11 @@
 #define WAN_TICK_MS 250u
 #define WAN_BEAT_NS (500 * NS_PER_MS)
 /* Least time between two looks at the feed: what comes meanwhile goes together. The second, when it
- * has not stood still for so many looks. */
+ * has not stood still for so many looks, and while it moves so often between two. */
 #define WAN_PUMP_MS 1u
 #define WAN_PUMP_BUSY_MS 4u
 #define WAN_PUMP_RUN 8u
+#define WAN_PUMP_MOVES 4u
 #define WAN_PULL_MS 2u /* least time between two looks at what is durable */
 #define WAN_KICK_GAP_NS (500 * NS_PER_MS)
 #define WAN_FETCH_PER_PEER 16u /* chunk requests in flight on one link */
@@ -188,8 +189,9 @@ struct wan {
     struct mpsc inbox;
     struct wan_call *calls; /* on their way */
     uv_timer_t tick, pull_timer, pump_timer;
-    uint64_t pumped_ns; /* mono: the last look at the feed */
-    uint32_t pump_run;  /* looks since it stood still, WAN_PUMP_RUN at most */
+    uint64_t pumped_ns;  /* mono: the last look at the feed */
+    uint32_t pump_run;   /* looks since it stood still, WAN_PUMP_RUN at most */
+    uint32_t pump_moves; /* how often it has moved since the last look */
     uv_tcp_t listener;
     bool listening, stopping;
     struct h2_net net;

@@ -160,6 +160,7 @@ static void feed_changed(void *ctx)
 static void feed_pump(struct wan *w)
 {
     w->pumped_ns = wan_now_ns(w);
+    w->pump_moves = 0;
     for (struct wan_peer *p = w->peers; p != NULL; p = p->next)
         if (p->send != NULL)
             wan_send_pump(p->send);
@@ -169,7 +170,9 @@ static void feed_pump(struct wan *w)
 static void feed_pump_late(uv_timer_t *t)
 {
     struct wan *w = CONTAINER_OF(t, struct wan, pump_timer);
-    w->pump_run = MIN(w->pump_run + 1, WAN_PUMP_RUN);
+    bool busy = w->pump_run == WAN_PUMP_RUN;
+    /* Somebody who waits for each file at the other site moves it once or twice in this time. */
+    w->pump_run = busy && w->pump_moves < WAN_PUMP_MOVES ? 0 : MIN(w->pump_run + 1, WAN_PUMP_RUN);
     feed_pump(w);
 }
 
@@ -182,6 +185,7 @@ static void feed_run(uv_async_t *async)
     struct wan *w = CONTAINER_OF(async, struct wan, feed_moved);
     uint64_t gap_ms = w->pump_run < WAN_PUMP_RUN ? WAN_PUMP_MS : WAN_PUMP_BUSY_MS;
     uint64_t past_ms = (wan_now_ns(w) - w->pumped_ns) / NS_PER_MS;
+    w->pump_moves++;
     if (uv_is_active((uv_handle_t *)&w->pump_timer))
         return;
     if (past_ms >= gap_ms) {
