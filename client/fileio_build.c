@@ -26,8 +26,8 @@ struct build {
     struct chunk_id *ids;       /* of the changed blocks, in order */
     uint64_t *blocks;           /* their numbers */
     size_t count;
-    size_t *todo; /* indexes of those to be stored now */
-    size_t todo_count;
+    size_t *to_store; /* indexes of those to be stored now */
+    size_t to_store_count;
     size_t late_count; /* of those that are being sealed */
 };
 
@@ -106,7 +106,7 @@ static int store_block(void *ctx, size_t turn)
 {
     struct build *b = ctx;
     struct chunk_pieces plain;
-    size_t idx = b->todo[turn];
+    size_t idx = b->to_store[turn];
     uint64_t from = b->blocks[idx] * b->block_bytes;
     uint64_t to = MIN(from + b->block_bytes, b->layer->size);
     plain.len = (size_t)(to - from);
@@ -125,8 +125,8 @@ static int store_block(void *ctx, size_t turn)
     return rc;
 }
 
-/* What was sealed ahead has its id; what is to be stored goes to the front of `todo`, what is being
- * sealed to its end. */
+/* What was sealed ahead has its id; what is to be stored goes to the front of `to_store`, what is
+ * being sealed to its end. */
 static void take_sealed(struct build *b)
 {
     size_t late_from = b->count;
@@ -134,9 +134,9 @@ static void take_sealed(struct build *b)
     for (size_t i = 0; i < b->count; i++) {
         enum seal_answer is = seal_look(b->ask->sealing, b->blocks[i], &b->ids[i]);
         if (is == SEAL_IS_NOT)
-            b->todo[b->todo_count++] = i;
+            b->to_store[b->to_store_count++] = i;
         else if (is == SEAL_IS_UNDER_WAY)
-            b->todo[--late_from] = i;
+            b->to_store[--late_from] = i;
     }
     pthread_mutex_unlock(&b->ask->file->lock);
     b->late_count = b->count - late_from;
@@ -145,14 +145,14 @@ static void take_sealed(struct build *b)
 /* What was being sealed when the rest began is done by now; or failed, and is to be stored. */
 static int store_late(struct build *b)
 {
-    size_t *late = &b->todo[b->count - b->late_count], failed = 0;
+    size_t *late = &b->to_store[b->count - b->late_count], failed = 0;
     pthread_mutex_lock(&b->ask->file->lock);
     seal_settle(b->ask->file, b->ask->sealing);
     for (size_t i = 0; i < b->late_count; i++)
         if (seal_look(b->ask->sealing, b->blocks[late[i]], &b->ids[late[i]]) != SEAL_IS_DONE)
             late[failed++] = late[i];
     pthread_mutex_unlock(&b->ask->file->lock);
-    memmove(b->todo, late, failed * sizeof *late);
+    memmove(b->to_store, late, failed * sizeof *late);
     return io_each(b->io, failed, store_block, b);
 }
 
@@ -161,7 +161,7 @@ static int store_blocks(struct build *b)
     b->count = (size_t)spans_bytes(&b->changed);
     b->ids = mem_calloc(b->count + 1, sizeof *b->ids);
     b->blocks = mem_calloc(b->count + 1, sizeof *b->blocks);
-    b->todo = mem_calloc(b->count + 1, sizeof *b->todo);
+    b->to_store = mem_calloc(b->count + 1, sizeof *b->to_store);
     size_t n = 0;
     for (size_t i = 0; i < b->changed.count; i++)
         for (uint64_t block = b->changed.at[i].from; block < b->changed.at[i].to; block++)
@@ -171,11 +171,11 @@ static int store_blocks(struct build *b)
     if (seal_fits(b->ask->sealing, b->block_bytes))
         take_sealed(b);
     else
-        for (; b->todo_count < n; b->todo_count++)
-            b->todo[b->todo_count] = b->todo_count;
-    b->riders->open = (b->todo_count + b->late_count) * b->block_bytes <= RIDE_BYTES_MAX &&
+        for (; b->to_store_count < n; b->to_store_count++)
+            b->to_store[b->to_store_count] = b->to_store_count;
+    b->riders->open = (b->to_store_count + b->late_count) * b->block_bytes <= RIDE_BYTES_MAX &&
                       conn_takes_riders(b->io->config.conn);
-    int rc = io_each(b->io, b->todo_count, store_block, b);
+    int rc = io_each(b->io, b->to_store_count, store_block, b);
     return rc == 0 && b->late_count > 0 ? store_late(b) : rc;
 }
 
@@ -321,7 +321,7 @@ static int build_manifest(struct build *b, struct content *ret)
     spans_deinit(&b->holes);
     mem_free(b->ids);
     mem_free(b->blocks);
-    mem_free(b->todo);
+    mem_free(b->to_store);
     return rc;
 }
 
