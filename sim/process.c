@@ -95,6 +95,19 @@ int process_start(struct process *p, struct err_detail *d)
     return rc;
 }
 
+/* With its machine as the current one. */
+static void daemon_free(struct process *p)
+{
+    wan_stop(p->wan);
+    node_close(p->node);
+    wan_free(p->wan);
+    node_free(p->node);
+    machine_current = NULL;
+    p->machine.net = NULL;
+    p->wan = NULL;
+    p->node = NULL;
+}
+
 void process_crash(struct process *p, bool power)
 {
     if (p->node == NULL)
@@ -108,15 +121,8 @@ void process_crash(struct process *p, bool power)
     /* What is left of it gives back its memory; nobody sees what it does. */
     p->machine.ghost = true;
     machine_current = &p->machine;
-    wan_stop(p->wan);
-    node_close(p->node);
-    wan_free(p->wan);
-    node_free(p->node);
-    machine_current = NULL;
+    daemon_free(p);
     p->machine.ghost = false;
-    p->machine.net = NULL;
-    p->wan = NULL;
-    p->node = NULL;
     p->crashes++;
 }
 
@@ -125,14 +131,7 @@ void process_close(struct process *p)
     sched_note("close", p->machine.site, 0);
     machine_current = &p->machine;
     (void)node_run(p->node); /* ends at once: its loop was stopped, and is not any more */
-    wan_stop(p->wan);
-    node_close(p->node);
-    wan_free(p->wan);
-    node_free(p->node);
-    machine_current = NULL;
-    p->machine.net = NULL;
-    p->wan = NULL;
-    p->node = NULL;
+    daemon_free(p);
 }
 
 bool process_serves(const struct process *p)
