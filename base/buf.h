@@ -26,6 +26,8 @@ static inline void buf_append(struct buf *b, const void *ptr, size_t len)
     memcpy(b->ptr + b->len, ptr, len);
     b->len += len;
 }
+/* Text, without its NUL. */
+void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static inline void buf_clear(struct buf *b) /* memory stays */
 {
     b->len = 0;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/defer.h"
 #include "base/timer.h"
 
 struct completion {
@@ -32,9 +33,8 @@ struct loop {
     const struct clock *clock;
     uint64_t now_ns;
     struct timer_heap timers;
-    struct loop_defer *defer_first, **defer_last;
-    struct loop_defer *defer_running; /* what defers_run() has still to run */
-    struct completion *stash;         /* completions taken off the ring early */
+    struct defer_list defers;
+    struct completion *stash; /* completions taken off the ring early */
     size_t stash_count, stash_cap;
     struct completion *stash_running; /* what completions_run() has still to run */
     size_t stash_running_count;
@@ -107,7 +107,7 @@ int loop_new(struct loop **ret,
     }
     loop->clock = clock;
     loop->now_ns = clock_mono_ns(clock);
-    loop->defer_last = &loop->defer_first;
+    defer_list_init(&loop->defers);
     loop->wake_req.done = wake_done;
     *ret = loop;
     return 0;
@@ -286,18 +286,6 @@ void loop_timer_stop(struct loop *loop, struct loop_timer *t)
     timer_heap_stop(&loop->timers, t);
 }
 
-static void timers_run(struct loop *loop)
-{
-    uint64_t order_last = loop->timers.order;
-    for (;;) {
-        struct loop_timer *t = timer_heap_first(&loop->timers);
-        if (t == NULL || t->deadline_ns > loop->now_ns || t->order > order_last)
-            return;
-        timer_heap_stop(&loop->timers, t);
-        t->fire(t);
-    }
-}
-
 /* --- messages from other threads --- */
 
 static void wake(struct loop *loop)
@@ -361,53 +349,13 @@ void loop_stop(struct loop *loop)
 void loop_defer(struct loop *loop, struct loop_defer *d)
 {
     ASSERT(loop_here(loop));
-    if (d->queued)
-        return;
-    d->queued = true;
-    d->next = NULL;
-    *loop->defer_last = d;
-    loop->defer_last = &d->next;
-}
-
-static bool defer_unlink(struct loop_defer **at, struct loop_defer *d)
-{
-    while (*at != NULL && *at != d)
-        at = &(*at)->next;
-    if (*at == NULL)
-        return false;
-    *at = d->next;
-    return true;
+    (void)defer_list_put(&loop->defers, d);
 }
 
 void loop_undefer(struct loop *loop, struct loop_defer *d)
 {
     ASSERT(loop_here(loop));
-    if (!d->queued)
-        return;
-    if (defer_unlink(&loop->defer_first, d)) {
-        loop->defer_last = &loop->defer_first;
-        while (*loop->defer_last != NULL)
-            loop->defer_last = &(*loop->defer_last)->next;
-    } else {
-        bool found = defer_unlink(&loop->defer_running, d);
-        ASSERT(found);
-    }
-    d->next = NULL;
-    d->queued = false;
-}
-
-static void defers_run(struct loop *loop)
-{
-    loop->defer_running = loop->defer_first;
-    loop->defer_first = NULL;
-    loop->defer_last = &loop->defer_first;
-    while (loop->defer_running != NULL) {
-        struct loop_defer *d = loop->defer_running;
-        loop->defer_running = d->next;
-        d->next = NULL;
-        d->queued = false;
-        d->run(d);
-    }
+    defer_list_drop(&loop->defers, d);
 }
 
 /* --- the turn --- */
@@ -419,7 +367,7 @@ static void ring_wait(struct loop *loop)
     struct io_uring_cqe *cqe;
     int rc;
     now_refresh(loop);
-    if (loop->defer_first != NULL || loop->stash_count > 0 ||
+    if (loop->defers.first != NULL || loop->stash_count > 0 ||
         (t != NULL && t->deadline_ns <= loop->now_ns)) {
         rc = io_uring_submit_and_get_events(&loop->ring);
     } else if (t == NULL) {
@@ -445,8 +393,8 @@ void loop_run(struct loop *loop)
         ring_wait(loop);
         completions_run(loop);
         messages_run(loop);
-        timers_run(loop);
-        defers_run(loop);
+        timer_heap_run(&loop->timers, loop->now_ns);
+        defer_list_run(&loop->defers);
     }
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
 }

@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -86,18 +84,6 @@ uint64_t metric_quantile_ns(const struct metric *m, double q)
     return metric_count(m) == 0 ? 0 : low;
 }
 
-static void text_add(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void text_add(struct buf *out, const char *fmt, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, fmt);
-    int len = vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    ASSERT(len >= 0 && (size_t)len < sizeof line);
-    buf_append(out, line, (size_t)len);
-}
-
 /* Seconds with nanoseconds, without the rounding of floating point. */
 #define SECONDS_FMT "%" PRIu64 ".%09" PRIu64
 #define SECONDS_ARGS(ns) (ns) / NS_PER_SEC, (ns) % NS_PER_SEC
@@ -110,17 +96,17 @@ static void histogram_to_text(const struct metric *m, struct buf *out)
     for (size_t i = 0; i < METRIC_BUCKET_COUNT; i++) {
         uint64_t bound = bucket_bound_ns(i);
         sum += bucket_get(m, i);
-        text_add(out, "%s_bucket{%s%sle=\"" SECONDS_FMT "\"} %" PRIu64 "\n", m->name, labels, comma,
-                 SECONDS_ARGS(bound), sum);
+        buf_printf(out, "%s_bucket{%s%sle=\"" SECONDS_FMT "\"} %" PRIu64 "\n", m->name, labels,
+                   comma, SECONDS_ARGS(bound), sum);
     }
     /* Taken from the same pass, so that count and +Inf agree while others observe. */
     sum += bucket_get(m, METRIC_BUCKET_COUNT);
-    text_add(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", m->name, labels, comma, sum);
+    buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", m->name, labels, comma, sum);
     const char *open = m->labels == NULL ? "" : "{", *close = m->labels == NULL ? "" : "}";
     uint64_t total = (uint64_t)metric_get(m);
-    text_add(out, "%s_sum%s%s%s " SECONDS_FMT "\n", m->name, open, labels, close,
-             SECONDS_ARGS(total));
-    text_add(out, "%s_count%s%s%s %" PRIu64 "\n", m->name, open, labels, close, sum);
+    buf_printf(out, "%s_sum%s%s%s " SECONDS_FMT "\n", m->name, open, labels, close,
+               SECONDS_ARGS(total));
+    buf_printf(out, "%s_count%s%s%s %" PRIu64 "\n", m->name, open, labels, close, sum);
 }
 
 void metrics_to_text(struct buf *out)
@@ -130,15 +116,15 @@ void metrics_to_text(struct buf *out)
     (void)pthread_mutex_lock(&registry_lock);
     for (const struct metric *m = registry; m != NULL; m = m->next) {
         if (strcmp(last, m->name) != 0)
-            text_add(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
-                     kinds[m->kind]);
+            buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
+                       kinds[m->kind]);
         last = m->name;
         if (m->kind == METRIC_HISTOGRAM)
             histogram_to_text(m, out);
         else if (m->labels == NULL)
-            text_add(out, "%s %" PRId64 "\n", m->name, metric_get(m));
+            buf_printf(out, "%s %" PRId64 "\n", m->name, metric_get(m));
         else
-            text_add(out, "%s{%s} %" PRId64 "\n", m->name, m->labels, metric_get(m));
+            buf_printf(out, "%s{%s} %" PRId64 "\n", m->name, m->labels, metric_get(m));
     }
     (void)pthread_mutex_unlock(&registry_lock);
 }

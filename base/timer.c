@@ -83,3 +83,15 @@ struct loop_timer *timer_heap_first(const struct timer_heap *h)
 {
     return h->count == 0 ? NULL : h->at[0];
 }
+
+void timer_heap_run(struct timer_heap *h, uint64_t now_ns)
+{
+    uint64_t order_last = h->order;
+    for (;;) {
+        struct loop_timer *t = timer_heap_first(h);
+        if (t == NULL || t->deadline_ns > now_ns || t->order > order_last)
+            return;
+        timer_heap_stop(h, t);
+        t->fire(t);
+    }
+}

@@ -15,4 +15,7 @@ void timer_heap_start(struct timer_heap *h, struct loop_timer *t, uint64_t deadl
 void timer_heap_stop(struct timer_heap *h, struct loop_timer *t);
 struct loop_timer *timer_heap_first(const struct timer_heap *h); /* NULL when empty */
 
+/* Fires what is due. What a timer starts waits for the next run, even if it is due already. */
+void timer_heap_run(struct timer_heap *h, uint64_t now_ns);
+
 #endif

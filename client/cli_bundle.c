@@ -35,18 +35,6 @@ static void add_text(struct bundle *b, const char *name, struct slice text)
     tar_add(&b->tar, name, text, b->now_s);
 }
 
-static void print(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void print(struct buf *b, const char *fmt, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, fmt);
-    int len = vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    buf_append(b, line, (size_t)MIN(MAX(len, 0), (int)sizeof line - 1));
-}
-
 /* ---- what the daemon says ---- */
 
 static void add_answer(struct bundle *b, const char *verb, const char *name)
@@ -59,8 +47,9 @@ static void add_answer(struct bundle *b, const char *verb, const char *name)
     if (json)
         buf_append(&text, json, strlen(json));
     else
-        print(&text, "no answer: %s\n",
-              code != CLI_OK ? "the daemon does not run, or not for this user" : answer.sentence);
+        buf_printf(&text, "no answer: %s\n",
+                   code != CLI_OK ? "the daemon does not run, or not for this user"
+                                  : answer.sentence);
     add_text(b, name, buf_slice(&text));
     mem_free(json); /* jansson allocates with malloc, as mem_ does */
     cli_answer_deinit(&answer);
@@ -88,7 +77,7 @@ static void add_conflicts(struct bundle *b)
     }
     for (unsigned rule = 0; rule < 16; rule++)
         if (all[rule] > 0)
-            print(&text, "rule %u: %u, of them open %u\n", rule, all[rule], open[rule]);
+            buf_printf(&text, "rule %u: %u, of them open %u\n", rule, all[rule], open[rule]);
     add_text(b, "conflicts.txt", buf_slice(&text));
     cli_answer_deinit(&answer);
     buf_deinit(&text);
@@ -101,7 +90,7 @@ static void list_dir(const char *path, const char *shown, unsigned depth, struct
     DIR *dir = opendir(path);
     struct dirent *e;
     if (!dir) {
-        print(ret, "%s: %s\n", shown, strerror(errno));
+        buf_printf(ret, "%s: %s\n", shown, strerror(errno));
         return;
     }
     while ((e = readdir(dir)) != NULL) {
@@ -111,8 +100,8 @@ static void list_dir(const char *path, const char *shown, unsigned depth, struct
         char *child = mem_printf("%s/%s", path, e->d_name);
         char *name = mem_printf("%s%s%s", shown, shown[0] ? "/" : "", e->d_name);
         if (lstat(child, &st) == 0) {
-            print(ret, "%o %5u:%-5u %12lld %10lld  %s\n", st.st_mode, st.st_uid, st.st_gid,
-                  (long long)st.st_size, (long long)st.st_mtim.tv_sec, name);
+            buf_printf(ret, "%o %5u:%-5u %12lld %10lld  %s\n", st.st_mode, st.st_uid, st.st_gid,
+                       (long long)st.st_size, (long long)st.st_mtim.tv_sec, name);
             if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
                 list_dir(child, name, depth + 1, ret);
         }
@@ -131,7 +120,7 @@ static void add_file(struct bundle *b, const char *path, const char *name)
     while (fd >= 0 && text.len < FILE_BYTES_MAX && (len = read(fd, part, sizeof part)) > 0)
         buf_append(&text, part, (size_t)len);
     if (fd < 0 || len < 0)
-        print(&text, "cannot read %s: %s\n", path, strerror(errno));
+        buf_printf(&text, "cannot read %s: %s\n", path, strerror(errno));
     if (fd >= 0)
         (void)close(fd); /* only read */
     add_text(b, name, buf_slice(&text));
@@ -156,15 +145,15 @@ static void add_machine(struct bundle *b)
     struct buf text = {0};
     struct utsname u;
     struct statvfs v;
-    print(&text, "claudefs %s\n", CLAUDEFS_VERSION);
+    buf_printf(&text, "claudefs %s\n", CLAUDEFS_VERSION);
     if (uname(&u) == 0)
-        print(&text, "%s %s %s %s\n", u.sysname, u.release, u.version, u.machine);
-    print(&text, "processors %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
+        buf_printf(&text, "%s %s %s %s\n", u.sysname, u.release, u.version, u.machine);
+    buf_printf(&text, "processors %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
     if (statvfs(b->dir, &v) == 0)
-        print(&text, "disk of the site: %llu of %llu bytes free, %llu of %llu files free\n",
-              (unsigned long long)v.f_bavail * v.f_frsize,
-              (unsigned long long)v.f_blocks * v.f_frsize, (unsigned long long)v.f_favail,
-              (unsigned long long)v.f_files);
+        buf_printf(&text, "disk of the site: %llu of %llu bytes free, %llu of %llu files free\n",
+                   (unsigned long long)v.f_bavail * v.f_frsize,
+                   (unsigned long long)v.f_blocks * v.f_frsize, (unsigned long long)v.f_favail,
+                   (unsigned long long)v.f_files);
     add_text(b, "machine.txt", buf_slice(&text));
     buf_deinit(&text);
     add_file(b, "/proc/meminfo", "meminfo.txt");

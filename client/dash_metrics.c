@@ -8,22 +8,10 @@
 #include "base/metrics.h"
 #include "client/dash_int.h"
 
-static void line(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void line(struct buf *out, const char *fmt, ...)
-{
-    char text[400];
-    va_list ap;
-    va_start(ap, fmt);
-    int len = vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    buf_append(out, text, MIN((size_t)len, sizeof text - 1));
-    buf_append(out, "\n", 1);
-}
-
 static void head(struct buf *out, const char *name, const char *type, const char *help)
 {
-    line(out, "# HELP %s %s", name, help);
-    line(out, "# TYPE %s %s", name, type);
+    buf_printf(out, "# HELP %s %s\n", name, help);
+    buf_printf(out, "# TYPE %s %s\n", name, type);
 }
 
 static double number(const json_t *o, const char *key)
@@ -67,7 +55,8 @@ static void put_site(struct buf *out, const json_t *status)
         const struct row *r = &site_rows[i];
         const json_t *o = r->object != NULL ? json_object_get(status, r->object) : status;
         head(out, r->name, r->type, r->help);
-        line(out, "%s{site=\"%s\"} %.15g", r->name, text(status, "name"), number(o, r->key));
+        buf_printf(out, "%s{site=\"%s\"} %.15g\n", r->name, text(status, "name"),
+                   number(o, r->key));
     }
 }
 
@@ -96,32 +85,32 @@ static void put_links(struct buf *out, const json_t *status)
         const struct link_row *r = &link_rows[i];
         head(out, r->name, "gauge", r->help);
         json_array_foreach (peers, idx, p) {
-            line(out, "%s{site=\"%s\",peer=\"%s\",direction=\"in\"} %.15g", r->name, site,
-                 text(p, "name"), value(p, r->in_key));
-            line(out, "%s{site=\"%s\",peer=\"%s\",direction=\"out\"} %.15g", r->name, site,
-                 text(p, "name"), value(p, r->out_key));
+            buf_printf(out, "%s{site=\"%s\",peer=\"%s\",direction=\"in\"} %.15g\n", r->name, site,
+                       text(p, "name"), value(p, r->in_key));
+            buf_printf(out, "%s{site=\"%s\",peer=\"%s\",direction=\"out\"} %.15g\n", r->name, site,
+                       text(p, "name"), value(p, r->out_key));
         }
     }
     head(out, "claudefs_round_trip_seconds", "gauge", "Round trip to the peer.");
     json_array_foreach (peers, idx, p)
-        line(out, "claudefs_round_trip_seconds{site=\"%s\",peer=\"%s\"} %.9g", site,
-             text(p, "name"), number(p, "rtt_ms") / 1e3);
+        buf_printf(out, "claudefs_round_trip_seconds{site=\"%s\",peer=\"%s\"} %.9g\n", site,
+                   text(p, "name"), number(p, "rtt_ms") / 1e3);
     head(out, "claudefs_resync_in_seconds", "gauge",
          "Until journals are kept no longer for a peer that is away.");
     json_array_foreach (peers, idx, p)
         if (json_is_number(json_object_get(p, "resync_in_seconds")))
-            line(out, "claudefs_resync_in_seconds{site=\"%s\",peer=\"%s\"} %.9g", site,
-                 text(p, "name"), number(p, "resync_in_seconds"));
+            buf_printf(out, "claudefs_resync_in_seconds{site=\"%s\",peer=\"%s\"} %.9g\n", site,
+                       text(p, "name"), number(p, "resync_in_seconds"));
     head(out, "claudefs_journal_kept_bytes", "gauge",
          "Bytes of the journals that are kept for the peer.");
     json_array_foreach (peers, idx, p)
-        line(out, "claudefs_journal_kept_bytes{site=\"%s\",peer=\"%s\"} %.15g", site,
-             text(p, "name"), number(p, "journal_kept_bytes"));
+        buf_printf(out, "claudefs_journal_kept_bytes{site=\"%s\",peer=\"%s\"} %.15g\n", site,
+                   text(p, "name"), number(p, "journal_kept_bytes"));
     head(out, "claudefs_clock_skew_seconds", "gauge", "The peer's clock minus this one.");
     json_array_foreach (peers, idx, p)
         if (json_is_number(json_object_get(p, "clock_ahead_ms")))
-            line(out, "claudefs_clock_skew_seconds{site=\"%s\",peer=\"%s\"} %.9g", site,
-                 text(p, "name"), number(p, "clock_ahead_ms") / 1e3);
+            buf_printf(out, "claudefs_clock_skew_seconds{site=\"%s\",peer=\"%s\"} %.9g\n", site,
+                       text(p, "name"), number(p, "clock_ahead_ms") / 1e3);
 }
 
 static const struct shard_row {
@@ -143,8 +132,8 @@ static void put_shards(struct buf *out, const json_t *status)
     for (size_t i = 0; i < ARRAY_COUNT(shard_rows); i++) {
         head(out, shard_rows[i].name, "gauge", shard_rows[i].help);
         json_array_foreach (shards, idx, s)
-            line(out, "%s{site=\"%s\",shard=\"%d\"} %.15g", shard_rows[i].name,
-                 text(status, "name"), (int)number(s, "id"), number(s, shard_rows[i].key));
+            buf_printf(out, "%s{site=\"%s\",shard=\"%d\"} %.15g\n", shard_rows[i].name,
+                       text(status, "name"), (int)number(s, "id"), number(s, shard_rows[i].key));
     }
 }
 
@@ -158,20 +147,20 @@ static void put_process(struct buf *out)
     if (f != NULL)
         (void)fclose(f); /* only read */
     head(out, "process_resident_memory_bytes", "gauge", "Resident memory of the daemon.");
-    line(out, "process_resident_memory_bytes %lld",
-         (long long)pages * (long long)sysconf(_SC_PAGESIZE));
+    buf_printf(out, "process_resident_memory_bytes %lld\n",
+               (long long)pages * (long long)sysconf(_SC_PAGESIZE));
     if (getrusage(RUSAGE_SELF, &u) != 0)
         return;
     head(out, "process_cpu_seconds_total", "counter", "Processor time of the daemon.");
-    line(out, "process_cpu_seconds_total %.6f",
-         (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-             (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    buf_printf(out, "process_cpu_seconds_total %.6f\n",
+               (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                   (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 }
 
 void dash_metrics(const json_t *status, struct buf *out)
 {
     head(out, "claudefs_up", "gauge", "1 when the site has told its status.");
-    line(out, "claudefs_up %d", status != NULL);
+    buf_printf(out, "claudefs_up %d\n", status != NULL);
     if (status != NULL) {
         put_site(out, status);
         put_links(out, status);

@@ -11,16 +11,6 @@
 #define CELL_BYTES 64
 #define BAR_CELLS 30u
 
-__attribute__((format(printf, 2, 3))) static void add(struct buf *b, const char *fmt, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, fmt);
-    int len = vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    buf_append(b, line, (size_t)MIN(MAX(len, 0), (int)sizeof line - 1));
-}
-
 static const char *text_of(const json_t *o, const char *key)
 {
     const char *text = json_string_value(json_object_get(o, key));
@@ -180,11 +170,12 @@ static void add_peer_notes(const json_t *peer, struct buf *b)
 {
     char left[CELL_BYTES];
     if (text_of(peer, "error")[0])
-        add(b, "    %.200s\n", text_of(peer, "error"));
+        buf_printf(b, "    %.200s\n", text_of(peer, "error"));
     if (!json_is_number(json_object_get(peer, "resync_in_seconds")))
         return;
     value(left, peer, "resync_in_seconds");
-    add(b,
+    buf_printf(
+        b,
         "    it is away: journals are kept for it for another %s, then it has to come back as\n"
         "    a new site (claudefs site keep-journal)\n",
         left);
@@ -209,9 +200,9 @@ add_peers(const json_t *status, const struct status_before *before, double secon
     }
     for (size_t r = 0; r <= count; r++) {
         for (size_t c = 0; c < COLUMNS; c++)
-            add(b, "  %s%*s", rows[r][c],
-                c + 1 < COLUMNS ? (int)(widths[c] - columns(rows[r][c])) : 0, "");
-        add(b, "\n");
+            buf_printf(b, "  %s%*s", rows[r][c],
+                       c + 1 < COLUMNS ? (int)(widths[c] - columns(rows[r][c])) : 0, "");
+        buf_printf(b, "\n");
         if (r > 0)
             add_peer_notes(json_array_get(peers, r - 1), b);
     }
@@ -240,19 +231,19 @@ static void add_space(const json_t *status, struct buf *b)
     sum_bytes(plain, space, "plain_bytes", "inline_bytes");
     sum_bytes(live, space, "live_bytes", "inline_bytes");
     value(free_, space, "free_bytes");
-    add(b, "  files      hold %s; deduplicated %s, compressed %s\n", logical, plain, live);
+    buf_printf(b, "  files      hold %s; deduplicated %s, compressed %s\n", logical, plain, live);
     value(live, space, "file_bytes");
-    add(b, "  space      %s on disk, %s free\n", live, free_);
+    buf_printf(b, "  space      %s on disk, %s free\n", live, free_);
     if (number_of(space, "damaged") > 0)
-        add(b, "  damage     %.0f chunks: see claudefs fsck\n", number_of(space, "damaged"));
+        buf_printf(b, "  damage     %.0f chunks: see claudefs fsck\n", number_of(space, "damaged"));
     value(keep, versions, "keep_s");
     const json_t *needed = json_object_get(versions, "space_bytes");
     value(size, versions, json_is_null(needed) ? "content_bytes" : "space_bytes");
     if (json_is_null(json_object_get(versions, "count")))
-        add(b, "  versions   kept for %s\n", keep);
+        buf_printf(b, "  versions   kept for %s\n", keep);
     else
-        add(b, "  versions   %.0f former, kept for %s, %s%s\n", number_of(versions, "count"),
-            keep, json_is_null(needed) ? "at most " : "", size);
+        buf_printf(b, "  versions   %.0f former, kept for %s, %s%s\n", number_of(versions, "count"),
+                   keep, json_is_null(needed) ? "at most " : "", size);
 }
 
 static void add_rest(const json_t *status, struct buf *b)
@@ -266,15 +257,15 @@ static void add_rest(const json_t *status, struct buf *b)
         waiting += number_of(shard, "waiting");
     }
     bytes_text(text, journal);
-    add(b, "  journal    %s in %zu shards\n", text,
-        json_array_size(json_object_get(status, "shards")));
-    add(b, "  mounts     %.0f\n", number_of(status, "sessions"));
+    buf_printf(b, "  journal    %s in %zu shards\n", text,
+               json_array_size(json_object_get(status, "shards")));
+    buf_printf(b, "  mounts     %.0f\n", number_of(status, "sessions"));
     double conflicts = number_of(status, "conflicts_open");
-    add(b, "  conflicts  %.0f open%s\n", conflicts,
-        conflicts > 0 ? ": claudefs conflicts lists them" : "");
+    buf_printf(b, "  conflicts  %.0f open%s\n", conflicts,
+               conflicts > 0 ? ": claudefs conflicts lists them" : "");
     if (number_of(status, "repairs_pending") + waiting > 0)
-        add(b, "  pending    %.0f repairs, %.0f operations that wait for others\n",
-            number_of(status, "repairs_pending"), waiting);
+        buf_printf(b, "  pending    %.0f repairs, %.0f operations that wait for others\n",
+                   number_of(status, "repairs_pending"), waiting);
 }
 
 static void add_summary(const json_t *status, double lag_max_s, struct buf *b)
@@ -284,21 +275,21 @@ static void add_summary(const json_t *status, double lag_max_s, struct buf *b)
     json_array_foreach (peers, idx, peer) {
         in_step += peer_health(peer, lag_max_s) == STATUS_IN_STEP;
     }
-    add(b, "%.40s (%.8s)  ", text_of(status, "name"), text_of(status, "site"));
+    buf_printf(b, "%.40s (%.8s)  ", text_of(status, "name"), text_of(status, "site"));
     if (json_is_true(json_object_get(status, "joining")))
-        add(b, "is joining: the other site's tree is on its way\n");
+        buf_printf(b, "is joining: the other site's tree is on its way\n");
     else if (!peers)
-        add(b, "the part that speaks to other sites does not answer\n");
+        buf_printf(b, "the part that speaks to other sites does not answer\n");
     else if (count == 0)
-        add(b, "alone: claudefs peer invite asks another site in\n");
+        buf_printf(b, "alone: claudefs peer invite asks another site in\n");
     else if (in_step == count)
-        add(b, "in step with %s%zu other site%s\n", count > 1 ? "all " : "", count,
-            count > 1 ? "s" : "");
+        buf_printf(b, "in step with %s%zu other site%s\n", count > 1 ? "all " : "", count,
+                   count > 1 ? "s" : "");
     else
-        add(b, "NOT IN STEP with %zu of %zu other site%s\n", count - in_step, count,
-            count > 1 ? "s" : "");
+        buf_printf(b, "NOT IN STEP with %zu of %zu other site%s\n", count - in_step, count,
+                   count > 1 ? "s" : "");
     if (text_of(status, "wan_error")[0])
-        add(b, "  %.300s\n", text_of(status, "wan_error"));
+        buf_printf(b, "  %.300s\n", text_of(status, "wan_error"));
 }
 
 /* Lines that are too long for the screen would wrap, and the next frame not fit over this one. */
@@ -324,10 +315,10 @@ void status_text(json_t *status,
     struct buf all = {0};
     double seconds = before->status ? now_s - before->at_s : 0;
     add_summary(status, lag_max_s, &all);
-    add(&all, "\n");
+    buf_printf(&all, "\n");
     if (json_array_size(json_object_get(status, "peers")) > 0) {
         add_peers(status, before, seconds, &all);
-        add(&all, "\n");
+        buf_printf(&all, "\n");
     }
     add_space(status, &all);
     add_rest(status, &all);
@@ -346,5 +337,5 @@ void progress_text(uint64_t left, uint64_t total, struct buf *ret)
     buf_append(ret, "[", 1);
     for (uint64_t i = 0; i < BAR_CELLS; i++)
         buf_append(ret, i < cells ? "#" : "-", 1);
-    add(ret, "] %3" PRIu64 " %%", percent);
+    buf_printf(ret, "] %3" PRIu64 " %%", percent);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/defer.h"
 #include "base/timer.h"
 #include "sim/disk.h"
 
@@ -28,7 +29,7 @@ struct loop {
     const struct clock *clock;
     uint64_t now_ns;
     struct timer_heap timers;
-    struct loop_defer *defer_first, **defer_last, *defer_running;
+    struct defer_list defers;
     struct loop_msg *inbox_first, **inbox_last;
     struct io *ios;             /* under way */
     struct io *pending, *spare; /* sqe handed out and not started; for reuse */
@@ -51,7 +52,7 @@ int loop_new(struct loop **ret,
     loop->machine = machine_current;
     loop->clock = clock;
     loop->now_ns = clock_mono_ns(clock);
-    loop->defer_last = &loop->defer_first;
+    defer_list_init(&loop->defers);
     loop->inbox_last = &loop->inbox_first;
     loop->turn.run = turn_run;
     *ret = loop;
@@ -223,40 +224,13 @@ void loop_post(struct loop *loop, struct loop_msg *msg)
 
 void loop_defer(struct loop *loop, struct loop_defer *d)
 {
-    if (d->queued)
-        return;
-    d->queued = true;
-    d->next = NULL;
-    *loop->defer_last = d;
-    loop->defer_last = &d->next;
-    if (!loop->in_turn)
+    if (defer_list_put(&loop->defers, d) && !loop->in_turn)
         loop_kick(loop);
-}
-
-static bool defer_unlink(struct loop_defer **at, struct loop_defer *d)
-{
-    while (*at != NULL && *at != d)
-        at = &(*at)->next;
-    if (*at == NULL)
-        return false;
-    *at = d->next;
-    return true;
 }
 
 void loop_undefer(struct loop *loop, struct loop_defer *d)
 {
-    if (!d->queued)
-        return;
-    if (defer_unlink(&loop->defer_first, d)) {
-        loop->defer_last = &loop->defer_first;
-        while (*loop->defer_last != NULL)
-            loop->defer_last = &(*loop->defer_last)->next;
-    } else {
-        bool found = defer_unlink(&loop->defer_running, d);
-        ASSERT(found);
-    }
-    d->next = NULL;
-    d->queued = false;
+    defer_list_drop(&loop->defers, d);
 }
 
 static void messages_run(struct loop *loop)
@@ -272,40 +246,14 @@ static void messages_run(struct loop *loop)
     }
 }
 
-static void timers_run(struct loop *loop)
-{
-    uint64_t order_last = loop->timers.order;
-    for (;;) {
-        struct loop_timer *t = timer_heap_first(&loop->timers);
-        if (t == NULL || t->deadline_ns > loop->now_ns || t->order > order_last)
-            return;
-        timer_heap_stop(&loop->timers, t);
-        t->fire(t);
-    }
-}
-
-static void defers_run(struct loop *loop)
-{
-    loop->defer_running = loop->defer_first;
-    loop->defer_first = NULL;
-    loop->defer_last = &loop->defer_first;
-    while (loop->defer_running != NULL) {
-        struct loop_defer *d = loop->defer_running;
-        loop->defer_running = d->next;
-        d->next = NULL;
-        d->queued = false;
-        d->run(d);
-    }
-}
-
 static void turn(struct loop *loop)
 {
     ASSERT(!loop->in_turn);
     loop->in_turn = true;
     now_refresh(loop);
     messages_run(loop);
-    timers_run(loop);
-    defers_run(loop);
+    timer_heap_run(&loop->timers, loop->now_ns);
+    defer_list_run(&loop->defers);
     io_start(loop);
     loop->in_turn = false;
 }
@@ -313,7 +261,7 @@ static void turn(struct loop *loop)
 static bool turn_due(const struct loop *loop)
 {
     const struct loop_timer *t = timer_heap_first(&loop->timers);
-    return loop->defer_first != NULL || loop->inbox_first != NULL ||
+    return loop->defers.first != NULL || loop->inbox_first != NULL ||
            (t != NULL && t->deadline_ns <= loop->now_ns);
 }
 

@@ -114,6 +114,20 @@ static void test_buf_reserve_makes_room_without_length(void **state)
     buf_deinit(&b);
 }
 
+static void test_buf_printf_appends_text_of_any_length(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    buf_printf(&b, "%s", "");
+    assert_int_equal(b.len, 0);
+    buf_printf(&b, "%d and ", 7);
+    buf_printf(&b, "%05000d", 8);
+    assert_int_equal(b.len, 6 + 5000);
+    assert_memory_equal(b.ptr, "7 and 000", 9);
+    assert_int_equal(b.ptr[b.len - 1], '8');
+    buf_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_buf_append_keeps_contents),
         cmocka_unit_test(test_buf_move_frees_target_and_empties_source),
         cmocka_unit_test(test_buf_reserve_makes_room_without_length),
+        cmocka_unit_test(test_buf_printf_appends_text_of_any_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

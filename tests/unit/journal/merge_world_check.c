@@ -1,21 +1,9 @@
 /* Checkers of a world: one tree, one state, no lost update, always a tree. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "journal/merge_int.h"
 #include "tests/unit/journal/merge_world_int.h"
-
-__attribute__((format(printf, 2, 3))) static void print(struct buf *b, const char *fmt, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, fmt);
-    int len = vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    ASSERT(len >= 0 && (size_t)len < sizeof line);
-    buf_append(b, line, (size_t)len);
-}
 
 /* ---- P4: the tree ---- */
 
@@ -24,9 +12,9 @@ static void tree_file(struct world_site *s, struct oid oid, struct buf *ret)
     struct file_view f;
     int rc = merge_file(site_shard(s, oid), oid, &f);
     WORLD_CHECK(s->world, rc == 0);
-    print(ret, " file %o %u links [%.*s] m%lld c%lld b%lld", f.perm.mode, f.names,
-          (int)f.content.bytes.len, (const char *)f.content.bytes.ptr, (long long)f.mtime_ns,
-          (long long)f.ctime_ns, (long long)f.btime_ns);
+    buf_printf(ret, " file %o %u links [%.*s] m%lld c%lld b%lld", f.perm.mode, f.names,
+               (int)f.content.bytes.len, (const char *)f.content.bytes.ptr, (long long)f.mtime_ns,
+               (long long)f.ctime_ns, (long long)f.btime_ns);
     WORLD_CHECK(s->world, f.version_count == 1);
 }
 
@@ -36,8 +24,8 @@ static void tree_dir(struct world_site *s, const char *path, struct oid dir, str
     struct dir_view d;
     int rc = merge_dir(site_shard(s, dir), dir, &d);
     WORLD_CHECK(s->world, rc == 0 && d.alive);
-    print(ret, " dir %o %u subdirs m%lld c%lld\n", d.perm.mode, d.subdirs, (long long)d.mtime_ns,
-          (long long)d.ctime_ns);
+    buf_printf(ret, " dir %o %u subdirs m%lld c%lld\n", d.perm.mode, d.subdirs,
+               (long long)d.mtime_ns, (long long)d.ctime_ns);
     struct world_name *names = site_list(s, dir, &count);
     WORLD_CHECK(s->world, merge_dir_empty(site_shard(s, dir), dir) == (count == 0));
     for (uint32_t i = 0; i < count; i++) {
@@ -47,10 +35,10 @@ static void tree_dir(struct world_site *s, const char *path, struct oid dir, str
         (void)snprintf(full, sizeof full, "%.400s/%s", path, names[i].name);
         WORLD_CHECK(s->world, site_lookup(s, dir, names[i].name, &again));
         WORLD_CHECK(s->world, oid_equal(again.oid, shown->oid));
-        print(ret, "%s", full);
+        buf_printf(ret, "%s", full);
         if (!oid_is_dir(shown->oid)) {
             tree_file(s, shown->oid, ret);
-            print(ret, "\n");
+            buf_printf(ret, "\n");
             continue;
         }
         rc = merge_dir(site_shard(s, shown->oid), shown->oid, &d);
@@ -82,14 +70,14 @@ const char *site_names(struct world_site *s, struct oid parent, char out[1024])
             mark[12] = '#';
             memmove(mark + 13, mark + 20, strlen(mark + 20) + 1);
         }
-        print(&b, "%s%s", i > 0 ? " " : "", name);
+        buf_printf(&b, "%s%s", i > 0 ? " " : "", name);
         if (oid_is_dir(names[i].shown.oid)) {
-            print(&b, "/");
+            buf_printf(&b, "/");
             continue;
         }
         int rc = merge_file(site_shard(s, names[i].shown.oid), names[i].shown.oid, &f);
         WORLD_CHECK(s->world, rc == 0);
-        print(&b, "=%.*s", (int)f.content.bytes.len, (const char *)f.content.bytes.ptr);
+        buf_printf(&b, "=%.*s", (int)f.content.bytes.len, (const char *)f.content.bytes.ptr);
     }
     mem_free(names);
     buf_append(&b, "", 1);
