@@ -69,6 +69,24 @@ uint64_t lag_bytes(const struct lag *l)
     return left(l->bytes_total, l->bytes_applied);
 }
 
+uint64_t delay_age(struct delay *d, uint64_t now_ns, uint64_t stamp_ns)
+{
+    static const uint64_t sane = (uint64_t)1 << 62;
+    if (now_ns > sane || stamp_ns > sane)
+        return 0;
+    int64_t diff = (int64_t)now_ns - (int64_t)stamp_ns;
+    if (!d->known || stamp_ns < d->stamp_ns) {
+        *d = (struct delay){.known = true, .base_ns = {diff, diff}, .window_ns = now_ns};
+    } else if (now_ns - d->window_ns > DELAY_WINDOW_NS) {
+        d->base_ns[1] = d->base_ns[0];
+        d->base_ns[0] = diff;
+        d->window_ns = now_ns;
+    }
+    d->stamp_ns = stamp_ns;
+    d->base_ns[0] = MIN(d->base_ns[0], diff);
+    return (uint64_t)(diff - MIN(d->base_ns[0], d->base_ns[1]));
+}
+
 void skew_add(struct skew *s, uint64_t t1, uint64_t t2, uint64_t t3, uint64_t t4)
 {
     static const uint64_t sane = (uint64_t)1 << 62;

@@ -33,6 +33,20 @@ uint64_t lag_ns(const struct lag *l, uint64_t now_ns);
 uint64_t lag_ops(const struct lag *l);
 uint64_t lag_bytes(const struct lag *l);
 
+/* How long a heartbeat was under way beyond the shortest time of late, in the receiver's clock:
+ * what arrives after a line stood still was said before it did. The two clocks need not agree, so
+ * only differences of arrival and stamp are compared, as LEDBAT's base delay (RFC 6817,
+ * section 3.4.2); the base forgets in half a minute of hearing, and at once when the source's clock
+ * was set back. */
+#define DELAY_WINDOW_NS (15 * NS_PER_SEC)
+struct delay {
+    bool known;
+    int64_t base_ns[2]; /* least difference: of this window, and of the one before */
+    uint64_t window_ns; /* mono: when this window began */
+    uint64_t stamp_ns;  /* the newest stamp */
+};
+uint64_t delay_age(struct delay *d, uint64_t now_ns, uint64_t stamp_ns);
+
 /* Clock difference and round trip from pairs of time stamps, as in NTP: of the last eight pairs
  * the one with the shortest round trip counts, because it has the smallest error. */
 #define SKEW_SAMPLES 8u

@@ -87,7 +87,7 @@ void receiver_heartbeat(struct receiver *r,
                         uint64_t now_ns,
                         uint64_t wall_ns)
 {
-    lag_hear(&r->lag, now_ns, h->head_hlc);
+    lag_hear(&r->lag, now_ns - MIN(now_ns, delay_age(&r->delay, now_ns, h->wall_ns)), h->head_hlc);
     lag_hear_totals(&r->lag, h->ops_sent + h->ops_to_go, h->bytes_sent + h->bytes_to_go);
     if (h->echo_ns != 0)
         skew_add(&r->skew, h->echo_ns, h->echo_at_ns, h->wall_ns, wall_ns);

@@ -156,6 +156,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 2000, .faults = true}, 252},
         /* Looked at when a directory had its new name and not lost its old one (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true}, 709},
+        /* Heartbeats of before a line stood still arrived, and the connection then broke (lag). */
+        {{.sites = 3, .operations = 2000, .faults = true}, 22480},
+        {{.sites = 3, .operations = 2000, .faults = true}, 26737},
         /* A site came back, and a file went into the directory that took its name: no end. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
         /* Of two equal files one was taken for the other when their site came back (P2). */

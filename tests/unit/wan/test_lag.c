@@ -71,6 +71,42 @@ static void test_lag_before_anything_is_applied_is_the_wait(void **state)
     assert_int_equal(lag_ns(&l, MONO + 7 * NS_PER_SEC), 7 * NS_PER_SEC);
 }
 
+/* A line stands still and gives back what was on it: heartbeats of before, one by one or at once.
+ */
+static void test_delay_of_what_stood_still_is_its_age(void **state)
+{
+    (void)state;
+    struct delay d = {0};
+    for (uint64_t t = 0; t < 20; t++) /* 40 to 59 ms of way */
+        assert_in_range(delay_age(&d, MONO + t * NS_PER_SEC / 2 + (40 + t) * NS_PER_MS,
+                                  WALL + t * NS_PER_SEC / 2),
+                        0, 19 * NS_PER_MS);
+    uint64_t back = MONO + 60 * NS_PER_SEC; /* it stood for 50 s */
+    for (uint64_t t = 20; t < 120; t++) {
+        uint64_t sent = t * NS_PER_SEC / 2, age = 60 * NS_PER_SEC - sent - 40 * NS_PER_MS;
+        assert_int_equal(delay_age(&d, back, WALL + sent), age);
+    }
+    assert_int_equal(delay_age(&d, back + 40 * NS_PER_MS, WALL + 60 * NS_PER_SEC), 0);
+}
+
+/* A longer way, for good, is the way after half a minute; a clock that is set is no age. */
+static void test_delay_forgets_what_is_no_more(void **state)
+{
+    (void)state;
+    struct delay d = {0};
+    uint64_t age = 0;
+    for (uint64_t t = 0; t < 200; t++)
+        age = delay_age(&d, MONO + t * NS_PER_SEC / 2 + (t < 100 ? 40 : 340) * NS_PER_MS,
+                        WALL + t * NS_PER_SEC / 2);
+    assert_int_equal(age, 0);
+    uint64_t now = MONO + 101 * NS_PER_SEC;
+    assert_int_equal(delay_age(&d, now, WALL - 3600 * NS_PER_SEC), 0); /* set back an hour */
+    assert_int_equal(delay_age(&d, now + NS_PER_SEC, WALL + 3600 * NS_PER_SEC), 0);
+    assert_int_equal(delay_age(&d, now + 2 * NS_PER_SEC, WALL + 3600 * NS_PER_SEC), NS_PER_SEC);
+    assert_int_equal(delay_age(&d, now, UINT64_MAX), 0);
+    assert_int_equal(delay_age(&d, UINT64_MAX, 0), 0);
+}
+
 static void test_skew_best_round_trip_wins(void **state)
 {
     (void)state;
@@ -110,6 +146,8 @@ int main(void)
         cmocka_unit_test(test_lag_broken_link_grows_with_time),
         cmocka_unit_test(test_lag_behind_is_the_distance_in_the_sources_clock),
         cmocka_unit_test(test_lag_before_anything_is_applied_is_the_wait),
+        cmocka_unit_test(test_delay_of_what_stood_still_is_its_age),
+        cmocka_unit_test(test_delay_forgets_what_is_no_more),
         cmocka_unit_test(test_skew_best_round_trip_wins),
         cmocka_unit_test(test_skew_add_nonsense_is_ignored),
     };
