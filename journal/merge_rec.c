@@ -167,14 +167,14 @@ static struct content dec_content(struct dec *d)
     c.size = dec_varint(d);
     if (kind == CONTENT_INLINE) {
         c.bytes = dec_bytes(d, LIMIT_INLINE_BYTES);
-        return c;
+    } else {
+        c.kind = (enum content_kind)kind;
+        c.block_bytes = dec_u32(d);
+        dec_raw(d, c.root, sizeof c.root);
+        c.data_blocks = dec_varint(d);
     }
-    if (kind != CONTENT_MANIFEST)
+    if (!content_valid(&c))
         dec_fail(d, ERR_MALFORMED);
-    c.kind = CONTENT_MANIFEST;
-    c.block_bytes = dec_u32(d);
-    dec_raw(d, c.root, sizeof c.root);
-    c.data_blocks = dec_varint(d);
     return c;
 }
 

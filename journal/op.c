@@ -8,6 +8,8 @@
 #include "base/codec.h"
 #include "base/limits.h"
 
+#define BLOCK_BYTES_MIN (64u * KIB) /* of a manifest */
+
 static bool all_zero(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -29,6 +31,17 @@ bool content_equal(const struct content *a, const struct content *b)
     return slice_equal(shorter, slice_of(longer.ptr, shorter.len)) &&
            all_zero(slice_of(longer.len == 0 ? NULL : longer.ptr + shorter.len,
                              longer.len - shorter.len));
+}
+
+bool content_valid(const struct content *c)
+{
+    if (c->size > LIMIT_FILE_BYTES)
+        return false;
+    if (c->kind == CONTENT_INLINE)
+        return c->bytes.len <= c->size;
+    return c->kind == CONTENT_MANIFEST && c->block_bytes >= BLOCK_BYTES_MIN &&
+           c->block_bytes <= LIMIT_CHUNK_BYTES && (c->block_bytes & (c->block_bytes - 1)) == 0 &&
+           c->data_blocks <= LIMIT_FILE_BYTES;
 }
 
 void perm_encode(const struct perm *p, struct buf *out)

@@ -53,6 +53,9 @@ struct content {
     struct slice bytes;   /* inline; len <= size: the rest reads as zeros */
 };
 bool content_equal(const struct content *a, const struct content *b);
+/* Is it one that can be read? Inline bytes do not go beyond the file, a manifest's blocks have a
+ * size that there is. What comes from disk or network is checked. */
+bool content_valid(const struct content *c);
 
 /* Registers: one-byte class, then for xattrs the name. */
 #define REG_PERM 'p'   /* owner, group, mode, ACL: one register; value is struct perm encoded */

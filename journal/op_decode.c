@@ -101,18 +101,18 @@ static struct content get_content(struct reader *r)
     if (kind == CONTENT_INLINE) {
         expect(r, count == 3);
         c.bytes = mp_get_bin(&r->mp, LIMIT_INLINE_BYTES);
-        expect(r, c.bytes.len <= c.size);
+        expect(r, content_valid(&c));
         return c;
     }
     expect(r, (count == 4 || count == 5) && kind == CONTENT_MANIFEST);
     c.kind = CONTENT_MANIFEST;
     c.block_bytes = (uint32_t)mp_get_uint(&r->mp, LIMIT_CHUNK_BYTES);
-    expect(r, c.block_bytes >= 65536 && (c.block_bytes & (c.block_bytes - 1)) == 0);
     struct slice root = mp_get_bin_exact(&r->mp, sizeof c.root);
     if (r->mp.rc == 0)
         memcpy(c.root, root.ptr, sizeof c.root);
     if (count == 5)
         c.data_blocks = mp_get_uint(&r->mp, LIMIT_FILE_BYTES);
+    expect(r, content_valid(&c));
     return c;
 }
 

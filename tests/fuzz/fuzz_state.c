@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/limits.h"
 #include "journal/merge_int.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/merge_script.h"
@@ -16,10 +17,24 @@ enum {
 
 /* ---- one row ---- */
 
+/* Whoever reads a file relies on it, and op_decode() refuses anything else. */
+static void check_content(const struct content *c)
+{
+    if (c->kind == CONTENT_INLINE) {
+        ASSERT(c->bytes.len <= c->size && c->size <= LIMIT_FILE_BYTES);
+        return;
+    }
+    ASSERT(c->kind == CONTENT_MANIFEST && c->size <= LIMIT_FILE_BYTES);
+    ASSERT(c->block_bytes >= 64 * KIB && c->block_bytes <= LIMIT_CHUNK_BYTES);
+    ASSERT((c->block_bytes & (c->block_bytes - 1)) == 0 && c->data_blocks <= LIMIT_FILE_BYTES);
+}
+
 static int file_again(struct slice in, struct op_arena *a, struct buf *out)
 {
     struct file_rec r = {0};
     int rc = file_decode(in, a, &r);
+    for (uint32_t i = 0; rc == 0 && i < r.ver_count; i++)
+        check_content(&r.vers[i].content);
     if (rc == 0)
         file_encode(&r, out);
     return rc;
