@@ -31,6 +31,7 @@ static char *options_split(char *list)
         if (len == 0 || is_for_others(word))
             continue;
         if (strncmp(word, "key=", 4) == 0) {
+            mem_free(key); /* the last one counts */
             key = mem_strdup(word + 4);
             continue;
         }

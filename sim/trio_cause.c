@@ -47,10 +47,11 @@ void trio_cause_see(struct trio *w, unsigned shard, struct slice payload)
     if (w->all->site_count == 1 || record_decode(payload, &r) != 0)
         return;
     struct dec d = dec_of(r.body);
+    struct slice op;
     if (r.type == RECORD_OP)
         op_see(w, shard, r.body);
-    for (uint32_t i = 0; i < r.count && r.type == RECORD_REMOTE && d.rc == 0; i++)
-        op_see(w, shard, dec_bytes(&d, r.body.len));
+    for (uint32_t i = 0; record_op_next(&r, i, &d, &op); i++)
+        op_see(w, shard, op);
 }
 
 void trio_cause_check(struct trio *w, unsigned shard)

@@ -381,8 +381,9 @@ static bool on_disk_add(void *ctx, const struct log_record *lr)
     if (r.type == RECORD_OP)
         on_disk_see(d, r.body);
     struct dec in = dec_of(r.body);
-    for (uint32_t i = 0; r.type == RECORD_REMOTE && i < r.count && in.rc == 0; i++)
-        on_disk_see(d, dec_bytes(&in, r.body.len));
+    struct slice op;
+    for (uint32_t i = 0; record_op_next(&r, i, &in, &op); i++)
+        on_disk_see(d, op);
     return true;
 }
 

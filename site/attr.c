@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "site/call.h"
+#include "site/shard_row.h"
 
 static const uint32_t kind_mode[OID_KIND_COUNT] = {
     [OID_FILE] = S_IFREG,    [OID_DIR] = S_IFDIR,  [OID_SYMLINK] = S_IFLNK, [OID_FIFO] = S_IFIFO,
@@ -15,24 +16,19 @@ bool orphan_get(struct node *n,
                 struct dot *ret_version,
                 int64_t *ret_mtime)
 {
-    uint8_t key[17] = {SHARD_KEY_ORPHAN};
+    uint8_t key[ROW_ORPHAN_KEY_BYTES];
+    struct row_orphan r;
     struct slice got;
-    memcpy(key + 1, oid.b, sizeof oid.b);
-    if (!state_get(shard_state(shard_of(n, oid)), slice_of(key, sizeof key), &got))
+    row_orphan_key(oid, key);
+    if (!state_get(shard_state(shard_of(n, oid)), slice_of(key, sizeof key), &got) ||
+        !row_orphan_decode(got, &r))
         return false;
-    struct dec d = dec_of(got);
-    memset(ret, 0, sizeof *ret);
     ret_version->shard = oid_shard(oid);
     ret_version->site = UINT32_MAX; /* no site: it never leaves this one */
-    ret_version->seq = dec_u64(&d);
-    *ret_mtime = (int64_t)dec_u64(&d);
-    ret->kind = (enum content_kind)dec_u8(&d);
-    ret->size = dec_u64(&d);
-    ret->block_bytes = dec_u32(&d);
-    dec_raw(&d, ret->root, sizeof ret->root);
-    ret->data_blocks = dec_varint(&d);
-    ret->bytes = dec_bytes(&d, LIMIT_INLINE_BYTES);
-    return dec_end(&d) == 0;
+    ret_version->seq = r.version;
+    *ret_mtime = r.mtime_ns;
+    *ret = r.content;
+    return true;
 }
 
 int content_get(struct node *n,

@@ -56,10 +56,9 @@ static bool feed_record(void *ctx, const struct log_record *lr)
         go = feed_op(fr, &r, lr->index, r.body);
     if (r.type == RECORD_REMOTE) {
         struct dec d = dec_of(r.body);
-        for (uint32_t i = 0; i < r.count && go; i++) {
-            struct slice op = dec_bytes(&d, r.body.len);
-            go = d.rc == 0 && feed_op(fr, &r, lr->index, op);
-        }
+        struct slice op;
+        for (uint32_t i = 0; go && record_op_next(&r, i, &d, &op); i++)
+            go = feed_op(fr, &r, lr->index, op);
         if (d.rc != 0)
             fr->rc = d.rc;
     }

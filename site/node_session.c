@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "site/admin_int.h"
+#include "site/shard_row.h"
 
 #define NAME_BYTES_MAX 1024u
 #define SESSION_TIMEOUT_NS (6u * NS_PER_SEC)
@@ -65,10 +66,10 @@ static void on_completed(void *ctx, void *ticket)
 
 static void orphan_drop(struct node *n, struct oid oid)
 {
-    uint8_t key[17] = {SHARD_KEY_ORPHAN};
+    uint8_t key[ROW_ORPHAN_KEY_BYTES];
     struct slice old;
     struct shard *s = shard_of(n, oid);
-    memcpy(key + 1, oid.b, sizeof oid.b);
+    row_orphan_key(oid, key);
     struct local_pair pair = {.key = slice_of(key, sizeof key)};
     if (!n->stopping && state_get(shard_state(s), pair.key, &old) &&
         shard_local(s, &pair, 1, NULL, NULL) != 0)
@@ -418,8 +419,7 @@ static void orphan_keys(struct node *n, shard_id_t shard, struct orphan_scan *o)
     struct state_scan it;
     state_scan_begin(shard_state(n->shards[shard]), &it, slice_of(&prefix, 1), slice_of(NULL, 0));
     while (o->count < o->max && state_scan_next(&it))
-        if (it.key.len == 17)
-            memcpy(o->at[o->count++].b, it.key.ptr + 1, 16);
+        o->count += row_orphan_key_decode(it.key, &o->at[o->count]);
     state_scan_end(&it);
 }
 

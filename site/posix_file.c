@@ -7,6 +7,7 @@
 #include "site/call.h"
 #include "site/node_int.h"
 #include "site/posix_int.h"
+#include "site/shard_row.h"
 
 #define WRITER_CLOCK_NS (60 * (int64_t)NS_PER_SEC)
 
@@ -65,17 +66,13 @@ static int orphan_write(struct call *c,
                         int64_t mtime_ns,
                         struct dot base)
 {
-    uint8_t key[17] = {SHARD_KEY_ORPHAN};
+    uint8_t key[ROW_ORPHAN_KEY_BYTES];
     struct buf value = {0};
-    memcpy(key + 1, oid.b, sizeof oid.b);
-    enc_u64(&value, base.site == UINT32_MAX ? base.seq + 1 : 1);
-    enc_u64(&value, (uint64_t)mtime_ns);
-    enc_u8(&value, (uint8_t)content->kind);
-    enc_u64(&value, content->size);
-    enc_u32(&value, content->block_bytes);
-    enc_raw(&value, content->root, sizeof content->root);
-    enc_varint(&value, content->data_blocks);
-    enc_bytes(&value, content->bytes);
+    const struct row_orphan r = {.version = base.site == UINT32_MAX ? base.seq + 1 : 1,
+                                 .mtime_ns = mtime_ns,
+                                 .content = *content};
+    row_orphan_key(oid, key);
+    row_orphan_value(&value, &r);
     struct local_pair pair = {slice_of(key, sizeof key), buf_slice(&value)};
     node_effects_begin(c->n, c);
     int rc = shard_local(shard_of(c->n, oid), &pair, 1, NULL, NULL);

@@ -134,3 +134,26 @@ int record_decode(struct slice s, struct record *ret)
     *ret = r;
     return 0;
 }
+
+bool record_op_next(const struct record *r, uint32_t i, struct dec *in, struct slice *ret)
+{
+    if (r->type != RECORD_REMOTE || i >= r->count)
+        return false;
+    *ret = dec_bytes(in, r->body.len);
+    return in->rc == 0;
+}
+
+bool record_pair_next(const struct record *r, uint32_t i, struct dec *in, struct record_pair *ret)
+{
+    if ((r->type != RECORD_LOCAL && r->type != RECORD_SNAPSHOT) || i >= r->count)
+        return false;
+    ret->key = dec_bytes(in, r->body.len);
+    ret->present = dec_u8(in) != 0;
+    ret->value = dec_bytes(in, r->body.len);
+    if (in->rc == 0 && ret->key.len == 0)
+        dec_fail(in, ERR_MALFORMED);
+    /* What the site does by itself is no business of the engine. */
+    if (in->rc == 0 && r->type == RECORD_LOCAL && ret->key.ptr[0] < 0x80)
+        dec_fail(in, ERR_MALFORMED);
+    return in->rc == 0;
+}

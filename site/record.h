@@ -79,4 +79,13 @@ void record_local(struct buf *b,
 /* Slices borrow from s. ERR_MALFORMED, ERR_TRUNCATED. */
 int record_decode(struct slice s, struct record *ret) MUST_CHECK;
 
+/* What a body holds, one after the other: `in` starts as dec_of(body). False: no more; dec_end(in)
+ * is 0 if there were r->count, whole, and nothing behind. */
+struct record_pair {
+    struct slice key, value; /* the key is not empty */
+    bool present;
+};
+bool record_op_next(const struct record *r, uint32_t i, struct dec *in, struct slice *ret);
+bool record_pair_next(const struct record *r, uint32_t i, struct dec *in, struct record_pair *ret);
+
 #endif

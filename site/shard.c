@@ -9,22 +9,6 @@
 #include "site/shard_int.h"
 #include "site/shard_peers.h"
 
-void key_be(struct buf *b, uint64_t v, unsigned bytes)
-{
-    uint8_t out[8];
-    for (unsigned i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
-    buf_append(b, out, bytes);
-}
-
-uint64_t be_get(const uint8_t *p, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v = v << 8 | p[i];
-    return v;
-}
-
 void shard_fail(struct shard *s, int rc, const char *what)
 {
     if (s->failed)
@@ -524,12 +508,14 @@ static void load_positions(struct shard *s)
     s->durable_gap = s->waiting_count > 0; /* it counts when it is applied */
     key_begin(&prefix, SHARD_KEY_CURSOR);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (state_scan_next(&it))
-        if (it.key.len == 5 && it.value.len == 8) {
-            struct cursor *c = cursor_of(s, (site_id_t)be_get(it.key.ptr + 1, 4));
-            if (c != NULL)
-                c->next = be_get(it.value.ptr, 8) + PLANTED(11);
-        }
+    while (state_scan_next(&it)) {
+        site_id_t peer;
+        uint64_t next;
+        struct cursor *c =
+            row_number_decode(it.key, it.value, &peer, &next) ? cursor_of(s, peer) : NULL;
+        if (c != NULL)
+            c->next = next + PLANTED(11);
+    }
     state_scan_end(&it);
     buf_deinit(&prefix);
     shard_outbox_load(s);
@@ -548,10 +534,9 @@ static int load_waiting(struct shard *s)
     while (rc == 0 && state_scan_next(&it)) {
         struct op_arena arena = {0};
         struct op op;
-        if (it.key.len != 9)
+        if (!row_waiting_decode(it.key, &s->waiting_next))
             continue;
         s->waiting_count++;
-        s->waiting_next = be_get(it.key.ptr + 1, 8);
         rc = op_decode(it.value, &arena, &op);
         if (rc == 0) {
             s->role.waits[op.dot.shard] = state_index(s->state);

@@ -2,12 +2,6 @@
 #include "base/plant.h"
 #include "site/shard_int.h"
 
-void shard_acked_key(struct buf *key, site_id_t peer)
-{
-    key_begin(key, SHARD_KEY_ACKED);
-    key_be(key, peer, 4);
-}
-
 void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index)
 {
     struct buf key = {0}, value = {0};
@@ -16,8 +10,8 @@ void shard_peer_acked(struct shard *s, site_id_t peer, uint64_t index)
         return;
     }
     if (index > shard_peer_ack(s, peer)) {
-        shard_acked_key(&key, peer);
-        key_be(&value, index, 8);
+        row_number_key(&key, SHARD_KEY_ACKED, peer);
+        row_number_value(&value, index);
         state_put(s->state, buf_slice(&key), buf_slice(&value));
         buf_deinit(&key);
         buf_deinit(&value);
@@ -29,9 +23,9 @@ uint64_t shard_peer_ack(struct shard *s, site_id_t peer)
     struct buf key = {0};
     struct slice got;
     uint64_t index = 0;
-    shard_acked_key(&key, peer);
-    if (state_get(s->state, buf_slice(&key), &got) && got.len == 8)
-        index = be_get(got.ptr, 8);
+    row_number_key(&key, SHARD_KEY_ACKED, peer);
+    if (state_get(s->state, buf_slice(&key), &got))
+        (void)row_number_decode(buf_slice(&key), got, &peer, &index); /* else 0 */
     buf_deinit(&key);
     return index;
 }

@@ -81,8 +81,7 @@ static void send_parts(struct shard *s, const struct op *op, struct slice encode
 static void keep_waiting(struct shard *s, const struct op *op, struct slice encoded)
 {
     struct buf key = {0};
-    key_begin(&key, SHARD_KEY_WAITING);
-    key_be(&key, ++s->waiting_next, 8);
+    row_waiting_key(&key, ++s->waiting_next);
     state_put(s->state, buf_slice(&key), encoded);
     s->waiting_count++;
     s->role.waits[op->dot.shard] = s->apply_index;
@@ -163,12 +162,10 @@ static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, stru
     struct buf prefix = {0}, start = {0};
     struct state_scan it;
     key_begin(&prefix, SHARD_KEY_WAITING);
-    key_begin(&start, SHARD_KEY_WAITING);
-    key_be(&start, after + 1, 8);
+    row_waiting_key(&start, after + 1);
     state_scan_begin(s->state, &it, buf_slice(&prefix), buf_slice(&start));
-    bool found = state_scan_next(&it) && it.key.len == 9;
+    bool found = state_scan_next(&it) && row_waiting_decode(it.key, ret_no);
     if (found) {
-        *ret_no = be_get(it.key.ptr + 1, 8);
         buf_clear(ret_op);
         buf_append(ret_op, it.value.ptr, it.value.len);
     }
@@ -195,7 +192,7 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
         struct op op;
         rc = op_decode(buf_slice(&bytes), &arena, &op);
         int got = APPLY_WAIT;
-        bool held = op.dot.shard != s->cfg.id && origins_has(blocked, &op);
+        bool held = rc == 0 && op.dot.shard != s->cfg.id && origins_has(blocked, &op);
         if (rc == 0 && apply && !held)
             got = apply_op(s, &op, buf_slice(&bytes));
         if (rc == 0 && got == APPLY_WAIT && op.dot.shard != s->cfg.id)
@@ -207,8 +204,7 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
             rc = got;
         if (rc != 0 || got == APPLY_WAIT)
             continue;
-        key_begin(&key, SHARD_KEY_WAITING);
-        key_be(&key, no, 8);
+        row_waiting_key(&key, no);
         state_del(s->state, buf_slice(&key));
         s->waiting_count--;
         shard_notice_gone(s, no);
@@ -292,18 +288,16 @@ static int apply_encoded(struct shard *s, struct slice encoded, struct pending *
 static int apply_remote(struct shard *s, const struct record *r, struct pending *p)
 {
     struct dec d = dec_of(r->body);
+    struct slice op;
     int rc = 0;
-    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
-        struct slice op = dec_bytes(&d, r->body.len);
-        rc = d.rc != 0 ? d.rc : apply_encoded(s, op, p);
-    }
+    for (uint32_t i = 0; rc == 0 && record_op_next(r, i, &d, &op); i++)
+        rc = apply_encoded(s, op, p);
     if (rc == 0)
         rc = dec_end(&d);
     if (rc == 0 && r->cursor != 0) {
         struct buf key = {0}, value = {0};
-        key_begin(&key, SHARD_KEY_CURSOR);
-        key_be(&key, r->peer, 4);
-        key_be(&value, r->cursor, 8);
+        row_number_key(&key, SHARD_KEY_CURSOR, r->peer);
+        row_number_value(&value, r->cursor);
         state_put(s->state, buf_slice(&key), buf_slice(&value));
         buf_deinit(&key);
         buf_deinit(&value);
@@ -315,31 +309,25 @@ static int apply_remote(struct shard *s, const struct record *r, struct pending 
 static void orphan_changed(struct shard *s, struct slice key)
 {
     struct oid oid;
-    if (key.ptr[0] != SHARD_KEY_ORPHAN || key.len != 1 + sizeof oid.b)
-        return;
-    memcpy(oid.b, key.ptr + 1, sizeof oid.b);
-    on_object(s, oid, true);
+    if (row_orphan_key_decode(key, &oid))
+        on_object(s, oid, true);
 }
 
 static int apply_local(struct shard *s, const struct record *r)
 {
     struct dec d = dec_of(r->body);
-    for (uint32_t i = 0; i < r->count && d.rc == 0; i++) {
-        struct slice key = dec_bytes(&d, r->body.len);
-        bool present = dec_u8(&d) != 0;
-        struct slice value = dec_bytes(&d, r->body.len);
-        if (d.rc != 0 || key.len == 0 || (r->type == RECORD_LOCAL && key.ptr[0] < 0x80))
-            return ERR_MALFORMED;
-        if (!present && key.ptr[0] == SHARD_KEY_OUTBOX)
-            s->outbox_count -= state_get(s->state, key, &(struct slice){0});
-        if (present)
-            state_put(s->state, key, value);
+    struct record_pair p;
+    for (uint32_t i = 0; record_pair_next(r, i, &d, &p); i++) {
+        if (!p.present && p.key.ptr[0] == SHARD_KEY_OUTBOX)
+            s->outbox_count -= state_get(s->state, p.key, &(struct slice){0});
+        if (p.present)
+            state_put(s->state, p.key, p.value);
         else
-            state_del(s->state, key);
-        if (present && key.ptr[0] == SHARD_KEY_LIMIT)
-            shard_limits_seen(s, key, value);
-        if (present)
-            orphan_changed(s, key);
+            state_del(s->state, p.key);
+        if (p.present && p.key.ptr[0] == SHARD_KEY_LIMIT)
+            shard_limits_seen(s, p.key, p.value);
+        if (p.present)
+            orphan_changed(s, p.key);
     }
     return dec_end(&d);
 }

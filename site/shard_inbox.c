@@ -20,19 +20,13 @@
 
 /* ---- the receiver ---- */
 
-static void in_key(struct buf *key, shard_id_t from)
-{
-    key_begin(key, SHARD_KEY_IN);
-    key_be(key, from, 2);
-}
-
 void shard_inbox_applied(struct shard *s, shard_id_t from, uint64_t number)
 {
     struct buf key = {0}, value = {0};
     if (s->cfg.peers == NULL || from >= SHARD_COUNT_MAX)
         return;
-    in_key(&key, from);
-    key_be(&value, number, 8);
+    row_number_key(&key, SHARD_KEY_IN, from);
+    row_number_value(&value, number);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
     s->role.inbox[from].last = number;
     buf_deinit(&key);
@@ -48,9 +42,10 @@ void shard_inbox_load(struct shard *s)
     key_begin(&prefix, SHARD_KEY_IN);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (state_scan_next(&it)) {
-        uint64_t from = it.key.len == 3 ? be_get(it.key.ptr + 1, 2) : SHARD_COUNT_MAX;
-        if (from < SHARD_COUNT_MAX && it.value.len == 8)
-            s->role.inbox[from].last = s->role.inbox[from].committed = be_get(it.value.ptr, 8);
+        uint32_t from;
+        uint64_t number;
+        if (row_number_decode(it.key, it.value, &from, &number))
+            s->role.inbox[from].last = s->role.inbox[from].committed = number;
     }
     state_scan_end(&it);
     buf_deinit(&prefix);
@@ -216,7 +211,7 @@ static void tidy_outbox(struct shard *s, struct tidy *t)
 {
     for (unsigned to = 0; to < s->cfg.shard_count; to++)
         while (s->role.sent[to].pruned < s->outbox[to].delivered && t->count < TIDY_PAIRS) {
-            shard_outbox_key(&t->keys[t->count], (shard_id_t)to, ++s->role.sent[to].pruned);
+            row_outbox_key(&t->keys[t->count], (shard_id_t)to, ++s->role.sent[to].pruned);
             tidy_add(t);
         }
 }
@@ -225,7 +220,7 @@ static void tidy_results(struct shard *s, struct tidy *t)
 {
     uint64_t session, number;
     while (t->count < TIDY_PAIRS && shard_result_take_acked(s, &session, &number)) {
-        shard_result_key(&t->keys[t->count], session, number);
+        row_result_key(&t->keys[t->count], session, number);
         tidy_add(t);
     }
 }
@@ -235,8 +230,8 @@ static void tidy_acked(struct shard *s, struct tidy *t)
     for (uint32_t i = 0; i < s->role.acked_count && t->count < TIDY_PAIRS; i++) {
         if (s->role.acked[i].index <= shard_peer_ack(s, s->role.acked[i].peer))
             continue;
-        shard_acked_key(&t->keys[t->count], s->role.acked[i].peer);
-        key_be(&t->values[t->count], s->role.acked[i].index, 8);
+        row_number_key(&t->keys[t->count], SHARD_KEY_ACKED, s->role.acked[i].peer);
+        row_number_value(&t->values[t->count], s->role.acked[i].index);
         t->pairs[t->count].value = buf_slice(&t->values[t->count]);
         tidy_add(t);
     }

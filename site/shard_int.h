@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "site/replica.h"
 #include "site/shard.h"
+#include "site/shard_row.h"
 
 #define MARK_COUNT 8192u
 
@@ -259,7 +260,6 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
 /* Takes the message; it is delivered, or held. `of`: whose operation made it, or NULL. */
 void shard_outbox_send(struct shard *s, struct message *m, struct pending *of);
 void shard_outbox_load(struct shard *s); /* from the state, after opening */
-void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number);
 uint64_t shard_outbox_next(struct shard *s, shard_id_t to); /* number of the next message */
 void shard_outbox_drop(struct shard *s);                    /* what is in memory of it */
 /* shard_results.c */
@@ -267,7 +267,6 @@ void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid);
 void shard_results_load(struct shard *s);
 void shard_results_free(struct shard *s);
-void shard_result_key(struct buf *key, uint64_t session, uint64_t number);
 /* One that is not needed any more, once. False: there is none. */
 bool shard_result_take_acked(struct shard *s, uint64_t *ret_session, uint64_t *ret_number);
 /* shard_wait.c */
@@ -275,7 +274,6 @@ void shard_durable_waits_run(struct shard *s, uint64_t index);
 void shard_applied_waits_run(struct shard *s);
 void shard_waits_forget(struct shard *s); /* and latches: their owners know */
 /* shard_acked.c */
-void shard_acked_key(struct buf *key, site_id_t peer);
 /* shard.c */
 void shard_pending_done(struct pending *p); /* durable, and delivered: tells, frees */
 void shard_pending_free(struct pending *p);
@@ -284,14 +282,6 @@ int shard_state_open(struct shard *s, const char *dir, struct err_detail *d) MUS
 /* Applies what the journal has behind the state, up to `last`. */
 int shard_replay(struct shard *s, uint64_t last, struct err_detail *d) MUST_CHECK;
 void shard_settle(struct shard *s, uint64_t index); /* what follows from records being committed */
-static inline void key_begin(struct buf *b, enum shard_key k)
-{
-    uint8_t c = (uint8_t)k;
-    buf_clear(b);
-    buf_append(b, &c, 1);
-}
-void key_be(struct buf *b, uint64_t v, unsigned bytes); /* big endian, so that keys sort */
-uint64_t be_get(const uint8_t *p, unsigned bytes);
 void message_push(struct message_list *l, struct message *m);
 struct message *message_pop(struct message_list *l);
 void message_free(struct message *m);

@@ -32,11 +32,7 @@ void shard_last_put(struct shard *s)
         struct last *l = &s->last[i];
         if (l->stored)
             continue;
-        key_begin(&key, SHARD_KEY_LAST);
-        key_be(&key, l->site, 4);
-        buf_clear(&value);
-        key_be(&value, l->op.seq, 8);
-        key_be(&value, l->op.hlc, 8);
+        row_last_encode(l->site, l->op, &key, &value);
         state_put(s->state, buf_slice(&key), buf_slice(&value));
         l->stored = true;
     }
@@ -52,13 +48,14 @@ void shard_last_load(struct shard *s)
     key_begin(&prefix, SHARD_KEY_LAST);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (state_scan_next(&it)) {
-        if (it.key.len != 5 || it.value.len != 16)
+        site_id_t site;
+        struct last_op op;
+        if (!row_last_decode(it.key, it.value, &site, &op))
             continue; /* of a newer version */
-        struct last *l = last_of(s, (site_id_t)be_get(it.key.ptr + 1, 4));
+        struct last *l = last_of(s, site);
         if (l == NULL)
             break;
-        l->op.seq = be_get(it.value.ptr, 8);
-        l->op.hlc = be_get(it.value.ptr + 8, 8);
+        l->op = op;
         l->stored = true;
     }
     state_scan_end(&it);

@@ -21,15 +21,15 @@ enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *re
 
 void shard_limits_seen(struct shard *s, struct slice key, struct slice value)
 {
-    if (key.len != 5 || value.len != 9)
+    struct row_limit r;
+    if (!row_limit_decode(key, value, &r))
         return; /* of a newer version */
-    site_id_t site = (site_id_t)be_get(key.ptr + 1, 4);
-    uint32_t i = limit_find(s, site);
+    uint32_t i = limit_find(s, r.site);
     if (i == SITE_COUNT_MAX)
         return; /* the engine refuses so many sites */
-    s->limits[i].site = site;
-    s->limits[i].seq = be_get(value.ptr, 8);
-    s->limits[i].limit = value.ptr[8] == LIMIT_HOLD ? LIMIT_HOLD : LIMIT_CUT;
+    s->limits[i].site = r.site;
+    s->limits[i].seq = r.seq;
+    s->limits[i].limit = r.limit;
     s->limit_count = MAX(s->limit_count, i + 1);
 }
 
@@ -55,10 +55,7 @@ int shard_limit_set(struct shard *s,
 {
     struct buf key = {0}, value = {0};
     ASSERT(limit != LIMIT_NONE && site != s->cfg.site);
-    key_begin(&key, SHARD_KEY_LIMIT);
-    key_be(&key, site, 4);
-    key_be(&value, seq, 8);
-    key_be(&value, limit, 1);
+    row_limit_encode(&(struct row_limit){.site = site, .seq = seq, .limit = limit}, &key, &value);
     struct local_pair pair = {.key = buf_slice(&key), .value = buf_slice(&value)};
     int rc = shard_local(s, &pair, 1, committed, ctx);
     buf_deinit(&key);

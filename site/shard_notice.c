@@ -97,8 +97,7 @@ int shard_notices_each(struct shard *s,
         struct op op = {.effect_count = 0};
         if (!is_known(s, &s->held[i]))
             continue;
-        key_begin(&key, SHARD_KEY_WAITING);
-        key_be(&key, s->held[i].no, 8);
+        row_waiting_key(&key, s->held[i].no);
         rc = state_get(s->state, buf_slice(&key), &encoded) ? op_decode(encoded, &arena, &op)
                                                             : ERR_CORRUPT;
         for (uint32_t k = 0; rc == 0 && k < op.effect_count; k++) {

@@ -77,34 +77,28 @@ static void numbers_remove(struct outbox *o, uint64_t number)
 
 /* ---- making and sending ---- */
 
-static struct message *message_new(
-    struct shard *s, shard_id_t to, uint64_t number, enum record_type type, struct slice bytes)
+static struct message *message_new(struct shard *s, const struct row_outbox *r)
 {
     struct message *m = mem_calloc(1, sizeof *m);
-    m->to = to;
-    m->type = type;
-    m->number = number;
+    m->to = r->to;
+    m->type = r->type;
+    m->number = r->number;
     m->batch = s->batch;
-    buf_append(&m->bytes, bytes.ptr, bytes.len);
+    buf_append(&m->bytes, r->bytes.ptr, r->bytes.len);
     return m;
-}
-
-void shard_outbox_key(struct buf *key, shard_id_t to, uint64_t number)
-{
-    key_begin(key, SHARD_KEY_OUTBOX);
-    key_be(key, to, 2);
-    key_be(key, number, 8);
 }
 
 uint64_t shard_outbox_next(struct shard *s, shard_id_t to)
 {
     struct buf key = {0};
     struct slice got;
-    key_begin(&key, SHARD_KEY_OUT_NEXT);
-    key_be(&key, to, 2);
-    bool found = state_get(s->state, buf_slice(&key), &got) && got.len == 8;
+    uint32_t of;
+    uint64_t next = 1;
+    row_number_key(&key, SHARD_KEY_OUT_NEXT, to);
+    if (state_get(s->state, buf_slice(&key), &got))
+        (void)row_number_decode(buf_slice(&key), got, &of, &next); /* else 1 */
     buf_deinit(&key);
-    return found ? be_get(got.ptr, 8) : 1;
+    return next;
 }
 
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes)
@@ -113,14 +107,11 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
     if (to >= s->cfg.shard_count)
         return; /* a peer's move to where nothing can be: no shard has to know */
     uint64_t number = shard_outbox_next(s, to);
-    key_begin(&key, SHARD_KEY_OUT_NEXT);
-    key_be(&key, to, 2);
-    key_be(&value, number + 1, 8);
+    row_number_key(&key, SHARD_KEY_OUT_NEXT, to);
+    row_number_value(&value, number + 1);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
-    shard_outbox_key(&key, to, number);
-    buf_clear(&value);
-    enc_u8(&value, (uint8_t)type);
-    enc_raw(&value, bytes.ptr, bytes.len);
+    row_outbox_key(&key, to, number);
+    row_outbox_value(&value, type, bytes);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
     s->outbox_count++;
     s->outbox[to].last = number;
@@ -128,7 +119,7 @@ void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, str
         if (s->cfg.peers == NULL)
             numbers_add(&s->outbox[to], number);
         message_push(s->collect != NULL ? &s->collect->out : &s->out,
-                     message_new(s, to, number, type, bytes));
+                     message_new(s, &(struct row_outbox){to, number, type, bytes}));
     }
     buf_deinit(&key);
     buf_deinit(&value);
@@ -187,13 +178,9 @@ static void send_unconfirmed(struct shard *s)
     key_begin(&prefix, SHARD_KEY_OUTBOX);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
     while (state_scan_next(&it)) {
-        if (it.key.len != 11 || it.value.len < 1)
-            continue;
-        shard_id_t to = (shard_id_t)be_get(it.key.ptr + 1, 2);
-        uint64_t number = be_get(it.key.ptr + 3, 8);
-        if (shard_inbox_resends(s, to, number))
-            message_push(&again, message_new(s, to, number, (enum record_type)it.value.ptr[0],
-                                             slice_of(it.value.ptr + 1, it.value.len - 1)));
+        struct row_outbox r;
+        if (row_outbox_decode(it.key, it.value, &r) && shard_inbox_resends(s, r.to, r.number))
+            message_push(&again, message_new(s, &r));
     }
     state_scan_end(&it);
     buf_deinit(&prefix);
@@ -240,7 +227,7 @@ void shard_delivered(struct shard *s, shard_id_t to, uint64_t number)
         if (!PLANTED(118))
             return; /* a record takes it out: N6 */
     }
-    shard_outbox_key(&key, to, number);
+    row_outbox_key(&key, to, number);
     if (state_get(s->state, buf_slice(&key), &old)) {
         state_del(s->state, buf_slice(&key));
         s->outbox_count--;
@@ -270,22 +257,19 @@ void shard_outbox_drop(struct shard *s)
 /* All of it is durable: it may leave, when the other shards are there. */
 static void load_one(struct shard *s, struct slice key, struct slice value)
 {
-    if (key.len != 11 || value.len < 1)
-        return;
-    uint64_t to = be_get(key.ptr + 1, 2), number = be_get(key.ptr + 3, 8);
-    if (to >= s->cfg.shard_count)
-        return;
-    struct outbox *o = &s->outbox[to];
+    struct row_outbox r;
+    if (!row_outbox_decode(key, value, &r) || r.to >= s->cfg.shard_count)
+        return; /* nobody could take it, so nobody waits for it */
+    struct outbox *o = &s->outbox[r.to];
+    s->outbox_count++;
     if (o->last == 0)
-        o->delivered = number - 1;
-    o->last = number;
+        o->delivered = r.number - 1;
+    o->last = r.number;
     if (s->cfg.peers != NULL)
         return; /* shard_inbox_load() says what has left */
-    numbers_add(o, number);
+    numbers_add(o, r.number);
     if (!PLANTED(17))
-        message_push(&o->held,
-                     message_new(s, (shard_id_t)to, number, (enum record_type)value.ptr[0],
-                                 slice_of(value.ptr + 1, value.len - 1)));
+        message_push(&o->held, message_new(s, &r));
 }
 
 void shard_outbox_load(struct shard *s)
@@ -295,10 +279,8 @@ void shard_outbox_load(struct shard *s)
     shard_outbox_drop(s);
     key_begin(&prefix, SHARD_KEY_OUTBOX);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (state_scan_next(&it)) {
-        s->outbox_count++;
+    while (state_scan_next(&it))
         load_one(s, it.key, it.value);
-    }
     state_scan_end(&it);
     buf_deinit(&prefix);
 }

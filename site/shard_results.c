@@ -4,13 +4,6 @@
 
 #include "site/shard_int.h"
 
-void shard_result_key(struct buf *key, uint64_t session, uint64_t number)
-{
-    key_begin(key, SHARD_KEY_RESULT);
-    key_be(key, session, 8);
-    key_be(key, number, 8);
-}
-
 static struct result_session *session_of(struct shard *s, uint64_t session, bool make)
 {
     struct result_session *r;
@@ -50,9 +43,8 @@ void shard_result_put(
     struct shard *s, uint64_t session, uint64_t number, int32_t rc, struct oid oid)
 {
     struct buf key = {0}, value = {0};
-    shard_result_key(&key, session, number);
-    enc_u32(&value, (uint32_t)rc);
-    enc_oid(&value, oid);
+    row_result_key(&key, session, number);
+    row_result_value(&value, rc, oid);
     state_put(s->state, buf_slice(&key), buf_slice(&value));
     if (s->live)
         remember(s, session, number);
@@ -71,14 +63,9 @@ bool shard_result(
         return false; /* the usual case costs no look-up in the state */
     struct buf key = {0};
     struct slice got;
-    shard_result_key(&key, session, number);
-    bool found = state_get(s->state, buf_slice(&key), &got);
-    if (found) {
-        struct dec d = dec_of(got);
-        *ret_rc = (int32_t)dec_u32(&d);
-        *ret_oid = dec_oid(&d);
-        found = dec_end(&d) == 0;
-    }
+    row_result_key(&key, session, number);
+    bool found =
+        state_get(s->state, buf_slice(&key), &got) && row_result_decode(got, ret_rc, ret_oid);
     buf_deinit(&key);
     return found;
 }
@@ -93,7 +80,7 @@ void shard_results_acked(struct shard *s, uint64_t session, uint64_t acked)
         return; /* a record takes them out: N6 */
     struct buf key = {0};
     while (r->first < r->count && r->numbers[r->first] <= acked) {
-        shard_result_key(&key, session, r->numbers[r->first++]);
+        row_result_key(&key, session, r->numbers[r->first++]);
         state_del(s->state, buf_slice(&key));
     }
     buf_deinit(&key);
@@ -119,9 +106,11 @@ void shard_results_load(struct shard *s)
     struct state_scan it;
     key_begin(&prefix, SHARD_KEY_RESULT);
     state_scan_begin(s->state, &it, buf_slice(&prefix), slice_of(NULL, 0));
-    while (state_scan_next(&it))
-        if (it.key.len == 17)
-            remember(s, be_get(it.key.ptr + 1, 8), be_get(it.key.ptr + 9, 8));
+    while (state_scan_next(&it)) {
+        uint64_t session, number;
+        if (row_result_key_decode(it.key, &session, &number))
+            remember(s, session, number);
+    }
     state_scan_end(&it);
     buf_deinit(&prefix);
 }

@@ -17,18 +17,12 @@
 /* ---- what a node keeps beside journal and state ---- */
 
 #define FILE_NAME "replica"
-#define FILE_MAGIC 0x31535243u /* "CRS1" */
-#define FILE_BYTES 14u         /* magic 4 | life 8 | blank 1 | copying 1; replaced atomically */
 
 int shard_roles_save(struct shard *s)
 {
     struct buf b = {0};
     struct err_detail d = {{0}};
-    enc_u32(&b, FILE_MAGIC);
-    enc_u64(&b, s->role.life);
-    enc_u8(&b, s->role.blank);
-    enc_u8(&b, s->role.copying);
-    ASSERT_EQ(b.len, FILE_BYTES);
+    replica_file_encode(&(struct replica_file){s->role.life, s->role.blank, s->role.copying}, &b);
     int rc = dir_file_write(s->role.dir, FILE_NAME, b.ptr, b.len, &d);
     buf_deinit(&b);
     if (rc != 0)
@@ -38,23 +32,22 @@ int shard_roles_save(struct shard *s)
 
 static int load(struct shard *s, struct err_detail *d)
 {
-    uint8_t bytes[FILE_BYTES];
+    uint8_t bytes[REPLICA_FILE_BYTES];
+    struct replica_file f;
     struct err_detail absent = {{0}};
     s->role.blank = s->cfg.peers->blank;
     int rc = dir_file_read(s->role.dir, FILE_NAME, bytes, sizeof bytes, &absent);
     if (rc == ERR_NOT_FOUND)
         return 0;
-    struct dec in = dec_of(slice_of(bytes, sizeof bytes));
-    bool good = rc == 0 && dec_u32(&in) == FILE_MAGIC;
-    if (!good) {
+    if (rc != 0 || !replica_file_decode(slice_of(bytes, sizeof bytes), &f)) {
         err_detail_set(d, "shard %u: %s/%s: %s", s->cfg.id, s->role.dir, FILE_NAME,
                        rc == 0 ? "not one of ours" : absent.text);
         return rc != 0 ? rc : ERR_CORRUPT;
     }
-    s->role.life = dec_u64(&in);
-    s->role.blank = dec_u8(&in) != 0;
-    s->role.copying = dec_u8(&in) != 0;
-    return dec_end(&in);
+    s->role.life = f.life;
+    s->role.blank = f.blank;
+    s->role.copying = f.copying;
+    return 0;
 }
 
 /* Before anything is said in this life. Half a copy, or a journal that is shorter than the state
