@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/codec.h"
 #include "base/mp.h"
 #include "site/settings.h"
 
@@ -156,4 +157,21 @@ bool stable_decode(const struct reg *r, unsigned shards, struct stable_word *ret
     for (unsigned i = 0; i < shards; i++)
         ret->seqs[i] = mp_get_uint(&in, UINT64_MAX);
     return mp_end(&in) == 0;
+}
+
+/* ---- settings of the file system ---- */
+
+void setting_encode(uint64_t value, struct buf *out)
+{
+    enc_u64(out, value);
+}
+
+bool setting_decode(const struct reg *r, uint64_t *ret)
+{
+    struct dec d = dec_of(r->value);
+    uint64_t value = dec_u64(&d);
+    if (!r->present || dec_end(&d) != 0)
+        return false;
+    *ret = value;
+    return true;
 }

@@ -5,6 +5,7 @@
  *   R leaver            [why]: node_leave.c
  *   C leaver, answerer  [seq of each shard, who else leaves ...]: node_leave.c
  *   V site              [clock, seen, goal, seq of each shard]: node_stable.c
+ *   S name              a number, 8 bytes, little endian: node_setting.c
  *
  * Encoders append. A decoder that returns false has found what this version cannot read; *ret is
  * undefined then. */
@@ -45,5 +46,9 @@ struct stable_word {
 };
 void stable_encode(const struct stable_word *w, unsigned shards, struct buf *out);
 bool stable_decode(const struct reg *r, unsigned shards, struct stable_word *ret);
+
+#define REG_SETTING 'S'
+void setting_encode(uint64_t value, struct buf *out);
+bool setting_decode(const struct reg *r, uint64_t *ret);
 
 #endif

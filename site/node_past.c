@@ -30,7 +30,7 @@
 
 uint64_t node_past_keep_s(struct node *n)
 {
-    return node_setting(n, KEEP_SETTING, KEEP_DEFAULT_S);
+    return MIN(node_setting(n, KEEP_SETTING, KEEP_DEFAULT_S), KEEP_MAX_S); /* anybody wrote it */
 }
 
 /* A piece of a walk over the records of one shard. Nothing goes sooner for walking all the time: a

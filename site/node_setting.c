@@ -2,10 +2,9 @@
  * travel in the stream like members; the higher stamp wins. Value: a number, little endian. */
 #include <string.h>
 
-#include "base/codec.h"
+#include "site/member_codec.h"
 #include "site/node_int.h"
 
-#define REG_SETTING 'S'
 #define NAME_MAX_BYTES 32u
 
 static struct slice setting_key(const char *name, uint8_t out[1 + NAME_MAX_BYTES])
@@ -23,9 +22,8 @@ uint64_t node_setting(struct node *n, const char *name, uint64_t otherwise)
     if (n->needs_snapshot ||
         merge_reg(shard_merge(n->shards[0]), OID_ROOT, setting_key(name, key), &r) != 0)
         return otherwise;
-    struct dec d = dec_of(r.value);
-    uint64_t value = dec_u64(&d);
-    return r.present && dec_end(&d) == 0 ? value : otherwise;
+    uint64_t value;
+    return setting_decode(&r, &value) ? value : otherwise;
 }
 
 struct setting_set {
@@ -49,7 +47,7 @@ void node_setting_set(
     struct setting_set *s = mem_calloc(1, sizeof *s);
     s->done = done;
     s->ctx = ctx;
-    enc_u64(&bytes, value);
+    setting_encode(value, &bytes);
     op_builder_init(&b);
     struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
     e->set.key = setting_key(name, key);

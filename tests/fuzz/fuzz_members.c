@@ -1,7 +1,8 @@
 /* Registers of the root directory that members write, and every site reads of every other: who is a
- * member, who leaves, up to where a leaver counts, how far a member has everything. The first two
- * bytes choose the class and the number of shards; then length and bytes of the key; the rest is
- * the value. What is taken reads the same when it is written again, and that is no longer. */
+ * member, who leaves, up to where a leaver counts, how far a member has everything, settings. The
+ * first two bytes choose the class and the number of shards; then length and bytes of the key; the
+ * rest is the value. What is taken reads the same when it is written again, and that is no longer.
+ */
 #include <jansson.h>
 #include <string.h>
 
@@ -103,10 +104,24 @@ static void check_stable(const struct reg *r, unsigned shards)
     buf_deinit(&b);
 }
 
+static void check_setting(const struct reg *r, unsigned shards)
+{
+    uint64_t one, two;
+    struct buf b = {.ptr = NULL};
+    (void)shards;
+    if (!setting_decode(r, &one))
+        return;
+    setting_encode(one, &b);
+    struct reg again = {.key = r->key, .present = true, .value = buf_slice(&b)};
+    bool good = setting_decode(&again, &two);
+    ASSERT(r->present && good && one == two && slice_equal(r->value, again.value));
+    buf_deinit(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const checks[])(const struct reg *r, unsigned shards) = {
-        check_member, check_leaves, check_cut, check_stable};
+        check_member, check_leaves, check_cut, check_stable, check_setting};
     if (size < 3)
         return 0;
     size_t key_len = MIN((size_t)data[2] % 16, size - 3);
@@ -114,6 +129,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct reg r = {.key = slice_of(data + 3, key_len),
                     .present = data[0] < 128,
                     .value = slice_of(data + 3 + key_len, size - 3 - key_len)};
-    checks[data[0] % 4](&r, shards);
+    checks[data[0] % ARRAY_COUNT(checks)](&r, shards);
     return 0;
 }

@@ -360,6 +360,36 @@ static void test_keeping_nothing_drops_all_and_makes_no_more(void **state)
     node_test_deinit(&f.t);
 }
 
+static void setting_kept(void *ctx, int rc)
+{
+    assert_int_equal(rc, 0);
+    *(bool *)ctx = true;
+}
+
+/* The setting is a register that any member writes, of whatever version: so large a period that
+ * its milliseconds had no room in a number was a short one, and dropped all. */
+static void test_a_period_beyond_all_bounds_keeps_versions(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char text[256];
+    bool kept = false;
+    json_t *st = NULL;
+    begin(&f);
+    write_text(&f, "/x", "one");
+    write_text(&f, "/x", "second");
+    node_setting_set(f.t.n, "versions_s", UINT64_MAX / 1000 + 2, setting_kept, &kept);
+    garbage_passes(&f, 1);
+    assert_true(kept);
+    f.moved.ahead_ns += DAY_NS;
+    garbage_passes(&f, 12);
+    assert_string_equal(listed(&f, "/x", text), "current:6 replaced:3 ");
+    assert_int_equal(admin(&f, json_pack("{s:s}", "verb", "versions.keep"), &st), 0);
+    assert_true(json_integer_value(json_object_get(st, "keep_s")) > 99ll * 365 * 86400);
+    json_decref(st);
+    node_test_deinit(&f.t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_garbage_passes_keep_past_versions_until_their_time_is_over),
         cmocka_unit_test(test_a_long_walk_is_followed_by_a_rest),
         cmocka_unit_test(test_keeping_nothing_drops_all_and_makes_no_more),
+        cmocka_unit_test(test_a_period_beyond_all_bounds_keeps_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
