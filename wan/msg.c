@@ -2,6 +2,7 @@
 #include "wan/msg.h"
 
 #include <sodium.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/mp.h"
@@ -295,6 +296,37 @@ int msg_probe_reply_decode(struct slice s, unsigned shard_count, uint64_t *ret_i
     if (rc == 0)
         *ret_id = id;
     return rc;
+}
+
+void msg_return_encode(const struct msg_return *r, struct buf *out)
+{
+    mp_array(out, 4);
+    mp_uint(out, MSG_RETURN_VERSION);
+    mp_bin(out, slice_of(r->fs_id, sizeof r->fs_id));
+    mp_uint(out, r->before);
+    mp_uint(out, r->after);
+}
+
+int msg_return_decode(struct slice s, struct msg_return *ret)
+{
+    struct mp m = mp_of(s);
+    if (s.len > MSG_RETURN_MAX)
+        return ERR_TOO_BIG;
+    if (mp_get_array(&m, 4) != 4)
+        mp_fail(&m, ERR_MALFORMED);
+    (void)mp_get_uint(&m, MSG_RETURN_VERSION);
+    struct slice fs_id = mp_get_bin_exact(&m, FS_ID_BYTES);
+    site_id_t before = (site_id_t)mp_get_uint(&m, UINT32_MAX);
+    site_id_t after = (site_id_t)mp_get_uint(&m, UINT32_MAX - 1);
+    int rc = mp_end(&m);
+    if (rc != 0)
+        return rc;
+    if (after == 0 || after == before)
+        return ERR_MALFORMED;
+    memcpy(ret->fs_id, fs_id.ptr, sizeof ret->fs_id);
+    ret->before = before;
+    ret->after = after;
+    return 0;
 }
 
 void msg_error_encode(int rc, const char *text, struct buf *out)

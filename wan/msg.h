@@ -83,6 +83,17 @@ void msg_probe_reply_encode(uint64_t id,
 int msg_probe_reply_decode(struct slice s, unsigned shard_count, uint64_t *ret_id, struct vv *vvs)
     MUST_CHECK;
 
+/* `POST /v1/return`, its body: [version, fs_id, id before, id now]; see wan_return.c. Who asks may
+ * be a stranger. */
+#define MSG_RETURN_VERSION 1u
+#define MSG_RETURN_MAX 128u
+struct msg_return {
+    uint8_t fs_id[FS_ID_BYTES];
+    site_id_t before, after; /* after: not 0, and another one */
+};
+void msg_return_encode(const struct msg_return *r, struct buf *out);
+int msg_return_decode(struct slice s, struct msg_return *ret) MUST_CHECK;
+
 /* Either: a code of base/err.h and a sentence. */
 void msg_error_encode(int rc, const char *text, struct buf *out);
 /* Always gives a negative code and a printable sentence, whatever came. */

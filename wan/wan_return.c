@@ -13,12 +13,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mp.h"
 #include "site/node_return.h"
 #include "wan/wan_int.h"
-
-#define RETURN_VERSION 1u
-#define RETURN_BODY_MAX 128u
 
 /* --- who is asked --- */
 
@@ -26,7 +22,7 @@ struct return_serve {
     struct wan *wan;
     struct h2_stream *stream; /* NULL: gone */
     struct buf body;
-    bool call_runs;
+    bool too_long, call_runs;
 };
 struct let_in_call {
     struct wan_call call;
@@ -140,25 +136,20 @@ static void serve_decide(struct return_serve *v)
 {
     struct wan *w = v->wan;
     const uint8_t *fp = h2_fingerprint(h2_stream_conn(v->stream));
-    struct mp in = mp_of(buf_slice(&v->body));
+    struct msg_return r;
     int rc;
-    mp_get_array(&in, 4);
-    (void)mp_get_uint(&in, RETURN_VERSION);
-    struct slice fs_id = mp_get_bin_exact(&in, FS_ID_BYTES);
-    site_id_t before = (site_id_t)mp_get_uint(&in, UINT32_MAX);
-    site_id_t after = (site_id_t)mp_get_uint(&in, UINT32_MAX - 1);
-    if (mp_end(&in) != 0 || after == 0 || after == before) {
+    if (v->too_long || msg_return_decode(buf_slice(&v->body), &r) != 0) {
         serve_answer(v, 400, ERR_MALFORMED, "the request to come back cannot be read");
         return;
     }
-    const struct wan_peer *p = wan_peer_by_site(w, before), *q = wan_peer_by_site(w, after);
+    const struct wan_peer *p = wan_peer_by_site(w, r.before), *q = wan_peer_by_site(w, r.after);
     if (p == NULL || memcmp(p->member.cert_sha256, fp, FINGERPRINT_BYTES) != 0 ||
-        memcmp(fs_id.ptr, w->fs_id, FS_ID_BYTES) != 0) {
+        memcmp(r.fs_id, w->fs_id, FS_ID_BYTES) != 0) {
         serve_answer(v, 403, ERR_AUTH, "the certificate is not that of a site that was a member");
         return;
     }
     const char *no = no_return(w, p, &rc);
-    if (no == NULL && (after == w->me.site ||
+    if (no == NULL && (r.after == w->me.site ||
                        (q != NULL && memcmp(q->member.cert_sha256, fp, FINGERPRINT_BYTES) != 0))) {
         no = "the new site id is another site's";
         rc = ERR_EXISTS;
@@ -173,8 +164,8 @@ static void serve_decide(struct return_serve *v)
     }
     struct let_in_call *c = mem_calloc(1, sizeof *c);
     c->serve = v;
-    c->before = before;
-    c->member.site = after;
+    c->before = r.before;
+    c->member.site = r.after;
     c->call.on_loop = let_in;
     c->call.done = was_let_in;
     c->call.release = let_in_release;
@@ -186,7 +177,9 @@ static void serve_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
 {
     struct return_serve *v = h2_stream_user(s);
     h2_consume(s, len);
-    if (v->body.len + len <= RETURN_BODY_MAX) /* more is malformed, and so is less */
+    if (v->body.len + len > MSG_RETURN_MAX)
+        v->too_long = true;
+    else
         buf_append(&v->body, ptr, len);
 }
 
@@ -363,11 +356,9 @@ static bool ask_ready(struct h2_conn *c)
     struct wan_return *g = h2_user(c);
     struct wan *w = g->wan;
     struct buf body = {0};
-    mp_array(&body, 4);
-    mp_uint(&body, RETURN_VERSION);
-    mp_bin(&body, slice_of(w->fs_id, FS_ID_BYTES));
-    mp_uint(&body, w->me.site);
-    mp_uint(&body, g->after);
+    struct msg_return r = {.before = w->me.site, .after = g->after};
+    memcpy(r.fs_id, w->fs_id, sizeof r.fs_id);
+    msg_return_encode(&r, &body);
     g->stream = h2_request(c, "POST", "/v1/return", &ask_stream_events, NULL);
     if (g->stream != NULL) {
         h2_write(g->stream, body.ptr, body.len);

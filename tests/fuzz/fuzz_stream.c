@@ -53,6 +53,21 @@ static void check_ack(struct slice s)
     msg_ack_deinit(&a);
 }
 
+static void check_return(struct slice s)
+{
+    struct msg_return one, two;
+    struct buf out = {0};
+    if (msg_return_decode(s, &one) != 0)
+        return;
+    ASSERT(one.after != 0 && one.after != one.before && one.after != UINT32_MAX);
+    msg_return_encode(&one, &out);
+    int rc = msg_return_decode(buf_slice(&out), &two);
+    ASSERT(rc == 0 && out.len <= s.len && out.len <= MSG_RETURN_MAX);
+    ASSERT(one.before == two.before && one.after == two.after);
+    ASSERT(memcmp(one.fs_id, two.fs_id, sizeof one.fs_id) == 0);
+    buf_deinit(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice s = slice_of(data, size);
@@ -63,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_hello(s);
     check_welcome(s);
     check_ack(s);
+    check_return(s);
     int rc = msg_heartbeat_decode(s, &h);
     rc |= msg_probe_decode(s, &id);
     rc |= msg_probe_reply_decode(s, SHARDS, &id, vvs);
