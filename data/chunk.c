@@ -125,21 +125,34 @@ static size_t piece_len(const struct chunk_pieces *p, size_t i)
     return MIN(CHUNK_PIECE_BYTES, p->len - i * CHUNK_PIECE_BYTES);
 }
 
-int chunk_hash_pieces(struct pipeline *p, const struct chunk_pieces *plain, struct chunk_id *ret)
+static int hash_begin(struct pipeline *p)
+{
+    return EVP_MAC_init(p->mac_ctx, NULL, 0, NULL) == 1 ? 0 : ERR_FATAL;
+}
+
+static int hash_add(struct pipeline *p, const uint8_t *bytes, size_t len)
+{
+    return EVP_MAC_update(p->mac_ctx, bytes, len) == 1 ? 0 : ERR_FATAL;
+}
+
+static int hash_end(struct pipeline *p, struct chunk_id *ret)
 {
     size_t out_len = 0;
-    if (plain->len == 0 || plain->len > LIMIT_CHUNK_BYTES)
-        return ERR_INVALID;
-    if (EVP_MAC_init(p->mac_ctx, NULL, 0, NULL) != 1)
-        return ERR_FATAL;
-    for (size_t i = 0; i * CHUNK_PIECE_BYTES < plain->len; i++)
-        if (EVP_MAC_update(p->mac_ctx, plain->at[i], piece_len(plain, i)) != 1)
-            return ERR_FATAL;
     if (EVP_MAC_final(p->mac_ctx, ret->b, &out_len, sizeof ret->b) != 1)
         return ERR_FATAL;
     ASSERT_EQ(out_len, sizeof ret->b);
     /* The zero id means a hole. Nobody will see this hash, but a broken library might. */
     return chunk_id_is_hole(ret) ? ERR_FATAL : 0;
+}
+
+int chunk_hash_pieces(struct pipeline *p, const struct chunk_pieces *plain, struct chunk_id *ret)
+{
+    if (plain->len == 0 || plain->len > LIMIT_CHUNK_BYTES)
+        return ERR_INVALID;
+    int rc = hash_begin(p);
+    for (size_t i = 0; rc == 0 && i * CHUNK_PIECE_BYTES < plain->len; i++)
+        rc = hash_add(p, plain->at[i], piece_len(plain, i));
+    return rc == 0 ? hash_end(p, ret) : rc;
 }
 
 int chunk_hash(struct pipeline *p, struct slice plain, struct chunk_id *ret)
@@ -573,16 +586,19 @@ int chunk_open_into(struct pipeline *p,
     if (h.info.plain_len > cap)
         return ERR_TOO_BIG;
     rc = open_begin(p, id, &h, &j);
+    if (rc == 0)
+        rc = hash_begin(p);
     for (uint32_t i = 0; i < h.info.part_count && rc == 0; i++) {
         struct chunk_range r = chunk_part_range(&h, i, 1);
-        rc = part_open(&j, &h, i, slice_of(sealed.ptr + r.from, r.len),
-                       (uint8_t *)out + (size_t)i * h.info.part_bytes);
+        uint8_t *at = (uint8_t *)out + (size_t)i * h.info.part_bytes;
+        rc = part_open(&j, &h, i, slice_of(sealed.ptr + r.from, r.len), at);
+        if (rc == 0) /* at once, while the processor has it at hand */
+            rc = hash_add(p, at, chunk_part_plain_len(&h, i));
     }
     job_end(&j);
-    if (rc != 0)
-        return rc;
     struct chunk_id found;
-    rc = chunk_hash(p, slice_of(out, h.info.plain_len), &found);
+    if (rc == 0)
+        rc = hash_end(p, &found);
     if (rc != 0)
         return rc;
     if (sodium_memcmp(found.b, id->b, CHUNK_ID_BYTES) != 0)
