@@ -3,6 +3,11 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "client/cache_pages.h"
+
+_Static_assert(DIRTY_SEGMENT_BYTES == PAGES_BYTES, "a segment is a buffer of them");
+
+#define TAKEN_BYTES_MIN (DIRTY_SEGMENT_BYTES / 2) /* for less it is cheaper to copy */
 
 /* Counted: the layer that has it, and pins. What more than one has does not change. */
 struct dirty_data {
@@ -14,10 +19,10 @@ struct dirty_segment {
     struct dirty_data *data;
 };
 
-static struct dirty_data *data_new(void)
+static struct dirty_data *data_new(uint8_t *bytes)
 {
     struct dirty_data *d = mem_alloc(sizeof *d);
-    *d = (struct dirty_data){.refs = 1, .bytes = mem_mapped(DIRTY_SEGMENT_BYTES)};
+    *d = (struct dirty_data){.refs = 1, .bytes = bytes};
     return d;
 }
 
@@ -26,7 +31,7 @@ static void data_unref(struct dirty_data *d)
     ASSERT(d->refs > 0);
     if (--d->refs > 0)
         return;
-    mem_free(d->bytes);
+    pages_put(d->bytes);
     mem_free(d);
 }
 
@@ -78,29 +83,56 @@ static void segment_own(struct dirty_segment *s)
 {
     if (s->data->refs == 1)
         return;
-    struct dirty_data *copy = data_new();
+    struct dirty_data *copy = data_new(pages_get());
     memcpy(copy->bytes, s->data->bytes, DIRTY_SEGMENT_BYTES);
     data_unref(s->data);
     s->data = copy;
+}
+
+static bool segment_there(const struct dirty_layer *l, size_t at, uint64_t idx)
+{
+    return at < l->segment_count && l->segments[at].idx == idx;
+}
+
+/* Makes room for one at `at`. */
+static void segment_insert(struct dirty_layer *l, size_t at, uint64_t idx, uint8_t *bytes)
+{
+    if (l->segment_count == l->segment_cap) {
+        l->segment_cap = MAX(4u, l->segment_cap * 2);
+        l->segments = mem_realloc(l->segments, l->segment_cap * sizeof *l->segments);
+    }
+    memmove(&l->segments[at + 1], &l->segments[at], (l->segment_count - at) * sizeof *l->segments);
+    l->segments[at] = (struct dirty_segment){.idx = idx, .data = data_new(bytes)};
+    l->segment_count++;
+    l->bytes += DIRTY_SEGMENT_BYTES;
 }
 
 /* To be written to. */
 static uint8_t *segment_make(struct dirty_layer *l, uint64_t idx)
 {
     size_t at = segment_at(l, idx);
-    if (at < l->segment_count && l->segments[at].idx == idx) {
+    if (segment_there(l, at, idx))
         segment_own(&l->segments[at]);
-        return l->segments[at].data->bytes;
-    }
-    if (l->segment_count == l->segment_cap) {
-        l->segment_cap = MAX(4u, l->segment_cap * 2);
-        l->segments = mem_realloc(l->segments, l->segment_cap * sizeof *l->segments);
-    }
-    memmove(&l->segments[at + 1], &l->segments[at], (l->segment_count - at) * sizeof *l->segments);
-    l->segments[at] = (struct dirty_segment){.idx = idx, .data = data_new()};
-    l->segment_count++;
-    l->bytes += DIRTY_SEGMENT_BYTES;
+    else
+        segment_insert(l, at, idx, pages_get());
     return l->segments[at].data->bytes;
+}
+
+/* The first `len` bytes of the segment are these; those behind are kept. True: taken over. */
+static bool segment_take(struct dirty_layer *l, uint64_t idx, uint8_t *bytes, size_t len)
+{
+    size_t at = segment_at(l, idx);
+    if (len < TAKEN_BYTES_MIN)
+        return false;
+    if (!segment_there(l, at, idx)) {
+        segment_insert(l, at, idx, bytes);
+        return true;
+    }
+    if (len < DIRTY_SEGMENT_BYTES)
+        return false;
+    data_unref(l->segments[at].data);
+    l->segments[at].data = data_new(bytes);
+    return true;
 }
 
 /* The segments of [from, to) if the layer has written all of that: the first one, or NULL. */
@@ -183,6 +215,21 @@ static void fix_size(struct dirty_layer *l, uint64_t reach)
     l->reach = MAX(l->reach, reach);
 }
 
+/* What a write of these bytes makes of the length. */
+static void
+write_size(struct dirty_layer *l, uint64_t offset, size_t len, enum dirty_write_kind kind)
+{
+    uint64_t end = offset + len;
+    ASSERT(end > offset);
+    if (kind == DIRTY_WRITE_APPEND)
+        ASSERT_EQ(offset, l->size);
+    else if (end > l->start)
+        fix_size(l, end);
+    l->size = MAX(l->size, end);
+    if (l->size_fixed)
+        l->reach = MAX(l->reach, end);
+}
+
 void dirty_write(struct dirty_layer *l,
                  uint64_t offset,
                  struct slice data,
@@ -190,16 +237,26 @@ void dirty_write(struct dirty_layer *l,
 {
     if (data.len == 0)
         return;
-    uint64_t end = offset + data.len;
-    ASSERT(end > offset);
-    if (kind == DIRTY_WRITE_APPEND)
-        ASSERT_EQ(offset, l->size);
-    else if (end > l->start)
-        fix_size(l, end);
+    write_size(l, offset, data.len, kind);
     store(l, offset, data);
-    l->size = MAX(l->size, end);
-    if (l->size_fixed)
-        l->reach = MAX(l->reach, end);
+}
+
+void dirty_write_pages(
+    struct dirty_layer *l, uint64_t offset, uint8_t **pages, size_t len, enum dirty_write_kind kind)
+{
+    if (len == 0)
+        return;
+    write_size(l, offset, len, kind);
+    for (size_t n; len > 0; pages++, offset += n, len -= n) {
+        n = MIN(len, PAGES_BYTES);
+        if (offset % DIRTY_SEGMENT_BYTES == 0 &&
+            segment_take(l, offset / DIRTY_SEGMENT_BYTES, *pages, n)) {
+            *pages = NULL;
+            spans_add(&l->data, offset, offset + n);
+        } else {
+            store(l, offset, slice_of(*pages, n));
+        }
+    }
 }
 
 /* Segments without any written byte are given back. */

@@ -43,6 +43,13 @@ void dirty_write(struct dirty_layer *l,
                  uint64_t offset,
                  struct slice data,
                  enum dirty_write_kind kind);
+/* The same of bytes that lie in buffers of cache_pages.h, full ones and the last what is left.
+ * Those that the layer took over are NULL afterwards. */
+void dirty_write_pages(struct dirty_layer *l,
+                       uint64_t offset,
+                       uint8_t **pages,
+                       size_t len,
+                       enum dirty_write_kind kind);
 void dirty_truncate(struct dirty_layer *l, uint64_t size);          /* shorter or longer */
 void dirty_extend(struct dirty_layer *l, uint64_t size);            /* only longer */
 void dirty_zero(struct dirty_layer *l, uint64_t from, uint64_t to); /* the length stays */

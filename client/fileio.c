@@ -3,8 +3,10 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "client/cache_pages.h"
 #include "client/fileio_int.h"
 
+#define PAGES_SHARE 8u /* of the memory, kept to be written to again */
 #define FLUSHER_COUNT 2u
 #define IDLE_MAX 1024u /* files kept open at the site without a handle here */
 #define NEED_BASE_TRIES 8u
@@ -26,6 +28,7 @@ int fileio_new(struct fileio **ret, const struct fileio_config *config)
     io->idle.idle_next = io->idle.idle_prev = &io->idle;
     io->blocks = block_cache_new(config->memory_bytes / 2);
     io->heads = head_cache_new();
+    pages_limit(MIN(PAGES_KEPT_MAX, config->memory_bytes / PAGES_SHARE / PAGES_BYTES));
     struct pipeline *probe = NULL;
     int rc = pipeline_new(&probe, &io->keys, CHUNK_CIPHER_AUTO);
     pipeline_free(probe);
@@ -95,6 +98,7 @@ void fileio_free(struct fileio *io)
     }
     block_cache_free(io->blocks);
     head_cache_free(io->heads);
+    pages_limit(0);
     mem_free(io->threads);
     mem_free(io->closes);
     pthread_cond_destroy(&io->room);

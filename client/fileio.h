@@ -103,6 +103,17 @@ int file_write(struct fileio *io,
                uint64_t offset,
                struct slice data,
                unsigned flags) MUST_CHECK;
+/* The same of bytes in buffers of cache_pages.h, full ones and the last what is left; those that
+ * were taken over are NULL afterwards. */
+struct file_pages {
+    uint8_t **at;
+    size_t len;
+};
+int file_write_pages(struct fileio *io,
+                     struct inode *i,
+                     uint64_t offset,
+                     struct file_pages data,
+                     unsigned flags) MUST_CHECK;
 int file_truncate(struct fileio *io, struct inode *i, uint64_t size, unsigned flags) MUST_CHECK;
 int file_zero(struct fileio *io, struct inode *i, uint64_t from, uint64_t to, bool extend)
     MUST_CHECK; /* zeroes; extends when asked to */

@@ -326,7 +326,7 @@ static struct inode *pick(struct fileio *io, uint64_t now_ns, uint64_t *ret_due_
             continue;
         if (*ret_due_ns == 0)
             *ret_due_ns = f->dirty_since_ns + age_ns;
-        if (f->dirty_since_ns + age_ns <= now_ns) {
+        if (f->ripe || f->dirty_since_ns + age_ns <= now_ns) {
             best = f;
             break;
         }
@@ -336,6 +336,7 @@ static struct inode *pick(struct fileio *io, uint64_t now_ns, uint64_t *ret_due_
     if (best == NULL)
         return NULL;
     best->flushing = true;
+    best->ripe = false;
     return inode_ref(io->config.inodes, best->inode);
 }
 

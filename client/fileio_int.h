@@ -54,6 +54,7 @@ struct file {
     struct file *next, *prev; /* in io->dirty_files, when `listed` */
     bool listed;              /* holds an inode reference */
     bool flushing;            /* a flusher has taken it */
+    bool ripe;                /* much of it is sealed: a commit costs little and frees memory */
     uint64_t dirty_since_ns;
     size_t counted_bytes;               /* our part of io->dirty_bytes */
     struct file *idle_next, *idle_prev; /* in io->idle, when `idle` */

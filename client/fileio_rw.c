@@ -53,8 +53,28 @@ static void throttle(struct fileio *io, struct inode *i)
     pthread_mutex_unlock(&io->lock);
 }
 
-int file_write(
-    struct fileio *io, struct inode *i, uint64_t offset, struct slice data, unsigned flags)
+/* One of both is used. */
+struct write_bytes {
+    struct slice flat;
+    uint8_t **pages; /* NULL: flat */
+    size_t len;
+};
+
+static void
+write_to(struct dirty_layer *l, uint64_t at, const struct write_bytes *data, bool append)
+{
+    enum dirty_write_kind kind = append ? DIRTY_WRITE_APPEND : DIRTY_WRITE_AT;
+    if (data->pages != NULL)
+        dirty_write_pages(l, at, data->pages, data->len, kind);
+    else
+        dirty_write(l, at, data->flat, kind);
+}
+
+static int write_some(struct fileio *io,
+                      struct inode *i,
+                      uint64_t offset,
+                      const struct write_bytes *data,
+                      unsigned flags)
 {
     bool append = (flags & FILE_WRITE_APPEND) != 0;
     struct file *f = file_of(io, i);
@@ -62,12 +82,12 @@ int file_write(
     pthread_mutex_lock(&f->lock);
     int rc = need_dirty(f, append);
     uint64_t at = append && rc == 0 ? f->dirty.size : offset;
-    if (rc == 0 && (at > LIMIT_FILE_BYTES || data.len > LIMIT_FILE_BYTES - at))
+    if (rc == 0 && (at > LIMIT_FILE_BYTES || data->len > LIMIT_FILE_BYTES - at))
         rc = ERR_FILE_TOO_BIG;
     if (rc == 0) {
-        dirty_write(&f->dirty, at, data, append ? DIRTY_WRITE_APPEND : DIRTY_WRITE_AT);
-        if (data.len > 0)
-            seal_written(f, at, at + data.len);
+        write_to(&f->dirty, at, data, append);
+        if (data->len > 0)
+            seal_written(f, at, at + data->len);
         touched(f, flags);
         if (at != offset)
             f->pages_version = (struct dot){0};
@@ -76,6 +96,19 @@ int file_write(
     if (rc == 0 && at != offset) /* the kernel believed in another end */
         io->config.pages_changed(io->config.ctx, i);
     return rc;
+}
+
+int file_write(
+    struct fileio *io, struct inode *i, uint64_t offset, struct slice data, unsigned flags)
+{
+    return write_some(io, i, offset, &(struct write_bytes){.flat = data, .len = data.len}, flags);
+}
+
+int file_write_pages(
+    struct fileio *io, struct inode *i, uint64_t offset, struct file_pages data, unsigned flags)
+{
+    return write_some(io, i, offset, &(struct write_bytes){.pages = data.at, .len = data.len},
+                      flags);
 }
 
 int file_truncate(struct fileio *io, struct inode *i, uint64_t size, unsigned flags)

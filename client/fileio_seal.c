@@ -12,6 +12,10 @@
 #include "base/assert.h"
 #include "client/fileio_int.h"
 
+/* So much is sealed: the file is committed, and the writer goes on in the memory that this frees.
+ */
+#define RIPE_BYTES (16u * MIB)
+
 enum seal_state {
     SEAL_WAITS,
     SEAL_RUNS,
@@ -29,6 +33,7 @@ struct sealing {
     unsigned task_count, running;
     uint32_t block_bytes;
     uint64_t looked_to;    /* blocks before this one are not looked at again */
+    uint64_t sealed_bytes; /* of blocks that were DONE, some of which may be VOID again */
     struct seal_block *at; /* ascending */
     size_t count, cap;
     size_t first_waits; /* none before waits */
@@ -88,6 +93,17 @@ static size_t next_waiting(struct sealing *s)
 
 /* ---- the workers' side ---- */
 
+static void ripen(struct file *f, struct sealing *s)
+{
+    s->sealed_bytes += s->block_bytes;
+    if (f->sealing != s || f->frozen_busy || s->sealed_bytes < RIPE_BYTES)
+        return;
+    pthread_mutex_lock(&f->io->lock);
+    f->ripe = true;
+    pthread_cond_signal(&f->io->flush);
+    pthread_mutex_unlock(&f->io->lock);
+}
+
 /* One block, if there is one; file lock held, and again on return. */
 static void seal_one(struct file *f, struct sealing *s)
 {
@@ -113,6 +129,8 @@ static void seal_one(struct file *f, struct sealing *s)
     if (s->at[i].state == SEAL_RUNS) {
         s->at[i].state = rc == 0 ? SEAL_DONE : SEAL_VOID;
         s->at[i].id = id;
+        if (rc == 0)
+            ripen(f, s);
     }
     if (--s->running == 0)
         pthread_cond_broadcast(&f->moved);

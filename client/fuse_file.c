@@ -100,8 +100,12 @@ void op_write(fuse_req_t req,
     /* A page of a mapping has its place, whatever the flags of the file it came by. */
     if ((fi->flags & O_APPEND) != 0 && !fi->writepage)
         flags |= FILE_WRITE_APPEND;
+    uint8_t **pages = session_pages();
     int rc = op_kill_priv(m, i, session_kill_priv());
-    if (rc == 0)
+    if (rc == 0 && pages != NULL)
+        rc = file_write_pages(m->io, i, (uint64_t)offset,
+                              (struct file_pages){.at = pages, .len = size}, flags);
+    else if (rc == 0)
         rc = file_write(m->io, i, (uint64_t)offset, slice_of(data, size), flags);
     if (rc == 0) {
         conn_thread_interrupt(NULL, NULL);

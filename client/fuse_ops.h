@@ -46,6 +46,13 @@ int op_name_check(const char *name); /* ERR_NAME_TOO_LONG */
 /* The WRITE, OPEN or SETATTR being handled by this thread comes from someone who may not keep
  * set-id bits (fuse_session.c sees what libfuse does not pass on). */
 bool session_kill_priv(void);
+/* fuse_receive.c: what libfuse reads requests by. */
+#define SESSION_WRITE_BYTES_MAX (1u << 20)
+ssize_t session_read(int fd, void *buf, size_t len, void *userdata);
+uint32_t session_init_flags(void); /* that the kernel offered */
+/* Where the bytes of the WRITE being handled by this thread are: buffers of cache_pages.h, in
+ * order. Who takes one over leaves NULL in its place. NULL: they are where libfuse says. */
+uint8_t **session_pages(void);
 
 /* fuse_meta.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

@@ -1,7 +1,8 @@
 /* The FUSE session: what is agreed with the kernel, and the hooks for what libfuse 3.14 does not
- * know. libfuse reads and writes through two functions of ours: they let us agree on
- * HANDLE_KILLPRIV_V2 (without it the kernel asks for security.capability at every write), and see
- * the flag that says whether a writer may keep set-id bits. */
+ * know. libfuse reads (fuse_receive.c) and writes through functions of ours: they let us agree on
+ * HANDLE_KILLPRIV_V2 (without it the kernel asks for security.capability at every write), see the
+ * flag that says whether a writer may keep set-id bits, and take what is written from where the
+ * kernel puts it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,58 +18,10 @@
 
 #include "base/log.h"
 
-#define WRITE_BYTES_MAX (1u << 20)
 #define READ_AHEAD_BYTES (1u << 20)
 #define BACKGROUND_MAX 64u
 
-static __thread bool kill_priv;     /* of the request this thread is handling */
-static uint64_t init_flags_offered; /* by the kernel; written once, before any other request */
 static bool init_answered;
-
-bool session_kill_priv(void)
-{
-    return kill_priv;
-}
-
-static bool wants_kill(const struct fuse_in_header *h, const uint8_t *arg, size_t len)
-{
-    if (h->opcode == FUSE_WRITE && len >= sizeof(struct fuse_write_in)) {
-        struct fuse_write_in in;
-        memcpy(&in, arg, sizeof in);
-        return (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-    }
-    if (h->opcode == FUSE_OPEN && len >= sizeof(struct fuse_open_in)) {
-        struct fuse_open_in in;
-        memcpy(&in, arg, sizeof in);
-        return (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
-    }
-    if (h->opcode == FUSE_SETATTR && len >= sizeof(struct fuse_setattr_in)) {
-        struct fuse_setattr_in in;
-        memcpy(&in, arg, sizeof in);
-        return (in.valid & FATTR_KILL_SUIDGID) != 0;
-    }
-    return false;
-}
-
-static ssize_t hook_read(int fd, void *buf, size_t len, void *userdata)
-{
-    (void)userdata;
-    ssize_t n = read(fd, buf, len);
-    struct fuse_in_header h;
-    kill_priv = false;
-    if (n < (ssize_t)sizeof h)
-        return n;
-    memcpy(&h, buf, sizeof h);
-    const uint8_t *arg = (const uint8_t *)buf + sizeof h;
-    size_t arg_len = (size_t)n - sizeof h;
-    if (h.opcode == FUSE_INIT && arg_len >= 16) {
-        struct fuse_init_in in = {0};
-        memcpy(&in, arg, MIN(arg_len, sizeof in));
-        init_flags_offered = in.flags;
-    }
-    kill_priv = wants_kill(&h, arg, arg_len);
-    return n;
-}
 
 static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
@@ -80,7 +33,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
         if (h.error == 0 && h.unique != 0) {
             struct fuse_init_out out;
             memcpy(&out, iov[1].iov_base, sizeof out);
-            out.flags |= (uint32_t)(init_flags_offered & FUSE_HANDLE_KILLPRIV_V2);
+            out.flags |= session_init_flags() & FUSE_HANDLE_KILLPRIV_V2;
             memcpy(iov[1].iov_base, &out, sizeof out);
             init_answered = true;
         }
@@ -107,7 +60,7 @@ static void op_init(void *userdata, struct fuse_conn_info *c)
                     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS |
                     FUSE_CAP_EXPLICIT_INVAL_DATA;
     c->want = c->capable & want; /* no splice, no writeback cache: measured to be slower here */
-    c->max_write = WRITE_BYTES_MAX;
+    c->max_write = SESSION_WRITE_BYTES_MAX;
     c->max_readahead = READ_AHEAD_BYTES;
     c->max_background = BACKGROUND_MAX;
     c->congestion_threshold = BACKGROUND_MAX * 3 / 4;
@@ -177,7 +130,7 @@ static void read_ahead_set(const struct mount *m)
 
 int session_mount(struct mount *m, struct err_detail *d)
 {
-    static const struct fuse_custom_io io = {.writev = hook_writev, .read = hook_read};
+    static const struct fuse_custom_io io = {.writev = hook_writev, .read = session_read};
     char name[] = "claudefs";
     char *argv[] = {name, m->options.fuse_args, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(2, argv);

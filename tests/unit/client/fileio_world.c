@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "client/cache_pages.h"
 #include "data/chunk.h"
 
 /* ---- a site ---- */
@@ -78,6 +79,7 @@ static int commit(struct site *s, struct site_file *f, struct conn_call *call)
         return ERR_STALE_BASE;
     }
     s->commits++;
+    pthread_cond_broadcast(&s->was_put);
     if (f->content.kind == CONTENT_INLINE)
         mem_free((void *)(uintptr_t)f->content.bytes.ptr);
     f->content = call->req.content;
@@ -199,7 +201,7 @@ static void on_conflict(void *ctx, struct flight_job *job)
     (void)job;
 }
 
-static void client_init(struct client *c, struct site *s)
+static void client_init(struct client *c, struct site *s, size_t memory_bytes)
 {
     static const uint8_t key[32] = {1, 2, 3};
     *c = (struct client){.conn = conn_open_local(answer, s)};
@@ -212,7 +214,7 @@ static void client_init(struct client *c, struct site *s)
                                    .inode_clock = &c->clock,
                                    .flight = &c->flight,
                                    .fs_key = key,
-                                   .memory_bytes = 32u << 20,
+                                   .memory_bytes = memory_bytes,
                                    .worker_count = 2,
                                    .commit_age_ms = 1000000,
                                    .pages_changed = on_pages,
@@ -247,6 +249,22 @@ void put(struct client *c, struct open_file *h, uint64_t at, const void *p, size
     assert_int_equal(file_write(c->io, h->inode, at, slice_of(p, len), 0), 0);
 }
 
+void put_pages(struct client *c, struct open_file *h, uint64_t at, const uint8_t *p, size_t len)
+{
+    uint8_t *pages[16];
+    struct file_pages data = {.at = pages, .len = len};
+    size_t count = (len + PAGES_BYTES - 1) / PAGES_BYTES;
+    assert_true(count <= ARRAY_COUNT(pages));
+    for (size_t i = 0; i < count; i++) {
+        pages[i] = pages_get();
+        memcpy(pages[i], p + i * PAGES_BYTES, MIN(PAGES_BYTES, len - i * PAGES_BYTES));
+    }
+    assert_int_equal(file_write_pages(c->io, h->inode, at, data, 0), 0);
+    for (size_t i = 0; i < count; i++)
+        if (pages[i] != NULL)
+            pages_put(pages[i]);
+}
+
 void check(struct client *c, struct open_file *h, uint64_t at, const void *p, size_t len)
 {
     uint8_t *got = mem_alloc(len + 1);
@@ -268,17 +286,27 @@ void told(struct client *c, uint64_t n)
     inode_unref(c->inodes, i);
 }
 
-int setup(void **state)
+static int setup_with(void **state, size_t memory_bytes)
 {
     struct fixture *x = mem_calloc(1, sizeof *x);
     pthread_mutex_init(&x->site.lock, NULL);
     pthread_cond_init(&x->site.was_put, NULL);
     for (unsigned n = 0; n < FILES_MAX; n++)
         x->site.files[n] = (struct site_file){.seq = 1, .content.kind = CONTENT_INLINE};
-    client_init(&x->a, &x->site);
-    client_init(&x->b, &x->site);
+    client_init(&x->a, &x->site, memory_bytes);
+    client_init(&x->b, &x->site, memory_bytes);
     *state = x;
     return 0;
+}
+
+int setup(void **state)
+{
+    return setup_with(state, 32u << 20);
+}
+
+int setup_roomy(void **state)
+{
+    return setup_with(state, 256u << 20);
 }
 
 int teardown(void **state)

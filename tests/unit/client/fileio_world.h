@@ -40,13 +40,16 @@ struct fixture {
     struct client a, b;
 };
 
-int setup(void **state); /* *state: struct fixture */
+int setup(void **state);       /* *state: struct fixture */
+int setup_roomy(void **state); /* with as much memory as a mount has */
 int teardown(void **state);
 struct oid oid_of(uint64_t n);
 /* A client's handle of file `n`; and its end. */
 struct open_file *open_nth(struct client *c, uint64_t n);
 void done(struct client *c, struct open_file *h);
 void put(struct client *c, struct open_file *h, uint64_t at, const void *p, size_t len);
+/* The same in buffers, as the kernel's requests come; at most 1 MiB. */
+void put_pages(struct client *c, struct open_file *h, uint64_t at, const uint8_t *p, size_t len);
 void check(struct client *c, struct open_file *h, uint64_t at, const void *p, size_t len);
 /* The site tells this mount that file `n` changed. */
 void told(struct client *c, uint64_t n);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "client/cache_dirty.h"
+#include "client/cache_pages.h"
 
 #define SPACE (5u * DIRTY_SEGMENT_BYTES)
 
@@ -59,6 +60,37 @@ static void step_write(struct rng *r, struct dirty_layer *l, struct model *m)
     memcpy(m->bytes + at, data, len);
 }
 
+/* Buffers as requests come in; what is not taken over goes back, with other bytes in it. */
+static void step_write_pages(struct rng *r, struct dirty_layer *l, struct model *m)
+{
+    uint8_t *pages[3];
+    bool aligned = rng_below(r, 3) > 0;
+    uint64_t at = rng_below(r, SPACE);
+    size_t len = 1 + (size_t)rng_below(r, sizeof pages / sizeof *pages * PAGES_BYTES);
+    if (aligned)
+        at = at / PAGES_BYTES * PAGES_BYTES;
+    if (rng_below(r, 3) == 0)
+        len = (len + PAGES_BYTES - 1) / PAGES_BYTES * PAGES_BYTES;
+    if (at + len > SPACE)
+        return;
+    if (at + len > m->size)
+        model_resize(m, at + len);
+    for (size_t i = 0; i < 3; i++) {
+        pages[i] = pages_get();
+        memset(pages[i], (int)(1 + rng_below(r, 255)), PAGES_BYTES);
+        if (i * PAGES_BYTES < len)
+            memcpy(m->bytes + at + i * PAGES_BYTES, pages[i],
+                   MIN(PAGES_BYTES, len - i * PAGES_BYTES));
+    }
+    dirty_write_pages(l, at, pages, len, DIRTY_WRITE_AT);
+    for (size_t i = 0; i < 3; i++) {
+        if (pages[i] == NULL)
+            continue;
+        memset(pages[i], 0xEE, PAGES_BYTES);
+        pages_put(pages[i]);
+    }
+}
+
 static void step(struct rng *r, struct dirty_layer *l, struct model *m)
 {
     uint64_t a = rng_below(r, SPACE), b = a + rng_below(r, SPACE - a);
@@ -76,6 +108,10 @@ static void step(struct rng *r, struct dirty_layer *l, struct model *m)
         dirty_zero(l, a, b);
         for (; a < b && a < m->size; a++)
             m->bytes[a] = 0;
+        break;
+    case 3:
+    case 4:
+        step_write_pages(r, l, m);
         break;
     default:
         step_write(r, l, m);
@@ -289,11 +325,79 @@ static void test_memory_is_given_back(void **state)
     dirty_deinit(&l);
 }
 
+/* Buffers go round; a pinned one that is taken out of the layer stays with who pinned it. */
+static void test_pages_are_taken_over_whole(void **state)
+{
+    struct dirty_layer l;
+    struct dirty_pins pins;
+    const uint8_t *at[2];
+    uint8_t *pages[2] = {pages_get(), pages_get()}, *first = pages[0], *second[2];
+    (void)state;
+    memset(pages[0], 1, PAGES_BYTES);
+    memset(pages[1], 2, PAGES_BYTES);
+    dirty_init(&l, 0);
+    dirty_write_pages(&l, 0, pages, 2 * PAGES_BYTES, DIRTY_WRITE_APPEND);
+    assert_null(pages[0]);
+    assert_null(pages[1]);
+    assert_int_equal(l.bytes, 2 * PAGES_BYTES);
+    assert_true(dirty_pin(&l, 0, 2 * PAGES_BYTES, at, &pins));
+    assert_ptr_equal(at[0], first);
+    second[0] = pages_get();
+    second[1] = pages_get();
+    memset(second[0], 3, PAGES_BYTES);
+    memset(second[1], 4, PAGES_BYTES);
+    dirty_write_pages(&l, 0, second, PAGES_BYTES + 10, DIRTY_WRITE_AT);
+    assert_null(second[0]);
+    assert_non_null(second[1]); /* a little of what is there already is copied */
+    pages_put(second[1]);
+    assert_int_equal(l.bytes, 2 * PAGES_BYTES);
+    assert_int_equal(at[0][5], 1);
+    assert_int_equal(at[1][5], 2);
+    dirty_unpin(&pins);
+    assert_true(dirty_pieces(&l, 0, 2 * PAGES_BYTES, at));
+    assert_int_equal(at[0][PAGES_BYTES - 1], 3);
+    assert_int_equal(at[1][9], 4);
+    assert_int_equal(at[1][10], 2);
+    dirty_deinit(&l);
+}
+
+/* What was given back last goes out first, and no more are kept than was said. */
+static void test_pages_go_round(void **state)
+{
+    uint8_t *a, *b;
+    (void)state;
+    pages_limit(1);
+    a = pages_get();
+    b = pages_get();
+    pages_put(a);
+    pages_put(b); /* freed */
+    assert_ptr_equal(pages_get(), a);
+    pages_put(a);
+    pages_limit(0); /* freed, as the leak checker knows */
+}
+
+static int pages_on(void **state)
+{
+    (void)state;
+    pages_limit(8);
+    return 0;
+}
+
+static int pages_off(void **state)
+{
+    (void)state;
+    pages_limit(0);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_changes_read_like_a_file),
+        cmocka_unit_test_setup_teardown(test_random_changes_read_like_a_file, pages_on, pages_off),
         cmocka_unit_test(test_merge_shows_what_both_layers_showed),
+        cmocka_unit_test_setup_teardown(test_merge_shows_what_both_layers_showed, pages_on,
+                                        pages_off),
         cmocka_unit_test(test_rebase_moves_appends_to_new_end),
         cmocka_unit_test(test_rebase_of_plain_writes_keeps_offsets),
         cmocka_unit_test(test_covers_only_what_it_says),
@@ -301,6 +405,8 @@ int main(void)
         cmocka_unit_test(test_pinned_bytes_stay_as_they_are),
         cmocka_unit_test(test_run_begins_behind_the_last_gap),
         cmocka_unit_test(test_memory_is_given_back),
+        cmocka_unit_test(test_pages_are_taken_over_whole),
+        cmocka_unit_test(test_pages_go_round),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

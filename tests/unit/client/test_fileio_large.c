@@ -91,6 +91,12 @@ static void put_steps(struct client *c, struct open_file *h, const uint8_t *data
         put(c, h, at, data + at, MIN(300000, len - at));
 }
 
+static void put_requests(struct client *c, struct open_file *h, const uint8_t *data, size_t len)
+{
+    for (size_t at = 0; at < len; at += MIB)
+        put_pages(c, h, at, data + at, MIN(MIB, len - at));
+}
+
 /* The blocks of a file that is written from its beginning are at the site before anybody commits;
  * the commit stores what was written again since, and nothing twice. */
 static void test_blocks_are_stored_while_the_file_is_written(void **state)
@@ -132,7 +138,10 @@ static void test_changes_of_what_is_sealed_ahead_are_kept(void **state)
         assert_int_equal(file_truncate(x->a.io, h->inode, 0, 0), 0);
         memset(data, 0, room);
         memcpy(data, noise + shift, len);
-        put_steps(&x->a, h, data, len);
+        if (round % 2 == 0)
+            put_steps(&x->a, h, data, len);
+        else
+            put_requests(&x->a, h, data, len);
         for (unsigned i = 0; i < 6; i++) {
             size_t at = (size_t)rng_below(&r, len), n = (size_t)rng_below(&r, len - at);
             switch (rng_below(&r, 4)) {
@@ -150,7 +159,10 @@ static void test_changes_of_what_is_sealed_ahead_are_kept(void **state)
                 break;
             default:
                 memset(data + at, (int)i + 1, n);
-                put(&x->a, h, at, data + at, n);
+                if (n <= MIB)
+                    put_pages(&x->a, h, at, data + at, n);
+                else
+                    put(&x->a, h, at, data + at, n);
                 break;
             }
         }
@@ -238,6 +250,33 @@ static void test_failure_of_sealing_ahead_is_the_commits(void **state)
     mem_free(data);
 }
 
+/* A writer that does not stop is committed while it goes on, long before memory is short: what it
+ * wrote first is given up, and it goes on in that memory. */
+static void test_what_is_sealed_is_committed_while_the_writer_goes_on(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = (40u << 20) + 1234;
+    uint8_t *data = make_bytes(len, false);
+    struct open_file *h = open_nth(&x->a, 0);
+    put_requests(&x->a, h, data, len);
+    pthread_mutex_lock(&x->site.lock);
+    while (x->site.commits == 0)
+        pthread_cond_wait(&x->site.was_put, &x->site.lock);
+    pthread_mutex_unlock(&x->site.lock);
+    check(&x->a, h, 0, data, len);
+    data[MIB] ^= 1; /* of what is committed, and of what is not yet, perhaps */
+    data[len - 1] ^= 1;
+    put(&x->a, h, MIB, data + MIB, 1);
+    put(&x->a, h, len - 1, data + len - 1, 1);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    check(&x->a, h, 0, data, len);
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, data, len);
+    done(&x->b, h);
+    mem_free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +291,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_failure_of_sealing_ahead_is_the_commits, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_sealed_is_committed_while_the_writer_goes_on,
+                                        setup_roomy, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
