@@ -85,7 +85,9 @@ struct file_view {
     int count;
     struct block *blocks[FILE_VIEW_BLOCKS_MAX]; /* referenced */
     unsigned block_count;
-    uint8_t *own; /* or NULL */
+    uint32_t read_out; /* bits of those whose end is in the view */
+    bool once;         /* for a sequential reader through the kernel's cache */
+    uint8_t *own;      /* or NULL */
 };
 int file_read_view(struct fileio *io,
                    struct open_file *h,

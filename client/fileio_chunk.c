@@ -9,7 +9,6 @@
 #define ABSENT_FEW 8u
 #define ABSENT_ASK_EVERY 16u
 #define SHARE_BYTES_MIN (16u * KIB) /* what is less goes through the socket as well */
-#define MAPPED_BYTES_MIN (64u * KIB)
 #define ZEROS_BYTES (64u * 1024u)
 /* Each block is a piece and what it lacks of zeros, which are cut at ZEROS_BYTES. */
 _Static_assert(FILE_VIEW_BYTES_MAX / MANIFEST_BLOCK_BYTES_MIN + 2 <= FILE_VIEW_BLOCKS_MAX, "fits");
@@ -90,8 +89,7 @@ chunk_fetch(struct fileio *io, const struct chunk_id *id, uint8_t **ret_data, si
     if (rc == 0)
         rc = chunk_info_decode(call.reply_bulk, &info);
     if (rc == 0) {
-        uint8_t *data = info.plain_len < MAPPED_BYTES_MIN ? mem_alloc(info.plain_len)
-                                                          : mem_mapped(info.plain_len);
+        uint8_t *data = block_cache_room(io->blocks, info.plain_len);
         rc = chunk_open_into(io_pipeline(io), id, call.reply_bulk, data, info.plain_len, ret_len);
         if (rc == 0)
             *ret_data = data;
@@ -432,8 +430,10 @@ int base_view(struct fileio *io, struct base *b, uint64_t from, size_t len, stru
     for (size_t i = 0; i < count; i++) {
         uint64_t start = (first + i) * bb, at = MAX(start, from), to = MIN(start + bb, end);
         struct block *block = batch.blocks[i];
-        if (block != NULL)
+        if (block != NULL) {
+            v->read_out |= rc == 0 && to - start >= block->len ? 1u << v->block_count : 0;
             v->blocks[v->block_count++] = block;
+        }
         if (rc != 0)
             continue; /* the caller lets go of them */
         uint64_t there = block == NULL ? at : MAX(at, MIN(to, start + block->len));

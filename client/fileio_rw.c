@@ -1,4 +1,5 @@
 /* Reading, writing, cutting, seeking and cloning. */
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -211,11 +212,15 @@ static int read_begin(
     return rc;
 }
 
-static enum base_reading
-reading_of(struct fileio *io, struct open_file *h, struct base *b, uint64_t offset, size_t len)
+static enum base_reading reading_of(struct fileio *io,
+                                    struct open_file *h,
+                                    struct base *b,
+                                    uint64_t offset,
+                                    size_t len,
+                                    bool *ret_jumps)
 {
-    bool jumps = len > 0 && read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len});
-    return jumps && len <= PARTS_BYTES_MAX ? BASE_PARTS : BASE_BLOCKS;
+    *ret_jumps = len > 0 && read_ahead(io, h, b, (struct span){.from = offset, .to = offset + len});
+    return *ret_jumps && len <= PARTS_BYTES_MAX ? BASE_PARTS : BASE_BLOCKS;
 }
 
 int file_read(struct fileio *io,
@@ -230,7 +235,8 @@ int file_read(struct fileio *io,
     int rc = read_begin(file_of(io, h->inode), offset, &len, out, &gaps, &b);
     if (rc != 0)
         return rc;
-    enum base_reading how = reading_of(io, h, b, offset, len);
+    bool jumps;
+    enum base_reading how = reading_of(io, h, b, offset, len, &jumps);
     for (size_t i = 0; rc == 0 && i < gaps.count; i++)
         rc = base_read(io, b, gaps.at[i].from, out + (gaps.at[i].from - offset),
                        (size_t)(gaps.at[i].to - gaps.at[i].from), how);
@@ -262,10 +268,12 @@ int file_read_view(
     struct fileio *io, struct open_file *h, uint64_t offset, size_t len, struct file_view *ret)
 {
     int rc;
+    bool jumps;
     *ret = (struct file_view){.count = 0};
     struct base *b = view_base(io, h, offset, &len);
-    if (b != NULL && reading_of(io, h, b, offset, len) == BASE_BLOCKS) {
+    if (b != NULL && reading_of(io, h, b, offset, len, &jumps) == BASE_BLOCKS) {
         rc = base_view(io, b, offset, len, ret);
+        ret->once = !jumps && (h->flags & O_DIRECT) == 0;
     } else {
         size_t got = 0;
         ret->own = mem_alloc(len);
@@ -282,8 +290,12 @@ int file_read_view(
 
 void file_view_done(struct fileio *io, struct file_view *v)
 {
-    for (unsigned i = 0; i < v->block_count; i++)
-        block_cache_unref(io->blocks, v->blocks[i]);
+    for (unsigned i = 0; i < v->block_count; i++) {
+        if (v->once && (v->read_out & 1u << i) != 0)
+            block_cache_read_out(io->blocks, v->blocks[i]);
+        else
+            block_cache_unref(io->blocks, v->blocks[i]);
+    }
     mem_free(v->own);
     *v = (struct file_view){.count = 0};
 }

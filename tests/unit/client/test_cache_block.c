@@ -97,6 +97,97 @@ static void test_failed_load_is_tried_again(void **state)
     block_cache_free(c);
 }
 
+static struct block *get(struct block_cache *c, uint32_t n)
+{
+    struct chunk_id id = id_of(n);
+    enum block_state s;
+    struct block *b = block_cache_get(c, &id, &s);
+    assert_int_equal(s, BLOCK_READY);
+    return b;
+}
+
+static void load_and_read_out(struct block_cache *c, uint32_t n, size_t len)
+{
+    load(c, n, len);
+    block_cache_read_out(c, get(c, n));
+}
+
+/* What was read from one end to the other goes before what is older, and leaves nothing but a
+ * little; what somebody comes to again is used like any other. */
+static void test_what_was_read_out_goes_first(void **state)
+{
+    struct block_cache *c = block_cache_new(32000);
+    (void)state;
+    load(c, 1, 100);
+    for (uint32_t n = 2; n < 100; n++)
+        load_and_read_out(c, n, 100);
+    assert_true(has(c, 1));
+    assert_int_equal(block_cache_bytes(c), 100 + 1000); /* a 32nd of the room */
+    assert_true(has(c, 99));
+    assert_true(has(c, 90));
+    assert_false(has(c, 89));
+    block_cache_unref(c, get(c, 92)); /* came to again */
+    for (uint32_t n = 100; n < 200; n++)
+        load_and_read_out(c, n, 100);
+    assert_false(has(c, 99));
+    assert_true(has(c, 92));
+    block_cache_read_out(c, get(c, 92));
+    for (uint32_t n = 200; n < 300; n++)
+        load_and_read_out(c, n, 100);
+    assert_true(has(c, 92));
+    assert_int_equal(block_cache_bytes(c), 200 + 1000);
+    block_cache_limit(c, 200); /* first those that were read out, though they are newer */
+    assert_true(has(c, 1));
+    assert_true(has(c, 92));
+    assert_int_equal(block_cache_bytes(c), 200);
+    block_cache_free(c);
+}
+
+/* Nobody loses what he is reading, though another has read it to its end. */
+static void test_read_out_and_referenced_stays(void **state)
+{
+    struct block_cache *c = block_cache_new(3200);
+    (void)state;
+    load(c, 1, 100);
+    struct block *b = get(c, 1);
+    block_cache_read_out(c, get(c, 1));
+    for (uint32_t n = 2; n < 50; n++)
+        load_and_read_out(c, n, 100);
+    assert_true(has(c, 1));
+    assert_int_equal(b->data[99], 1);
+    block_cache_read_out(c, b);
+    load_and_read_out(c, 50, 100);
+    assert_false(has(c, 1));
+    block_cache_free(c);
+}
+
+/* Memory of blocks that went is what the next ones get, if they are as long. */
+static void test_memory_goes_round(void **state)
+{
+    enum {
+        LEN = 65536
+    };
+    struct block_cache *c = block_cache_new(32u * LEN);
+    struct chunk_id id = id_of(1);
+    enum block_state s;
+    (void)state;
+    struct block *b = block_cache_get(c, &id, &s);
+    uint8_t *data = block_cache_room(c, LEN), *next;
+    block_cache_loaded(c, b, 0, data, LEN);
+    block_cache_read_out(c, b);
+    load_and_read_out(c, 2, LEN); /* sends it away */
+    assert_false(has(c, 1));
+    next = block_cache_room(c, LEN);
+    assert_ptr_equal(next, data);
+    mem_free(next);
+    load_and_read_out(c, 3, LEN);
+    next = block_cache_room(c, LEN + 1);
+    memset(next, 1, LEN + 1);
+    mem_free(next);
+    load_and_read_out(c, 4, LEN); /* the cache's end frees what is left */
+    block_cache_free(c);
+}
+
 #define THREADS 4
 #define ROUNDS 4000
 
@@ -123,7 +214,10 @@ static void *hammer(void *arg)
         }
         if (rc == 0 && b->data[63] != n)
             return arg;
-        block_cache_unref(c, b);
+        if (rc == 0 && rng_below(&r, 4) == 0)
+            block_cache_read_out(c, b);
+        else
+            block_cache_unref(c, b);
     }
     return NULL;
 }
@@ -149,6 +243,9 @@ int main(void)
         cmocka_unit_test(test_least_recently_used_goes),
         cmocka_unit_test(test_referenced_block_stays),
         cmocka_unit_test(test_failed_load_is_tried_again),
+        cmocka_unit_test(test_what_was_read_out_goes_first),
+        cmocka_unit_test(test_read_out_and_referenced_stays),
+        cmocka_unit_test(test_memory_goes_round),
         cmocka_unit_test(test_threads_see_what_was_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
