@@ -35,12 +35,12 @@
  * 23 the state claims a record it has not
  * 24 the lag shown is always nought
  * 25 rule 6: the lower stamp keeps the name, at all sites alike
- * 26 a relay sends on what of a batch is durable first
  * 27 a relay sends on a batch shard by shard
  * 33 a restart keeps what is on the disk of a batch that is not whole
  * 34 a shard shows and answers what is on its disk, whole or not
  * With faults of the kind in brackets (claudefs-sim soak --faults KIND --plant N):
- * 28 [full] between shards: a message passes one that was refused
+ * 26 [line] the parts of a batch have stamps of their own: a relay sends on one before another
+ * 28 [tight] between shards: a message passes one that was refused
  * 29 [chunks] garbage: only what the first shard refers to is needed
  * 30 [remove] the cut is the last answer, not the highest
  * 31 [join] behind a snapshot the stream goes on one record too late

@@ -17,14 +17,16 @@ struct replay {
 
 static bool parse(struct replay *r, int argc, char **argv)
 {
-    char *end;
     *r = (struct replay){.options = {.sites = 3, .operations = 2000, .faults = true}};
     soak_edit_init(&r->edit);
-    if (argc < 2 || argv[1][0] < '0' || argv[1][0] > '9')
+    if (argc < 2) {
+        fprintf(stderr, "claudefs-sim: which seed?\n");
         return false;
-    r->seed = strtoull(argv[1], &end, 10);
-    if (*end != '\0')
+    }
+    if (!soak_number(argv[1], UINT64_MAX, &r->seed)) {
+        fprintf(stderr, "claudefs-sim: \"%s\" is no seed: expected a number\n", argv[1]);
         return false;
+    }
     for (int at = 2; at < argc;) {
         if (strcmp(argv[at], "--trace") == 0) {
             r->trace = true;
@@ -69,7 +71,12 @@ int cmd_shrink(int argc, char **argv)
     struct replay r;
     struct soak_result result;
     struct soak_job j;
-    if (!parse(&r, argc, argv) || r.options.nodes > 1) { /* those are short as they are */
+    bool good = parse(&r, argc, argv);
+    if (good && r.options.nodes > 1) {
+        fprintf(stderr, "claudefs-sim: worlds of three nodes are not shrunk: they are short\n");
+        good = false;
+    }
+    if (!good) {
         fprintf(stderr, "usage: claudefs-sim shrink SEED [options that soak told]\n");
         return 2;
     }

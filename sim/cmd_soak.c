@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/util.h"
 #include "sim/cmd.h"
 #include "sim/soak.h"
 
@@ -30,32 +31,47 @@ static int usage(void)
     return 2;
 }
 
-static bool own_option(struct soak *s, int argc, char **argv, int *at)
+/* False: it is not one of these. *ret_good: its value is right (else it was said on stderr). */
+static bool own_value(struct soak *s, const char *name, const char *value, bool *ret_good)
 {
-    char *end;
-    const char *name = argv[*at];
-    if (strcmp(name, "--keep-going") == 0 || strcmp(name, "--no-shrink") == 0) {
-        *(name[2] == 'k' ? &s->keep_going : &s->no_shrink) = true;
-        (*at)++;
+    uint64_t jobs = s->jobs;
+    const struct {
+        const char *name;
+        uint64_t *to, min, max;
+    } values[] = {
+        {"--seeds", &s->count, 1, UINT32_MAX},
+        {"--seconds", &s->seconds, 1, UINT32_MAX},
+        {"--first", &s->first, 0, UINT64_MAX - UINT32_MAX}, /* so that the last is a number, too */
+        {"--jobs", &jobs, 1, JOBS_MAX},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(values); i++) {
+        if (strcmp(name, values[i].name) != 0)
+            continue;
+        *ret_good =
+            soak_number(value, values[i].max, values[i].to) && *values[i].to >= values[i].min;
+        if (!*ret_good)
+            fprintf(stderr, "claudefs-sim: %s \"%s\": expected a number from %llu to %llu\n", name,
+                    value, (unsigned long long)values[i].min, (unsigned long long)values[i].max);
+        s->jobs = (unsigned)jobs;
         return true;
     }
-    if (*at + 1 == argc)
-        return false;
-    unsigned long long v = strtoull(argv[*at + 1], &end, 10);
-    if (*end != '\0' || argv[*at + 1][0] == '-')
-        return false;
-    if (strcmp(name, "--seeds") == 0)
-        s->count = v;
-    else if (strcmp(name, "--seconds") == 0)
-        s->seconds = v;
-    else if (strcmp(name, "--first") == 0)
-        s->first = v;
-    else if (strcmp(name, "--jobs") == 0 && v >= 1 && v <= JOBS_MAX)
-        s->jobs = (unsigned)v;
+    return false;
+}
+
+static bool option(struct soak *s, int argc, char **argv, int *at)
+{
+    const char *name = argv[*at];
+    bool good = true;
+    if (strcmp(name, "--keep-going") == 0)
+        s->keep_going = true;
+    else if (strcmp(name, "--no-shrink") == 0)
+        s->no_shrink = true;
+    else if (own_value(s, name, *at + 1 < argc ? argv[*at + 1] : "", &good))
+        (*at)++;
     else
-        return false;
-    *at += 2;
-    return true;
+        return soak_option(argc, argv, at, &s->options, &s->edit);
+    (*at)++;
+    return good;
 }
 
 static void failure_tell(struct soak *s, uint64_t seed, struct soak_result *r)
@@ -125,7 +141,7 @@ int cmd_soak(int argc, char **argv)
                      .jobs = 1};
     soak_edit_init(&s.edit);
     for (int at = 1; at < argc;)
-        if (!own_option(&s, argc, argv, &at) && !soak_option(argc, argv, &at, &s.options, &s.edit))
+        if (!option(&s, argc, argv, &at))
             return usage();
     run(&s);
     return s.failed > 0;

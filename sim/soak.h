@@ -17,7 +17,9 @@ enum soak_faults {
     SOAK_CROWD = 256,  /* more mounts, that call all at once, and crashes while they do */
     SOAK_AWAY = 512,   /* a site is away for longer than journals are kept, and comes back */
     SOAK_SHORT = 1024, /* journals are kept for no longer than the usual faults take */
-    SOAK_ALL = 2047
+    SOAK_LINE = 2048,  /* sites in a row: those between relay for those at the ends */
+    SOAK_TIGHT = 4096, /* disks are full for moments, again and again, and segments small */
+    SOAK_ALL = 2047    /* those before: named seeds mean these */
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */
@@ -61,8 +63,10 @@ void soak_start(struct soak_job *j,
                 const struct soak_edit *e);
 void soak_finish(struct soak_job *j, struct soak_result *ret); /* waits for it */
 
-/* Parses what soak, replay and shrink have in common; *ret_at moves past what was understood.
- * False: argv[*ret_at] is not one of these, or its value is wrong (said on stderr). */
+/* Digits and nothing else, no more than max. */
+bool soak_number(const char *text, uint64_t max, uint64_t *ret);
+/* Parses what soak, replay and shrink have in common; *at moves past what was understood.
+ * False: argv[*at] is not one of these, or its value is wrong (said on stderr). */
 bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e);
 /* The options that make replay do this again. */
 void soak_print(const struct soak_options *o,

@@ -43,11 +43,30 @@ static void full_draw(struct draw *d)
     }
 }
 
-/* Of all kinds that take a site away it is the same one, so that most of the others remain. */
+/* A shard's journal has a segment left, and another's has none: so that one has no room for what
+ * the first has to tell it, and has it again before the first has told it once more. */
+static void tight_draw(struct draw *d)
+{
+    for (unsigned i = 0; i < d->c->site_count; i++)
+        d->c->sites[i].segment_bytes = 16 * KIB;
+    for (uint64_t i = 20 + draw_below(d, 40); i > 0; i--) {
+        unsigned a = site_draw(d);
+        uint64_t at = draw_below(d, d->work_ns);
+        draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_DISK_FULL, .a = a});
+        draw_event(d, (struct world_event){.at_ns = at + draw_below(d, NS_PER_SEC),
+                                           .kind = WORLD_DISK_FREE,
+                                           .a = a});
+    }
+}
+
+/* Of all kinds that take a site away it is the same one, so that most of the others remain. In a
+ * row it is an end: without one between the others would have no link to each other any more. */
 static unsigned victim(const struct draw *d)
 {
     struct rng rng;
     unsigned count = 0;
+    if (!d->c->linked[0][d->c->site_count - 1])
+        return 0;
     while (count < d->c->site_count && !d->c->sites[count].joins_late)
         count++;
     rng_seed(&rng, d->c->seed ^ 0x71c);
@@ -160,6 +179,14 @@ static void short_draw(struct draw *d)
     d->c->journal_age_s = 4 + (uint32_t)draw_below(d, 8);
 }
 
+/* No dice: so the world of a seed is what it is without, but for the links that are not there. */
+static void line_draw(struct draw *d)
+{
+    for (unsigned a = 0; a < d->c->site_count; a++)
+        for (unsigned b = 0; b < d->c->site_count; b++)
+            d->c->linked[a][b] = a + 1 == b || b + 1 == a;
+}
+
 static const struct {
     const char *name;
     unsigned kind;
@@ -168,6 +195,7 @@ static const struct {
         salt; /* of its dice: never changes, or seeds that are named in RESULTS.md mean others */
 } kinds[] = {
     /* clang-format off: a kind a line */
+    {"line", SOAK_LINE, line_draw, 0}, /* who can be taken away depends on it */
     {"join", SOAK_JOIN, join_draw,
      32}, /* first: who is a member from the beginning is known then */
     {"eio", SOAK_EIO, eio_draw, 1},
@@ -180,6 +208,7 @@ static const struct {
     {"crowd", SOAK_CROWD, crowd_draw, 256},
     {"away", SOAK_AWAY, away_draw, 256},
     {"short", SOAK_SHORT, short_draw, 512}, /* after `away`, whose limit it replaces */
+    {"tight", SOAK_TIGHT, tight_draw, 4096},
     /* clang-format on */
 };
 
@@ -206,7 +235,7 @@ bool soak_faults_parse(const char *text, unsigned *ret)
         if (i == ARRAY_COUNT(kinds))
             return false;
         for (size_t k = 0; k < ARRAY_COUNT(kinds); k++)
-            if (all || k == i)
+            if (all ? (kinds[k].kind & SOAK_ALL) != 0 : k == i)
                 *ret |= kinds[k].kind;
         if (text[len] == '\0')
             return true;

@@ -67,12 +67,12 @@ void soak_finish(struct soak_job *j, struct soak_result *ret)
 
 /* --- options --- */
 
-static bool number(const char *text, uint64_t max, uint64_t *ret)
+bool soak_number(const char *text, uint64_t max, uint64_t *ret)
 {
     char *end;
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || v > max)
+    if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || v > max)
         return false;
     *ret = v;
     return true;
@@ -105,42 +105,57 @@ static bool without_option(const char *value, struct soak_edit *e)
     return count > 0;
 }
 
-static bool value_option(const char *name,
-                         const char *value,
-                         struct soak_options *o,
-                         struct soak_edit *e,
-                         bool *ret_good)
+#ifdef CLAUDEFS_PLANT
+#define PLANT_TEXT "the number of a planted bug, see base/plant.h"
+#else
+#define PLANT_TEXT "nothing: only a build with -DCLAUDEFS_PLANT=ON has planted bugs"
+#endif
+
+static bool plant_option(const char *value, struct soak_options *o)
+{
+    uint64_t v;
+#ifndef CLAUDEFS_PLANT
+    return false; /* it would search for what is not there, and say that all is well */
+#endif
+    if (!soak_number(value, PLANT_NODES_LAST, &v) || (v > PLANT_COUNT && v < PLANT_REPLICA_FIRST))
+        return false;
+    o->plant = (unsigned)v;
+    return true;
+}
+
+/* NULL: it is not one of these; "": it was understood; else what was expected. */
+static const char *
+value_option(const char *name, const char *value, struct soak_options *o, struct soak_edit *e)
 {
     uint64_t v = 0;
     if (strcmp(name, "--sites") == 0) {
-        *ret_good = number(value, 6, &v) && v >= 2;
+        o->sites_said = soak_number(value, 6, &v) && v >= 2;
         o->sites = (unsigned)v;
-        o->sites_said = true;
-    } else if (strcmp(name, "--nodes") == 0) {
-        *ret_good = number(value, 3, &v) && (v == 1 || v == 3);
-        o->nodes = (unsigned)v;
-    } else if (strcmp(name, "--operations") == 0) {
-        *ret_good = number(value, 100000000, &o->operations);
-    } else if (strcmp(name, "--plant") == 0) {
-        *ret_good =
-            number(value, PLANT_NODES_LAST, &v) && (v <= PLANT_COUNT || v >= PLANT_REPLICA_FIRST);
-        o->plant = (unsigned)v;
-    } else if (strcmp(name, "--faults") == 0) {
-        *ret_good = soak_faults_parse(value, &o->more);
-    } else if (strcmp(name, "--only") == 0) {
-        *ret_good = numbers(value, e->operations, WORLD_SITES_MAX) > 0;
-    } else if (strcmp(name, "--without") == 0) {
-        *ret_good = without_option(value, e);
-    } else {
-        return false;
+        return o->sites_said ? "" : "a number from 2 to 6";
     }
-    return true;
+    if (strcmp(name, "--nodes") == 0) {
+        bool good = soak_number(value, 3, &v) && (v == 1 || v == 3);
+        o->nodes = (unsigned)v;
+        return good ? "" : "1 or 3";
+    }
+    if (strcmp(name, "--operations") == 0)
+        return soak_number(value, 100000000, &o->operations) ? "" : "a number up to 100000000";
+    if (strcmp(name, "--plant") == 0)
+        return plant_option(value, o) ? "" : PLANT_TEXT;
+    if (strcmp(name, "--faults") == 0)
+        return soak_faults_parse(value, &o->more) ? "" : SOAK_FAULTS_TEXT;
+    if (strcmp(name, "--only") == 0)
+        return numbers(value, e->operations, WORLD_SITES_MAX) > 0
+                   ? ""
+                   : "numbers of operations, as in 10,0,25";
+    if (strcmp(name, "--without") == 0)
+        return without_option(value, e) ? "" : "numbers of events, as in 0,3";
+    return NULL;
 }
 
 bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e)
 {
     const char *name = argv[*at];
-    bool good = true;
     if (strcmp(name, "--no-faults") == 0) {
         o->faults = false;
     } else if (strcmp(name, "--busy") == 0) {
@@ -149,15 +164,16 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
         o->no_split = true;
     } else if (strcmp(name, "--no-loss") == 0) {
         e->no_loss = true;
-    } else if (*at + 1 < argc && value_option(name, argv[*at + 1], o, e, &good)) {
-        if (!good) {
-            fprintf(stderr, "claudefs-sim: %s \"%s\": expected %s\n", name, argv[*at + 1],
-                    strcmp(name, "--faults") == 0 ? SOAK_FAULTS_TEXT : "a number in range");
-            return false;
-        }
-        (*at)++;
     } else {
-        return false;
+        const char *value = *at + 1 < argc ? argv[*at + 1] : "";
+        const char *expected = value_option(name, value, o, e);
+        if (expected == NULL)
+            fprintf(stderr, "claudefs-sim: there is no option \"%s\"\n", name);
+        else if (expected[0] != '\0')
+            fprintf(stderr, "claudefs-sim: %s \"%s\": expected %s\n", name, value, expected);
+        if (expected == NULL || expected[0] != '\0')
+            return false;
+        (*at)++;
     }
     (*at)++;
     return true;

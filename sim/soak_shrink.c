@@ -11,6 +11,7 @@ struct shrink {
     struct soak_edit best;
     struct soak_result result; /* of the best */
     unsigned tries;
+    bool progress;
 };
 
 /* Failures count as the same when they name the same promise. */
@@ -32,6 +33,7 @@ static bool try(struct shrink *s, const struct soak_edit *e)
         return false;
     s->best = *e;
     s->result = r;
+    s->progress = true;
     return true;
 }
 
@@ -55,7 +57,7 @@ static void without_calls(struct shrink *s, unsigned site, uint64_t have)
     uint64_t low = 0, high = have;
     struct soak_edit e = s->best;
     e.operations[site] = 0;
-    if (try(s, &e))
+    if (have == 0 || try(s, &e))
         return;
     while (low + 1 < high && s->tries < TRIES_MAX) {
         e = s->best;
@@ -78,10 +80,13 @@ void soak_shrink(const struct soak_options *o,
     soak_describe(o, seed, e, &c);
     quiet.no_loss = true;
     (void)try(&s, &quiet); /* kept when it still fails */
-    without_events(&s, c.event_count);
-    for (unsigned round = 0; round < 2; round++)
+    /* With fewer calls some of the events are not needed any more, and the other way round. */
+    do {
+        s.progress = false;
+        without_events(&s, c.event_count);
         for (unsigned i = 0; i < c.site_count; i++)
             without_calls(&s, i, MIN(s.best.operations[i], c.sites[i].work.operations));
+    } while (s.progress && s.tries < TRIES_MAX);
     *e = s.best;
     *ret = s.result;
 }

@@ -31,10 +31,14 @@ static int admin(struct world *w,
     return rc;
 }
 
+/* By the first that it has a link to. */
 static int pair(struct world *w, unsigned site, struct err_detail *d)
 {
     char *token = NULL;
-    int rc = admin(w, 0, "{\"verb\":\"peer.invite\"}", "token", &token, d);
+    unsigned by = 0;
+    while (by + 1 < site && !w->config.linked[site][by])
+        by++;
+    int rc = admin(w, by, "{\"verb\":\"peer.invite\"}", "token", &token, d);
     if (rc != 0)
         return rc;
     char *json = mem_printf("{\"verb\":\"peer.accept\",\"token\":\"%s\"}", token);

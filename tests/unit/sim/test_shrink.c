@@ -1,0 +1,313 @@
+/* soak, shrink and replay as somebody uses them who has found something. The product's code is
+ * right here, so the worlds are doctored: disks that lie about what they have synced (struct
+ * world_disk), which no code can bear. What is found then takes a loss of power and calls, and
+ * little else. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "base/util.h"
+#include "sim/cmd.h"
+#include "sim/soak.h"
+
+#define SEEDS_MAX 30u
+#define ARGS_MAX 32
+#define TEXT_BYTES 8192u
+
+static const struct soak_options options = {.sites = 3, .operations = 200, .faults = true};
+static bool doctored = true;
+
+void __real_soak_describe(const struct soak_options *o,
+                          uint64_t seed,
+                          const struct soak_edit *e,
+                          struct world_config *c);
+void __wrap_soak_describe(const struct soak_options *o,
+                          uint64_t seed,
+                          const struct soak_edit *e,
+                          struct world_config *c);
+
+void __wrap_soak_describe(const struct soak_options *o,
+                          uint64_t seed,
+                          const struct soak_edit *e,
+                          struct world_config *c)
+{
+    __real_soak_describe(o, seed, e, c);
+    for (unsigned i = 0; i < c->site_count; i++)
+        c->sites[i].disk.lie = doctored;
+}
+
+static void run(uint64_t seed, const struct soak_edit *e, struct soak_result *ret)
+{
+    struct soak_job j;
+    soak_start(&j, &options, seed, e);
+    soak_finish(&j, ret);
+}
+
+/* The first seed that finds it. */
+static uint64_t search(struct soak_result *ret)
+{
+    struct soak_edit all;
+    soak_edit_init(&all);
+    for (uint64_t seed = 1; seed <= SEEDS_MAX; seed++) {
+        run(seed, &all, ret);
+        if (ret->failure[0] != '\0')
+            return seed;
+    }
+    fail_msg("disks lie, and no seed shows it");
+    return 0;
+}
+
+static uint64_t calls_of(const struct world_config *c)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < c->site_count; i++)
+        sum += c->sites[i].work.kind == WORLD_WORK_NONE ? 0 : c->sites[i].work.operations;
+    return sum;
+}
+
+static void test_what_shrink_finds_is_shorter_and_fails_alike(void **state)
+{
+    static struct world_config before, after;
+    struct soak_result first, shortest, again, once_more;
+    struct soak_edit e;
+    (void)state;
+    uint64_t seed = search(&first);
+    soak_edit_init(&e);
+    soak_describe(&options, seed, &e, &before);
+    shortest = first;
+    soak_shrink(&options, seed, &e, &shortest);
+    soak_describe(&options, seed, &e, &after);
+    assert_true(after.event_count < before.event_count);
+    assert_true(calls_of(&after) < calls_of(&before));
+    assert_true(shortest.calls < first.calls);
+    size_t promise = strcspn(first.failure, ":");
+    assert_true(first.failure[promise] == ':');
+    assert_memory_equal(shortest.failure, first.failure, promise + 1);
+    run(seed, &e, &again);
+    run(seed, &e, &once_more);
+    assert_string_equal(again.failure, shortest.failure);
+    assert_string_equal(once_more.failure, shortest.failure);
+    assert_true(again.hash == shortest.hash && once_more.hash == shortest.hash);
+    assert_true(again.events == once_more.events && again.calls == once_more.calls);
+}
+
+/* What is still there is needed: without one more of the events another promise is broken, or none.
+ */
+static void test_what_shrink_leaves_is_needed(void **state)
+{
+    static struct world_config c;
+    struct soak_result r;
+    struct soak_edit e;
+    (void)state;
+    uint64_t seed = search(&r);
+    soak_edit_init(&e);
+    soak_describe(&options, seed, &e, &c);
+    uint32_t events = c.event_count, kept = 0;
+    soak_shrink(&options, seed, &e, &r);
+    size_t promise = strcspn(r.failure, ":");
+    for (uint32_t i = 0; i < events; i++) {
+        struct soak_edit less = e;
+        struct soak_result other;
+        if (e.without[i])
+            continue;
+        less.without[i] = true;
+        kept++;
+        run(seed, &less, &other);
+        assert_true(strncmp(other.failure, r.failure, promise + 1) != 0);
+    }
+    assert_true(kept > 0); /* the loss of power */
+}
+
+/* ---- the program ---- */
+
+struct said {
+    int status;
+    char out[TEXT_BYTES], err[TEXT_BYTES];
+};
+
+static void read_all(int fd, char *to)
+{
+    size_t have = 0;
+    ssize_t got;
+    while ((got = read(fd, to + have, TEXT_BYTES - 1 - have)) > 0)
+        have += (size_t)got;
+    to[have] = '\0';
+    (void)close(fd);
+}
+
+/* `line` is what follows "claudefs-sim ". In a process of its own: worlds end as they like. What is
+ * said on stderr is less than a pipe holds. */
+static void say(const char *line, struct said *ret)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {{"soak", cmd_soak}, {"replay", cmd_replay}, {"shrink", cmd_shrink}};
+    char text[TEXT_BYTES], *argv[ARGS_MAX + 1] = {NULL}, *save = NULL;
+    int argc = 0, out[2], err[2], status = 0;
+    (void)snprintf(text, sizeof text, "%s", line); /* fits */
+    for (char *p = strtok_r(text, " \n", &save); p != NULL && argc < ARGS_MAX;
+         p = strtok_r(NULL, " \n", &save))
+        argv[argc++] = p;
+    assert_true(argc > 0);
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(pipe(err), 0);
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (dup2(out[1], STDOUT_FILENO) < 0 || dup2(err[1], STDERR_FILENO) < 0)
+            _exit(99);
+        (void)close(out[0]);
+        (void)close(err[0]);
+        for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+            if (strcmp(argv[0], commands[i].name) == 0)
+                status = commands[i].run(argc, argv);
+        (void)fflush(stdout);
+        _exit(status);
+    }
+    (void)close(out[1]);
+    (void)close(err[1]);
+    read_all(out[0], ret->out);
+    read_all(err[0], ret->err);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    ret->status = WEXITSTATUS(status);
+}
+
+/* What stands behind `label`, to the end of that line; *text moves behind it. */
+static void line_after(const char **text, const char *label, char *ret)
+{
+    const char *at = strstr(*text, label);
+    if (at == NULL)
+        fail_msg("\"%s\" is not in: %s", label, *text);
+    at += strlen(label);
+    size_t len = strcspn(at, "\n");
+    assert_true(len > 0 && len < TEXT_BYTES);
+    memcpy(ret, at, len);
+    ret[len] = '\0';
+    *text = at + len;
+}
+
+/* soak stops at the first seed, tells the shortest history that it found, and how both are run
+ * again; replay of these lines finds the same. With two jobs it is the same seed. */
+static void test_soak_tells_the_first_seed_and_the_shortest_history(void **state)
+{
+    static struct said soak, again;
+    static char first[TEXT_BYTES], shortest[TEXT_BYTES], command[TEXT_BYTES], seed[TEXT_BYTES + 8];
+    struct soak_result r;
+    (void)state;
+    say("soak --operations 200 --seeds 30 --jobs 2", &soak);
+    assert_int_equal(soak.status, 1);
+    (void)snprintf(seed, sizeof seed, "seed %llu: ", (unsigned long long)search(&r)); /* fits */
+    const char *text = soak.out;
+    line_after(&text, seed, first);
+    assert_string_equal(first, r.failure);
+    line_after(&text, "  again: claudefs-sim ", command);
+    say(command, &again);
+    assert_int_equal(again.status, 1);
+    assert_non_null(strstr(again.out, first));
+    line_after(&text, "  shortest found: ", shortest);
+    assert_memory_equal(shortest, first, strcspn(first, ":") + 1);
+    line_after(&text, "  again: claudefs-sim ", command);
+    assert_non_null(strstr(command, " --only "));
+    say(command, &again);
+    assert_int_equal(again.status, 1);
+    assert_non_null(strstr(again.out, shortest));
+}
+
+static void test_shrink_tells_how_it_is_run_again(void **state)
+{
+    static struct said shrink, again;
+    static char found[TEXT_BYTES], command[TEXT_BYTES], line[TEXT_BYTES];
+    struct soak_result r;
+    (void)state;
+    uint64_t seed = search(&r);
+    (void)snprintf(line, sizeof line, "shrink %llu --operations 200",
+                   (unsigned long long)seed); /* fits */
+    say(line, &shrink);
+    assert_int_equal(shrink.status, 1);
+    const char *text = shrink.out;
+    line_after(&text, ": ", found);
+    line_after(&text, "  again: claudefs-sim ", command);
+    say(command, &again);
+    assert_int_equal(again.status, 1);
+    assert_non_null(strstr(again.out, found));
+}
+
+static void test_nothing_to_shrink(void **state)
+{
+    static struct said s;
+    (void)state;
+    doctored = false;
+    say("shrink 1 --operations 200", &s);
+    doctored = true;
+    assert_int_equal(s.status, 0);
+    assert_string_equal(s.out, "seed 1: good: nothing to shrink\n");
+}
+
+static void test_bad_input_is_told(void **state)
+{
+    static const struct {
+        const char *line, *sentence;
+    } wrong[] = {
+        {"soak --faults floods", "--faults \"floods\": expected all, or some of eio, full"},
+        {"replay 1 --faults eio,", "--faults \"eio,\": expected all, or some of eio, full"},
+        {"shrink 1 --faults", "--faults \"\": expected all, or some of eio, full"},
+        {"soak --seeds 0", "--seeds \"0\": expected a number from 1 to 4294967295"},
+        {"soak --seeds many", "--seeds \"many\": expected a number from 1 to 4294967295"},
+        {"soak --seeds", "--seeds \"\": expected a number from 1 to 4294967295"},
+        {"soak --seconds -1", "--seconds \"-1\": expected a number from 1 to"},
+        {"soak --first 1x", "--first \"1x\": expected a number from 0 to"},
+        {"soak --jobs 65", "--jobs \"65\": expected a number from 1 to 64"},
+        {"soak --sites 7", "--sites \"7\": expected a number from 2 to 6"},
+        {"soak --nodes 2", "--nodes \"2\": expected 1 or 3"},
+        {"soak --operations 1e9", "--operations \"1e9\": expected a number up to 100000000"},
+        {"soak --quickly", "there is no option \"--quickly\""},
+        {"replay seven", "\"seven\" is no seed: expected a number"},
+        {"replay -7", "\"-7\" is no seed: expected a number"},
+        {"replay 99999999999999999999", "\"99999999999999999999\" is no seed: expected a number"},
+        {"shrink 7th", "\"7th\" is no seed: expected a number"},
+        {"replay", "which seed?"},
+        {"shrink", "which seed?"},
+        {"replay 7 --only 1,x", "--only \"1,x\": expected numbers of operations, as in 10,0,25"},
+        {"replay 7 --without a", "--without \"a\": expected numbers of events, as in 0,3"},
+        {"shrink 7 --nodes 3", "worlds of three nodes are not shrunk"},
+#ifndef CLAUDEFS_PLANT
+        {"soak --plant 3", "--plant \"3\": expected nothing: only a build with"},
+#endif
+    };
+    static struct said s;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        say(wrong[i].line, &s);
+        if (s.status != 2 || strstr(s.err, wrong[i].sentence) == NULL)
+            fail_msg("%s: status %d, said: %s", wrong[i].line, s.status, s.err);
+        assert_memory_equal(s.err, "claudefs-sim: ", 14);
+        assert_non_null(strstr(s.err, "\nusage: claudefs-sim "));
+        assert_string_equal(s.out, "");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_shrink_finds_is_shorter_and_fails_alike),
+        cmocka_unit_test(test_what_shrink_leaves_is_needed),
+        cmocka_unit_test(test_soak_tells_the_first_seed_and_the_shortest_history),
+        cmocka_unit_test(test_shrink_tells_how_it_is_run_again),
+        cmocka_unit_test(test_nothing_to_shrink),
+        cmocka_unit_test(test_bad_input_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
