@@ -119,7 +119,7 @@ static void settled(struct node_settle_wait *w)
     loop_stop(c->n->loop);
 }
 
-static int collect(const struct node_config *config, struct err_detail *d)
+static int collect(const struct node_config *config, bool rolled_back, struct err_detail *d)
 {
     struct {
         struct node_settle_wait wait;
@@ -135,7 +135,7 @@ static int collect(const struct node_config *config, struct err_detail *d)
     node_repairs_later(c.n);
     node_settled(c.n, &c.wait);
     loop_run(c.n->loop); /* until what is between the shards has arrived */
-    rc = c.n->broken ? c.n->exit_rc : return_collect(c.n, &u);
+    rc = c.n->broken ? c.n->exit_rc : return_collect(c.n, rolled_back, &u);
     if (rc == 0) {
         unsent_encode(&u, &b);
         log_info(LOG_SITE, "return_collected", "names=%u files=%u directories=%u bytes=%zu",
@@ -173,7 +173,7 @@ int node_return_prepare(const struct node_config *config, struct err_detail *d)
         if (PLANTED(42))
             rc = plan_save(config->dir, &plan, d);
         if (rc == 0)
-            rc = collect(config, d);
+            rc = collect(config, plan.rolled_back, d);
         if (rc == 0)
             rc = plan_save(config->dir, &plan, d);
     }

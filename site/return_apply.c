@@ -92,8 +92,11 @@ int return_make(struct returning *r,
 
 bool return_was_sent(const struct returning *r, struct dot d)
 {
-    return !r->plan.rolled_back && r->cut != NULL && d.site == r->plan.before &&
-           d.shard < r->n->settings.shard_count && d.seq <= r->cut[d.shard];
+    if (d.site != r->plan.before || d.shard >= r->n->settings.shard_count)
+        return false;
+    if (!r->plan.rolled_back && r->cut != NULL)
+        return d.seq <= r->cut[d.shard];
+    return d.shard < r->u.sent_count && d.seq <= r->u.sent[d.shard];
 }
 
 int return_lookup(struct returning *r, struct oid parent, struct slice name, struct oid *ret)

@@ -1,9 +1,10 @@
 /* What this site has done that nobody else has, for the list it keeps while it comes back.
  *
- * Its journals hold all of it: records are kept until everybody has acknowledged them. What anybody
- * has acknowledged was sent; the rest may have been, because the cut is not known here, and is told
- * apart when the list is used. Operations say what was touched and what was there before, the state
- * what became of it. The node is open and settled, and nobody uses it. */
+ * Its journals hold all of it: records are kept until everybody has acknowledged them. What all
+ * have acknowledged was sent. What somebody has, or may have, is told apart when the list is used,
+ * for the cut is not known here, and who acknowledged it may be given up, too. Operations say what
+ * was touched and what was there before, the state what became of it. The node is open and settled,
+ * and nobody uses it. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -20,6 +21,8 @@ struct collect {
     struct node *n;
     struct unsent *u;
     int rc;
+    unsigned shard;
+    uint64_t acked; /* index up to which somebody has what is in its journal */
 };
 
 static void *grown(struct unsent *u, const void *old, uint32_t count, size_t size)
@@ -155,18 +158,32 @@ static bool take_op(void *ctx, const struct feed_item *item)
     if (item->dot.site != node_site(c->n))
         return true;
     c->rc = op_decode(item->op, &arena, &op);
+    if (item->index <= c->acked)
+        c->u->sent[c->shard] = item->dot.seq;
     for (uint32_t i = 0; c->rc == 0 && i < op.effect_count; i++)
         touch(c, &op, &op.effects[i]);
     op_arena_deinit(&arena);
     return c->rc == 0;
 }
 
-static int read_journal(struct collect *c, unsigned shard)
+/* What everybody has who may remain; after a rollback, when no cut tells anything, what anybody
+ * has. */
+static int read_journal(struct collect *c, bool rolled_back, unsigned shard)
 {
     struct log *log = shard_log(c->n->shards[shard]);
-    uint64_t next = log_first(log), last = node_feed_last(c->n, (shard_id_t)shard);
-    for (uint32_t i = 0; i < c->n->member_count; i++)
-        next = MAX(next, shard_peer_ack(c->n->shards[shard], c->n->members[i].m.site) + 1);
+    uint64_t last = node_feed_last(c->n, (shard_id_t)shard), all = UINT64_MAX;
+    c->shard = shard;
+    c->acked = 0;
+    for (uint32_t i = 0; i < c->n->member_count; i++) {
+        const struct member *m = &c->n->members[i].m;
+        uint64_t acked = shard_peer_ack(c->n->shards[shard], m->site);
+        c->acked = MAX(c->acked, acked);
+        if (m->status == MEMBER_IS && m->site != node_site(c->n))
+            all = MIN(all, acked);
+    }
+    if (rolled_back)
+        all = c->acked;
+    uint64_t next = MAX(log_first(log), all == UINT64_MAX ? 0 : all + 1);
     while (next <= last) {
         int rc = node_feed_read(c->n, (shard_id_t)shard, next, READ_BYTES, take_op, c, &next);
         if (rc != 0 || c->rc != 0)
@@ -348,12 +365,13 @@ static int by_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-int return_collect(struct node *n, struct unsent *ret)
+int return_collect(struct node *n, bool rolled_back, struct unsent *ret)
 {
     struct collect c = {.n = n, .u = ret};
     int rc = 0;
+    ret->sent_count = n->settings.shard_count;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
-        rc = read_journal(&c, i);
+        rc = read_journal(&c, rolled_back, i);
     for (uint32_t i = 0; i < ret->file_count && rc == 0; i++)
         rc = file_take(&c, ret->files[i]);
     for (uint32_t i = 0; i < ret->name_count && rc == 0; i++)

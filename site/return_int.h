@@ -10,7 +10,7 @@
 #include "site/unsent.h"
 
 /* What the site does that nobody else has; the node is open, settled, and nobody uses it. */
-int return_collect(struct node *n, struct unsent *ret) MUST_CHECK;
+int return_collect(struct node *n, bool rolled_back, struct unsent *ret) MUST_CHECK;
 
 enum return_stage {
     STAGE_WAIT,     /* for the others' tree, and the cut of the old id */
@@ -62,7 +62,8 @@ enum {
     ITEM_AGAIN
 };
 int return_issue(struct returning *r, enum rpc_type type, const struct fs_request *q);
-/* Was the operation applied by anybody before the cut? Then there is nothing to do for it. */
+/* Was the operation applied by anybody before the cut? Then there is nothing to do for it. Where no
+ * cut is known: had anybody had it? */
 bool return_was_sent(const struct returning *r, struct dot d);
 /* What a name means now; none: nothing. Error: it cannot be read. */
 int return_lookup(struct returning *r, struct oid parent, struct slice name, struct oid *ret);

@@ -13,6 +13,7 @@ static const char magic[8] = "CFSUNSE1";
 enum {
     HASH_BYTES = 16,
     ITEMS_MAX = 1 << 26, /* of a kind */
+    LISTS = 4,
     FIELDS_DIR = 9,
     FIELDS_NAME = 6,
     FIELDS_FILE = 14
@@ -231,7 +232,7 @@ void unsent_encode(const struct unsent *w, struct buf *out)
 {
     uint8_t hash[HASH_BYTES];
     buf_append(out, magic, sizeof magic);
-    mp_array(out, 3);
+    mp_array(out, LISTS);
     mp_array(out, w->dir_count);
     for (uint32_t i = 0; i < w->dir_count; i++)
         put_dir(out, w->dirs[i]);
@@ -241,6 +242,9 @@ void unsent_encode(const struct unsent *w, struct buf *out)
     mp_array(out, w->file_count);
     for (uint32_t i = 0; i < w->file_count; i++)
         put_file(out, w->files[i]);
+    mp_array(out, w->sent_count);
+    for (uint32_t i = 0; i < w->sent_count; i++)
+        mp_uint(out, w->sent[i]);
     int rc = crypto_generichash(hash, sizeof hash, out->ptr, out->len, NULL, 0);
     ASSERT(rc == 0);
     buf_append(out, hash, sizeof hash);
@@ -395,12 +399,15 @@ int unsent_decode(struct slice s, struct unsent *ret)
     if (memcmp(s.ptr, magic, sizeof magic) != 0 || memcmp(s.ptr + len, hash, sizeof hash) != 0)
         return ERR_CORRUPT;
     struct mp in = mp_of(slice_of(s.ptr + sizeof magic, len - sizeof magic));
-    mp_get_array(&in, 3);
+    uint32_t lists = mp_get_array(&in, LISTS);
     for (uint32_t count = mp_get_array(&in, ITEMS_MAX); count > 0 && in.rc == 0; count--)
         get_dir(ret, &in);
     for (uint32_t count = mp_get_array(&in, ITEMS_MAX); count > 0 && in.rc == 0; count--)
         get_one_name(ret, &in);
     for (uint32_t count = mp_get_array(&in, ITEMS_MAX); count > 0 && in.rc == 0; count--)
         get_file(ret, &in);
+    ret->sent_count = lists == LISTS ? mp_get_array(&in, SHARD_COUNT_MAX) : 0;
+    for (uint32_t i = 0; i < ret->sent_count && in.rc == 0; i++)
+        ret->sent[i] = mp_get_uint(&in, UINT64_MAX);
     return mp_end(&in);
 }

@@ -3,8 +3,8 @@
  * each thing that was touched what it was before, as far as it is known, and what it became; so it
  * can be carried out as a three-way merge on the others' tree.
  *
- * A core but for its memory. The file: magic "CFSUNSE1", msgpack [dirs, names, files], BLAKE2b-128
- * of all before. Threads: any. */
+ * A core but for its memory. The file: magic "CFSUNSE1", msgpack [dirs, names, files, sent]
+ * (without the last before there was one), BLAKE2b-128 of all before. Threads: any. */
 #ifndef SITE_UNSENT_H
 #define SITE_UNSENT_H
 
@@ -79,6 +79,10 @@ struct unsent {
     struct unsent_dir *dir_hash;
     struct unsent_name *name_hash;
     struct unsent_file *file_hash;
+    /* By shard: up to here somebody has had this site's operations. Whoever that was may have left
+     * as well, so it is the cut that counts where one is known. */
+    uint64_t sent[SHARD_COUNT_MAX];
+    uint32_t sent_count;
 };
 void unsent_deinit(struct unsent *w); /* accepts zeroed */
 /* Found or made. `name` is copied. */

@@ -123,7 +123,8 @@ static void carry_out(struct world *w, const struct unsent *u)
         assert_int_equal(
             dir_file_write(w->sites[STAYS].dir, "return.progress", torn, strlen(torn), &d), 0);
     assert_int_equal(node_return_open(n, &d), 0);
-    n->returning->hurries = true; /* nobody has left here, so there is no cut */
+    if (node_cut(n, node_site(w->sites[BACK].n)) == NULL)
+        n->returning->hurries = true; /* nobody has left here */
     for (unsigned rounds = 0; n->returning != NULL; rounds++) {
         assert_true(rounds < 5000 || n->returning->stage == STAGE_STORE); /* that takes a disk */
         if (torn != NULL)
@@ -153,7 +154,7 @@ static void run(uint64_t seed, unsigned steps)
     settle(&w, STAYS);
     texts_of(&w.sites[BACK], OID_ROOT, &t[1]);
     texts_of(&w.sites[STAYS], OID_ROOT, &t[2]);
-    assert_int_equal(return_collect(w.sites[BACK].n, &u), 0);
+    assert_int_equal(return_collect(w.sites[BACK].n, false, &u), 0);
     carry_out(&w, &u);
     texts_of(&w.sites[STAYS], OID_ROOT, &t[3]);
     check_kept(&t[0], &t[1], &t[3], seed);
@@ -197,7 +198,7 @@ static void comes_back(struct world *w)
 {
     struct unsent u = {.dirs = NULL};
     settle(w, BACK);
-    assert_int_equal(return_collect(w->sites[BACK].n, &u), 0);
+    assert_int_equal(return_collect(w->sites[BACK].n, false, &u), 0);
     carry_out(w, &u);
     w->left[BACK] = true;
     check_equal(w, 0);
@@ -328,6 +329,62 @@ static void test_a_file_like_the_one_that_went_is_another(void **state)
     world_deinit(&w);
 }
 
+static void given_up(struct world *w, unsigned leaver)
+{
+    struct node *n = w->sites[STAYS].n;
+    node_member_remove(n, node_site(w->sites[leaver].n), LEAVES_AWAY, member_done,
+                       &w->sites[STAYS]);
+    assert_int_equal(node_run(n), 0);
+    n->stopping = false;
+    w->left[leaver] = true;
+}
+
+/* Of what it did one part came to all, one to a third site only, which is given up as well, and one
+ * to nobody: of the second, too, nobody has anything. */
+static void test_what_only_a_site_has_that_leaves_too_is_not_lost(void **state)
+{
+    struct world w;
+    struct unsent u = {.dirs = NULL};
+    const unsigned third = 2;
+    struct oid file, now;
+    (void)state;
+    world_init(&w, 3, 4, 1);
+    call_path(&w, BACK, RPC_CREATE, "/f");
+    call_path(&w, BACK, RPC_CREATE, "/all");
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[BACK], "/f", &file), 0);
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], slice_str("f"), "g");
+    call_path(&w, BACK, RPC_CREATE, "/third");
+    settle(&w, BACK);
+    while (pull_one(&w, third, BACK))
+        settle(&w, third);
+    assert_int_equal(node_test_walk(&w.sites[third], "/third", &now), 0);
+    acknowledge(&w, BACK, third);
+    call_path(&w, BACK, RPC_CREATE, "/nobody");
+    settle(&w, BACK);
+    given_up(&w, BACK);
+    given_up(&w, third);
+    /* Its limits are in stores, which threads write. */
+    uint64_t end = clock_mono_ns(&clock_os) + 60 * NS_PER_SEC;
+    while (node_cut(w.sites[STAYS].n, node_site(w.sites[BACK].n)) == NULL) {
+        assert_true(clock_mono_ns(&clock_os) < end);
+        node_leaves_step(w.sites[STAYS].n);
+        settle(&w, STAYS);
+        node_members_fresh(w.sites[STAYS].n);
+    }
+    assert_int_equal(return_collect(w.sites[BACK].n, false, &u), 0);
+    carry_out(&w, &u);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/g", &now), 0);
+    assert_true(oid_equal(now, file));
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/f", &now), ERR_NOT_FOUND);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/third", &now), 0);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/nobody", &now), 0);
+    assert_int_equal(node_test_walk(&w.sites[STAYS], "/all", &now), 0);
+    unsent_deinit(&u);
+    world_deinit(&w);
+}
+
 static uint64_t asked[2];
 
 /* The site died while it noted what it had made: what it notes from then on can be read. */
@@ -373,6 +430,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
         cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
         cmocka_unit_test(test_a_file_like_the_one_that_went_is_another),
+        cmocka_unit_test(test_what_only_a_site_has_that_leaves_too_is_not_lost),
         cmocka_unit_test(test_progress_goes_on_behind_a_torn_line),
     };
     if (argc > 2) { /* seed steps: to replay one */

@@ -48,6 +48,9 @@ static void fill(struct unsent *u)
     f->mtime_ns = -3;
     f->chain = chain;
     f->chain_count = 2;
+    u->sent[0] = 7;
+    u->sent[1] = UINT64_MAX;
+    u->sent_count = 2;
 }
 
 static void test_decode_of_encode_is_the_same(void **state)
@@ -72,6 +75,7 @@ static void test_decode_of_encode_is_the_same(void **state)
     assert_true(f->chain_count == 2 && f->chain[1].digest == UINT64_MAX);
     assert_true(slice_equal(f->content.bytes, slice_str("hello")));
     assert_null(unsent_file_find(&v, a_dir(1)));
+    assert_true(v.sent_count == 2 && v.sent[0] == 7 && v.sent[1] == UINT64_MAX);
     unsent_encode(&v, &again);
     assert_true(slice_equal(buf_slice(&b), buf_slice(&again)));
     unsent_deinit(&u);
