@@ -100,8 +100,6 @@ struct errand {
     bool joins; /* else: removes */
     enum stage stage;
     unsigned site, by;
-    bool accepts; /* a join: it has had a token of `from`, and asks that one until it has all */
-    unsigned from;
     uint64_t asked_ns;
     bool over;
     struct errand *next;
@@ -152,12 +150,6 @@ static void errand_begin(struct errand *e)
     }
 }
 
-/* Who has begun to join by a site that is lost then can do nothing but be set up anew. */
-static bool is_stranded(const struct errand *e)
-{
-    return e->accepts && e->world->sites[e->from].lost;
-}
-
 static void errand_run(struct sched_event *event)
 {
     struct errand *e = CONTAINER_OF(event, struct errand, event);
@@ -171,15 +163,13 @@ static void errand_run(struct sched_event *event)
     } else if (!e->joins && good) {
         ask_end(&e->ask);
         e->over = true;
-    } else if (e->joins && (w->sites[e->site].lost || is_stranded(e))) {
+    } else if (e->joins && w->sites[e->site].lost) {
         ask_end(&e->ask);
         process_crash(&w->sites[e->site], false);
         w->sites[e->site].lost = true;
         e->over = true;
     } else if (good && e->stage == STAGE_INVITE) {
         char *token = ask_value(&e->ask, "token");
-        e->from = e->by;
-        e->accepts = true;
         errand_ask(e, e->site, mem_printf("{\"verb\":\"peer.accept\",\"token\":\"%s\"}", token),
                    STAGE_LAST);
         mem_free(token);

@@ -238,6 +238,11 @@ int node_return_go(struct node *n, struct err_detail *d)
     return 0;
 }
 
+bool node_is_returning(const struct node *n)
+{
+    return n->returning != NULL;
+}
+
 bool node_wants_reopen(const struct node *n)
 {
     return n->wants_reopen;

@@ -20,5 +20,7 @@ int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct e
  */
 int node_return_go(struct node *n, struct err_detail *d) MUST_CHECK;
 bool node_wants_reopen(const struct node *n); /* after node_run */
+/* It has a list to carry out, or to keep until it has the others' tree. Loop. */
+bool node_is_returning(const struct node *n);
 
 #endif

@@ -503,6 +503,11 @@ void wan_boot_hold(struct wan *w, bool held)
         boot_dial(b);
 }
 
+bool wan_boot_is_idle(const struct wan *w)
+{
+    return w->boot != NULL && w->boot->begun && !w->boot->loading && w->boot->status == 0;
+}
+
 bool wan_boot_is_refused(const struct wan *w)
 {
     return w->boot != NULL && w->boot->refused;
@@ -552,6 +557,16 @@ int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d
     w->boot->from = *from;
     w->boot->from.cert = slice_of(NULL, 0);
     return 0;
+}
+
+int wan_boot_replace(struct wan *w, const struct member *from, struct err_detail *d)
+{
+    if (w->boot != NULL && (w->boot->conn != NULL || w->boot->loading)) {
+        err_detail_set(d, "the connection to %s has not ended yet: try again", w->boot->from.name);
+        return ERR_AGAIN;
+    }
+    wan_boot_free(w);
+    return wan_boot_save(w, from, d);
 }
 
 int wan_boot_load(struct wan *w, struct err_detail *d)

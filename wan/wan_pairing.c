@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "site/node_return.h"
 #include "wan/wan_file.h"
 #include "wan/wan_int.h"
 
@@ -351,6 +352,8 @@ static void pairing_end(struct wan_pairing *g, int rc, const char *text)
 {
     struct wan *w = g->wan;
     w->pairing = NULL;
+    if (rc != 0)
+        wan_boot_hold(w, false); /* who was asked before, if anybody, is asked again */
     if (g->conn != NULL) {
         h2_set_user(g->conn, NULL);
         h2_close(g->conn, ERR_CLOSED, "paired");
@@ -442,7 +445,7 @@ static void grant_use(struct wan_pairing *g)
     memcpy(g->inviter.cert_sha256, g->token.fingerprint, FINGERPRINT_BYTES);
     (void)snprintf(g->inviter.name, sizeof g->inviter.name, "%s", grant.inviter.name); /* fits */
     (void)snprintf(g->inviter.wan, sizeof g->inviter.wan, "%s", g->token.address);     /* fits */
-    rc = wan_boot_save(w, &g->inviter, &d);
+    rc = wan_boot_replace(w, &g->inviter, &d);
     if (rc == 0) {
         struct adopt_call *c = mem_calloc(1, sizeof *c);
         memcpy(c->fs_key, grant.fs_key, sizeof c->fs_key);
@@ -554,13 +557,15 @@ static const struct h2_conn_events join_events = {.ready = join_ready, .closed =
 
 struct empty_call {
     struct wan_call call;
-    bool empty;
+    bool empty, returns;
 };
 
 static void empty_on_loop(struct wan_call *call)
 {
     struct empty_call *c = CONTAINER_OF(call, struct empty_call, call);
-    c->empty = node_is_empty(call->wan->node);
+    struct node *n = call->wan->node;
+    c->returns = node_is_returning(n);
+    c->empty = node_is_empty(n) || (node_needs_snapshot(n) && !c->returns);
     wan_call_return(call);
 }
 
@@ -576,17 +581,18 @@ static void empty_known(struct wan_call *call)
                     "create`");
         return;
     }
+    wan_boot_hold(w, true);
     g->conn = h2_dial(&w->net, g->token.address, H2_ASKS, g->token.fingerprint, &join_events, g);
 }
 
 /* What can be said without asking anybody; 0 when the token may be tried. */
 static int token_check(struct wan *w, const char *text, struct token *ret, struct err_detail *d)
 {
-    if (w->pairing != NULL || w->boot != NULL) {
+    /* Whoever invited it may be lost for ever: then another one's token does as well. */
+    if (w->pairing != NULL || w->returning != NULL || (w->boot != NULL && !wan_boot_is_idle(w))) {
         err_detail_set(d,
-                       "cannot accept: this site is joining already: see its status; if the site "
-                       "that invited it will not come back, make another with `claudefs site "
-                       "create`: nothing is lost, this one holds no data yet");
+                       "cannot accept: this site is joining already, and hears from the site that "
+                       "invited it: see its status; if that ends, try again");
         return ERR_BUSY;
     }
     int rc = token_from_text(text, ret, d);

@@ -127,6 +127,29 @@ static void test_a_site_that_is_away_comes_back(void **state)
     assert_true(returns >= 4);
 }
 
+/* Who invited it is lost when the snapshot is on its way, or before: another one's token does. */
+static void test_a_site_whose_inviter_is_lost_joins_by_another(void **state)
+{
+    static struct world_config c;
+    (void)state;
+    for (uint64_t ms = 0; ms < 200; ms += 20) {
+        struct world *w;
+        struct err_detail d;
+        uint64_t took;
+        world_config_init(&c, 3, 7);
+        c.sites[2].joins_late = true;
+        c.events[c.event_count++] =
+            (struct world_event){.at_ns = NS_PER_SEC, .kind = WORLD_JOIN, .a = 2, .b = 1};
+        c.events[c.event_count++] = (struct world_event){
+            .at_ns = NS_PER_SEC + ms * NS_PER_MS + 1, .kind = WORLD_LOSE, .a = 1};
+        assert_int_equal(world_new(&w, &c, &d), 0);
+        assert_int_equal(world_run(w, 2 * NS_PER_SEC), 0);
+        assert_int_equal(world_settle(w, 180 * NS_PER_SEC, &took), 0);
+        assert_true(world_counts(w, 2) && world_has_joined(w, 2));
+        world_free(w);
+    }
+}
+
 /* Seeds that once broke a promise: sim/RESULTS.md says what each was. */
 static void test_soak_run_named_seeds_are_good(void **state)
 {
@@ -210,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_soak_run_with_more_faults_repeats),
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_a_site_that_is_away_comes_back),
+        cmocka_unit_test(test_a_site_whose_inviter_is_lost_joins_by_another),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
         cmocka_unit_test(test_answers_in_shared_directories_are_judged),
     };

@@ -944,6 +944,12 @@ bool node_needs_snapshot(struct node *n)
     return n->needs_snapshot;
 }
 
+bool node_is_returning(const struct node *n)
+{
+    (void)n;
+    return false;
+}
+
 bool node_is_empty(struct node *n)
 {
     uint64_t count = 0;
