@@ -261,6 +261,13 @@ struct derived_names {
     struct op_arena arena;
     struct derived_name *at; /* by visible */
     uint32_t count, cap;
+    /* Stored names of slots that have changed since: their losers are looked up again, while no
+     * name has passed another one. */
+    struct slice *stale;
+    uint32_t stale_count, stale_cap;
+    uint32_t
+        patched; /* slots looked up again since all were: what they had is still in the arena */
+    bool passed_any;
 };
 
 struct fold;
@@ -393,7 +400,8 @@ uint32_t
 slot_cands(const struct slot *s, struct op_arena *a, struct cand **ret, uint32_t *ret_dirs);
 void slot_resolve(struct merge *m, const struct slot *s, struct resolved *ret);
 const struct derived_names *derived_names(struct merge *m, struct oid parent);
-void derived_forget(struct merge *m, struct oid parent);
+/* The slot has changed, or what it shows of a file. */
+void derived_forget(struct merge *m, struct oid parent, struct slice stored);
 bool name_is_derived_form(struct slice name);
 
 /* merge_repair.c */

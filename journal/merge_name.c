@@ -82,54 +82,61 @@ void slot_resolve(struct merge *m, const struct slot *s, struct resolved *ret)
 
 /* ---- the names of losers in one directory ---- */
 
-/* A set of names while the derived ones of a directory are made. */
-struct name_set {
-    struct slice *at;
-    uint32_t mask, count;
+enum {
+    STALE_MORE = 64 /* slots that are looked up again, beyond as many as there are losers */
 };
 
-static uint32_t name_hash(struct slice s)
+/* Where the name is, or belongs. */
+static uint32_t derived_place(const struct derived_names *names, struct slice name, bool *ret_there)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < s.len; i++)
-        h = (h ^ s.ptr[i]) * 16777619u;
-    return h;
-}
-
-static struct slice *name_set_find(struct name_set *set, struct slice name)
-{
-    uint32_t i = name_hash(name) & set->mask;
-    while (set->at[i].ptr != NULL && !slice_equal(set->at[i], name))
-        i = (i + 1) & set->mask;
-    return &set->at[i];
-}
-
-static void name_set_add(struct name_set *set, struct slice name)
-{
-    if (set->count * 2 >= set->mask) {
-        struct name_set old = *set;
-        uint32_t size = old.at == NULL ? 64 : (old.mask + 1) * 2;
-        set->at = mem_calloc(size, sizeof *set->at);
-        set->mask = size - 1;
-        for (uint32_t i = 0; old.at != NULL && i <= old.mask; i++)
-            if (old.at[i].ptr != NULL)
-                *name_set_find(set, old.at[i]) = old.at[i];
-        mem_free(old.at);
+    uint32_t low = 0;
+    uint32_t high = names->count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        int c = slice_cmp(names->at[mid].visible, name);
+        if (c == 0) {
+            *ret_there = true;
+            return mid;
+        }
+        if (c < 0)
+            low = mid + 1;
+        else
+            high = mid;
     }
-    *name_set_find(set, name) = name;
-    set->count++;
+    *ret_there = false;
+    return low;
 }
 
-static bool name_set_has(struct name_set *set, struct slice name)
+static void stale_add(struct derived_names *names, struct slice stored)
 {
-    return set->at != NULL && name_set_find(set, name)->ptr != NULL;
+    for (uint32_t i = 0; i < names->stale_count; i++)
+        if (slice_equal(names->stale[i], stored))
+            return;
+    names->stale = array_grow(&names->arena, names->stale, names->stale_count, &names->stale_cap,
+                              sizeof *names->stale);
+    names->stale[names->stale_count++] = op_dup(&names->arena, stored);
 }
 
-void derived_forget(struct merge *m, struct oid parent)
+/* The losers of the slot are to be looked up again, and whoever has its name. While none has passed
+ * a name, what each is called depends on nobody else; otherwise all are. */
+static void derived_stale(struct derived_names *names, struct slice stored)
+{
+    if (names->passed_any || names->stale_count + names->patched > names->count + STALE_MORE) {
+        names->valid = false;
+        return;
+    }
+    stale_add(names, stored);
+    bool there;
+    uint32_t at = derived_place(names, stored, &there);
+    if (there)
+        stale_add(names, names->at[at].stored);
+}
+
+void derived_forget(struct merge *m, struct oid parent, struct slice stored)
 {
     for (uint32_t i = 0; i < DERIVED_CACHE && m->contested_any; i++)
         if (m->derived[i].valid && oid_equal(m->derived[i].parent, parent))
-            m->derived[i].valid = false;
+            derived_stale(&m->derived[i], stored);
 }
 
 static struct slice *contested_names(struct merge *m, struct oid parent, uint32_t *ret_count)
@@ -149,63 +156,100 @@ static struct slice *contested_names(struct merge *m, struct oid parent, uint32_
     return names;
 }
 
+static void derived_insert(struct derived_names *names, uint32_t at, const struct derived_name *d)
+{
+    names->at = array_grow(&names->arena, names->at, names->count, &names->cap, sizeof *names->at);
+    memmove(&names->at[at + 1], &names->at[at], (names->count - at) * sizeof *names->at);
+    names->at[at] = *d;
+    names->count++;
+    names->passed_any = names->passed_any || d->passed_count > 0;
+}
+
 /* Gives a loser of slot `stored` its name: the first that nobody has. */
 static void derived_add(struct merge *m,
                         struct derived_names *names,
-                        struct name_set *taken,
                         struct slice stored,
                         const struct cand *loser)
 {
     struct op_arena *a = &names->arena;
     char site[33];
-    struct buf text = {.ptr = NULL};
+    struct buf *text = &m->value;
     struct slice *passed = NULL;
     uint32_t passed_count = 0;
     uint32_t passed_cap = 0;
+    uint32_t at;
     m->config.site_name(m->config.name_ctx, loser->stamp.site, site);
     for (uint32_t k = 0;; k++) {
-        conflict_name(stored, site, loser->oid, k, &text);
-        struct slice shown = buf_slice(&text);
-        if (!name_set_has(taken, shown) &&
-            !state_has(m, key_name(m, KEY_SLOT, names->parent, shown)))
+        bool taken;
+        conflict_name(stored, site, loser->oid, k, text);
+        struct slice shown = buf_slice(text);
+        at = derived_place(names, shown, &taken);
+        if (!taken && !state_has(m, key_name(m, KEY_SLOT, names->parent, shown)))
             break;
         passed = array_grow(a, passed, passed_count, &passed_cap, sizeof *passed);
         passed[passed_count++] = op_dup(a, shown);
     }
-    names->at = array_grow(a, names->at, names->count, &names->cap, sizeof *names->at);
-    names->at[names->count++] = (struct derived_name){.visible = op_dup(a, buf_slice(&text)),
-                                                      .stored = stored,
-                                                      .oid = loser->oid,
-                                                      .stamp = loser->stamp,
-                                                      .passed = passed,
-                                                      .passed_count = passed_count};
-    name_set_add(taken, names->at[names->count - 1].visible);
-    buf_deinit(&text);
+    const struct derived_name d = {.visible = op_dup(a, buf_slice(text)),
+                                   .stored = stored,
+                                   .oid = loser->oid,
+                                   .stamp = loser->stamp,
+                                   .passed = passed,
+                                   .passed_count = passed_count};
+    derived_insert(names, at, &d);
 }
 
-static int derived_cmp(const void *a, const void *b)
+/* `stored` is in the arena of the names. */
+static void derived_add_slot(struct merge *m, struct derived_names *names, struct slice stored)
 {
-    const struct derived_name *x = a;
-    const struct derived_name *y = b;
-    return slice_cmp(x->visible, y->visible);
+    struct resolved r;
+    slot_resolve(m, work_slot(m, names->parent, stored), &r);
+    for (uint32_t k = 1; k < r.count; k++)
+        if (!r.twin[k])
+            derived_add(m, names, stored, &r.cands[k]);
 }
 
 static void derived_build(struct merge *m, struct derived_names *names)
 {
-    struct name_set taken = {.at = NULL};
     uint32_t count;
+    op_arena_reset(&names->arena);
+    names->at = NULL;
+    names->stale = NULL;
+    names->count = names->cap = names->stale_count = names->stale_cap = names->patched = 0;
+    names->passed_any = false;
     struct slice *contested = contested_names(m, names->parent, &count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct resolved r;
-        struct slice stored = op_dup(&names->arena, contested[i]);
-        slot_resolve(m, work_slot(m, names->parent, stored), &r);
-        for (uint32_t k = 1; k < r.count; k++)
-            if (!r.twin[k])
-                derived_add(m, names, &taken, stored, &r.cands[k]);
+    for (uint32_t i = 0; i < count; i++)
+        derived_add_slot(m, names, op_dup(&names->arena, contested[i]));
+}
+
+/* The losers of what has changed, anew. */
+static void derived_patch(struct merge *m, struct derived_names *names)
+{
+    uint32_t kept = 0;
+    ASSERT(!names->passed_any);
+    for (uint32_t i = 0; i < names->count; i++) {
+        const struct derived_name *d = &names->at[i];
+        bool stale = false;
+        for (uint32_t k = 0; k < names->stale_count && !stale; k++)
+            stale = slice_equal(d->stored, names->stale[k]);
+        if (!stale)
+            names->at[kept++] = *d;
     }
-    mem_free(taken.at);
-    if (names->count > 1)
-        qsort(names->at, names->count, sizeof *names->at, derived_cmp);
+    names->count = kept;
+    for (uint32_t i = 0; i < names->stale_count; i++)
+        derived_add_slot(m, names, names->stale[i]);
+    names->patched += names->stale_count;
+    names->stale_count = 0;
+}
+
+static void derived_refresh(struct merge *m, struct derived_names *names)
+{
+    if (names->stale_count == 0)
+        return;
+    derived_patch(m, names);
+    /* Whom a new name passes, or whether it is passed itself, goes by the order of all slots. */
+    if (names->passed_any)
+        derived_build(m, names);
+    names->valid = work_health(m) == 0;
 }
 
 const struct derived_names *derived_names(struct merge *m, struct oid parent)
@@ -216,15 +260,13 @@ const struct derived_names *derived_names(struct merge *m, struct oid parent)
         struct derived_names *names = &m->derived[i];
         if (names->valid && oid_equal(names->parent, parent)) {
             names->used = m->derived_clock;
+            derived_refresh(m, names);
             return names;
         }
         if (victim == NULL || (victim->valid && (!names->valid || names->used < victim->used)))
             victim = names;
     }
-    op_arena_reset(&victim->arena);
     victim->parent = parent;
-    victim->at = NULL;
-    victim->count = victim->cap = 0;
     victim->used = m->derived_clock;
     derived_build(m, victim);
     victim->valid = work_health(m) == 0;
@@ -233,10 +275,9 @@ const struct derived_names *derived_names(struct merge *m, struct oid parent)
 
 static const struct derived_name *derived_find(const struct derived_names *names, struct slice name)
 {
-    struct derived_name key = {.visible = name};
-    if (names->count == 0)
-        return NULL;
-    return bsearch(&key, names->at, names->count, sizeof *names->at, derived_cmp);
+    bool there;
+    uint32_t at = derived_place(names, name, &there);
+    return there ? &names->at[at] : NULL;
 }
 
 /* ---- lookup ---- */

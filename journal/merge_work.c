@@ -224,7 +224,7 @@ static void slot_count(struct merge *m, struct slot *s, uint32_t count, uint32_t
         d->index_hlc = m->hlc_max;
     d->known = d->dirty = true;
     if (contested || s->was_contested || name_is_derived_form(s->name))
-        derived_forget(m, s->parent);
+        derived_forget(m, s->parent, s->name);
 }
 
 static void slots_finish(struct merge *m)
@@ -246,7 +246,7 @@ static void slots_finish(struct merge *m)
 static void file_forget_names(struct merge *m, const struct file_rec *f)
 {
     for (uint32_t i = 0; i < f->ref_count; i++)
-        derived_forget(m, f->refs[i].parent);
+        derived_forget(m, f->refs[i].parent, f->refs[i].name);
 }
 
 static void owed_update(struct merge *m, struct oid oid, bool owes, bool *owed)

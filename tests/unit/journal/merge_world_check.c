@@ -183,6 +183,50 @@ static void check_states(struct world *w, struct world_site *a, struct world_sit
     buf_deinit(&y);
 }
 
+/* ---- names of losers: what is remembered is what one would find now ---- */
+
+static void losers_text(const struct derived_names *names, struct buf *ret)
+{
+    buf_clear(ret);
+    for (uint32_t i = 0; i < names->count; i++) {
+        const struct derived_name *d = &names->at[i];
+        enc_bytes(ret, d->visible);
+        enc_bytes(ret, d->stored);
+        enc_oid(ret, d->oid);
+        enc_stamp(ret, d->stamp);
+        for (uint32_t k = 0; k < d->passed_count; k++)
+            enc_bytes(ret, d->passed[k]);
+    }
+}
+
+static void check_losers_of(struct world *w, struct merge *m, struct derived_names *at)
+{
+    struct buf remembered = {.ptr = NULL};
+    struct buf found = {.ptr = NULL};
+    work_begin(m);
+    losers_text(derived_names(m, at->parent), &remembered);
+    struct derived_names kept = *at;
+    *at = (struct derived_names){.valid = false};
+    work_begin(m);
+    const struct derived_names *anew = derived_names(m, kept.parent);
+    losers_text(anew, &found);
+    WORLD_CHECK(w, slice_equal(buf_slice(&remembered), buf_slice(&found)));
+    struct derived_names *other = &m->derived[anew - m->derived];
+    op_arena_deinit(&other->arena);
+    *other = (struct derived_names){.valid = false};
+    *at = kept;
+    buf_deinit(&remembered);
+    buf_deinit(&found);
+}
+
+void site_check_losers(struct world_site *s)
+{
+    for (unsigned k = 0; k < s->world->shard_count; k++)
+        for (uint32_t i = 0; i < DERIVED_CACHE; i++)
+            if (s->shards[k]->derived[i].valid)
+                check_losers_of(s->world, s->shards[k], &s->shards[k]->derived[i]);
+}
+
 /* ---- P5: no lost update, by version ---- */
 
 struct dot_list {

@@ -7,5 +7,7 @@
 /* Stamps, journals and applies what was built; the builder is empty afterwards. */
 void site_issue(struct world_site *s, struct op_builder *b);
 void site_issue_at(struct world_site *s, struct op_builder *b, shard_id_t home);
+/* The names of losers that the engine remembers. */
+void site_check_losers(struct world_site *s);
 
 #endif

@@ -499,6 +499,8 @@ void user_step(struct world_site *s, bool fresh_data)
     char data[32];
     uint32_t count;
     site_settle(s);
+    if (s->issued % 3 == 0)
+        site_check_losers(s);
     reachable(s, &dirs);
     struct oid p = dirs.at[world_below(w, dirs.count)];
     struct oid q = dirs.at[world_below(w, dirs.count)];

@@ -299,6 +299,38 @@ static void test_rule6_derived_name_takes_nobodys_name(void **state)
     end(&f);
 }
 
+static void take_from(struct world_site *s, struct world_site *peer, const char *want)
+{
+    char names[1024];
+    (void)site_pull(s, peer, UINT32_MAX);
+    site_settle(s);
+    assert_string_equal(site_names(s, OID_ROOT, names), want);
+}
+
+/* What is remembered of losers follows names that come and go beside theirs, made by sites that
+ * know of no contest. */
+static void test_rule6_derived_name_follows_names_of_others(void **state)
+{
+    (void)state;
+    struct fixture f = begin(3);
+    struct oid oid = user_create(f.a, OID_ROOT, "x", "1", 0);
+    struct buf taken = {.ptr = NULL};
+    conflict_name(slice_str("x"), "A", oid, 0, &taken);
+    buf_append(&taken, "", 1);
+    (void)user_create(f.b, OID_ROOT, "x", "2", 0);
+    take_from(f.a, f.b, "x=2 x.conflict-A-#=1");
+    (void)user_create(f.c, OID_ROOT, (char *)taken.ptr, "3", 0);
+    take_from(f.a, f.c, "x=2 x.conflict-A-#=3 x.conflict-A-#-1=1");
+    user_remove(f.c, OID_ROOT, (char *)taken.ptr);
+    take_from(f.a, f.c, "x=2 x.conflict-A-#=1");
+    user_write(f.b, OID_ROOT, "x", "1"); /* equal files are one */
+    take_from(f.a, f.b, "x=1");
+    user_write(f.b, OID_ROOT, "x", "4");
+    take_from(f.a, f.b, "x=4 x.conflict-A-#=1");
+    buf_deinit(&taken);
+    end(&f);
+}
+
 static void test_rule6_directories_go_before_files(void **state)
 {
     (void)state;
@@ -489,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_rule5_moves_in_a_row_are_no_conflict),
         cmocka_unit_test(test_rule6_higher_stamp_has_the_name),
         cmocka_unit_test(test_rule6_derived_name_takes_nobodys_name),
+        cmocka_unit_test(test_rule6_derived_name_follows_names_of_others),
         cmocka_unit_test(test_rule6_directories_go_before_files),
         cmocka_unit_test(test_rule6_twins_are_one_file),
         cmocka_unit_test(test_rule6_other_rights_other_file),
