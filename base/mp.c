@@ -29,42 +29,63 @@ static msgpack_packer packer(struct buf *b)
     return p;
 }
 
-/* Small numbers, and heads of short arrays and maps, are one byte: most of what is written. */
+/* What is written most (numbers from nought, short strings of bytes, heads of short arrays and
+ * maps) is put together here, in the form that the packer gives it; the rest is the packer's. */
 static void byte_append(struct buf *b, uint8_t byte)
 {
-    buf_append(b, &byte, 1);
+    buf_reserve(b, 1);
+    b->ptr[b->len++] = byte;
 }
 
 void mp_nil(struct buf *b)
 {
-    msgpack_packer p = packer(b);
-    (void)msgpack_pack_nil(&p); /* append cannot fail, here and below */
+    byte_append(b, 0xc0);
 }
 
 void mp_bool(struct buf *b, bool v)
 {
-    msgpack_packer p = packer(b);
-    (void)(v ? msgpack_pack_true(&p) : msgpack_pack_false(&p));
+    byte_append(b, v ? 0xc3 : 0xc2);
 }
 
 void mp_uint(struct buf *b, uint64_t v)
 {
+    buf_reserve(b, 1 + sizeof v);
+    uint8_t *at = b->ptr + b->len;
     if (v < 0x80) {
-        byte_append(b, (uint8_t)v);
+        *at = (uint8_t)v;
+        b->len++;
         return;
     }
-    msgpack_packer p = packer(b);
-    (void)msgpack_pack_uint64(&p, v);
+    unsigned power = v > UINT32_MAX ? 3 : v > UINT16_MAX ? 2 : v > UINT8_MAX ? 1 : 0;
+    size_t len = (size_t)1 << power;
+    uint64_t be = htobe64(v << (64 - 8 * len));
+    *at = (uint8_t)(0xcc + power);
+    memcpy(at + 1, &be, sizeof be);
+    b->len += 1 + len;
 }
 
 void mp_int(struct buf *b, int64_t v)
 {
+    if (v >= 0) {
+        mp_uint(b, (uint64_t)v);
+        return;
+    }
     msgpack_packer p = packer(b);
-    (void)msgpack_pack_int64(&p, v);
+    (void)msgpack_pack_int64(&p, v); /* append cannot fail, here and below */
 }
 
 void mp_bin(struct buf *b, struct slice s)
 {
+    if (s.len <= UINT8_MAX) {
+        buf_reserve(b, 2 + s.len);
+        uint8_t *at = b->ptr + b->len;
+        at[0] = 0xc4;
+        at[1] = (uint8_t)s.len;
+        if (s.len > 0)
+            memcpy(at + 2, s.ptr, s.len);
+        b->len += 2 + s.len;
+        return;
+    }
     msgpack_packer p = packer(b);
     ASSERT(s.len <= UINT32_MAX);
     (void)msgpack_pack_bin(&p, s.len);
@@ -96,6 +117,10 @@ void mp_array(struct buf *b, uint32_t count)
 
 void mp_map(struct buf *b, uint32_t count)
 {
+    if (count < 16) {
+        byte_append(b, (uint8_t)(0x80 | count));
+        return;
+    }
     msgpack_packer p = packer(b);
     (void)msgpack_pack_map(&p, count);
 }
@@ -273,6 +298,38 @@ void mp_get_nil(struct mp *m)
     (void)head_take(m, MP_NIL);
 }
 
+/* The values that come most, if the next one is such and all of it is there; false: nothing has
+ * moved, and the general way says what is wrong, if anything is. */
+static inline bool uint_take(struct mp *m, uint64_t *ret)
+{
+    if (m->rc != 0 || m->at == m->end)
+        return false;
+    uint8_t byte = *m->at;
+    if (byte < 0x80) {
+        m->at++;
+        *ret = byte;
+        return true;
+    }
+    uint64_t v;
+    if ((byte & 0xfc) != 0xcc || (size_t)(m->end - m->at) < 1 + sizeof v)
+        return false;
+    size_t len = (size_t)1 << (byte & 3);
+    memcpy(&v, m->at + 1, sizeof v);
+    *ret = be64toh(v) >> (64 - 8 * len);
+    m->at += 1 + len;
+    return true;
+}
+
+static inline bool bin_take(struct mp *m, size_t len_max, struct slice *ret)
+{
+    size_t left = (size_t)(m->end - m->at);
+    if (m->rc != 0 || left < 2 || m->at[0] != 0xc4 || m->at[1] > left - 2 || m->at[1] > len_max)
+        return false;
+    *ret = slice_of(m->at + 2, m->at[1]);
+    m->at += 2 + ret->len;
+    return true;
+}
+
 bool mp_get_bool(struct mp *m)
 {
     return head_take(m, MP_BOOL) != 0;
@@ -280,9 +337,9 @@ bool mp_get_bool(struct mp *m)
 
 uint64_t mp_get_uint(struct mp *m, uint64_t max)
 {
-    /* One byte, most of the time. */
-    bool is_short = m->rc == 0 && m->at != m->end && *m->at < 0x80;
-    uint64_t v = is_short ? *m->at++ : head_take(m, MP_UINT);
+    uint64_t v;
+    if (!uint_take(m, &v))
+        v = head_take(m, MP_UINT);
     if (v <= max)
         return v;
     mp_fail(m, ERR_MALFORMED);
@@ -291,6 +348,13 @@ uint64_t mp_get_uint(struct mp *m, uint64_t max)
 
 int64_t mp_get_int(struct mp *m)
 {
+    uint64_t plain;
+    const struct mp before = *m;
+    if (uint_take(m, &plain)) {
+        if (plain <= INT64_MAX)
+            return (int64_t)plain;
+        *m = before;
+    }
     struct head h = head_read(m);
     uint64_t v = head_accept(m, h, h.type == MP_INT || h.type == MP_UINT);
     if (h.type == MP_INT || v <= INT64_MAX)
@@ -313,6 +377,9 @@ static struct slice payload_take(struct mp *m, uint64_t len)
 
 struct slice mp_get_bin(struct mp *m, size_t len_max)
 {
+    struct slice s;
+    if (bin_take(m, len_max, &s))
+        return s;
     struct head h = head_read(m);
     uint64_t len = head_accept(m, h, h.type == MP_STR || h.type == MP_BIN);
     if (len > len_max)
@@ -343,6 +410,14 @@ static uint32_t count_take(struct mp *m, enum mp_type type, uint32_t count_max)
 
 uint32_t mp_get_array(struct mp *m, uint32_t count_max)
 {
+    size_t left = (size_t)(m->end - m->at);
+    if (m->rc == 0 && left > 0 && (*m->at & 0xf0) == 0x90) { /* short, and all of it is there */
+        uint32_t count = *m->at & 0x0f;
+        if (count <= count_max && count <= left - 1) {
+            m->at++;
+            return count;
+        }
+    }
     return count_take(m, MP_ARRAY, count_max);
 }
 
