@@ -251,28 +251,6 @@ static bool raw32_is_zero(const uint8_t *raw)
     return memcmp(raw, zero, sizeof zero) == 0;
 }
 
-static uint64_t uint_load(const struct field *f, const void *object)
-{
-    const void *p = member(object, f->at);
-    if (f->type == F_BOOL)
-        return *(const bool *)p;
-    if (f->type == F_U8)
-        return *(const uint8_t *)p;
-    if (f->type == F_U32)
-        return *(const uint32_t *)p;
-    ASSERT(f->type == F_U64);
-    return *(const uint64_t *)p;
-}
-
-static int64_t int_load(const struct field *f, const void *object)
-{
-    const void *p = member(object, f->at);
-    if (f->type == F_I32)
-        return *(const int32_t *)p;
-    ASSERT(f->type == F_I64);
-    return *(const int64_t *)p;
-}
-
 static bool any_set(const struct shape *shape, const void *object);
 
 static bool is_set(const struct field *f, const void *object)
@@ -338,22 +316,29 @@ static void array_encode(const struct field *f, const void *object, struct buf *
         shape_encode(f->sub, at + i * f->sub->size, out);
 }
 
-static void field_encode(const struct field *f, const void *object, struct buf *out)
+/* A number is written with its tag, unless it is nought. */
+static inline uint32_t uint_encode(size_t tag, uint64_t v, struct buf *out)
+{
+    if (v == 0)
+        return 0;
+    mp_uint(out, tag);
+    mp_uint(out, v);
+    return 1;
+}
+
+static inline uint32_t int_encode(size_t tag, int64_t v, struct buf *out)
+{
+    if (v == 0)
+        return 0;
+    mp_uint(out, tag);
+    mp_int(out, v);
+    return 1;
+}
+
+static void long_encode(const struct field *f, const void *object, struct buf *out)
 {
     const void *p = member(object, f->at);
     switch (f->type) {
-    case F_BOOL:
-        mp_bool(out, *(const bool *)p);
-        return;
-    case F_U8:
-    case F_U32:
-    case F_U64:
-        mp_uint(out, uint_load(f, object));
-        return;
-    case F_I32:
-    case F_I64:
-        mp_int(out, int_load(f, object));
-        return;
     case F_OID:
         mp_oid(out, *(const struct oid *)p);
         return;
@@ -374,9 +359,55 @@ static void field_encode(const struct field *f, const void *object, struct buf *
         array_encode(f, object, out);
         return;
     case F_NONE:
+    case F_BOOL:
+    case F_U8:
+    case F_U32:
+    case F_U64:
+    case F_I32:
+    case F_I64:
         break;
     }
     UNREACHABLE();
+}
+
+/* The tag and the value, if it is set; how many were written. */
+static inline uint32_t
+field_encode(const struct field *f, size_t tag, const void *object, struct buf *out)
+{
+    const void *p = member(object, f->at);
+    switch (f->type) {
+    case F_NONE:
+        return 0;
+    case F_BOOL:
+        if (!*(const bool *)p)
+            return 0;
+        mp_uint(out, tag);
+        mp_bool(out, true);
+        return 1;
+    case F_U8:
+        return uint_encode(tag, *(const uint8_t *)p, out);
+    case F_U32:
+        return uint_encode(tag, *(const uint32_t *)p, out);
+    case F_U64:
+        return uint_encode(tag, *(const uint64_t *)p, out);
+    case F_I32:
+        return int_encode(tag, *(const int32_t *)p, out);
+    case F_I64:
+        return int_encode(tag, *(const int64_t *)p, out);
+    case F_OID:
+    case F_DOT:
+    case F_BYTES:
+    case F_RAW32:
+    case F_STRUCT:
+    case F_ARRAY:
+    case F_OIDS:
+        break;
+    }
+    if (!is_set(f, object))
+        return 0;
+    mp_uint(out, tag);
+    long_encode(f, object, out);
+    return 1;
 }
 
 static void shape_encode(const struct shape *shape, const void *object, struct buf *out)
@@ -386,13 +417,8 @@ static void shape_encode(const struct shape *shape, const void *object, struct b
     buf_reserve(out, MAP_HEAD_BYTES);
     out->len += MAP_HEAD_BYTES;
     uint32_t count = 0;
-    for (size_t tag = 1; tag < shape->field_count; tag++) {
-        if (!is_set(&shape->fields[tag], object))
-            continue;
-        mp_uint(out, tag);
-        field_encode(&shape->fields[tag], object, out);
-        count++;
-    }
+    for (size_t tag = 1; tag < shape->field_count; tag++)
+        count += field_encode(&shape->fields[tag], tag, object, out);
     uint8_t *head = out->ptr + head_at;
     head[0] = 0xde;
     head[1] = (uint8_t)(count >> 8);
