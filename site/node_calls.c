@@ -267,6 +267,10 @@ static void on_request(void *ctx, struct rpc_conn *conn, const struct rpc_frame 
         rpc_conn_close(conn);
         return;
     }
+    if (f->type == RPC_INVAL_ACK) { /* has no answer, and is what comes most where many share */
+        node_inval_acked(n, conn, f->body);
+        return;
+    }
     struct call *c = node_call_new(n, f->type);
     c->conn = conn;
     rpc_conn_ref(conn);

@@ -149,6 +149,8 @@ int call_riders(struct call *c);
 int call_forget(struct call *c);
 int call_inval_ack(struct call *c);
 int call_ping(struct call *c);
+/* RPC_INVAL_ACK without a call. */
+void node_inval_acked(struct node *n, struct rpc_conn *conn, struct slice body);
 bool node_session_check(struct call *c);
 void node_conn_opened(void *ctx, struct rpc_conn *conn);
 void node_conn_closed(void *ctx, struct rpc_conn *conn, int rc);

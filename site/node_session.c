@@ -400,12 +400,30 @@ int call_forget(struct call *c)
     return 0;
 }
 
+static void inval_acked(struct node *n, uint64_t session, uint64_t push_id)
+{
+    log_debug(LOG_SITE, "push_acked", "session=%016llx id=%llu", (unsigned long long)session,
+              (unsigned long long)push_id);
+    (void)session_acked(n->sessions, session, push_id); /* old acks do no harm */
+}
+
 int call_inval_ack(struct call *c)
 {
-    log_debug(LOG_SITE, "push_acked", "session=%016llx id=%llu", (unsigned long long)c->req.session,
-              (unsigned long long)c->req.number2);
-    (void)session_acked(c->n->sessions, c->req.session, c->req.number2); /* old acks do no harm */
+    inval_acked(c->n, c->req.session, c->req.number2);
     return 0;
+}
+
+void node_inval_acked(struct node *n, struct rpc_conn *conn, struct slice body)
+{
+    const struct conn_state *cs = rpc_conn_user(conn);
+    struct fs_request q;
+    struct op_arena arena = {0};
+    int rc = fs_request_decode(body, &arena, &q);
+    op_arena_deinit(&arena);
+    if (rc != 0 || cs == NULL || cs->session == 0 || !session_exists(n->sessions, cs->session))
+        return;
+    inval_acked(n, cs->session, q.number2);
+    node_inval_flush(n, NULL); /* what was answered now may have changed something */
 }
 
 struct orphan_scan {
