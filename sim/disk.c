@@ -14,6 +14,7 @@
 bool disk_calm;
 static struct disk *disks[DISKS_MAX];
 static struct fd fds[FDS_MAX];
+static int fds_used; /* all below are in use */
 
 /* --- names --- */
 
@@ -25,16 +26,28 @@ static uint64_t path_hash(const char *path)
     return h;
 }
 
-static size_t name_find(const struct disk *d, const char *path)
+static bool name_is(const struct disk *d, size_t i, uint64_t hash, const char *path)
+{
+    return i < d->name_count && d->names[i].hash == hash && strcmp(d->names[i].path, path) == 0;
+}
+
+/* Names move down when one before them goes: then the hint is wrong, and all are looked at. */
+static size_t name_find(struct disk *d, const char *path)
 {
     uint64_t hash = path_hash(path);
+    uint32_t *hint = &d->name_hints[hash % DISK_NAME_HINTS];
+    for (size_t back = 0; back < 4 && back <= *hint; back++)
+        if (name_is(d, *hint - back, hash, path))
+            return *hint - back;
     for (size_t i = 0; i < d->name_count; i++)
-        if (d->names[i].hash == hash && strcmp(d->names[i].path, path) == 0)
+        if (name_is(d, i, hash, path)) {
+            *hint = (uint32_t)i;
             return i;
+        }
     return SIZE_MAX;
 }
 
-static struct inode *name_inode(const struct disk *d, const char *path)
+static struct inode *name_inode(struct disk *d, const char *path)
 {
     size_t i = name_find(d, path);
     return i == SIZE_MAX ? NULL : d->names[i].inode;
@@ -62,8 +75,10 @@ static void name_set(struct disk *d, const char *path, struct inode *inode)
         d->name_cap = d->name_cap == 0 ? 64 : 2 * d->name_cap;
         d->names = mem_realloc(d->names, d->name_cap * sizeof d->names[0]);
     }
+    uint64_t hash = path_hash(path);
+    d->name_hints[hash % DISK_NAME_HINTS] = (uint32_t)d->name_count;
     d->names[d->name_count++] =
-        (struct name){.path = mem_strdup(path), .hash = path_hash(path), .inode = inode};
+        (struct name){.path = mem_strdup(path), .hash = hash, .inode = inode};
 }
 
 static char *parent_of(const char *path)
@@ -157,6 +172,7 @@ struct disk *disk_new(const char *root, const struct world_disk *config)
 
 static void fd_free(struct fd *f)
 {
+    fds_used = MIN(fds_used, (int)(f - fds));
     disk_inode_unref(f->inode);
     mem_free(f->path);
     memset(f, 0, sizeof *f);
@@ -453,9 +469,10 @@ static int open_path(const char *path, int flags)
     }
     if ((flags & O_TRUNC) != 0)
         disk_inode_truncate(n, 0);
-    for (int i = 0; i < FDS_MAX; i++) {
+    for (int i = fds_used; i < FDS_MAX; i++) {
         if (fds[i].disk != NULL)
             continue;
+        fds_used = i + 1;
         n->refs++;
         fds[i] = (struct fd){.disk = d, .inode = n, .path = mem_strdup(path)};
         return DISK_FD_BASE + i;

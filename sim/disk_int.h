@@ -8,6 +8,7 @@
 #define SECTOR ((size_t)512)
 #define DISKS_MAX (WORLD_SITES_MAX * WORLD_NODES_MAX)
 #define FDS_MAX 16384
+#define DISK_NAME_HINTS 1024u /* a power of two */
 
 /* What is in a page, up to the last byte that is not zero, more or less: journals pad their blocks,
  * and a long run writes millions of them. */
@@ -53,7 +54,8 @@ struct disk {
     bool power_off;
     struct name *names;
     size_t name_count, name_cap;
-    struct undo *undos; /* newest first */
+    uint32_t name_hints[DISK_NAME_HINTS]; /* by hash: where a name was found last */
+    struct undo *undos;                   /* newest first */
     struct disk_blob *blobs;
     uint64_t number;
 };
