@@ -8,6 +8,12 @@
 #include "sim/soak_int.h"
 #include "sim/world_int.h"
 
+/* What jemalloc asks the program for. A world is a hundred megabytes that are used all over for a
+ * few seconds: in huge pages, and kept for what comes next, they cost few faults and few misses. */
+extern const char *malloc_conf;
+__attribute__((visibility("default"))) const char *malloc_conf =
+    "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1";
+
 #define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
 #define MODEL_OPERATIONS_MAX 5000u     /* the model is slow and simple */
 #define BUSY_MOUNTS 8u
