@@ -159,6 +159,10 @@ class World:
             shlex.join([PROGRAM, "mount", "--dir", site, *options, at])
         return at, remount
 
+    @staticmethod
+    def mount_pid(at):
+        return next(int(p) for p in os.listdir("/proc") if p.isdigit() and at.encode() in arguments_of(p))
+
     def memory(self, name, *options):
         at = self.path(name)
         run(os.path.join(BUILD, "bench/bench_memfs"), *options, at)
@@ -265,13 +269,13 @@ def resident_bytes(pid):
 def mount_resident(world, gib):
     """The most that a mount of 256 MiB had in memory while one file was written."""
     mount, _ = world.mount(world.site("resident"), "-o", "cache_mb=256")
-    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and mount.encode() in arguments_of(p)]
+    pid = world.mount_pid(mount)
     block, peak = os.urandom(1 << 20), 0
     with open(os.path.join(mount, "large"), "wb", buffering=0) as f:
         for i in range(gib << 10):
             f.write(i.to_bytes(8, "little") + block[8:])
             if i % 16 == 0:
-                peak = max(peak, resident_bytes(pids[0]))
+                peak = max(peak, resident_bytes(pid))
         os.fsync(f.fileno())
     return {"name": f"data_mount_resident_{gib}gib", "value": peak, "unit": "B", "limit": 256 << 20,
             "ratio": round(peak / (256 << 20), 3), "samples": gib << 6}

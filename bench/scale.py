@@ -12,6 +12,7 @@ RESTART_GOAL_S = 5
 IDLE_GOAL = 0.01  # of a core
 WRITTEN_S = 40  # the last state is written down half a minute after the last change
 RESIDENT_GOAL_BYTES = GIB
+MOUNT_RESIDENT_GOAL_BYTES = 512 << 20  # 150 B for each of a million inodes, and cache_mb
 
 
 def figure(name, value, unit, limit):
@@ -66,6 +67,8 @@ def run(world, program, arguments, idle_s):
     yield from map(json.loads, filled.stdout.splitlines())
     files = next(int(n) for o, n in zip(arguments, arguments[1:]) if o == "-n")
     yield figure("scale_daemon_resident_peak", memory_bytes(pid, "VmHWM"), "B", RESIDENT_GOAL_BYTES)
+    yield figure("scale_mount_resident_peak", memory_bytes(world.mount_pid(at), "VmHWM"), "B",
+                 MOUNT_RESIDENT_GOAL_BYTES)
     yield figure("scale_disk_per_file", disk_bytes(site) / files, "B", None)
     yield figure("scale_restart_after_kill", restarted_s(world, site, at), "s", RESTART_GOAL_S)
     yield figure("scale_restart_processor_time", cpu_s(world.daemons[site].pid), "s", None)
