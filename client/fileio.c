@@ -13,6 +13,9 @@
 
 /* ---- the whole ---- */
 
+static bool file_may_rest(void *ctx, struct inode *i);
+static void file_rested(void *ctx, struct file *f);
+
 int fileio_new(struct fileio **ret, const struct fileio_config *config)
 {
     struct fileio *io = mem_calloc(1, sizeof *io);
@@ -26,6 +29,11 @@ int fileio_new(struct fileio **ret, const struct fileio_config *config)
     io->tasks_last = &io->tasks;
     io->dirty_files.next = io->dirty_files.prev = &io->dirty_files;
     io->idle.idle_next = io->idle.idle_prev = &io->idle;
+    pthread_mutex_init(&io->files_lock, NULL);
+    io->files.all_next = io->files.all_prev = &io->files;
+    inode_table_rest(
+        config->inodes,
+        &(struct inode_rest){.may_rest = file_may_rest, .rested = file_rested, .ctx = io});
     io->blocks = block_cache_new(config->memory_bytes / 2);
     io->heads = head_cache_new();
     pages_limit(MIN(PAGES_KEPT_MAX, config->memory_bytes / PAGES_SHARE / PAGES_BYTES));
@@ -104,6 +112,7 @@ void fileio_free(struct fileio *io)
     pthread_cond_destroy(&io->room);
     pthread_cond_destroy(&io->flush);
     pthread_cond_destroy(&io->work);
+    pthread_mutex_destroy(&io->files_lock);
     pthread_mutex_destroy(&io->lock);
     fs_keys_wipe(&io->keys);
     mem_free(io);
@@ -111,29 +120,62 @@ void fileio_free(struct fileio *io)
 
 /* ---- files ---- */
 
-struct file *file_of(struct fileio *io, struct inode *i)
+static struct file *file_new(struct fileio *io, struct inode *i)
 {
-    pthread_mutex_lock(&i->lock);
-    struct file *f = i->file;
-    if (f == NULL) {
-        f = mem_calloc(1, sizeof *f);
-        f->io = io;
-        f->inode = i;
-        pthread_mutex_init(&f->open_lock, NULL);
-        pthread_mutex_init(&f->lock, NULL);
-        pthread_cond_init(&f->moved, NULL);
-        i->file = f;
-    }
-    pthread_mutex_unlock(&i->lock);
+    struct file *f = mem_calloc(1, sizeof *f);
+    f->io = io;
+    f->inode = i;
+    f->id = i->id;
+    f->pages_version = i->pages_version;
+    f->pages_generation = i->pages_generation;
+    pthread_mutex_init(&f->open_lock, NULL);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->moved, NULL);
+    pthread_mutex_lock(&io->files_lock);
+    f->all_prev = io->files.all_prev;
+    f->all_next = &io->files;
+    f->all_prev->all_next = f;
+    io->files.all_prev = f;
+    io->file_count++;
+    pthread_mutex_unlock(&io->files_lock);
     return f;
 }
 
-static struct file *file_if_any(struct inode *i)
+struct file *file_of(struct fileio *io, struct inode *i)
 {
-    pthread_mutex_lock(&i->lock);
-    struct file *f = i->file;
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_lock(&i->known->lock);
+    if (i->known->file == NULL)
+        i->known->file = file_new(io, i);
+    struct file *f = i->known->file;
+    pthread_mutex_unlock(&i->known->lock);
     return f;
+}
+
+struct file *file_if_any(struct inode *i)
+{
+    pthread_mutex_lock(&i->known->lock);
+    struct file *f = i->known->file;
+    pthread_mutex_unlock(&i->known->lock);
+    return f;
+}
+
+struct inode **fileio_files(struct fileio *io, size_t *ret_count)
+{
+    /* Records may go meanwhile, and inodes with them: their ids are good for asking. */
+    pthread_mutex_lock(&io->files_lock);
+    uint64_t *ids = mem_calloc(io->file_count + 1, sizeof *ids);
+    size_t count = 0, found = 0;
+    for (const struct file *f = io->files.all_next; f != &io->files; f = f->all_next)
+        ids[count++] = f->id;
+    pthread_mutex_unlock(&io->files_lock);
+    struct inode **all = mem_calloc(count + 1, sizeof(struct inode *));
+    for (size_t k = 0; k < count; k++) {
+        all[found] = inode_table_get(io->config.inodes, ids[k]);
+        found += all[found] != NULL;
+    }
+    mem_free(ids);
+    *ret_count = found;
+    return all;
 }
 
 static void idle_remove(struct file *f)
@@ -159,18 +201,17 @@ static void idle_add(struct file *f)
     io->idle_count++;
 }
 
-void file_evict(struct fileio *io, struct inode *i)
+/* Nobody uses it, nor finds it any more. */
+static void file_free(struct file *f)
 {
-    struct file *f = i->file;
-    if (f == NULL)
-        return;
+    struct fileio *io = f->io;
     ASSERT_EQ(f->handles, 0);
-    pthread_mutex_lock(&io->lock);
-    ASSERT(!f->listed);
-    idle_remove(f);
-    pthread_mutex_unlock(&io->lock);
-    if (f->held == FILE_HELD)
-        io_close_later(io, i->oid);
+    ASSERT(!f->listed && !f->idle);
+    pthread_mutex_lock(&io->files_lock);
+    f->all_prev->all_next = f->all_next;
+    f->all_next->all_prev = f->all_prev;
+    io->file_count--;
+    pthread_mutex_unlock(&io->files_lock);
     base_unref(io, f->base);
     file_drop_dirty(f);
     dirty_deinit(&f->frozen);
@@ -178,7 +219,40 @@ void file_evict(struct fileio *io, struct inode *i)
     pthread_mutex_destroy(&f->lock);
     pthread_mutex_destroy(&f->open_lock);
     mem_free(f);
-    i->file = NULL;
+}
+
+void file_evict(struct fileio *io, struct inode *i)
+{
+    struct file *f = i->known == NULL ? NULL : i->known->file;
+    if (f == NULL)
+        return;
+    pthread_mutex_lock(&io->lock);
+    idle_remove(f);
+    pthread_mutex_unlock(&io->lock);
+    if (f->held == FILE_HELD)
+        io_close_later(io, i->oid);
+    i->known->file = NULL;
+    file_free(f);
+}
+
+/* Nobody refers to the inode, so nobody has the file's lock, and what is looked at does not change.
+ */
+static bool file_may_rest(void *ctx, struct inode *i)
+{
+    (void)ctx;
+    const struct file *f = i->known->file;
+    if (f->handles > 0 || f->held == FILE_HELD || f->idle || f->listed || f->dirty_made ||
+        f->frozen_busy || f->kept_busy || f->kept.set != 0)
+        return false;
+    i->pages_version = f->pages_version;
+    i->pages_generation = f->pages_generation;
+    return true;
+}
+
+static void file_rested(void *ctx, struct file *f)
+{
+    (void)ctx;
+    file_free(f);
 }
 
 /* ---- the base ---- */
@@ -255,7 +329,11 @@ int file_need_base(struct file *f)
 void file_invalidate(struct fileio *io, struct inode *i)
 {
     (void)io;
-    struct file *f = file_if_any(i);
+    pthread_mutex_lock(&i->known->lock);
+    struct file *f = i->known->file;
+    if (f == NULL && !oid_is_dir(i->oid))
+        i->pages_version = (struct dot){0};
+    pthread_mutex_unlock(&i->known->lock);
     if (f == NULL)
         return;
     pthread_mutex_lock(&f->lock);
@@ -330,12 +408,15 @@ int file_open(struct fileio *io, struct inode *i, int flags, struct open_file **
 {
     struct file *f = file_of(io, i);
     pthread_mutex_lock(&f->open_lock);
+    uint32_t generation = inode_clock_generation(io->config.inode_clock);
     int rc = open_at_site(io, f, flags);
     if (rc == 0) {
         pthread_mutex_lock(&f->lock);
         bool known = f->base != NULL && !f->base_stale && !dot_is_none(f->base->version);
-        *ret_keep = known && dot_equal(f->pages_version, f->base->version);
+        *ret_keep = known && dot_equal(f->pages_version, f->base->version) &&
+                    f->pages_generation == generation;
         f->pages_version = known ? f->base->version : (struct dot){0};
+        f->pages_generation = generation;
         *ret = handle_new(io, f, flags);
         pthread_mutex_unlock(&f->lock);
     }
@@ -347,15 +428,20 @@ struct open_file *file_created(
     struct fileio *io, struct inode *i, int flags, const struct fs_reply *reply, uint64_t since)
 {
     struct file *f = file_of(io, i);
+    uint32_t generation = inode_clock_generation(io->config.inode_clock);
     pthread_mutex_lock(&f->open_lock);
     pthread_mutex_lock(&f->lock);
     if (f->held == FILE_HELD)
         io_close_later(io, i->oid); /* one is enough */
     f->held = FILE_HELD;
-    if (take_content(f, reply, since) != 0)
-        f->base_stale = true; /* asked for when needed */
-    else if (f->base != NULL && !f->base_stale)
+    /* Asked for when needed, if there is something else or it was not known here meanwhile. */
+    if (take_content(f, reply, since) != 0 ||
+        !inode_clock_reply_fresh(io->config.inode_clock, i->oid, since))
+        f->base_stale = true;
+    if (f->base != NULL && !f->base_stale) {
         f->pages_version = f->base->version;
+        f->pages_generation = generation;
+    }
     struct open_file *h = handle_new(io, f, flags);
     pthread_mutex_unlock(&f->lock);
     pthread_mutex_unlock(&f->open_lock);
@@ -368,9 +454,10 @@ static void trim_idle(struct fileio *io)
     pthread_mutex_lock(&io->lock);
     struct inode *i = NULL;
     if (io->idle_count > IDLE_MAX) {
+        /* Referred to before it leaves the ring, from when on its record may go. */
         struct file *f = io->idle.idle_next;
+        i = inode_table_get(io->config.inodes, f->id);
         idle_remove(f);
-        i = inode_table_get(io->config.inodes, f->inode->id);
     }
     pthread_mutex_unlock(&io->lock);
     if (i == NULL)

@@ -63,8 +63,11 @@ struct open_file *file_created(
     struct fileio *io, struct inode *i, int flags, const struct fs_reply *reply, uint64_t since);
 /* Commits what is dirty first (errors were flush's to report). Waits for the site. */
 void file_close(struct fileio *io, struct open_file *h);
-/* The inode is going: takes inode->file away. Does not wait. */
+/* The inode is going: takes its file away. Does not wait. */
 void file_evict(struct fileio *io, struct inode *i);
+/* All inodes of which something is open, held or dirty, or was a moment ago; each with a reference
+ * for the caller; free the array with mem_free. */
+struct inode **fileio_files(struct fileio *io, size_t *ret_count);
 
 /* ---- data ---- */
 /* Waits for the site. */

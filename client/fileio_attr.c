@@ -13,14 +13,6 @@
 #include "base/log.h"
 #include "client/fileio_int.h"
 
-static struct file *file_if_any(struct inode *i)
-{
-    pthread_mutex_lock(&i->lock);
-    struct file *f = i->file;
-    pthread_mutex_unlock(&i->lock);
-    return f;
-}
-
 void file_keep_begin(struct fileio *io, struct inode *i, uint64_t since)
 {
     struct file *f = file_of(io, i);

@@ -266,9 +266,7 @@ static int flush(struct inode *i, bool *durable)
 {
     bool sync = *durable;
     *durable = false;
-    pthread_mutex_lock(&i->lock);
-    struct file *f = i->file;
-    pthread_mutex_unlock(&i->lock);
+    struct file *f = file_if_any(i);
     if (f == NULL)
         return 0;
     pthread_mutex_lock(&f->lock);
@@ -313,8 +311,9 @@ int file_sync(struct fileio *io, struct inode *i)
 
 /* ---- in the background ---- */
 
-/* The file to commit now, referenced; else when to look again (0: nothing dirty). Lock held. */
-static struct inode *pick(struct fileio *io, uint64_t now_ns, uint64_t *ret_due_ns)
+/* The file to commit now, its inode referenced; else when to look again (0: nothing dirty). Lock
+ * held. */
+static struct file *pick(struct fileio *io, uint64_t now_ns, uint64_t *ret_due_ns)
 {
     bool pressed =
         io->waiting > 0 || io->dirty_bytes > io->config.memory_bytes / FLUSH_SHARE || io->stopping;
@@ -337,12 +336,13 @@ static struct inode *pick(struct fileio *io, uint64_t now_ns, uint64_t *ret_due_
         return NULL;
     best->flushing = true;
     best->ripe = false;
-    return inode_ref(io->config.inodes, best->inode);
+    (void)inode_ref(io->config.inodes, best->inode);
+    return best;
 }
 
-static void flush_one(struct fileio *io, struct inode *i)
+static void flush_one(struct fileio *io, struct file *f)
 {
-    struct file *f = file_of(io, i);
+    struct inode *i = f->inode;
     pthread_mutex_unlock(&io->lock);
     (void)file_flush(io, i); /* kept for who closes or syncs the file */
     pthread_mutex_lock(&io->lock);
@@ -408,11 +408,11 @@ void *io_flusher_main(void *arg)
         uint64_t now_ns = clock_mono_ns(io->config.clock), due_ns;
         if (io->close_count >= CLOSES_AT_ONCE || io->closes_due_ns <= now_ns)
             send_closes(io);
-        struct inode *i = pick(io, now_ns, &due_ns);
+        struct file *f = pick(io, now_ns, &due_ns);
         if (io->close_count > 0 && (due_ns == 0 || io->closes_due_ns < due_ns))
             due_ns = io->closes_due_ns;
-        if (i != NULL)
-            flush_one(io, i);
+        if (f != NULL)
+            flush_one(io, f);
         else if (io->close_count < CLOSES_AT_ONCE && !io->stopping)
             wait_until(io, now_ns, due_ns);
     }
@@ -424,7 +424,7 @@ int fileio_sync_all(struct fileio *io)
 {
     int first = 0;
     size_t count;
-    struct inode **all = inode_table_all(io->config.inodes, &count);
+    struct inode **all = fileio_files(io, &count);
     for (size_t i = 0; i < count; i++) {
         int rc = file_is_dirty(all[i]) ? file_flush(io, all[i]) : 0;
         first = first == 0 ? rc : first;

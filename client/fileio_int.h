@@ -26,9 +26,12 @@ enum file_held {
     FILE_HELD,   /* one RPC_OPEN or RPC_CREATE is outstanding */
     FILE_LOST    /* the site does not know the object any more: ERR_STALE */
 };
+/* It is there from the first use until nobody refers to the inode and nothing of the file is open,
+ * held or dirty (file_may_rest). Who uses it refers to the inode; the idle ring does not. */
 struct file {
     struct fileio *io;
     struct inode *inode;       /* who owns us */
+    uint64_t id;               /* of the inode */
     pthread_mutex_t open_lock; /* orders opening and closing at the site */
     pthread_mutex_t lock;      /* guards all below */
     pthread_cond_t moved;      /* frozen_busy or kept_busy went */
@@ -49,7 +52,8 @@ struct file {
     bool may_keep;      /* we made it, the site holds it for us, and nothing of it was sent since */
     bool kept_busy;     /* the site is being told of `kept` */
     uint64_t error_count;
-    struct dot pages_version; /* what the kernel's pages show; none: unknown */
+    struct dot pages_version;  /* what the kernel's pages show; none: unknown */
+    uint32_t pages_generation; /* of the clock before that was so; another one: unknown */
     /* Under the fileio lock. */
     struct file *next, *prev; /* in io->dirty_files, when `listed` */
     bool listed;              /* holds an inode reference */
@@ -59,6 +63,8 @@ struct file {
     size_t counted_bytes;               /* our part of io->dirty_bytes */
     struct file *idle_next, *idle_prev; /* in io->idle, when `idle` */
     bool idle;
+    /* Under io->files_lock. */
+    struct file *all_next, *all_prev; /* in io->files */
 };
 
 struct sealing;
@@ -76,7 +82,10 @@ struct fileio {
         pthread_mutex_t lock;
         struct node_cache *nodes;
     } stripes[NODE_STRIPES];
-    pthread_t *threads; /* workers, then flushers */
+    pthread_mutex_t files_lock; /* leaf */
+    struct file files;          /* ring of all */
+    size_t file_count;          /* in it */
+    pthread_t *threads;         /* workers, then flushers */
     unsigned thread_count;
 
     pthread_mutex_t lock; /* guards all below, and bases' counts */
@@ -239,7 +248,9 @@ int file_kept_send(struct file *f, bool *durable);
 bool file_is_dirty_locked(const struct file *f);
 
 /* ---- fileio.c ---- */
+/* There while the caller refers to the inode. */
 struct file *file_of(struct fileio *io, struct inode *i); /* makes it */
+struct file *file_if_any(struct inode *i);                /* or NULL */
 /* Loads the base when there is none, or it is stale. File lock held, and again on return. */
 int file_need_base(struct file *f) MUST_CHECK;
 /* Takes over `b`. File lock held, frozen layer idle or the caller's. */

@@ -181,9 +181,9 @@ entry_at(struct mount *m, struct dir_handle *h, uint64_t number, int *ret_rc)
 /* True when the page's entries may become the kernel's: no name changed since it was read. */
 static bool page_fresh(struct mount *m, struct dir_handle *h)
 {
-    pthread_mutex_lock(&h->dir->lock);
-    bool fresh = h->dir->attr_min <= h->since;
-    pthread_mutex_unlock(&h->dir->lock);
+    pthread_mutex_lock(&h->dir->known->lock);
+    bool fresh = h->dir->known->attr_min <= h->since;
+    pthread_mutex_unlock(&h->dir->known->lock);
     return fresh && inode_clock_fresh(&m->clock, h->dir->oid, h->since);
 }
 
@@ -271,9 +271,9 @@ static int list(struct listing *l, uint64_t offset)
         if (offset == 0) {
             added = add_plain(l, ".", h->dir->id, S_IFDIR, next);
         } else if (offset == 1) {
-            pthread_mutex_lock(&h->dir->lock);
+            pthread_mutex_lock(&h->dir->known->lock);
             uint64_t up = h->dir->parent_id != 0 ? h->dir->parent_id : h->dir->id;
-            pthread_mutex_unlock(&h->dir->lock);
+            pthread_mutex_unlock(&h->dir->known->lock);
             added = add_plain(l, "..", up, S_IFDIR, next);
         } else if (h->copied) {
             if (offset - FIRST_ENTRY >= h->copy.count)

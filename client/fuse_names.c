@@ -311,9 +311,9 @@ static void reply_create(struct change *c, struct fuse_file_info *fi, bool exist
     struct open_file *h = file_created(c->m->io, i, fi->flags, &c->call.reply, c->since);
     int rc = existed ? open_existing(c, fi, h) : 0;
     if (!existed) {
-        pthread_mutex_lock(&i->lock);
-        i->no_caps_time = c->since; /* a new file has none */
-        pthread_mutex_unlock(&i->lock);
+        pthread_mutex_lock(&i->known->lock);
+        i->known->no_caps_time = c->since; /* a new file has none */
+        pthread_mutex_unlock(&i->known->lock);
         file_keep_begin(c->m->io, i, c->since);
     }
     fi->fh = (uint64_t)(uintptr_t)h;

@@ -135,17 +135,20 @@ struct inode *op_enter(struct mount *m,
 {
     struct inode *i = inode_table_enter(m->inodes, a->oid, a->ino, lookups);
     struct fs_attr shown = *a;
-    if (how->changed)
+    /* It may not have been known here when the site answered. */
+    bool fresh = inode_clock_reply_fresh(&m->clock, a->oid, how->since);
+    if (!fresh)
+        inode_attr_drop(i, &m->clock);
+    else if (how->changed)
         inode_attr_changed(i, &m->clock, a, how->since);
     else
         inode_attr_store(i, a, how->since);
     if (oid_is_dir(a->oid) && how->parent != NULL) {
-        pthread_mutex_lock(&i->lock);
+        pthread_mutex_lock(&i->known->lock);
         i->parent_id = how->parent->id;
-        pthread_mutex_unlock(&i->lock);
+        pthread_mutex_unlock(&i->known->lock);
     }
     bool dirty = file_overlay(i, &shown);
-    bool fresh = inode_clock_fresh(&m->clock, a->oid, how->since);
     *ret = (struct fuse_entry_param){
         .ino = i->id,
         .attr_timeout = dirty || !fresh ? 0 : m->attr_timeout_s,

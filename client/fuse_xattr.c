@@ -43,9 +43,9 @@ static int drop_setgid(fuse_req_t req, struct mount *m, struct inode *i)
 
 static void forget_caps(struct inode *i, uint64_t time)
 {
-    pthread_mutex_lock(&i->lock);
-    i->no_caps_time = time;
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_lock(&i->known->lock);
+    i->known->no_caps_time = time;
+    pthread_mutex_unlock(&i->known->lock);
 }
 
 void op_setxattr(
@@ -97,9 +97,9 @@ static void reply_bytes(fuse_req_t req, int rc, struct slice data, size_t size)
 
 static bool known_without_caps(struct mount *m, struct inode *i)
 {
-    pthread_mutex_lock(&i->lock);
-    uint64_t time = i->no_caps_time;
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_lock(&i->known->lock);
+    uint64_t time = i->known->no_caps_time;
+    pthread_mutex_unlock(&i->known->lock);
     return time != 0 && inode_clock_fresh(&m->clock, i->oid, time);
 }
 

@@ -47,7 +47,32 @@ void inode_clock_hit_all(struct inode_clock *c)
 {
     pthread_mutex_lock(&c->lock);
     c->all = ++c->now;
+    c->generation++;
     pthread_mutex_unlock(&c->lock);
+}
+
+uint32_t inode_clock_generation(struct inode_clock *c)
+{
+    pthread_mutex_lock(&c->lock);
+    uint32_t generation = c->generation;
+    pthread_mutex_unlock(&c->lock);
+    return generation;
+}
+
+void inode_clock_hit_forgotten(struct inode_clock *c, struct oid oid)
+{
+    pthread_mutex_lock(&c->lock);
+    c->forgotten[slot_of(oid)] = ++c->now;
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool inode_clock_reply_fresh(struct inode_clock *c, struct oid oid, uint64_t since)
+{
+    uint32_t slot = slot_of(oid);
+    pthread_mutex_lock(&c->lock);
+    bool fresh = c->all <= since && c->slots[slot] <= since && c->forgotten[slot] <= since;
+    pthread_mutex_unlock(&c->lock);
+    return fresh;
 }
 
 bool inode_clock_fresh(struct inode_clock *c, struct oid oid, uint64_t since)

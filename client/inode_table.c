@@ -4,6 +4,9 @@
 
 #define SLOTS_MIN 1024u
 #define ID_EXTRA (UINT64_C(1) << 63)
+#define CROWDED_EACH 1024u /* told of again after so many more */
+#define WALK_SLOTS 1024u   /* looked at with the lock held */
+#define UNKNOWN_TRIES 4u   /* of the ring's hand, each time */
 
 struct inode_table {
     pthread_mutex_t lock;
@@ -14,7 +17,22 @@ struct inode_table {
     size_t extra_count;  /* of them alive: lookups by oid scan only when there are any */
     void (*evicted)(void *ctx, struct inode *i);
     void *ctx;
+    struct inode_rest rest;
+    size_t limit; /* 0: none */
+    void (*crowded)(void *ctx);
+    void *crowded_ctx;
+    struct inode_known ring; /* of records that were referred to, the hand is at the first */
+    size_t ring_count;
+    uint64_t attr_min; /* of records that went, the latest */
     struct names_budget names_budget;
+};
+
+/* What is to be freed when the lock is not held any more. */
+struct gone {
+    struct inode *inode; /* nobody knows it any more; with its record */
+    struct inode_known *known[UNKNOWN_TRIES + 1];
+    unsigned known_count;
+    struct file *file;
 };
 
 static size_t slot_of(const struct inode_table *t, uint64_t id)
@@ -30,20 +48,135 @@ struct inode_table *inode_table_new(void (*evicted)(void *ctx, struct inode *i),
     names_budget_init(&t->names_budget);
     t->slot_count = SLOTS_MIN;
     t->slots = mem_calloc(t->slot_count, sizeof *t->slots);
+    t->ring.next = t->ring.prev = &t->ring;
     t->evicted = evicted;
     t->ctx = ctx;
     return t;
+}
+
+void inode_table_rest(struct inode_table *t, const struct inode_rest *rest)
+{
+    pthread_mutex_lock(&t->lock);
+    t->rest = *rest;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void inode_table_limit(struct inode_table *t, size_t limit, void (*crowded)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&t->lock);
+    t->limit = limit;
+    t->crowded = crowded;
+    t->crowded_ctx = ctx;
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* ---- what is known ---- */
+
+/* Somebody refers to it from now on. Lock held. */
+static struct inode *ref(struct inode_table *t, struct inode *i)
+{
+    i->refs++;
+    if (i->known != NULL)
+        return i;
+    struct inode_known *k = mem_calloc(1, sizeof *k);
+    pthread_mutex_init(&k->lock, NULL);
+    k->inode = i;
+    /* What the record before this one had seen of our changes is not known any more. */
+    k->attr_min = t->attr_min;
+    i->known = k;
+    return i;
+}
+
+static void known_free(struct inode_table *t, struct inode_known *k)
+{
+    ASSERT(k->file == NULL);
+    inode_names_drop(&k->names, &t->names_budget);
+    pthread_mutex_destroy(&k->lock);
+    mem_free(k);
+}
+
+static void ring_remove(struct inode_table *t, struct inode_known *k)
+{
+    if (!k->listed)
+        return;
+    k->next->prev = k->prev;
+    k->prev->next = k->next;
+    k->listed = false;
+    t->ring_count--;
+}
+
+static void ring_append(struct inode_table *t, struct inode_known *k)
+{
+    k->prev = t->ring.prev;
+    k->next = &t->ring;
+    k->prev->next = k;
+    t->ring.prev = k;
+    k->listed = true;
+    t->ring_count++;
+}
+
+/* Nobody refers to its inode. Lock held. */
+static void known_take(struct inode_table *t, struct inode_known *k, struct gone *gone)
+{
+    ring_remove(t, k);
+    t->attr_min = MAX(t->attr_min, k->attr_min);
+    k->inode->known = NULL;
+    gone->known[gone->known_count++] = k;
+}
+
+/* Records of inodes that were not referred to for longest go. Lock held. */
+static void known_trim(struct inode_table *t, struct gone *gone)
+{
+    for (unsigned n = 0; n < UNKNOWN_TRIES && t->ring_count > INODE_KNOWN_MAX; n++) {
+        struct inode_known *k = t->ring.next;
+        if (k->inode->refs == 0 && k->file == NULL && !k->used) {
+            known_take(t, k, gone);
+            continue;
+        }
+        k->used = false;
+        ring_remove(t, k);
+        ring_append(t, k);
+    }
+}
+
+/* The last reference went, the kernel still knows it. Lock held. */
+static void rest(struct inode_table *t, struct inode *i, struct gone *gone)
+{
+    struct inode_known *k = i->known;
+    if (k->file != NULL && t->rest.may_rest != NULL && t->rest.may_rest(t->rest.ctx, i)) {
+        gone->file = k->file;
+        k->file = NULL;
+    }
+    if (k->file == NULL && k->attr_time == 0 && k->no_caps_time == 0 && k->names.since == 0) {
+        known_take(t, k, gone); /* there is nothing in it */
+        return;
+    }
+    k->used = k->listed;
+    if (!k->listed)
+        ring_append(t, k);
+    known_trim(t, gone);
 }
 
 static void inode_free(struct inode_table *t, struct inode *i)
 {
     if (t->evicted != NULL)
         t->evicted(t->ctx, i);
-    ASSERT(i->file == NULL);
-    inode_names_drop(&i->names, &t->names_budget);
-    pthread_mutex_destroy(&i->lock);
+    if (i->known != NULL)
+        known_free(t, i->known);
     mem_free(i);
 }
+
+static void free_gone(struct inode_table *t, struct gone *gone)
+{
+    if (gone->file != NULL)
+        t->rest.rested(t->rest.ctx, gone->file);
+    for (unsigned n = 0; n < gone->known_count; n++)
+        known_free(t, gone->known[n]);
+    if (gone->inode != NULL)
+        inode_free(t, gone->inode);
+}
+
+/* ---- the table ---- */
 
 void inode_table_free(struct inode_table *t)
 {
@@ -54,6 +187,8 @@ void inode_table_free(struct inode_table *t)
             struct inode *i = t->slots[s];
             t->slots[s] = i->next;
             ASSERT_EQ(i->refs, 0);
+            if (i->known != NULL)
+                ring_remove(t, i->known);
             inode_free(t, i);
         }
     }
@@ -119,7 +254,6 @@ static struct inode *add(struct inode_table *t, struct oid oid, uint64_t ino)
     struct inode *i = mem_calloc(1, sizeof *i);
     i->id = id;
     i->oid = oid;
-    pthread_mutex_init(&i->lock, NULL);
     size_t s = slot_of(t, id);
     i->next = t->slots[s];
     t->slots[s] = i;
@@ -133,11 +267,18 @@ inode_table_enter(struct inode_table *t, struct oid oid, uint64_t ino, uint64_t 
     ASSERT((ino & ID_EXTRA) == 0);
     pthread_mutex_lock(&t->lock);
     struct inode *i = find_oid(t, oid, ino);
-    if (i == NULL)
+    bool crowded = false;
+    if (i == NULL) {
         i = add(t, oid, ino);
+        crowded = t->limit > 0 && t->count > t->limit && (t->count - t->limit) % CROWDED_EACH == 1;
+    }
     i->lookups += lookups;
-    i->refs++;
+    i->used = true;
+    (void)ref(t, i);
+    void (*tell)(void *ctx) = crowded ? t->crowded : NULL;
     pthread_mutex_unlock(&t->lock);
+    if (tell != NULL)
+        tell(t->crowded_ctx);
     return i;
 }
 
@@ -145,8 +286,10 @@ struct inode *inode_table_get(struct inode_table *t, uint64_t id)
 {
     pthread_mutex_lock(&t->lock);
     struct inode *i = find_id(t, id);
-    if (i != NULL)
-        i->refs++;
+    if (i != NULL) {
+        i->used = true;
+        (void)ref(t, i);
+    }
     pthread_mutex_unlock(&t->lock);
     return i;
 }
@@ -156,7 +299,7 @@ struct inode *inode_table_find(struct inode_table *t, struct oid oid)
     pthread_mutex_lock(&t->lock);
     struct inode *i = find_oid(t, oid, oid_ino(oid));
     if (i != NULL)
-        i->refs++;
+        (void)ref(t, i);
     pthread_mutex_unlock(&t->lock);
     return i;
 }
@@ -170,7 +313,7 @@ void inode_table_find_each(struct inode_table *t,
     for (size_t k = 0; k < count; k++) {
         ret[k] = find_oid(t, oids[k], oid_ino(oids[k]));
         if (ret[k] != NULL)
-            ret[k]->refs++;
+            (void)ref(t, ret[k]);
     }
     pthread_mutex_unlock(&t->lock);
 }
@@ -184,11 +327,17 @@ struct inode *inode_ref(struct inode_table *t, struct inode *i)
     return i;
 }
 
-/* Unlinks `i` when nobody needs it any more; the caller then frees it without the lock. */
-static bool release(struct inode_table *t, struct inode *i)
+/* Nobody refers to `i`: unlinks it when the kernel does not know it either. Lock held; the caller
+ * frees what is gone without it. */
+static void release(struct inode_table *t, struct inode *i, struct gone *gone)
 {
-    if (i->refs > 0 || i->lookups > 0)
-        return false;
+    if (i->refs > 0)
+        return;
+    if (i->lookups > 0) {
+        if (i->known != NULL)
+            rest(t, i, gone);
+        return;
+    }
     struct inode **at = &t->slots[slot_of(t, i->id)];
     while (*at != i)
         at = &(*at)->next;
@@ -196,51 +345,55 @@ static bool release(struct inode_table *t, struct inode *i)
     t->count--;
     if ((i->id & ID_EXTRA) != 0)
         t->extra_count--;
-    return true;
+    if (i->known != NULL)
+        ring_remove(t, i->known);
+    gone->inode = i;
 }
 
 void inode_unref(struct inode_table *t, struct inode *i)
 {
+    struct gone gone = {0};
     if (i == NULL)
         return;
     pthread_mutex_lock(&t->lock);
     ASSERT(i->refs > 0);
     i->refs--;
-    bool gone = release(t, i);
+    release(t, i, &gone);
     pthread_mutex_unlock(&t->lock);
-    if (gone)
-        inode_free(t, i);
+    free_gone(t, &gone);
 }
 
 void inode_unref_each(struct inode_table *t, struct inode **inodes, size_t count)
 {
-    size_t gone = 0;
     pthread_mutex_lock(&t->lock);
     for (size_t k = 0; k < count; k++) {
+        struct gone gone = {0};
         if (inodes[k] == NULL)
             continue;
         ASSERT(inodes[k]->refs > 0);
         inodes[k]->refs--;
-        if (release(t, inodes[k]))
-            inodes[gone++] = inodes[k];
+        release(t, inodes[k], &gone);
+        if (gone.inode == NULL && gone.known_count == 0 && gone.file == NULL)
+            continue;
+        pthread_mutex_unlock(&t->lock);
+        free_gone(t, &gone);
+        pthread_mutex_lock(&t->lock);
     }
     pthread_mutex_unlock(&t->lock);
-    for (size_t k = 0; k < gone; k++)
-        inode_free(t, inodes[k]);
 }
 
 void inode_table_forget(struct inode_table *t, uint64_t id, uint64_t lookups)
 {
+    struct gone gone = {0};
     pthread_mutex_lock(&t->lock);
     struct inode *i = find_id(t, id);
-    bool gone = false;
     if (i != NULL) {
         i->lookups -= MIN(i->lookups, lookups);
-        gone = release(t, i);
+        if (i->lookups == 0)
+            release(t, i, &gone);
     }
     pthread_mutex_unlock(&t->lock);
-    if (gone)
-        inode_free(t, i);
+    free_gone(t, &gone);
 }
 
 uint64_t inode_table_lookups(struct inode_table *t, struct oid oid)
@@ -250,6 +403,14 @@ uint64_t inode_table_lookups(struct inode_table *t, struct oid oid)
     uint64_t lookups = i == NULL ? 0 : i->lookups;
     pthread_mutex_unlock(&t->lock);
     return lookups;
+}
+
+bool inode_table_has(struct inode_table *t, struct oid oid)
+{
+    pthread_mutex_lock(&t->lock);
+    bool has = find_oid(t, oid, oid_ino(oid)) != NULL;
+    pthread_mutex_unlock(&t->lock);
+    return has;
 }
 
 bool inode_table_referenced(struct inode_table *t)
@@ -271,30 +432,70 @@ size_t inode_table_count(struct inode_table *t)
     return count;
 }
 
-struct inode **inode_table_all(struct inode_table *t, size_t *ret_count)
+/* ---- walks ---- */
+
+static bool unused(struct inode *i)
 {
-    pthread_mutex_lock(&t->lock);
-    struct inode **all = mem_calloc(t->count + 1, sizeof(struct inode *));
-    size_t n = 0;
-    for (size_t s = 0; s < t->slot_count; s++) {
-        for (struct inode *i = t->slots[s]; i != NULL; i = i->next) {
-            i->refs++;
-            all[n++] = i;
-        }
-    }
-    pthread_mutex_unlock(&t->lock);
-    *ret_count = n;
-    return all;
+    bool was_used = i->used;
+    i->used = false;
+    return !was_used && i->refs == 0 && i->lookups > 0 && i->id != INODE_ROOT_ID &&
+           (i->known == NULL || i->known->file == NULL);
 }
+
+/* The ids of slot `s`; false: they do not fit behind the `*count` that are there. */
+static bool slot_ids(const struct inode_table *t, size_t s, bool all, struct inode_ids *ids)
+{
+    size_t before = ids->count;
+    for (struct inode *i = t->slots[s]; i != NULL; i = i->next) {
+        if (!all && !unused(i))
+            continue;
+        if (ids->count == INODE_IDS_MAX) {
+            ids->count = before > 0 ? before : ids->count; /* a chain of so many there is not */
+            return false;
+        }
+        ids->at[ids->count++] = i->id;
+    }
+    return true;
+}
+
+/* A table that grows meanwhile puts the inodes of a slot into that one or one further up: what is
+ * to be seen yet stays ahead. */
+bool inode_table_ids(struct inode_table *t, size_t *at, struct inode_ids *ret)
+{
+    ret->count = 0;
+    pthread_mutex_lock(&t->lock);
+    size_t end = MIN(*at + WALK_SLOTS, t->slot_count);
+    while (*at < end && slot_ids(t, *at, true, ret))
+        ++*at;
+    bool more = *at < t->slot_count;
+    pthread_mutex_unlock(&t->lock);
+    return more;
+}
+
+bool inode_table_unused(struct inode_table *t, size_t *at, struct inode_ids *ret)
+{
+    ret->count = 0;
+    pthread_mutex_lock(&t->lock);
+    size_t end = MIN(*at + WALK_SLOTS, t->slot_count);
+    while (*at < end && slot_ids(t, *at, false, ret))
+        ++*at;
+    bool round = *at < t->slot_count;
+    if (!round)
+        *at = 0;
+    pthread_mutex_unlock(&t->lock);
+    return round;
+}
+
+/* ---- attributes ---- */
 
 void inode_attr_store(struct inode *i, const struct fs_attr *a, uint64_t since)
 {
-    pthread_mutex_lock(&i->lock);
-    if (since >= i->attr_min && since >= i->attr_time) {
-        i->attr = *a;
-        i->attr_time = since;
+    pthread_mutex_lock(&i->known->lock);
+    if (since >= i->known->attr_min && since >= i->known->attr_time) {
+        i->known->attr = *a;
+        i->known->attr_time = since;
     }
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_unlock(&i->known->lock);
 }
 
 void inode_attr_changed(struct inode *i,
@@ -304,34 +505,34 @@ void inode_attr_changed(struct inode *i,
 {
     /* Answers to questions asked before now may show the object as it was before the change. */
     uint64_t now = inode_clock_tick(clock);
-    pthread_mutex_lock(&i->lock);
-    i->attr_min = MAX(i->attr_min, now);
+    pthread_mutex_lock(&i->known->lock);
+    i->known->attr_min = MAX(i->known->attr_min, now);
     /* Replies to two changes of ours may come in either order; change times tell. */
     if (inode_clock_fresh(clock, i->oid, since) &&
-        (i->attr_time == 0 || a->ctime_ns >= i->attr.ctime_ns)) {
-        i->attr = *a;
-        i->attr_time = i->attr_min;
+        (i->known->attr_time == 0 || a->ctime_ns >= i->known->attr.ctime_ns)) {
+        i->known->attr = *a;
+        i->known->attr_time = i->known->attr_min;
     }
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_unlock(&i->known->lock);
 }
 
 bool inode_attr_load(struct inode *i, struct inode_clock *clock, struct fs_attr *ret)
 {
-    pthread_mutex_lock(&i->lock);
-    bool known = i->attr_time != 0 && i->attr_time >= i->attr_min &&
-                 inode_clock_attrs_fresh(clock, i->oid, i->attr_time);
+    pthread_mutex_lock(&i->known->lock);
+    bool known = i->known->attr_time != 0 && i->known->attr_time >= i->known->attr_min &&
+                 inode_clock_attrs_fresh(clock, i->oid, i->known->attr_time);
     if (known)
-        *ret = i->attr;
-    pthread_mutex_unlock(&i->lock);
+        *ret = i->known->attr;
+    pthread_mutex_unlock(&i->known->lock);
     return known;
 }
 
 void inode_attr_drop(struct inode *i, struct inode_clock *clock)
 {
     uint64_t now = inode_clock_tick(clock);
-    pthread_mutex_lock(&i->lock);
-    i->attr_min = MAX(i->attr_min, now);
-    pthread_mutex_unlock(&i->lock);
+    pthread_mutex_lock(&i->known->lock);
+    i->known->attr_min = MAX(i->known->attr_min, now);
+    pthread_mutex_unlock(&i->known->lock);
 }
 
 bool inode_name_lacks(struct inode_table *t,
@@ -340,50 +541,50 @@ bool inode_name_lacks(struct inode_table *t,
                       struct slice name)
 {
     uint64_t since = 0;
-    pthread_mutex_lock(&dir->lock);
-    bool lacks = inode_names_lacks(&dir->names, &t->names_budget, name, &since);
+    pthread_mutex_lock(&dir->known->lock);
+    bool lacks = inode_names_lacks(&dir->known->names, &t->names_budget, name, &since);
     if (lacks && !inode_clock_fresh(clock, dir->oid, since)) {
-        inode_names_drop(&dir->names, &t->names_budget);
+        inode_names_drop(&dir->known->names, &t->names_budget);
         lacks = false;
     }
-    pthread_mutex_unlock(&dir->lock);
+    pthread_mutex_unlock(&dir->known->lock);
     return lacks;
 }
 
 void inode_name_begin(struct inode_table *t, struct inode *dir, struct slice name, bool make)
 {
-    pthread_mutex_lock(&dir->lock);
-    dir->names_changing++;
+    pthread_mutex_lock(&dir->known->lock);
+    dir->known->names_changing++;
     if (make)
-        inode_names_add(&dir->names, &t->names_budget, name);
-    pthread_mutex_unlock(&dir->lock);
+        inode_names_add(&dir->known->names, &t->names_budget, name);
+    pthread_mutex_unlock(&dir->known->lock);
 }
 
 void inode_name_end(
     struct inode_table *t, struct inode *dir, struct slice name, enum name_end how, struct oid oid)
 {
-    pthread_mutex_lock(&dir->lock);
-    ASSERT(dir->names_changing > 0);
-    dir->names_changing--;
+    pthread_mutex_lock(&dir->known->lock);
+    ASSERT(dir->known->names_changing > 0);
+    dir->known->names_changing--;
     switch (how) {
     case NAME_UNKNOWN:
-        inode_names_unlist(&dir->names, &t->names_budget);
+        inode_names_unlist(&dir->known->names, &t->names_budget);
         break;
     case NAME_MADE:
-        inode_names_list(&dir->names, &t->names_budget, name, oid);
+        inode_names_list(&dir->known->names, &t->names_budget, name, oid);
         break;
     case NAME_GONE:
-        inode_names_remove(&dir->names, &t->names_budget, name);
+        inode_names_remove(&dir->known->names, &t->names_budget, name);
         break;
     }
-    pthread_mutex_unlock(&dir->lock);
+    pthread_mutex_unlock(&dir->known->lock);
 }
 
 struct oid inode_name_oid(struct inode *dir, struct slice name)
 {
-    pthread_mutex_lock(&dir->lock);
-    struct oid oid = inode_names_oid(&dir->names, name);
-    pthread_mutex_unlock(&dir->lock);
+    pthread_mutex_lock(&dir->known->lock);
+    struct oid oid = inode_names_oid(&dir->known->names, name);
+    pthread_mutex_unlock(&dir->known->lock);
     return oid;
 }
 
@@ -394,15 +595,16 @@ bool inode_name_all(struct inode_table *t,
                     uint64_t *ret_since)
 {
     uint64_t now = inode_clock_now(clock), since;
-    pthread_mutex_lock(&dir->lock);
+    pthread_mutex_lock(&dir->known->lock);
     /* What is being changed is there or not. */
-    bool known = dir->names_changing == 0 && inode_names_copy(&dir->names, ret, &since);
+    bool known =
+        dir->known->names_changing == 0 && inode_names_copy(&dir->known->names, ret, &since);
     if (known && !inode_clock_fresh(clock, dir->oid, since)) {
-        inode_names_drop(&dir->names, &t->names_budget);
+        inode_names_drop(&dir->known->names, &t->names_budget);
         names_copy_deinit(ret);
         known = false;
     }
-    pthread_mutex_unlock(&dir->lock);
+    pthread_mutex_unlock(&dir->known->lock);
     if (known)
         *ret_since = now;
     return known;
@@ -414,14 +616,15 @@ void inode_names_known(struct inode_table *t,
                        const struct fs_entry *entries,
                        uint32_t count)
 {
-    pthread_mutex_lock(&dir->lock);
+    pthread_mutex_lock(&dir->known->lock);
     /* What we changed while the question was on its way, the answer may have or not. */
-    if (dir->names_changing == 0 && dir->attr_min <= since) {
-        inode_names_start(&dir->names, &t->names_budget, since);
+    if (dir->known->names_changing == 0 && dir->known->attr_min <= since) {
+        inode_names_start(&dir->known->names, &t->names_budget, since);
         for (uint32_t i = 0; i < count; i++) {
-            inode_names_add(&dir->names, &t->names_budget, entries[i].name);
-            inode_names_list(&dir->names, &t->names_budget, entries[i].name, entries[i].attr.oid);
+            inode_names_add(&dir->known->names, &t->names_budget, entries[i].name);
+            inode_names_list(&dir->known->names, &t->names_budget, entries[i].name,
+                             entries[i].attr.oid);
         }
     }
-    pthread_mutex_unlock(&dir->lock);
+    pthread_mutex_unlock(&dir->known->lock);
 }

@@ -12,6 +12,7 @@
 struct fuse_session;
 struct notifier;
 struct forgetter;
+struct pruner;
 struct recaller;
 struct lock_waits;
 
@@ -25,7 +26,8 @@ struct mount_options {
     bool foreground, read_only, sync, allow_other;
     bool trusted_network; /* frames need not be sealed, if the site says so as well */
     uint64_t cache_mb;
-    uint64_t timeout_s; /* how long the kernel may believe entries and attributes */
+    uint64_t inodes_max; /* beyond so many the kernel is asked to drop some */
+    uint64_t timeout_s;  /* how long the kernel may believe entries and attributes */
     uint64_t threads_max;
 };
 struct mount {
@@ -39,6 +41,7 @@ struct mount {
     struct lock_waits *lock_waits;
     struct notifier *notifier;
     struct forgetter *forgetter;
+    struct pruner *pruner;
     struct recaller *recaller;
     struct fuse_session *session;
     double entry_timeout_s, attr_timeout_s;
@@ -46,6 +49,8 @@ struct mount {
 };
 
 /* ---- mount_push.c: events of the conn ---- */
+/* All but telling the kernel. */
+void mount_take_inval(struct mount *m, const struct fs_inval *v);
 void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push);
 void mount_recover(void *ctx, bool new_session);
 void mount_lost(void *ctx, uint16_t type, struct oid oid, int rc);
@@ -60,13 +65,20 @@ void notifier_probe(struct notifier *n);
  * acknowledge. */
 void notifier_push(struct notifier *n, uint64_t id, const struct fs_inval *invals, uint32_t count);
 void notifier_pages(struct notifier *n, uint64_t ino); /* pages and attributes of one inode */
-/* All names and attributes of all inodes. */
-void notifier_everything(struct notifier *n);
+/* All names at once, then pages and attributes of all inodes, these ones first. */
+void notifier_everything(struct notifier *n, struct inode *const *first, size_t count);
+/* Asks the kernel to drop inodes that nobody uses. False: it cannot be asked. */
+bool notifier_prune(struct notifier *n, const struct inode_ids *ids);
 
 /* ---- mount_forget.c: telling the site what was dropped ---- */
 int forgetter_new(struct mount *m, struct forgetter **ret) MUST_CHECK;
 void forgetter_free(struct forgetter *f); /* joins; accepts NULL */
 void forgetter_add(struct forgetter *f, struct oid oid);
+
+/* ---- mount_prune.c: asking the kernel to drop what is too much ---- */
+/* Starts when the kernel can be asked; after the mount is there. */
+int pruner_new(struct mount *m, struct pruner **ret) MUST_CHECK;
+void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
 /* ---- mount_recall.c: the site asks for what is kept of a file ---- */
 int recaller_new(struct mount *m, struct recaller **ret) MUST_CHECK;

@@ -1,8 +1,9 @@
 /* Telling the site what the kernel dropped, so that it stops sending invalidations of it.
  *
  * A forget must not undo the interest of a lookup that came later: the site sees the two in any
- * order. While a batch is out, its objects are hit in the clock, so replies that cross it fill no
- * cache; what the kernel knows again afterwards is asked for once more (C2). */
+ * order. While a batch is out, its objects are hit in the clock, so replies that make one of them
+ * known again, and cross it, fill no cache; what is known again afterwards is asked for once more,
+ * and nothing that was known before that is believed (C2). */
 #include <errno.h>
 
 #include "base/assert.h"
@@ -21,7 +22,7 @@ struct forgetter {
     bool stopping;
 };
 
-/* Interest again: the attributes the kernel has may be outdated. */
+/* Interest again: what the kernel and we have of it may be outdated. */
 static void renew(struct forgetter *f, struct oid oid)
 {
     struct conn_call call;
@@ -30,6 +31,7 @@ static void renew(struct forgetter *f, struct oid oid)
     conn_call_tell(f->m->conn, &call); /* gone: then there is nothing to be told about */
     conn_call_deinit(&call);
     struct fs_inval v = {.oid = oid, .content = true};
+    mount_take_inval(f->m, &v);
     notifier_push(f->m->notifier, 0, &v, 1);
 }
 
@@ -38,8 +40,8 @@ static void send_batch(struct forgetter *f, struct oid *oids, size_t count)
     struct mount *m = f->m;
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
-        inode_clock_hit(&m->clock, oids[i]);
-        if (inode_table_lookups(m->inodes, oids[i]) == 0)
+        inode_clock_hit_forgotten(&m->clock, oids[i]);
+        if (!inode_table_has(m->inodes, oids[i]))
             oids[kept++] = oids[i];
     }
     if (kept == 0)
@@ -51,8 +53,8 @@ static void send_batch(struct forgetter *f, struct oid *oids, size_t count)
     conn_call_tell(m->conn, &call); /* a site that did not hear it only tells too much */
     conn_call_deinit(&call);
     for (size_t i = 0; i < kept; i++) {
-        inode_clock_hit(&m->clock, oids[i]);
-        if (inode_table_lookups(m->inodes, oids[i]) > 0)
+        inode_clock_hit_forgotten(&m->clock, oids[i]);
+        if (inode_table_has(m->inodes, oids[i]))
             renew(f, oids[i]);
     }
 }

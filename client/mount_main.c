@@ -17,6 +17,11 @@
 
 #define CACHE_MB_MIN 16u
 #define CACHE_MB_MAX (1024u * 1024u)
+/* Half a million are 50 MB here, 85 MB in the daemon and half a gigabyte, which it may reclaim, in
+ * the kernel: more than most trees have, and less than what a daemon tells a mount about one by
+ * one. */
+#define INODES 500000u
+#define INODES_MIN 1000u
 #define THREADS_MAX 1000u
 #define COMMIT_AGE_MS 2000u
 #define WORKERS                                                                                    \
@@ -35,6 +40,7 @@ static const char usage[] =
     "     ro, rw          read only, or not\n"
     "     sync            every change is durable when its call returns\n"
     "     cache_mb=N      memory for data (256)\n"
+    "     inodes=N        files and directories remembered that nobody uses (500000)\n"
     "     timeout=S       how long the kernel may believe what it knows (3600)\n"
     "     threads=N       calls that may wait at a time (64)\n"
     "     trusted_network with --site: frames may pass unsealed, where the site says so, too\n"
@@ -102,6 +108,7 @@ static bool word_option(struct mount_options *o, const char *word)
         fuse_arg(o, word);
     } else if (!is_one_of(word, ignored)) {
         return number_option(word, "cache_mb", CACHE_MB_MAX, &o->cache_mb) ||
+               number_option(word, "inodes", UINT32_MAX, &o->inodes_max) ||
                number_option(word, "timeout", UINT32_MAX, &o->timeout_s) ||
                number_option(word, "threads", THREADS_MAX, &o->threads_max);
     }
@@ -119,9 +126,12 @@ static int parse_words(struct mount_options *o, const char *list)
                              "'claudefs mount --help'",
                              word);
     mem_free(copy);
-    if (code == CLI_OK && (o->cache_mb < CACHE_MB_MIN || o->threads_max == 0))
-        code = cli_error(CLI_USAGE, "mount: cache_mb must be at least %u, threads at least 1",
-                         CACHE_MB_MIN);
+    if (code == CLI_OK &&
+        (o->cache_mb < CACHE_MB_MIN || o->threads_max == 0 || o->inodes_max < INODES_MIN))
+        code = cli_error(CLI_USAGE,
+                         "mount: cache_mb must be at least %u, inodes at least %u, threads at "
+                         "least 1",
+                         CACHE_MB_MIN, INODES_MIN);
     return code;
 }
 
@@ -130,8 +140,11 @@ static bool parse(struct mount_options *o, int argc, char **argv, int *ret_code)
 {
     bool root = geteuid() == 0;
     const char *words[1], *list = "";
-    *o = (struct mount_options){
-        .cache_mb = 256, .timeout_s = 3600, .threads_max = 64, .allow_other = root};
+    *o = (struct mount_options){.cache_mb = 256,
+                                .inodes_max = INODES,
+                                .timeout_s = 3600,
+                                .threads_max = 64,
+                                .allow_other = root};
     o->fuse_args = mem_printf("-odefault_permissions,fsname=claudefs,subtype=claudefs%s",
                               root ? ",suid,dev" : "");
     const struct cli_option options[] = {
@@ -297,6 +310,8 @@ static int parts_end(struct mount *m)
     m->lock_waits = NULL;
     if (m->conn != NULL)
         conn_stop(m->conn);
+    pruner_free(m->pruner);
+    m->pruner = NULL;
     forgetter_free(m->forgetter);
     m->forgetter = NULL;
     recaller_stop(m->recaller);
@@ -362,6 +377,8 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     int rc = parts_start(m, config, &d);
     if (rc == 0)
         rc = session_mount(m, &d);
+    if (rc == 0)
+        rc = pruner_new(m, &m->pruner);
     if (rc != 0) {
         code = cli_error(rc == ERR_UNREACHABLE ? CLI_UNREACHABLE : cli_exit_of(rc), "mount: %s: %s",
                          o->mountpoint, d.text[0] != '\0' ? d.text : err_text(rc));

@@ -23,6 +23,7 @@
 
 #define THREADS_MAX 32u
 #define NOTIFY_INC_EPOCH 8 /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
+#define NOTIFY_PRUNE 9     /* FUSE_NOTIFY_PRUNE: Linux 6.18 */
 #define UNKNOWN_TRIES 8u
 #define UNKNOWN_WAIT_NS (500u * 1000u)
 
@@ -30,7 +31,8 @@ enum item_kind {
     ITEM_ATTR,
     ITEM_PAGES, /* and attributes */
     ITEM_NAME,
-    ITEM_NAMES /* all of a directory */
+    ITEM_NAMES, /* all of a directory */
+    ITEM_ALL    /* pages and attributes of all inodes there are */
 };
 struct item {
     enum item_kind kind;
@@ -54,6 +56,7 @@ struct notifier {
     pthread_mutex_t lock; /* guards all below; after the flight tracker's lock */
     pthread_cond_t work, acks, idle;
     struct job *first, **last; /* to run */
+    unsigned queued;           /* of them */
     struct job *ack_first;     /* in conflict: to acknowledge */
     pthread_t threads[THREADS_MAX];
     unsigned thread_count, free_count;
@@ -101,6 +104,71 @@ static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
     }
 }
 
+bool notifier_prune(struct notifier *n, const struct inode_ids *ids)
+{
+    /* As in linux/fuse.h of 6.18: fuse_notify_prune_out, then the node ids. */
+    struct {
+        uint32_t count, padding;
+        uint64_t spare;
+    } prune = {.count = (uint32_t)ids->count};
+    size_t len = ids->count * sizeof ids->at[0];
+    struct fuse_out_header out = {.len = (uint32_t)(sizeof out + sizeof prune + len),
+                                  .error = NOTIFY_PRUNE};
+    struct iovec iov[] = {{.iov_base = &out, .iov_len = sizeof out},
+                          {.iov_base = &prune, .iov_len = sizeof prune},
+                          {.iov_base = (void *)(uintptr_t)ids->at, .iov_len = len}};
+    return writev(fuse_session_fd(n->m->session), iov, len > 0 ? 3 : 2) == (ssize_t)out.len;
+}
+
+static bool is_stopping(struct notifier *n)
+{
+    pthread_mutex_lock(&n->lock);
+    bool stopping = n->stopping;
+    pthread_mutex_unlock(&n->lock);
+    return stopping;
+}
+
+/* Those that the kernel may not have made yet, as in tell_inode, all together; what it has dropped,
+ * and has not told us of, is among them. */
+static void tell_again(struct notifier *n, uint64_t *ids, size_t count)
+{
+    for (unsigned tries = 0; tries < UNKNOWN_TRIES && count > 0 && !is_stopping(n); tries++) {
+        size_t kept = 0;
+        pause_ns(n, UNKNOWN_WAIT_NS << tries);
+        for (size_t k = 0; k < count; k++) {
+            struct inode *i = inode_table_get(n->m->inodes, ids[k]);
+            if (i != NULL &&
+                fuse_lowlevel_notify_inval_inode(n->m->session, ids[k], 0, 0) == -ENOENT)
+                ids[kept++] = ids[k];
+            inode_unref(n->m->inodes, i);
+        }
+        count = kept;
+    }
+}
+
+/* A few at a time: nobody waits for this, and there may be millions. */
+static void tell_all(struct notifier *n)
+{
+    struct inode_ids ids;
+    uint64_t *again = NULL;
+    size_t again_count = 0, again_cap = 0, at = 0;
+    bool more = true;
+    while (more && !is_stopping(n)) {
+        more = inode_table_ids(n->m->inodes, &at, &ids);
+        for (size_t k = 0; k < ids.count; k++) {
+            if (fuse_lowlevel_notify_inval_inode(n->m->session, ids.at[k], 0, 0) != -ENOENT)
+                continue;
+            if (again_count == again_cap) {
+                again_cap = MAX(64u, again_cap * 2);
+                again = mem_realloc(again, again_cap * sizeof *again);
+            }
+            again[again_count++] = ids.at[k];
+        }
+    }
+    tell_again(n, again, again_count);
+    mem_free(again);
+}
+
 static void tell(struct notifier *n, const struct job *j, const struct item *item)
 {
     pthread_mutex_lock(&n->lock);
@@ -121,6 +189,9 @@ static void tell(struct notifier *n, const struct job *j, const struct item *ite
     case ITEM_NAMES:
         if (!by_epoch)
             (void)raise_epoch(n); /* without it names age by themselves */
+        break;
+    case ITEM_ALL:
+        tell_all(n);
         break;
     }
 }
@@ -225,6 +296,7 @@ static void *worker_main(void *arg)
             continue;
         }
         n->first = j->next;
+        n->queued--;
         if (n->first == NULL)
             n->last = &n->first;
         pthread_mutex_unlock(&n->lock);
@@ -239,14 +311,15 @@ static void job_start(struct notifier *n, struct job *j)
 {
     j->ids = mem_calloc(j->item_count + 1, sizeof *j->ids);
     for (size_t i = 0; i < j->item_count; i++)
-        if (j->items[i].kind != ITEM_ATTR)
+        if (j->items[i].kind != ITEM_ATTR && j->items[i].kind != ITEM_ALL)
             j->ids[j->flight.id_count++] = j->items[i].inode->id;
     j->flight.ids = j->ids;
     flight_job_add(&n->m->flight, &j->flight);
     pthread_mutex_lock(&n->lock);
     *n->last = j;
     n->last = &j->next;
-    if (n->free_count == 0 && n->thread_count < THREADS_MAX &&
+    n->queued++;
+    if (n->queued > n->free_count && n->thread_count < THREADS_MAX &&
         pthread_create(&n->threads[n->thread_count], NULL, worker_main, n) == 0)
         n->thread_count++;
     pthread_cond_signal(&n->work);
@@ -292,16 +365,21 @@ void notifier_pages(struct notifier *n, uint64_t ino)
     job_start(n, j);
 }
 
-void notifier_everything(struct notifier *n)
+/* Who comes by a path asks for its names again from now on, and gets attributes and pages with
+ * them: what is open is told of first, then the rest, which somebody may have as his working
+ * directory. */
+void notifier_everything(struct notifier *n, struct inode *const *first, size_t count)
 {
-    size_t count;
-    struct inode **all = inode_table_all(n->m->inodes, &count);
     struct job *j = job_new(0, count);
     (void)raise_epoch(n); /* without it names age by themselves */
     for (size_t k = 0; k < count; k++)
-        j->items[j->item_count++] = (struct item){.kind = ITEM_PAGES, .inode = all[k]};
-    mem_free(all);
+        j->items[j->item_count++] =
+            (struct item){.kind = ITEM_PAGES, .inode = inode_ref(n->m->inodes, first[k])};
     job_start(n, j);
+    struct job *all = job_new(0, 1);
+    all->items[0] = (struct item){.kind = ITEM_ALL};
+    all->item_count = 1;
+    job_start(n, all);
 }
 
 /* ---- start and end ---- */

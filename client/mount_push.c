@@ -3,7 +3,7 @@
 #include "client/fuse_ops.h"
 #include "client/mount_locks.h"
 
-static void take_inval(struct mount *m, const struct fs_inval *v)
+void mount_take_inval(struct mount *m, const struct fs_inval *v)
 {
     /* First the clock: replies that are on their way now fill no cache (C2). */
     inode_clock_hit(&m->clock, v->oid);
@@ -22,7 +22,7 @@ void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *pu
         log_debug(LOG_CLIENT, "invalidate", "push=%llu count=%u", (unsigned long long)id,
                   push->inval_count);
         for (uint32_t i = 0; i < push->inval_count; i++)
-            take_inval(m, &push->invals[i]);
+            mount_take_inval(m, &push->invals[i]);
         notifier_push(m->notifier, push->number2 != 0 ? push->number2 : id, push->invals,
                       push->inval_count);
         break;
@@ -47,19 +47,23 @@ void mount_recover(void *ctx, bool new_session)
 {
     struct mount *m = ctx;
     size_t count;
+    /* With this nothing is believed any more that is known of names, attributes and contents. */
     inode_clock_hit_all(&m->clock);
-    struct inode **all = inode_table_all(m->inodes, &count);
+    if (m->io == NULL) /* the mount is only starting */
+        return;
+    struct inode **files = fileio_files(m->io, &count);
     for (size_t i = 0; i < count; i++) {
         /* A site that started anew does not know what it held for us. */
-        if (file_keep_end(all[i]))
-            recaller_push(m->recaller, 0, all[i]->oid);
-        file_reopen(m->io, all[i]);
-        inode_unref(m->inodes, all[i]);
+        if (file_keep_end(files[i]))
+            recaller_push(m->recaller, 0, files[i]->oid);
+        file_reopen(m->io, files[i]);
     }
-    mem_free(all);
     lock_waits_recover(m->lock_waits);
-    notifier_everything(m->notifier);
-    log_info(LOG_CLIENT, "recovered", "inodes=%zu new_session=%d", count, new_session);
+    notifier_everything(m->notifier, files, count);
+    inode_unref_each(m->inodes, files, count);
+    mem_free(files);
+    log_info(LOG_CLIENT, "recovered", "files=%zu inodes=%zu new_session=%d", count,
+             inode_table_count(m->inodes), new_session);
 }
 
 void mount_lost(void *ctx, uint16_t type, struct oid oid, int rc)

@@ -94,14 +94,174 @@ static void test_grows(void **state)
     for (uint64_t n = 1; n <= 20000; n++)
         assert_int_equal(inode_table_lookups(t, oid_file(3, OID_FILE, 9, n)), 1);
     assert_false(inode_table_referenced(t));
-    size_t count;
-    struct inode **all = inode_table_all(t, &count);
-    assert_int_equal(count, 20000);
-    assert_true(inode_table_referenced(t));
-    for (size_t k = 0; k < count; k++)
-        inode_unref(t, all[k]);
-    mem_free(all);
 }
+
+/* A walk sees each inode that is there all the while, though the table grows under it. */
+static void test_walk_sees_all_while_the_table_grows(void **state)
+{
+    struct inode_table *t = *state;
+    struct inode_ids ids;
+    uint8_t *seen = mem_calloc(20001, 1);
+    size_t at = 0;
+    bool more = true;
+    for (uint64_t n = 1; n <= 20000; n++)
+        inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, n), n, 1));
+    for (uint64_t made = 20000; more;) {
+        more = inode_table_ids(t, &at, &ids);
+        for (size_t k = 0; k < ids.count; k++)
+            if (ids.at[k] <= 20000)
+                seen[ids.at[k]] = 1;
+        for (unsigned k = 0; k < 5000 && made < 100000; k++) {
+            made++;
+            inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, made), made, 1));
+        }
+    }
+    for (uint64_t n = 1; n <= 20000; n++)
+        assert_true(seen[n]);
+    mem_free(seen);
+}
+
+static size_t unused_in_a_round(struct inode_table *t, uint64_t *ret_id)
+{
+    struct inode_ids ids;
+    size_t at = 0, count = 0;
+    bool more = true;
+    while (more) {
+        more = inode_table_unused(t, &at, &ids);
+        count += ids.count;
+        *ret_id = ids.count > 0 ? ids.at[0] : *ret_id;
+    }
+    return count;
+}
+
+/* What may be dropped: what was not used since the last round, and nobody refers to. */
+static void test_unused_leaves_what_is_used_or_referred_to(void **state)
+{
+    struct inode_table *t = *state;
+    uint64_t id = 0;
+    struct inode *root = inode_table_enter(t, OID_ROOT, INODE_ROOT_ID, 1);
+    inode_unref(t, root);
+    inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, 1), 101, 1));
+    inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, 2), 102, 1));
+    struct inode *held = inode_table_enter(t, oid_file(3, OID_FILE, 9, 3), 103, 1);
+    assert_int_equal(unused_in_a_round(t, &id), 0); /* all were used a moment ago */
+    inode_unref(t, inode_table_get(t, 101));
+    assert_int_equal(unused_in_a_round(t, &id), 1);
+    assert_int_equal(id, 102);
+    inode_unref(t, held);
+    assert_int_equal(unused_in_a_round(t, &id), 3); /* but never the root */
+}
+
+static unsigned crowded_count;
+
+static void crowded(void *ctx)
+{
+    (void)ctx;
+    crowded_count++;
+}
+
+static void test_limit_says_so_when_there_are_more(void **state)
+{
+    struct inode_table *t = *state;
+    crowded_count = 0;
+    inode_table_limit(t, 100, crowded, NULL);
+    for (uint64_t n = 1; n <= 100; n++)
+        inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, n), n, 1));
+    assert_int_equal(crowded_count, 0);
+    for (uint64_t n = 101; n <= 5000; n++)
+        inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, n), n, 1));
+    assert_int_equal(crowded_count, 5); /* and not each time */
+}
+
+/* ---- what is known of an inode ---- */
+
+/* It goes with the last reference when there is nothing in it, and with time when there is. */
+static void test_known_goes_when_not_referred_to_for_long(void **state)
+{
+    struct inode_table *t = *state;
+    struct inode_clock c;
+    const uint64_t many = INODE_KNOWN_MAX + 1000;
+    size_t kept = 0;
+    struct inode **all = mem_calloc(many + 1, sizeof(struct inode *));
+    inode_clock_init(&c);
+    for (uint64_t n = 1; n <= many; n++) {
+        struct fs_attr a = {.oid = oid_file(3, OID_FILE, 9, n), .size = n};
+        all[n] = inode_table_enter(t, a.oid, n, 1);
+        inode_attr_store(all[n], &a, inode_clock_now(&c));
+        inode_unref(t, all[n]);
+    }
+    for (uint64_t n = 1; n <= many; n++)
+        kept += all[n]->known != NULL;
+    assert_int_equal(kept, INODE_KNOWN_MAX);
+    assert_null(all[1]->known);
+    assert_non_null(all[many]->known);
+    struct inode *bare = inode_table_get(t, 1);
+    struct fs_attr got;
+    assert_false(inode_attr_load(bare, &c, &got));
+    inode_unref(t, bare);
+    assert_null(bare->known);
+    mem_free(all);
+    inode_clock_deinit(&c);
+}
+
+/* That we changed an object after it was asked for is remembered when its record went. */
+static void test_answer_from_before_our_change_is_dropped_by_a_new_record(void **state)
+{
+    struct inode_table *t = *state;
+    struct inode_clock c;
+    struct oid oid = oid_file(1, OID_FILE, 7, 42);
+    struct fs_attr old = {.oid = oid, .size = 5, .ctime_ns = 10}, got;
+    inode_clock_init(&c);
+    struct inode *i = enter(t, oid, 1);
+    uint64_t asked = inode_clock_now(&c);
+    inode_attr_drop(i, &c);
+    inode_unref(t, i);
+    assert_null(i->known);
+    assert_ptr_equal(enter(t, oid, 0), i);
+    inode_attr_store(i, &old, asked);
+    assert_false(inode_attr_load(i, &c, &got));
+    inode_attr_store(i, &old, inode_clock_now(&c));
+    assert_true(inode_attr_load(i, &c, &got));
+    inode_unref(t, i);
+    inode_clock_deinit(&c);
+}
+
+/* A record of a file goes when it may, with the last reference. */
+static bool may_rest;
+static struct file *rested;
+
+static bool on_may_rest(void *ctx, struct inode *i)
+{
+    (void)ctx;
+    (void)i;
+    return may_rest;
+}
+
+static void on_rested(void *ctx, struct file *f)
+{
+    (void)ctx;
+    rested = f;
+}
+
+static void test_file_goes_when_it_may(void **state)
+{
+    struct inode_table *t = *state;
+    const struct inode_rest rest = {.may_rest = on_may_rest, .rested = on_rested};
+    struct file *f = (struct file *)(uintptr_t)16;
+    inode_table_rest(t, &rest);
+    struct inode *i = enter(t, oid_file(1, OID_FILE, 7, 42), 1);
+    i->known->file = f;
+    may_rest = false;
+    inode_unref(t, i);
+    assert_null(rested);
+    assert_ptr_equal(inode_table_get(t, i->id), i);
+    may_rest = true;
+    assert_null(rested); /* somebody refers to it */
+    inode_unref(t, i);
+    assert_ptr_equal(rested, f);
+}
+
+/* ---- attributes ---- */
 
 static void test_attributes_are_believed_until_hit(void **state)
 {
@@ -163,8 +323,28 @@ static void test_clock_hits(void **state)
     assert_false(inode_clock_fresh(&c, a, since));
     assert_true(inode_clock_fresh(&c, b, since));
     assert_true(inode_clock_fresh(&c, a, inode_clock_now(&c)));
+    uint32_t generation = inode_clock_generation(&c);
     inode_clock_hit_all(&c);
     assert_false(inode_clock_fresh(&c, b, since));
+    assert_int_not_equal(inode_clock_generation(&c), generation);
+    inode_clock_deinit(&c);
+}
+
+/* What is known all the while does not mind that others, in the same place, are forgotten. */
+static void test_clock_forgotten_concerns_what_becomes_known(void **state)
+{
+    struct inode_clock c;
+    struct oid a = oid_file(1, OID_FILE, 7, 1);
+    (void)state;
+    inode_clock_init(&c);
+    uint64_t since = inode_clock_now(&c);
+    inode_clock_hit_forgotten(&c, a);
+    assert_true(inode_clock_fresh(&c, a, since));
+    assert_false(inode_clock_reply_fresh(&c, a, since));
+    since = inode_clock_now(&c);
+    assert_true(inode_clock_reply_fresh(&c, a, since));
+    inode_clock_hit(&c, a);
+    assert_false(inode_clock_reply_fresh(&c, a, since));
     inode_clock_deinit(&c);
 }
 
@@ -179,7 +359,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_attributes_are_believed_until_hit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answer_from_before_our_change_is_dropped, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_walk_sees_all_while_the_table_grows, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unused_leaves_what_is_used_or_referred_to, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_limit_says_so_when_there_are_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_known_goes_when_not_referred_to_for_long, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            test_answer_from_before_our_change_is_dropped_by_a_new_record, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_file_goes_when_it_may, setup, teardown),
         cmocka_unit_test(test_clock_hits),
+        cmocka_unit_test(test_clock_forgotten_concerns_what_becomes_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
