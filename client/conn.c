@@ -383,9 +383,13 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
         rc = rc == 0 ? call->reply.rc : rc;
         if (rc == 0)
             rc = conn_share_reply(&t->share, call);
+        /* The connection has joined, and its session is over: nothing was carried out. */
+        bool over = rc == ERR_AUTH;
         bool told = rc == 0 && (call->reply.flags & REPLY_AHEAD) != 0;
         int again = e != NULL ? ahead_end(c, t, e, told ? &call->reply : NULL, call) : 0;
-        return again != 0 ? again : rc;
+        if (over)
+            thread_broken(c, t);
+        return again != 0 || over ? ERR_AGAIN : rc;
     }
     if (e != NULL)
         (void)conn_ahead_end(&c->ahead, e, NULL, NULL); /* there was no answer: not kept */

@@ -482,6 +482,41 @@ def test_new_file_of_a_mount_that_is_killed_or_hangs(pair):
     assert stat.S_IMODE(os.stat(b / "moved").st_mode) in (0o600, 0o640)
 
 
+def test_calls_that_meet_the_end_of_their_session_are_made_under_the_next(pair):
+    """A mount that hung for longer than its session lasts: the site answers each of its connections that the
+    session is over. No call fails of that."""
+    world, a, b = pair
+    files = [New(a) for _ in range(24)]
+    for f in files:
+        os.fsync(f.fd)
+
+    def each(call):
+        failed = []
+
+        def run(f):
+            try:
+                call(f)
+            except OSError as e:
+                failed.append((f.name, e))
+        threads = [threading.Thread(target=run, args=(f,)) for f in files]
+        for t in threads:
+            t.start()
+        return threads, failed
+
+    for t in each(lambda f: os.fchmod(f.fd, 0o600))[0]:   # each of the mount's threads has a connection
+        t.join()
+    a.process.send_signal(signal.SIGSTOP)
+    threads, failed = each(lambda f: os.fchmod(f.fd, 0o604))
+    os.chmod(b / files[0].name, 0o640)           # waits for a's word, until the session is over
+    a.process.send_signal(signal.SIGCONT)
+    for t in threads:
+        t.join()
+    assert not failed
+    for f in files:
+        assert stat.S_IMODE(os.stat(b / f.name).st_mode) == 0o604
+        os.close(f.fd)
+
+
 def test_attributes_are_kept_over_a_restart_of_the_daemon(pair):
     world, a, b = pair
     f, g = New(a), New(a, b"")
