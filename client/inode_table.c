@@ -442,12 +442,25 @@ static bool unused(struct inode *i)
            (i->known == NULL || i->known->file == NULL);
 }
 
-/* The ids of slot `s`; false: they do not fit behind the `*count` that are there. */
-static bool slot_ids(const struct inode_table *t, size_t s, bool all, struct inode_ids *ids)
+static bool is_dir(struct inode *i)
+{
+    return oid_is_dir(i->oid);
+}
+
+static bool is_no_dir(struct inode *i)
+{
+    return !oid_is_dir(i->oid);
+}
+
+/* The ids of slot `s`; false: they do not fit behind those that are there. */
+static bool slot_ids(const struct inode_table *t,
+                     size_t s,
+                     bool (*wanted)(struct inode *i),
+                     struct inode_ids *ids)
 {
     size_t before = ids->count;
     for (struct inode *i = t->slots[s]; i != NULL; i = i->next) {
-        if (!all && !unused(i))
+        if (!wanted(i))
             continue;
         if (ids->count == INODE_IDS_MAX) {
             ids->count = before > 0 ? before : ids->count; /* a chain of so many there is not */
@@ -460,30 +473,33 @@ static bool slot_ids(const struct inode_table *t, size_t s, bool all, struct ino
 
 /* A table that grows meanwhile puts the inodes of a slot into that one or one further up: what is
  * to be seen yet stays ahead. */
-bool inode_table_ids(struct inode_table *t, size_t *at, struct inode_ids *ret)
+static bool
+walk(struct inode_table *t, size_t *at, bool (*wanted)(struct inode *i), struct inode_ids *ret)
 {
     ret->count = 0;
     pthread_mutex_lock(&t->lock);
     size_t end = MIN(*at + WALK_SLOTS, t->slot_count);
-    while (*at < end && slot_ids(t, *at, true, ret))
+    while (*at < end && slot_ids(t, *at, wanted, ret))
         ++*at;
     bool more = *at < t->slot_count;
     pthread_mutex_unlock(&t->lock);
     return more;
 }
 
+bool inode_table_ids(struct inode_table *t,
+                     size_t *at,
+                     enum inode_walk which,
+                     struct inode_ids *ret)
+{
+    return walk(t, at, which == INODE_DIRS ? is_dir : is_no_dir, ret);
+}
+
 bool inode_table_unused(struct inode_table *t, size_t *at, struct inode_ids *ret)
 {
-    ret->count = 0;
-    pthread_mutex_lock(&t->lock);
-    size_t end = MIN(*at + WALK_SLOTS, t->slot_count);
-    while (*at < end && slot_ids(t, *at, false, ret))
-        ++*at;
-    bool round = *at < t->slot_count;
-    if (!round)
+    bool more = walk(t, at, unused, ret);
+    if (!more)
         *at = 0;
-    pthread_mutex_unlock(&t->lock);
-    return round;
+    return more;
 }
 
 /* ---- attributes ---- */

@@ -108,10 +108,17 @@ struct inode_ids {
     uint64_t at[INODE_IDS_MAX];
     size_t count;
 };
-/* Walks through all, a part at a time from *at (0 at first) on; false: that was the last part. An
+enum inode_walk {
+    INODE_DIRS,
+    INODE_NO_DIRS /* all others */
+};
+/* Walks through them, a part at a time from *at (0 at first) on; false: that was the last part. An
  * inode that is there all the while is given once at least. */
-bool inode_table_ids(struct inode_table *t, size_t *at, struct inode_ids *ret);
-/* The same, of those that were not used since this walk last came by, have no record of a file and
+bool inode_table_ids(struct inode_table *t,
+                     size_t *at,
+                     enum inode_walk which,
+                     struct inode_ids *ret);
+/* The same of those that were not used since this walk last came by, have no record of a file and
  * nobody refers to; false: it begins anew. */
 bool inode_table_unused(struct inode_table *t, size_t *at, struct inode_ids *ret);
 

@@ -24,6 +24,7 @@
 #define THREADS_MAX 32u
 #define NOTIFY_INC_EPOCH 8 /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
 #define NOTIFY_PRUNE 9     /* FUSE_NOTIFY_PRUNE: Linux 6.18 */
+#define KERNEL_DROPS_NS NS_PER_SEC
 #define UNKNOWN_TRIES 8u
 #define UNKNOWN_WAIT_NS (500u * 1000u)
 
@@ -146,15 +147,15 @@ static void tell_again(struct notifier *n, uint64_t *ids, size_t count)
     }
 }
 
-/* A few at a time: nobody waits for this, and there may be millions. */
-static void tell_all(struct notifier *n)
+/* A few at a time: nobody waits for this, and there may be many. */
+static void tell_walk(struct notifier *n, enum inode_walk which)
 {
     struct inode_ids ids;
     uint64_t *again = NULL;
     size_t again_count = 0, again_cap = 0, at = 0;
     bool more = true;
     while (more && !is_stopping(n)) {
-        more = inode_table_ids(n->m->inodes, &at, &ids);
+        more = inode_table_ids(n->m->inodes, &at, which, &ids);
         for (size_t k = 0; k < ids.count; k++) {
             if (fuse_lowlevel_notify_inval_inode(n->m->session, ids.at[k], 0, 0) != -ENOENT)
                 continue;
@@ -167,6 +168,17 @@ static void tell_all(struct notifier *n)
     }
     tell_again(n, again, again_count);
     mem_free(again);
+}
+
+/* A working directory shows its attributes without a name: directories come first. Of the others
+ * only what somebody has as a path (O_PATH) does; the kernel drops what nobody uses by itself when
+ * the epoch was raised (Linux 6.18), and that may be nearly all of them: it is given time. */
+static void tell_all(struct notifier *n)
+{
+    tell_walk(n, INODE_DIRS);
+    for (uint64_t ns = 0; ns < KERNEL_DROPS_NS && !is_stopping(n); ns += KERNEL_DROPS_NS / 10)
+        pause_ns(n, KERNEL_DROPS_NS / 10);
+    tell_walk(n, INODE_NO_DIRS);
 }
 
 static void tell(struct notifier *n, const struct job *j, const struct item *item)

@@ -107,7 +107,7 @@ static void test_walk_sees_all_while_the_table_grows(void **state)
     for (uint64_t n = 1; n <= 20000; n++)
         inode_unref(t, inode_table_enter(t, oid_file(3, OID_FILE, 9, n), n, 1));
     for (uint64_t made = 20000; more;) {
-        more = inode_table_ids(t, &at, &ids);
+        more = inode_table_ids(t, &at, INODE_NO_DIRS, &ids);
         for (size_t k = 0; k < ids.count; k++)
             if (ids.at[k] <= 20000)
                 seen[ids.at[k]] = 1;
@@ -119,6 +119,12 @@ static void test_walk_sees_all_while_the_table_grows(void **state)
     for (uint64_t n = 1; n <= 20000; n++)
         assert_true(seen[n]);
     mem_free(seen);
+    at = 0;
+    inode_unref(t, inode_table_enter(t, OID_ROOT, INODE_ROOT_ID, 1));
+    size_t dirs = 0;
+    for (more = true; more; dirs += ids.count)
+        more = inode_table_ids(t, &at, INODE_DIRS, &ids);
+    assert_int_equal(dirs, 1);
 }
 
 static size_t unused_in_a_round(struct inode_table *t, uint64_t *ret_id)
