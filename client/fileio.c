@@ -8,11 +8,12 @@
 
 #define PAGES_SHARE 8u /* of the memory, kept to be written to again */
 #define FLUSHER_COUNT 2u
-#define IDLE_MAX 1024u /* files kept open at the site without a handle here */
+#define IDLE_MAX 1024u
 #define NEED_BASE_TRIES 8u
 
 /* ---- the whole ---- */
 
+static void inode_leaves(void *ctx, struct oid oid);
 static bool file_may_rest(void *ctx, struct inode *i);
 static void file_rested(void *ctx, struct file *f);
 
@@ -21,6 +22,7 @@ int fileio_new(struct fileio **ret, const struct fileio_config *config)
     struct fileio *io = mem_calloc(1, sizeof *io);
     io->config = *config;
     io->config.fs_key = NULL;
+    io->config.idle_max = config->idle_max > 0 ? config->idle_max : IDLE_MAX;
     fs_keys_derive(config->fs_key, &io->keys);
     pthread_mutex_init(&io->lock, NULL);
     pthread_cond_init(&io->work, NULL);
@@ -31,9 +33,10 @@ int fileio_new(struct fileio **ret, const struct fileio_config *config)
     io->idle.idle_next = io->idle.idle_prev = &io->idle;
     pthread_mutex_init(&io->files_lock, NULL);
     io->files.all_next = io->files.all_prev = &io->files;
-    inode_table_rest(
-        config->inodes,
-        &(struct inode_rest){.may_rest = file_may_rest, .rested = file_rested, .ctx = io});
+    inode_table_rest(config->inodes, &(struct inode_rest){.leaves = inode_leaves,
+                                                          .may_rest = file_may_rest,
+                                                          .rested = file_rested,
+                                                          .ctx = io});
     io->blocks = block_cache_new(config->memory_bytes / 2);
     io->heads = head_cache_new();
     pages_limit(MIN(PAGES_KEPT_MAX, config->memory_bytes / PAGES_SHARE / PAGES_BYTES));
@@ -233,6 +236,12 @@ void file_evict(struct fileio *io, struct inode *i)
         io_close_later(io, i->oid);
     i->known->file = NULL;
     file_free(f);
+}
+
+static void inode_leaves(void *ctx, struct oid oid)
+{
+    struct fileio *io = ctx;
+    inode_clock_hit_forgotten(io->config.inode_clock, oid);
 }
 
 /* Nobody refers to the inode, so nobody has the file's lock, and what is looked at does not change.
@@ -453,7 +462,7 @@ static void trim_idle(struct fileio *io)
 {
     pthread_mutex_lock(&io->lock);
     struct inode *i = NULL;
-    if (io->idle_count > IDLE_MAX) {
+    if (io->idle_count > io->config.idle_max) {
         /* Referred to before it leaves the ring, from when on its record may go. */
         struct file *f = io->idle.idle_next;
         i = inode_table_get(io->config.inodes, f->id);

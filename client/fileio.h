@@ -32,6 +32,7 @@ struct fileio_config {
     size_t memory_bytes;    /* dirty data and block cache together */
     unsigned worker_count;  /* threads that hash, seal, open, put and get */
     unsigned commit_age_ms; /* dirty data older than this are committed */
+    unsigned idle_max;      /* files kept open at the site without a handle here; 0: 1,024 */
     /* The kernel's pages of this file are wrong from now on; must not wait for the kernel. */
     void (*pages_changed)(void *ctx, struct inode *i);
     void *ctx;

@@ -347,6 +347,8 @@ static void release(struct inode_table *t, struct inode *i, struct gone *gone)
         t->extra_count--;
     if (i->known != NULL)
         ring_remove(t, i->known);
+    if (t->rest.leaves != NULL)
+        t->rest.leaves(t->rest.ctx, i->oid);
     gone->inode = i;
 }
 

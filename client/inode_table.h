@@ -70,9 +70,12 @@ struct inode_table;
 /* `evicted` runs when an inode goes, without locks held; it must take the file away (known->file
  * NULL on return). */
 struct inode_table *inode_table_new(void (*evicted)(void *ctx, struct inode *i), void *ctx);
-/* Whose files' records go. `may_rest` runs with the table's lock held when nobody refers to an
- * inode that has one; true: it is taken away, and given to `rested` without locks. */
+/* `leaves` runs with the table's lock held when an inode goes: a reply from before that, which
+ * makes it known again, may be older than what was known. Whose files' records go: `may_rest` runs
+ * with the table's lock held when nobody refers to an inode that has one; true: it is taken away,
+ * and given to `rested` without locks. */
 struct inode_rest {
+    void (*leaves)(void *ctx, struct oid oid); /* or NULL */
     bool (*may_rest)(void *ctx, struct inode *i);
     void (*rested)(void *ctx, struct file *f);
     void *ctx;

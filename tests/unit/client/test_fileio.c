@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "client/fileio_int.h"
 #include "tests/unit/client/fileio_world.h"
 
 #define BIG (3u * 1024u * 1024u)
@@ -347,6 +348,80 @@ static void test_closes_that_wait_are_told_in_the_end(void **state)
     assert_int_equal(x->site.files[0].opens, 0);
 }
 
+/* Opens and closes file `n`; whether the kernel's pages of it were right. */
+static bool pages_kept(struct client *c, uint64_t n)
+{
+    struct inode *i = inode_table_enter(c->inodes, oid_of(n), oid_ino(oid_of(n)), 1);
+    struct open_file *h;
+    bool keep;
+    assert_int_equal(file_open(c->io, i, 0, &h, &keep), 0);
+    file_close(c->io, h);
+    inode_unref(c->inodes, i);
+    return keep;
+}
+
+static bool has_record(struct client *c, uint64_t n)
+{
+    struct inode *i = inode_table_find(c->inodes, oid_of(n));
+    bool has = i->known->file != NULL;
+    inode_unref(c->inodes, i);
+    return has;
+}
+
+/* Others were closed since: its record goes, but what the kernel's pages show is remembered, until
+ * that changes or may have changed unseen. */
+static void test_record_of_a_closed_file_goes_and_its_pages_stay(void **state)
+{
+    struct fixture *x = *state;
+    struct client *c = &x->a;
+    size_t count;
+    c->io->config.idle_max = 1;
+    assert_false(pages_kept(c, 0));
+    assert_true(pages_kept(c, 0));
+    assert_true(has_record(c, 0));
+    (void)pages_kept(c, 1);
+    assert_false(has_record(c, 0));
+    io_send_closes(c->io);
+    assert_true(pages_kept(c, 0));
+    (void)pages_kept(c, 1);
+    told(c, 0);
+    assert_false(pages_kept(c, 0));
+    (void)pages_kept(c, 1);
+    inode_clock_hit_all(&c->clock); /* the site was away */
+    assert_false(pages_kept(c, 0));
+    assert_true(pages_kept(c, 0));
+    struct inode **files = fileio_files(c->io, &count);
+    assert_int_equal(count, 1);
+    inode_unref_each(c->inodes, files, count);
+    mem_free(files);
+    for (uint64_t n = 0; n < 2; n++)
+        inode_table_forget(c->inodes, oid_ino(oid_of(n)), 100);
+}
+
+/* What is dirty stays, whoever closes and forgets what. */
+static void test_record_of_a_dirty_file_stays(void **state)
+{
+    struct fixture *x = *state;
+    struct client *c = &x->a;
+    c->io->config.idle_max = 1;
+    (void)pages_kept(c, 0);
+    (void)pages_kept(c, 1);
+    struct inode *i = inode_table_find(c->inodes, oid_of(0));
+    assert_int_equal(file_write(c->io, i, 0, slice_str("by path"), 0), 0);
+    inode_unref(c->inodes, i);
+    (void)pages_kept(c, 2);
+    assert_true(has_record(c, 0));
+    inode_table_forget(c->inodes, oid_ino(oid_of(0)), 100);
+    assert_true(has_record(c, 0));
+    assert_int_equal(fileio_sync_all(c->io), 0);
+    assert_null(inode_table_find(c->inodes, oid_of(0)));
+    struct open_file *h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, "by path", 7);
+    done(&x->b, h);
+    for (uint64_t n = 1; n < 3; n++)
+        inode_table_forget(c->inodes, oid_ino(oid_of(n)), 100);
+}
+
 static void test_threads_of_two_mounts_keep_their_ranges(void **state)
 {
     struct fixture *x = *state;
@@ -392,6 +467,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cut_and_extend_reads_zeros, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clone_moves_no_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closes_that_wait_are_told_in_the_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_record_of_a_closed_file_goes_and_its_pages_stay, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_record_of_a_dirty_file_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads_of_two_mounts_keep_their_ranges, setup,
                                         teardown),
     };

@@ -249,6 +249,28 @@ static void on_rested(void *ctx, struct file *f)
     rested = f;
 }
 
+static unsigned left;
+
+static void on_leaves(void *ctx, struct oid oid)
+{
+    (void)ctx;
+    assert_true(oid_equal(oid, oid_file(1, OID_FILE, 7, 42)));
+    left++;
+}
+
+/* The clock is to be hit before anybody can know it again. */
+static void test_leaving_is_told_of(void **state)
+{
+    struct inode_table *t = *state;
+    const struct inode_rest rest = {.leaves = on_leaves};
+    inode_table_rest(t, &rest);
+    struct inode *i = enter(t, oid_file(1, OID_FILE, 7, 42), 1);
+    inode_unref(t, i);
+    assert_int_equal(left, 0);
+    inode_table_forget(t, i->id, 1);
+    assert_int_equal(left, 1);
+}
+
 static void test_file_goes_when_it_may(void **state)
 {
     struct inode_table *t = *state;
@@ -373,6 +395,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_answer_from_before_our_change_is_dropped_by_a_new_record, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaving_is_told_of, setup, teardown),
         cmocka_unit_test_setup_teardown(test_file_goes_when_it_may, setup, teardown),
         cmocka_unit_test(test_clock_hits),
         cmocka_unit_test(test_clock_forgotten_concerns_what_becomes_known),
