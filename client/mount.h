@@ -74,6 +74,8 @@ bool notifier_prune(struct notifier *n, const struct inode_ids *ids);
 int forgetter_new(struct mount *m, struct forgetter **ret) MUST_CHECK;
 void forgetter_free(struct forgetter *f); /* joins; accepts NULL */
 void forgetter_add(struct forgetter *f, struct oid oid);
+/* The site is back, and the kernel drops much: telling of it has time. */
+void forgetter_back(struct forgetter *f);
 
 /* ---- mount_prune.c: asking the kernel to drop what is too much ---- */
 /* Starts when the kernel can be asked; after the mount is there. */

@@ -11,6 +11,7 @@
 
 #define BATCH_MAX 4096u
 #define DELAY_NS (500u * NS_PER_MS)
+#define DELAY_BACK_NS (2u * NS_PER_SEC) /* after a reconnect, when others wait for the site */
 
 struct forgetter {
     struct mount *m;
@@ -19,6 +20,7 @@ struct forgetter {
     pthread_cond_t work;
     struct oid *oids;
     size_t count, cap;
+    uint64_t not_before_ns; /* nothing is told, of the wall clock */
     bool stopping;
 };
 
@@ -59,6 +61,16 @@ static void send_batch(struct forgetter *f, struct oid *oids, size_t count)
     }
 }
 
+/* Or until so many are there. Lock held. */
+static void wait_until(struct forgetter *f, uint64_t until_ns, size_t count)
+{
+    struct timespec ts = {.tv_sec = (time_t)(until_ns / NS_PER_SEC),
+                          .tv_nsec = (long)(until_ns % NS_PER_SEC)};
+    while (!f->stopping && f->count < count &&
+           pthread_cond_timedwait(&f->work, &f->lock, &ts) != ETIMEDOUT)
+        ;
+}
+
 static void *forget_main(void *arg)
 {
     struct forgetter *f = arg;
@@ -69,14 +81,11 @@ static void *forget_main(void *arg)
             pthread_cond_wait(&f->work, &f->lock);
             continue;
         }
-        if (f->count < BATCH_MAX) { /* more will follow */
-            uint64_t until = clock_wall_ns(&clock_os) + DELAY_NS;
-            struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                                  .tv_nsec = (long)(until % NS_PER_SEC)};
-            while (!f->stopping && f->count < BATCH_MAX &&
-                   pthread_cond_timedwait(&f->work, &f->lock, &ts) != ETIMEDOUT)
-                ;
-        }
+        uint64_t now = clock_wall_ns(&clock_os);
+        if (now < f->not_before_ns)
+            wait_until(f, MIN(f->not_before_ns, now + DELAY_BACK_NS), SIZE_MAX);
+        if (f->count < BATCH_MAX) /* more will follow */
+            wait_until(f, clock_wall_ns(&clock_os) + DELAY_NS, BATCH_MAX);
         size_t n = MIN(f->count, BATCH_MAX);
         f->count -= n;
         memcpy(batch, &f->oids[f->count], n * sizeof *batch);
@@ -102,6 +111,13 @@ int forgetter_new(struct mount *m, struct forgetter **ret)
     }
     *ret = f;
     return 0;
+}
+
+void forgetter_back(struct forgetter *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->not_before_ns = clock_wall_ns(&clock_os) + DELAY_BACK_NS;
+    pthread_mutex_unlock(&f->lock);
 }
 
 void forgetter_add(struct forgetter *f, struct oid oid)

@@ -59,6 +59,8 @@ void mount_recover(void *ctx, bool new_session)
         file_reopen(m->io, files[i]);
     }
     lock_waits_recover(m->lock_waits);
+    if (m->forgetter != NULL)
+        forgetter_back(m->forgetter);
     notifier_everything(m->notifier, files, count);
     inode_unref_each(m->inodes, files, count);
     mem_free(files);
