@@ -14,6 +14,7 @@
 #define WAIT_SLICE_NS (50u * NS_PER_MS)
 #define BACKOFF_MIN_MS 10u
 #define BACKOFF_MAX_MS 1000u
+#define BACKOFF_HERE_MAX_MS 100u /* on this machine it costs next to nothing to try */
 #define SCRATCH_KEPT 4u
 
 enum conn_state {
@@ -619,7 +620,8 @@ static void *push_main(void *arg)
             if (c->state != CONN_STOPPED)
                 wait_slice(c, backoff_ms * NS_PER_MS);
             pthread_mutex_unlock(&c->lock);
-            backoff_ms = MIN(backoff_ms * 2, BACKOFF_MAX_MS);
+            backoff_ms =
+                MIN(backoff_ms * 2, c->unix_path != NULL ? BACKOFF_HERE_MAX_MS : BACKOFF_MAX_MS);
         }
         if (stopped(c))
             break;
