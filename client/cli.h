@@ -31,6 +31,7 @@ int cmd_conflicts(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
 int cmd_dashboard(int argc, char **argv);
 int cmd_support_bundle(int argc, char **argv);
 int cmd_log_level(int argc, char **argv);

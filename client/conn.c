@@ -450,14 +450,14 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
     conn_call_init(&call, RPC_HELLO);
     if (c->name != NULL)
         call.req.name = slice_str(c->name);
-    rc = hello(client, c->session, HELLO_PUSH, &call);
+    rc = hello(client, c->session, HELLO_PUSH | HELLO_FLUSHES, &call);
     *ret_new = c->session == 0;
     if (rc == ERR_STALE && call.reply.rc == 0) {
         *ret_new = true; /* it opened a new one by itself */
         rc = 0;
     } else if (rc != 0 && c->session != 0 && err_class(rc) == ERR_CLASS_USER) {
         *ret_new = true;
-        rc = hello(client, 0, HELLO_PUSH, &call);
+        rc = hello(client, 0, HELLO_PUSH | HELLO_FLUSHES, &call);
     }
     if (rc == 0 && call.reply_bulk.len != sizeof c->fs_key)
         rc = ERR_PEER;
@@ -723,13 +723,19 @@ void conn_stop(struct conn *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+void conn_join(struct conn *c)
+{
+    if (c->push_started)
+        pthread_join(c->push_thread, NULL);
+    c->push_started = false;
+}
+
 void conn_free(struct conn *c)
 {
     if (c == NULL)
         return;
     conn_stop(c);
-    if (c->push_started)
-        pthread_join(c->push_thread, NULL);
+    conn_join(c);
     rpc_client_close(c->push);
     struct conn_thread *t = thread_self();
     if (t->conn == c) {

@@ -52,6 +52,7 @@ int conn_open(struct conn **ret,
 struct conn_call;
 struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), void *ctx);
 void conn_stop(struct conn *c); /* calls that wait, and later ones, return ERR_CLOSED */
+void conn_join(struct conn *c); /* after conn_stop: no event comes any more */
 void conn_free(struct conn *c); /* after all callers are gone; accepts NULL */
 const uint8_t *conn_fs_key(const struct conn *c); /* 32 bytes, from the site */
 const char *conn_site_name(const struct conn *c);

@@ -166,7 +166,9 @@ int session_loop(struct mount *m)
     int rc = fuse_session_loop_mt(m->session, config);
     fuse_loop_cfg_destroy(config);
     fuse_remove_signal_handlers(m->session);
+    notifier_mute(m->notifier); /* or it wrote to whatever gets the number of the descriptor */
     fuse_session_unmount(m->session);
+    notifier_kernel_gone(m->notifier);
     return rc < 0 ? err_from_errno(-rc) : 0; /* > 0: the signal that ended it */
 }
 

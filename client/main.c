@@ -45,6 +45,7 @@ int main(int argc, char **argv)
         {"journal", cmd_journal, "who did what, where and when"},
         {"restore", cmd_restore, "a former version of a file, also of a removed one"},
         {"fsck", cmd_fsck, "check, and repair, a site's directory"},
+        {"gc", cmd_gc, "give back the room of what was removed, now"},
         {"dashboard", cmd_dashboard, "where the page that shows it all is"},
         {"log-level", cmd_log_level, "what a running daemon logs"},
         {"support-bundle", cmd_support_bundle, "a file for whoever is to help"},

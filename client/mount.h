@@ -14,6 +14,7 @@ struct notifier;
 struct forgetter;
 struct pruner;
 struct recaller;
+struct flusher;
 struct lock_waits;
 
 struct mount_options {
@@ -43,6 +44,7 @@ struct mount {
     struct forgetter *forgetter;
     struct pruner *pruner;
     struct recaller *recaller;
+    struct flusher *_Atomic flusher; /* made when the push thread runs already */
     struct fuse_session *session;
     double entry_timeout_s, attr_timeout_s;
     int ready_fd; /* tells the parent that the mount is usable; -1 */
@@ -59,6 +61,10 @@ void mount_made_again(void *ctx, struct oid oid);
 /* ---- mount_notify.c: telling the kernel ---- */
 int notifier_new(struct mount *m, struct notifier **ret) MUST_CHECK;
 void notifier_free(struct notifier *n); /* joins; accepts NULL */
+/* Around the end of the session, whose descriptor is closed by it: from the first on nobody uses
+ * it, and who would waits; from the second on there is no kernel to be told anything. */
+void notifier_mute(struct notifier *n);
+void notifier_kernel_gone(struct notifier *n);
 /* Probes what the kernel can; after the mount is there. */
 void notifier_probe(struct notifier *n);
 /* Invalidates what a push lists, in the background, then acknowledges it. `id` 0: nothing to
@@ -83,6 +89,12 @@ int pruner_new(struct mount *m, struct pruner **ret) MUST_CHECK;
 void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
 /* ---- mount_recall.c: the site asks for what is kept of a file ---- */
+int flusher_new(struct mount *m, struct flusher **ret) MUST_CHECK;
+void flusher_push(struct flusher *f, uint64_t number);
+void flusher_tell(struct mount *m, uint64_t number, bool all);
+void flusher_stop(struct flusher *f); /* joins; accepts NULL */
+void flusher_free(struct flusher *f); /* after nobody pushes any more; accepts NULL */
+
 int recaller_new(struct mount *m, struct recaller **ret) MUST_CHECK;
 /* Tells the site in the background what is kept of the file, then acknowledges the push; 0: no
  * more than tells. */

@@ -286,8 +286,12 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
                                      .pages_changed = pages_changed,
                                      .ctx = m};
     rc = fileio_new(&m->io, &io);
+    struct flusher *flusher = NULL;
     if (rc == 0)
         rc = recaller_new(m, &m->recaller);
+    if (rc == 0)
+        rc = flusher_new(m, &flusher);
+    m->flusher = flusher;
     return rc != 0 ? rc : forgetter_new(m, &m->forgetter);
 }
 
@@ -305,9 +309,9 @@ static int parts_end(struct mount *m)
         rc = fileio_sync_all(m->io);
     if (rc == 0 && m->conn != NULL && conn_is_ahead(m->conn))
         rc = op_simple(m, RPC_SYNC, (struct oid){0});
+    if (rc == 0 && m->io != NULL)
+        flusher_tell(m, 0, true);
     conn_thread_interrupt(NULL, NULL);
-    lock_waits_free(m->lock_waits);
-    m->lock_waits = NULL;
     if (m->conn != NULL)
         conn_stop(m->conn);
     pruner_free(m->pruner);
@@ -315,8 +319,13 @@ static int parts_end(struct mount *m)
     forgetter_free(m->forgetter);
     m->forgetter = NULL;
     recaller_stop(m->recaller);
+    flusher_stop(m->flusher);
     if (m->io != NULL)
         fileio_stop(m->io);
+    if (m->conn != NULL)
+        conn_join(m->conn); /* what the site pushes goes to these: */
+    lock_waits_free(m->lock_waits);
+    m->lock_waits = NULL;
     notifier_free(m->notifier);
     /* A forced end leaves open handles behind, of which the kernel will not speak again: what they
      * refer to goes with the process. */
@@ -325,7 +334,9 @@ static int parts_end(struct mount *m)
         fileio_free(m->io);
         session_free(m);
         conn_free(m->conn);
-        recaller_free(m->recaller); /* the push thread is gone */
+        flusher_free(m->flusher);
+        m->flusher = NULL;
+        recaller_free(m->recaller); /* the push thread is gone, which handed it work */
         m->recaller = NULL;
         held_locks_deinit(&m->locks);
         inode_clock_deinit(&m->clock);

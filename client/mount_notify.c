@@ -27,6 +27,7 @@
 #define KERNEL_DROPS_NS NS_PER_SEC
 #define UNKNOWN_TRIES 8u
 #define UNKNOWN_WAIT_NS (500u * 1000u)
+#define MUTE_PATIENCE_NS NS_PER_SEC
 
 enum item_kind {
     ITEM_ATTR,
@@ -62,16 +63,72 @@ struct notifier {
     pthread_t threads[THREADS_MAX];
     unsigned thread_count, free_count;
     bool stopping;
+    /* The session's descriptor may be used: see notifier_mute(). */
+    enum {
+        KERNEL_HEARS,
+        KERNEL_MUTED,
+        KERNEL_GONE
+    } kernel;
+    unsigned telling;       /* threads that use it now */
+    pthread_cond_t hearing; /* `kernel` or `telling` has changed */
 };
 
 /* ---- the kernel ---- */
+
+/* Before each use of the session's descriptor. False: it is closed, and nobody is there to be told
+ * anything; kernel_leave() follows a true one only. While it is being closed one waits: what the
+ * kernel still knows is not to be called forgotten. */
+static bool kernel_enter(struct notifier *n)
+{
+    pthread_mutex_lock(&n->lock);
+    while (n->kernel == KERNEL_MUTED)
+        pthread_cond_wait(&n->hearing, &n->lock);
+    bool hears = n->kernel == KERNEL_HEARS;
+    n->telling += hears;
+    pthread_mutex_unlock(&n->lock);
+    return hears;
+}
+
+static void kernel_leave(struct notifier *n)
+{
+    pthread_mutex_lock(&n->lock);
+    if (--n->telling == 0)
+        pthread_cond_broadcast(&n->hearing);
+    pthread_mutex_unlock(&n->lock);
+}
+
+/* A call may be stuck in the kernel until the mount is gone; it has the file by then, and does not
+ * care for its number. So this waits for as long as a thread can take on its way there. */
+void notifier_mute(struct notifier *n)
+{
+    uint64_t until = clock_wall_ns(&clock_os) + MUTE_PATIENCE_NS;
+    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    pthread_mutex_lock(&n->lock);
+    n->kernel = KERNEL_MUTED;
+    while (n->telling > 0 && pthread_cond_timedwait(&n->hearing, &n->lock, &ts) == 0)
+        ; /* another one is done */
+    pthread_mutex_unlock(&n->lock);
+}
+
+void notifier_kernel_gone(struct notifier *n)
+{
+    pthread_mutex_lock(&n->lock);
+    n->kernel = KERNEL_GONE;
+    pthread_cond_broadcast(&n->hearing);
+    pthread_mutex_unlock(&n->lock);
+}
 
 static bool raise_epoch(struct notifier *n)
 {
     struct fuse_out_header out = {.len = sizeof out, .error = NOTIFY_INC_EPOCH};
     struct iovec iov = {.iov_base = &out, .iov_len = sizeof out};
-    return n->m->session != NULL &&
-           writev(fuse_session_fd(n->m->session), &iov, 1) == (ssize_t)sizeof out;
+    if (!kernel_enter(n))
+        return false;
+    bool raised = n->m->session != NULL &&
+                  writev(fuse_session_fd(n->m->session), &iov, 1) == (ssize_t)sizeof out;
+    kernel_leave(n);
+    return raised;
 }
 
 void notifier_probe(struct notifier *n)
@@ -97,8 +154,9 @@ static void pause_ns(struct notifier *n, uint64_t ns)
 /* The kernel may not have made an inode of our last reply yet: it is then told again. */
 static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
 {
-    for (unsigned tries = 0; tries < UNKNOWN_TRIES; tries++) {
+    for (unsigned tries = 0; tries < UNKNOWN_TRIES && kernel_enter(n); tries++) {
         int rc = fuse_lowlevel_notify_inval_inode(n->m->session, i->id, offset, 0);
+        kernel_leave(n);
         if (rc != -ENOENT || inode_table_lookups(n->m->inodes, i->oid) == 0)
             return;
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
@@ -194,9 +252,11 @@ static void tell(struct notifier *n, const struct job *j, const struct item *ite
         tell_inode(n, item->inode, 0);
         break;
     case ITEM_NAME:
-        if (!by_epoch) /* unknown to the kernel is fine */
+        if (!by_epoch && kernel_enter(n)) { /* unknown to the kernel is fine */
             (void)fuse_lowlevel_notify_inval_entry(n->m->session, item->inode->id, item->name,
                                                    strlen(item->name));
+            kernel_leave(n);
+        }
         break;
     case ITEM_NAMES:
         if (!by_epoch)
@@ -405,6 +465,7 @@ int notifier_new(struct mount *m, struct notifier **ret)
     pthread_cond_init(&n->work, NULL);
     pthread_cond_init(&n->acks, NULL);
     pthread_cond_init(&n->idle, NULL);
+    pthread_cond_init(&n->hearing, NULL);
     flight_init(&m->flight, on_conflict, n);
     int rc = err_from_errno(pthread_create(&n->acker, NULL, acker_main, n));
     if (rc != 0) {
@@ -430,6 +491,7 @@ void notifier_free(struct notifier *n)
     pthread_mutex_unlock(&n->lock);
     pthread_join(n->acker, NULL);
     flight_deinit(&n->m->flight);
+    pthread_cond_destroy(&n->hearing);
     pthread_cond_destroy(&n->idle);
     pthread_cond_destroy(&n->acks);
     pthread_cond_destroy(&n->work);

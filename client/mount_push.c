@@ -34,6 +34,9 @@ void mount_push(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *pu
                           push->invals[i].oid);
         }
         break;
+    case PUSH_FLUSH:
+        flusher_push(m->flusher, push->number2);
+        break;
     case PUSH_LOCK_GRANTED:
         lock_waits_granted(m->lock_waits, push->number2, push->rc);
         break;

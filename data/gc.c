@@ -13,7 +13,11 @@
 struct gc {
     bool running;
     uint64_t epoch;       /* of the running pass */
-    uint64_t epoch_swept; /* of the last one that ended; 0: none in this run */
+    uint64_t epoch_swept; /* of the last one that ended; 0: none is known */
+    uint64_t epoch_older; /* of the one before; or 0 */
+    bool extra;           /* the running pass was asked for, */
+    uint64_t before;      /* and may take what was put before this epoch */
+    uint64_t settled;     /* see gc_settled; of the running pass */
     uint64_t begun_ns, begun_before_ns;
     bool begun, begun_before; /* are these set? */
     uint64_t *bloom;
@@ -43,23 +47,47 @@ void gc_free(struct gc *g)
     mem_free(g);
 }
 
+static void start(struct gc *g, uint64_t epoch, uint64_t chunks)
+{
+    ASSERT(epoch > g->epoch_swept);
+    g->running = true;
+    g->epoch = epoch;
+    g->blocks = 0;
+    g->settled = 0;
+    /* A quarter more: some will be put while the pass runs. */
+    g->bloom_bits = MAX(BLOOM_BITS_MIN, (chunks + chunks / 4) * BLOOM_BITS_PER_CHUNK);
+    g->bloom = mem_calloc(g->bloom_bits / 64 + 1, sizeof *g->bloom);
+}
+
+static bool is_time(const struct gc *g, uint64_t now_ns, uint64_t interval_ns)
+{
+    return !g->begun || now_ns - g->begun_ns >= interval_ns;
+}
+
 int gc_begin(struct gc *g, uint64_t epoch, uint64_t chunks, uint64_t now_ns, uint64_t interval_ns)
 {
     if (g->running)
         return ERR_BUSY;
-    if (g->begun && now_ns - g->begun_ns < interval_ns)
+    if (!is_time(g, now_ns, interval_ns))
         return ERR_AGAIN;
-    ASSERT(epoch > g->epoch_swept);
-    g->running = true;
-    g->epoch = epoch;
+    start(g, epoch, chunks);
+    g->extra = false;
+    g->before = g->epoch_swept;
     g->begun_before = g->begun;
     g->begun_before_ns = g->begun_ns;
     g->begun = true;
-    g->blocks = 0;
     g->begun_ns = now_ns;
-    /* A quarter more: some will be put while the pass runs. */
-    g->bloom_bits = MAX(BLOOM_BITS_MIN, (chunks + chunks / 4) * BLOOM_BITS_PER_CHUNK);
-    g->bloom = mem_calloc(g->bloom_bits / 64 + 1, sizeof *g->bloom);
+    return 0;
+}
+
+int gc_begin_extra(
+    struct gc *g, uint64_t epoch, uint64_t chunks, uint64_t now_ns, uint64_t interval_ns)
+{
+    if (g->running)
+        return ERR_BUSY;
+    start(g, epoch, chunks);
+    g->extra = true;
+    g->before = is_time(g, now_ns, interval_ns) ? g->epoch_swept : g->epoch_older;
     return 0;
 }
 
@@ -71,6 +99,27 @@ uint64_t gc_marked_blocks(const struct gc *g)
 bool gc_running(const struct gc *g)
 {
     return g->running;
+}
+
+bool gc_last(const struct gc *g, uint64_t *ret_epoch, uint64_t *ret_begun_ns)
+{
+    *ret_epoch = g->epoch_swept;
+    *ret_begun_ns = g->running && !g->extra ? g->begun_before_ns : g->begun_ns;
+    return g->epoch_swept != 0;
+}
+
+void gc_resume(struct gc *g, uint64_t epoch, uint64_t begun_ns)
+{
+    ASSERT(!g->running && g->epoch_swept == 0 && epoch > 0);
+    g->epoch_swept = epoch;
+    g->begun = true;
+    g->begun_ns = begun_ns;
+}
+
+void gc_settled(struct gc *g, uint64_t before)
+{
+    ASSERT(g->running && before <= g->epoch);
+    g->settled = before;
 }
 
 /* ---- the filter ---- */
@@ -158,14 +207,17 @@ int gc_mark_manifest(struct gc *g,
 uint64_t gc_sweep_before(const struct gc *g)
 {
     ASSERT(g->running);
-    return g->epoch_swept;
+    return MAX(g->before, g->settled);
 }
 
 void gc_end(struct gc *g)
 {
     ASSERT(g->running);
     g->running = false;
-    g->epoch_swept = g->epoch;
+    if (!g->extra) {
+        g->epoch_older = g->epoch_swept;
+        g->epoch_swept = g->epoch;
+    }
     marks_free(g);
 }
 
@@ -173,7 +225,9 @@ void gc_cancel(struct gc *g)
 {
     ASSERT(g->running);
     g->running = false;
-    g->begun = g->begun_before;
-    g->begun_ns = g->begun_before_ns;
+    if (!g->extra) {
+        g->begun = g->begun_before;
+        g->begun_ns = g->begun_before_ns;
+    }
     marks_free(g);
 }

@@ -5,7 +5,9 @@
  *  - this pass did not mark it, and
  *  - it was last put (or kept, store_has.keep) before the PREVIOUS pass of this run began.
  * So what was put and not yet referred to has a full pass to get its operation committed, and after
- * a restart the first pass deletes nothing: a keep that a crash forgot cannot hurt (D7).
+ * a crash the first pass deletes nothing: a keep that it forgot cannot hurt (D7). A run that ended
+ * in order hands its last pass on to the next one (gc_last, gc_resume). And a pass may take more
+ * when the owner knows that all who had put something have committed it (gc_settled).
  * The owner marks also every content that becomes referred to while a pass runs (an operation
  * applied, a file opened), with gc_mark_start at that moment: a clone may refer to old chunks.
  *
@@ -29,7 +31,22 @@ void gc_free(struct gc *g);
  * long to be referred to). ERR_BUSY while a pass runs. */
 int gc_begin(struct gc *g, uint64_t epoch, uint64_t chunks, uint64_t now_ns, uint64_t interval_ns)
     MUST_CHECK;
+/* One more, that somebody has asked for, whenever the last was. It takes what a pass at its time
+ * might take, and is none to those that follow: what was put gets its interval all the same. */
+int gc_begin_extra(struct gc *g,
+                   uint64_t epoch,
+                   uint64_t chunks,
+                   uint64_t now_ns,
+                   uint64_t interval_ns) MUST_CHECK;
 bool gc_running(const struct gc *g);
+
+/* The last pass that ended: its epoch, and when it began. False: there was none. */
+bool gc_last(const struct gc *g, uint64_t *ret_epoch, uint64_t *ret_begun_ns);
+/* Before the first pass: the last one of the run before, in this run's time. */
+void gc_resume(struct gc *g, uint64_t epoch, uint64_t begun_ns);
+/* While a pass runs: what was put or kept before this epoch, and is to be referred to, is. The
+ * pass's own epoch at most. */
+void gc_settled(struct gc *g, uint64_t before);
 void gc_mark(struct gc *g, const struct chunk_id *id);
 
 /* Blocks (not nodes) of manifests that were marked for the first time in this pass, about: the

@@ -179,7 +179,9 @@ struct store_sweep {
     void *ctx;
     void (*done)(struct store_sweep *sweep, int rc);
     uint64_t chunks, bytes; /* out: deleted */
-    struct store *store;    /* private */
+    uint64_t young_chunks;  /* out: left for their epoch alone */
+    uint64_t young_bytes;
+    struct store *store; /* private */
 };
 int store_sweep(struct store *s,
                 struct store_sweep *sweep) MUST_CHECK; /* ERR_BUSY: one at a time */

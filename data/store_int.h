@@ -69,7 +69,8 @@ struct scan {
     void (*done)(struct scan *scan, int rc);   /* loop */
     struct scanned at[STORE_SCAN_ENTRIES];     /* out */
     uint32_t count, seen;
-    bool end; /* out: no entries are left */
+    uint64_t young_chunks, young_bytes; /* out, of a sweep: not old enough */
+    bool end;                           /* out: no entries are left */
     int rc;
     struct scan *next;
 };

@@ -15,7 +15,13 @@ static struct scan *scan_new(struct store *s, void (*done)(struct scan *scan, in
 static bool sweep_wants(struct scan *scan, const struct chunk_id *id, const struct store_entry *e)
 {
     const struct store_sweep *sweep = scan->store->sweep;
-    return e->epoch < sweep->before && !sweep->keep(sweep->ctx, id);
+    if (sweep->keep(sweep->ctx, id))
+        return false;
+    if (e->epoch < sweep->before)
+        return true;
+    scan->young_chunks++;
+    scan->young_bytes += record_bytes(e->len);
+    return false;
 }
 
 static void sweep_finish(struct store *s, int rc)
@@ -58,6 +64,8 @@ static void sweep_scanned(struct scan *scan, int rc)
     struct store *s = scan->store;
     for (uint32_t i = 0; rc == 0 && i < scan->count; i++)
         sweep_one(s, &scan->at[i]);
+    s->sweep->young_chunks = scan->young_chunks; /* of all scans so far */
+    s->sweep->young_bytes = scan->young_bytes;
     if (rc != 0 || s->closing) {
         sweep_finish(s, rc != 0 ? rc : ERR_CLOSED);
     } else if (scan->end) {
@@ -86,8 +94,7 @@ int store_sweep(struct store *s, struct store_sweep *sweep)
     if (s->sweep != NULL)
         return ERR_BUSY;
     sweep->store = s;
-    sweep->chunks = 0;
-    sweep->bytes = 0;
+    sweep->chunks = sweep->bytes = sweep->young_chunks = sweep->young_bytes = 0;
     s->sweep = sweep;
     s->sweep_scan = scan_new(s, sweep_scanned);
     s->sweep_scan->want = sweep_wants;

@@ -190,6 +190,7 @@ static void tick(struct loop_timer *t)
     node_inval_flush(n, NULL); /* what was sent again has changed */
     node_past_tick(n);
     node_gc_tick(n);
+    node_garbage_tick(n);
     node_leaves_step(n);
     node_return_tick(n);
     if (n->tick_count % COLLECT_TICKS == 0) {

@@ -153,6 +153,8 @@ static const struct {
     {"restore", admin_restore},
     {"versions.keep", admin_versions_keep},
     {"fsck", admin_fsck},
+    {"gc", admin_gc},
+    {"gc.status", admin_gc_status},
 };
 
 /* False: nobody knows the verb, and cb will not run. */

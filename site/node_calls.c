@@ -68,6 +68,7 @@ static const struct {
     [RPC_ADMIN] = {call_admin, false, true},
     [RPC_RESTORE] = {call_restore, false, false},
     [RPC_SHARE] = {call_share, false, false},
+    [RPC_FLUSHED] = {call_flushed, false, false},
 };
 
 int call_ping(struct call *c)

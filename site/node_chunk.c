@@ -573,8 +573,10 @@ int node_store_open(struct node *n, struct err_detail *d)
     mem_free(dir);
     if (rc == 0)
         rc = front_open(n);
-    if (rc == 0)
+    if (rc == 0) {
         node_past_open(n);
+        node_garbage_open(n);
+    }
     return rc != 0 ? rc : node_upkeep_open(n);
 }
 
@@ -583,6 +585,7 @@ void node_chunks_deinit(struct node *n)
     while (n->chunk_waits != NULL)
         wait_finish(n->chunk_waits, ERR_CLOSED, 0);
     node_upkeep_close(n);
+    node_garbage_close(n);
     node_past_close(n);
     front_free(n->front);
     n->front = NULL;

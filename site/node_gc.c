@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "journal/merge_past.h"
+#include "site/gc_last.h"
 #include "site/node_int.h"
+#include "site/settings.h"
 
 #define PREFETCH_FILES_MAX 16u
 #define PREFETCH_QUEUE_MAX 65536u
@@ -48,6 +50,10 @@ struct fetch_one {
     struct upkeep *u;
     struct chunk_id id;
 };
+#define LIVE_PERCENT 50u       /* a segment with less is written anew */
+#define LIVE_PERCENT_ASKED 90u /* when somebody waits for the room */
+#define START_REST_NS (60u * NS_PER_SEC)
+
 enum gc_phase {
     GC_IDLE,
     GC_MARK,
@@ -62,6 +68,8 @@ struct upkeep {
     uint32_t queued, running;
     struct gc *gc;
     uint64_t opened_ns;
+    bool resumed;         /* the last pass of the run before is known */
+    struct gc_pass *pass; /* somebody waits for this one, or NULL */
     enum gc_phase phase;
     unsigned shard; /* twice round: what is there now, past versions */
     struct buf cursor;
@@ -340,16 +348,36 @@ void node_bring(struct node *n,
 
 static void gc_step(struct upkeep *u);
 
+/* rc: it could not be carried out to its end. */
+static void pass_end(struct upkeep *u, int rc, const char *why)
+{
+    struct gc_pass *p = u->pass;
+    u->pass = NULL;
+    u->phase = GC_IDLE;
+    if (p == NULL)
+        return;
+    p->chunks = u->sweep.chunks;
+    p->bytes = u->sweep.bytes;
+    p->young_chunks = u->sweep.young_chunks;
+    p->young_bytes = u->sweep.young_bytes;
+    p->done(p, rc, why);
+}
+
+static void pass_cancel(struct upkeep *u, int rc, const char *why)
+{
+    gc_cancel(u->gc);
+    pass_end(u, rc, why);
+}
+
 static void compact_done(struct store_compact *c, int rc)
 {
     struct upkeep *u = CONTAINER_OF(c, struct upkeep, compact);
     if (rc != 0)
         log_warn(LOG_DATA, "compaction_failed", "why=\"%s\"", err_text(rc));
-    if (rc != 0 || c->nothing) {
-        u->phase = GC_IDLE;
-        return;
-    }
-    gc_step(u);
+    if (rc != 0 || c->nothing)
+        pass_end(u, rc, "the store could not be made smaller");
+    else
+        gc_step(u);
 }
 
 static void sweep_done(struct store_sweep *s, int rc)
@@ -358,6 +386,10 @@ static void sweep_done(struct store_sweep *s, int rc)
     gc_end(u->gc);
     log_info(LOG_DATA, "garbage_collected", "chunks=%llu bytes=%llu rc=%s",
              (unsigned long long)s->chunks, (unsigned long long)s->bytes, err_name(rc));
+    if (rc != 0 && u->pass != NULL) {
+        pass_end(u, rc, "the index of the chunks cannot be read or written: see claudefs fsck");
+        return;
+    }
     u->phase = GC_COMPACT;
     gc_step(u);
 }
@@ -456,8 +488,7 @@ static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
     }
     if (rc != 0) { /* not all can be walked now: nothing may be swept */
         log_info(LOG_DATA, "garbage_pass_cancelled", "chunk=%s why=\"%s\"", id, err_text(rc));
-        gc_cancel(u->gc);
-        u->phase = GC_IDLE;
+        pass_cancel(u, rc, "what a file consists of is at a site that cannot be asked now");
         return;
     }
     loop_defer(u->n->loop, &u->step);
@@ -466,8 +497,7 @@ static void mark_got(struct fetch_one *one, int rc, struct buf *sealed)
 static void mark_step(struct upkeep *u)
 {
     if (u->mark_at == u->mark_count && !load_marks(u)) {
-        gc_cancel(u->gc);
-        u->phase = GC_IDLE;
+        pass_cancel(u, ERR_IO, "the state cannot be read: see claudefs fsck");
         return;
     }
     if (u->mark_count == 0) {
@@ -487,8 +517,7 @@ static void mark_step(struct upkeep *u)
         fetch_one(u, &u->missing.at[0], u, mark_got);
     } else if (rc != ERR_AGAIN) {
         log_warn(LOG_DATA, "garbage_pass_cancelled", "why=\"%s\"", err_text(rc));
-        gc_cancel(u->gc);
-        u->phase = GC_IDLE;
+        pass_cancel(u, rc, "what a file consists of cannot be read: see claudefs fsck");
     }
 }
 
@@ -503,7 +532,7 @@ static void sweep_step(struct upkeep *u)
         .before = gc_sweep_before(u->gc), .keep = gc_keep, .ctx = u->gc, .done = sweep_done};
     if (u->sweep.before == 0 || store_sweep(u->n->store, &u->sweep) != 0) {
         gc_end(u->gc);
-        u->phase = GC_IDLE;
+        pass_end(u, 0, "");
     }
 }
 
@@ -519,9 +548,12 @@ static void gc_step(struct upkeep *u)
         if (u->phase == GC_SWEEP)
             sweep_step(u);
     } else if (u->phase == GC_COMPACT) {
-        u->compact = (struct store_compact){.live_percent = 50, .done = compact_done};
-        if (store_compact(u->n->store, &u->compact) != 0)
-            u->phase = GC_IDLE;
+        u->compact = (struct store_compact){.live_percent =
+                                                u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT,
+                                            .done = compact_done};
+        int rc = store_compact(u->n->store, &u->compact);
+        if (rc != 0)
+            pass_end(u, rc, "the store is busy");
     }
 }
 
@@ -558,29 +590,64 @@ static void scrub_done(struct store_scrub *s, int rc)
         log_warn(LOG_DATA, "scrub_failed", "why=\"%s\"", err_text(rc));
 }
 
+/* regular: not before its time. */
+static bool pass_begin(struct upkeep *u, bool regular)
+{
+    struct node *n = u->n;
+    struct store_stats st;
+    uint64_t now = loop_now_ns(n->loop), epoch = store_epoch(n->store) + 1;
+    store_stats(n->store, &st);
+    /* What the site brings back with it is referred to by a list only. */
+    if (u->phase != GC_IDLE || n->needs_snapshot || n->returning != NULL)
+        return false;
+    int rc = regular ? gc_begin(u->gc, epoch, st.chunks, now, n->garbage_ns)
+                     : gc_begin_extra(u->gc, epoch, st.chunks, now, n->garbage_ns);
+    if (rc != 0)
+        return false;
+    (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
+    u->phase = GC_MARK;
+    u->shard = 0;
+    u->past_bytes = 0;
+    u->sweep = (struct store_sweep){.before = 0};
+    buf_clear(&u->cursor);
+    u->mark_count = u->mark_at = u->referred_count = 0;
+    loop_defer(n->loop, &u->step);
+    return true;
+}
+
+int node_gc_pass(struct node *n, struct gc_pass *p, uint64_t settled)
+{
+    struct upkeep *u = n->upkeep;
+    if (u == NULL || !pass_begin(u, false))
+        return ERR_BUSY;
+    gc_settled(u->gc, settled);
+    u->pass = p;
+    return 0;
+}
+
+const char *node_gc_phase(const struct node *n)
+{
+    static const char *const names[] = {[GC_IDLE] = "idle",
+                                        [GC_MARK] = "looking",
+                                        [GC_SWEEP] = "deleting",
+                                        [GC_COMPACT] = "moving"};
+    return names[n->upkeep == NULL ? GC_IDLE : n->upkeep->phase];
+}
+
 void node_gc_tick(struct node *n)
 {
     struct upkeep *u = n->upkeep;
-    uint64_t chunks;
     struct store_stats st;
     if (u == NULL || n->needs_snapshot)
         return;
+    /* The first comes when others would have: mounts wait for a site that has just started. After
+     * a run that ended in order it comes when that one's next would have, and when its mounts are
+     * back. */
+    uint64_t rest = u->resumed ? MIN(2 * n->garbage_ns, START_REST_NS) : n->garbage_ns;
+    if (loop_now_ns(n->loop) - u->opened_ns >= rest)
+        (void)pass_begin(u, true); /* false: it is not time yet */
     store_stats(n->store, &st);
-    chunks = st.chunks;
-    /* What the site brings back with it is referred to by a list only. */
-    uint64_t now = loop_now_ns(n->loop);
-    /* The first comes when others would have: mounts wait for a site that has just started. */
-    if (u->phase == GC_IDLE && n->returning == NULL && now - u->opened_ns >= n->garbage_ns &&
-        gc_begin(u->gc, store_epoch(n->store) + 1, chunks, now, n->garbage_ns) == 0) {
-        (void)store_epoch_advance(n->store); /* to the value that gc_begin was given */
-        u->phase = GC_MARK;
-        u->shard = 0;
-        u->past_bytes = 0;
-        buf_clear(&u->cursor);
-        u->mark_count = u->mark_at = u->referred_count = 0;
-        loop_defer(n->loop, &u->step);
-    }
-    if (!u->scrubbing && chunks > 0 && n->tick_count % SCRUB_EVERY_TICKS == 0) {
+    if (!u->scrubbing && st.chunks > 0 && n->tick_count % SCRUB_EVERY_TICKS == 0) {
         u->scrub = (struct store_scrub){.budget_bytes = SCRUB_STEP_BYTES, .done = scrub_done};
         u->scrubbing = store_scrub(n->store, &u->scrub) == 0;
     }
@@ -605,6 +672,44 @@ void node_gc_referred(struct node *n, struct oid oid)
     u->referred[u->referred_count++] = oid;
 }
 
+/* ---- from run to run ---- */
+
+/* The last pass of a run that ended in order. The file is gone before anything is put: after a
+ * crash there is none, and the first pass deletes nothing (D7). */
+static void last_pass_take(struct upkeep *u)
+{
+    struct node *n = u->n;
+    uint8_t bytes[GC_LAST_BYTES];
+    struct err_detail d = {{0}};
+    struct gc_last_pass last;
+    uint64_t now = loop_now_ns(n->loop);
+    if (dir_file_read(n->dir, GC_LAST_FILE, bytes, sizeof bytes, &d) != 0)
+        return;
+    if (dir_file_remove(n->dir, GC_LAST_FILE) != 0 ||
+        !gc_last_decode(slice_of(bytes, sizeof bytes), &last) ||
+        last.epoch >= store_epoch(n->store))
+        return; /* as after a crash */
+    gc_resume(u->gc, last.epoch, now - MIN(last.age_ns, now));
+    u->resumed = true;
+}
+
+/* All that was put and kept is on the disk. */
+static void last_pass_put(const struct upkeep *u)
+{
+    struct node *n = u->n;
+    struct gc_last_pass last;
+    struct buf b = {0};
+    struct err_detail d = {{0}};
+    uint64_t begun_ns;
+    if (!gc_last(u->gc, &last.epoch, &begun_ns))
+        return;
+    last.age_ns = loop_now_ns(n->loop) - begun_ns;
+    gc_last_encode(&last, &b);
+    if (dir_file_write(n->dir, GC_LAST_FILE, b.ptr, b.len, &d) != 0)
+        log_warn(LOG_SITE, "garbage_pass_not_noted", "why=\"%s\"", d.text);
+    buf_deinit(&b);
+}
+
 int node_upkeep_open(struct node *n)
 {
     struct upkeep *u = mem_calloc(1, sizeof *u);
@@ -618,6 +723,8 @@ int node_upkeep_open(struct node *n)
         rc = node_cache_new(&u->cache);
     if (rc == 0)
         rc = gc_new(&u->gc);
+    if (rc == 0)
+        last_pass_take(u);
     return rc;
 }
 
@@ -632,8 +739,10 @@ void node_upkeep_close(struct node *n)
         u->head = w->next;
         mem_free(w);
     }
-    if (gc_running(u->gc))
-        gc_cancel(u->gc);
+    if (u->gc != NULL && gc_running(u->gc))
+        pass_cancel(u, ERR_CLOSED, "the daemon ends");
+    if (u->gc != NULL && n->store == NULL && !n->broken) /* the store is closed, and whole */
+        last_pass_put(u);
     gc_free(u->gc);
     node_cache_free(u->cache);
     pipeline_free(u->pipeline);

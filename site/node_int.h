@@ -49,6 +49,8 @@ struct node {
     uint32_t sessions_awaited; /* of the run before, not back yet */
     uint64_t grace_until_ns;
     bool lock_grace;
+    bool session_lost; /* at session_lost_ns a session went that had not said that it ends */
+    uint64_t session_lost_ns;
     int exit_rc;
     struct err_detail exit_detail;
     bool running, stopping, broken;
@@ -105,6 +107,7 @@ struct node {
     struct chunk_wait *chunk_waits;
     struct upkeep *upkeep;
     struct past_keeper *past;
+    struct garbage *garbage; /* node_garbage.c */
     /* admin */
     struct {
         admin_handler fn;
@@ -233,6 +236,7 @@ int call_chunk_put(struct call *c);
 int call_chunk_get(struct call *c);
 int call_chunk_has(struct call *c);
 int call_share(struct call *c);
+int call_flushed(struct call *c);
 int call_statfs(struct call *c);
 int call_sync(struct call *c);
 /* From another site, stored here; several requests for one chunk are joined. */
@@ -279,6 +283,40 @@ void node_upkeep_close(struct node *n);
 void node_gc_tick(struct node *n);
 bool node_gc_idle(const struct node *n); /* no pass is under way */
 void node_gc_referred(struct node *n, struct oid oid);
+struct gc_pass { /* that somebody waits for */
+    void (*done)(struct gc_pass *p, int rc, const char *why);
+    uint64_t chunks, bytes; /* out: deleted */
+    uint64_t young_chunks, young_bytes;
+};
+/* Begins one now, whenever the last was. settled: see gc_settled(). ERR_BUSY: one is under way, or
+ * none may be. */
+int node_gc_pass(struct node *n, struct gc_pass *p, uint64_t settled) MUST_CHECK;
+const char *node_gc_phase(const struct node *n);
+
+/* node_garbage.c: a garbage pass that an operator has asked for, and waits for */
+void node_garbage_open(struct node *n);
+void node_garbage_close(struct node *n);
+void node_garbage_tick(struct node *n);
+/* node_session.c: have all mounts committed what they had put when `number` was given out, after
+ * since_ns? tell: asks those that have not answered. `why` when not all have. */
+enum node_flush {
+    NODE_FLUSH_ALL,
+    NODE_FLUSH_WAITS,
+    NODE_FLUSH_NOT
+};
+#define NODE_FLUSH_WHY 160u
+enum node_flush node_sessions_flush(
+    struct node *n, uint64_t number, uint64_t since_ns, bool tell, char why[NODE_FLUSH_WHY]);
+/* node_past.c: walks over all records of past versions at once, as far as that goes in one turn;
+ * true when all were looked at since `begin`. */
+bool node_past_hurry(struct node *n, bool begin);
+/* node_stable.c: the stable point at which all that is dead here could go; 0: nothing is dead */
+uint64_t node_dead_goal(struct node *n);
+/* Calls fn for each member that has not confirmed yet what is before `goal`. */
+void node_stable_waits(struct node *n,
+                       uint64_t goal,
+                       void (*fn)(void *ctx, site_id_t site),
+                       void *ctx);
 void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
 /* Brings all chunks of a content here; done runs once, perhaps inside. */
 void node_bring(struct node *n,

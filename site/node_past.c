@@ -71,6 +71,24 @@ void node_past_tick(struct node *n)
     walk_step(n, (unsigned)(k->ticks++ % n->settings.shard_count));
 }
 
+bool node_past_hurry(struct node *n, bool begin)
+{
+    struct past_keeper *k = n->past;
+    bool all = true;
+    if (n->needs_snapshot || n->broken || k->restoring > 0)
+        return true; /* nothing goes now */
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        if (begin)
+            k->hurry[i] = k->walks[i].rounds + 2; /* the one that is under way, and a whole one */
+        if (k->walks[i].rounds >= k->hurry[i])
+            continue;
+        k->rests[i] = 0;
+        walk_step(n, i);
+        all = all && k->walks[i].rounds >= k->hurry[i];
+    }
+    return all;
+}
+
 void node_past_open(struct node *n)
 {
     n->past = mem_calloc(1, sizeof *n->past);

@@ -5,6 +5,7 @@
  * and the reply waits until they have acknowledged: after it, no mount shows what was before (P1).
  * A mount that does not answer loses its session after SESSION_TIMEOUT_NS. After a restart mounts
  * come back with their session ids; for GRACE_NS they may take up what they had. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -26,6 +27,10 @@ struct conn_state {
 struct session_state {     /* user of a session */
     struct rpc_conn *push; /* or NULL */
     struct buf name;       /* as its hello said */
+    bool flushes;          /* it knows PUSH_FLUSH */
+    bool ended;            /* it has said so: nothing is left of it */
+    uint64_t flushed;      /* the last PUSH_FLUSH that it has answered, */
+    uint64_t not_flushed;  /* or answered that it could not */
 };
 
 static void session_state_free(struct session_state *s)
@@ -266,6 +271,7 @@ int call_hello(struct call *c)
         if ((c->req.flags & HELLO_PUSH) != 0) {
             cs->push = true;
             s->push = c->conn;
+            s->flushes = (c->req.flags & HELLO_FLUSHES) != 0;
             buf_clear(&s->name);
             buf_append(&s->name, c->req.name.ptr, MIN(c->req.name.len, NAME_BYTES_MAX));
             session_resend(n->sessions, id);
@@ -288,12 +294,21 @@ static void log_expired(void *ctx, const struct session_info *info)
                  (unsigned long long)info->id, info->connections, info->pushes);
 }
 
+/* It may have put chunks that it is going to refer to if it comes back. */
+static void session_lost(struct node *n)
+{
+    n->session_lost = true;
+    n->session_lost_ns = loop_now_ns(n->loop);
+}
+
 static void expire(struct node *n, uint64_t id)
 {
     struct session_state *s = session_user(n->sessions, id);
     session_each(n->sessions, log_expired, &id);
     if (s->push != NULL)
         rpc_conn_close(s->push);
+    if (!s->ended)
+        session_lost(n);
     lock_release_session(n->locks, id);
     (void)session_remove(n->sessions, id); /* it exists */
     session_keep(n, id, false);
@@ -316,8 +331,78 @@ static void forget_absent(struct node *n)
             ids[count++] = id;
     }
     state_scan_end(&it);
+    if (count > 0)
+        session_lost(n);
     for (uint32_t i = 0; i < count; i++)
         session_keep(n, ids[i], false);
+}
+
+/* ---- what mounts have put and not committed yet ---- */
+
+struct flushing {
+    struct node *n;
+    uint64_t number, since_ns;
+    bool tell;
+    enum node_flush state;
+    char *why; /* NODE_FLUSH_WHY bytes */
+};
+
+static void flush_not(struct flushing *f, const struct session_state *s, const char *what)
+{
+    struct slice name = s->name.len > 0 ? buf_slice(&s->name) : slice_str("without a name");
+    f->state = NODE_FLUSH_NOT;
+    (void)snprintf(f->why, NODE_FLUSH_WHY, "the mount %.*s %s", (int)MIN(name.len, 100u),
+                   (const char *)name.ptr, what); /* it fits */
+}
+
+static void flush_one(void *ctx, const struct session_info *info)
+{
+    struct flushing *f = ctx;
+    const struct session_state *s = info->user;
+    if (f->state == NODE_FLUSH_NOT || info->created_ns > f->since_ns || s->ended ||
+        s->flushed == f->number)
+        return; /* what it has put since then is not old */
+    if (s->not_flushed == f->number) {
+        flush_not(f, s, "could not commit all it has");
+    } else if (s->push != NULL && !s->flushes) {
+        flush_not(f, s, "is of a version that cannot be asked");
+    } else {
+        flush_not(f, s, "has not answered");
+        f->state = NODE_FLUSH_WAITS;
+        if (!f->tell || s->push == NULL)
+            return;
+        struct fs_reply r = {.number2 = f->number};
+        struct buf body = {0};
+        fs_reply_encode(&r, &body);
+        (void)rpc_push(s->push, PUSH_FLUSH, f->number, buf_slice(&body)); /* closed: told again */
+        buf_deinit(&body);
+    }
+}
+
+enum node_flush node_sessions_flush(
+    struct node *n, uint64_t number, uint64_t since_ns, bool tell, char why[NODE_FLUSH_WHY])
+{
+    struct flushing f = {.n = n, .number = number, .since_ns = since_ns, .tell = tell, .why = why};
+    if (n->session_lost && loop_now_ns(n->loop) - n->session_lost_ns < n->garbage_ns) {
+        (void)snprintf(why, NODE_FLUSH_WHY, "a mount went away without saying goodbye");
+        return NODE_FLUSH_NOT;
+    }
+    session_each(n->sessions, flush_one, &f);
+    return f.state;
+}
+
+int call_flushed(struct call *c)
+{
+    struct session_state *s = session_user(c->n->sessions, c->req.session);
+    if (s == NULL)
+        return ERR_STALE;
+    if (c->req.number2 == 0)
+        s->ended = true;
+    else if ((c->req.flags & FLUSHED_NOT) != 0)
+        s->not_flushed = c->req.number2;
+    else
+        s->flushed = c->req.number2;
+    return 0;
 }
 
 /* ---- answered ahead of the disk ---- */

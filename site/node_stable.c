@@ -136,7 +136,7 @@ static bool can_collect(struct node *n)
     return true;
 }
 
-static uint64_t own_goal(struct node *n)
+uint64_t node_dead_goal(struct node *n)
 {
     uint64_t goal = 0;
     for (unsigned i = 0; i < n->settings.shard_count; i++)
@@ -178,7 +178,7 @@ static void word_propose(struct node *n, uint64_t seen)
     struct proposal p = {0};
     uint8_t key[MEMBER_KEY_BYTES];
     struct stable_word w = {
-        .site = n->settings.site, .clock = n->hlc.last, .seen = seen, .goal = own_goal(n)};
+        .site = n->settings.site, .clock = n->hlc.last, .seen = seen, .goal = node_dead_goal(n)};
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         w.seqs[i] = shard_next_seq(n->shards[i]) - 1;
     member_key(REG_STABLE, w.site, key);
@@ -213,7 +213,7 @@ void node_stable_tick(struct node *n, bool now)
 {
     if (n->needs_snapshot || n->stable.busy || node_self_leaves(n) || is_alone(n))
         return;
-    uint64_t wants = own_goal(n), goal = wants, newest = 0;
+    uint64_t wants = node_dead_goal(n), goal = wants, newest = 0;
     struct words *ws = mem_calloc(1, sizeof *ws);
     bool known = words_load(n, ws) == 0;
     for (uint32_t i = 0; i < n->member_count && known; i++) {
@@ -237,6 +237,23 @@ void node_stable_tick(struct node *n, bool now)
             n->stable.wait.run = word_settled;
             node_settled(n, &n->stable.wait);
         }
+    }
+    mem_free(ws);
+}
+
+void node_stable_waits(struct node *n,
+                       uint64_t goal,
+                       void (*fn)(void *ctx, site_id_t site),
+                       void *ctx)
+{
+    struct words *ws = mem_calloc(1, sizeof *ws);
+    bool known = words_load(n, ws) == 0;
+    for (uint32_t i = 0; i < n->member_count && known; i++) {
+        site_id_t site = n->members[i].m.site;
+        const struct stable_word *w = word_of(ws, site);
+        if (site != n->settings.site && !node_left(n, site) &&
+            (w == NULL || w->seen < goal || !word_counts(n, w)))
+            fn(ctx, site);
     }
     mem_free(ws);
 }

@@ -11,6 +11,7 @@ struct past_keeper {
     struct past_walk walks[SHARD_COUNT_MAX];
     uint64_t steps[SHARD_COUNT_MAX]; /* of the round of a walk, so far */
     uint64_t rests[SHARD_COUNT_MAX]; /* the next one does not begin before this tick */
+    uint64_t hurry[SHARD_COUNT_MAX]; /* rounds after which all was looked at: node_past_hurry() */
     uint64_t ticks, keep_s;
     unsigned restoring;   /* restores under way: nothing is dropped meanwhile */
     bool space_known;     /* a garbage pass was finished */

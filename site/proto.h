@@ -75,17 +75,22 @@ enum rpc_type {
                     one that is there a new version */
     RPC_SHARE,   /* -> memory that this connection and its client have in common from now on
                     (a descriptor beside the answer); SITE_SHARES */
+    RPC_FLUSHED, /* number2 = the number of a PUSH_FLUSH; 0: the mount ends, and nothing is left of
+                    it. flags FLUSHED_NOT: not all could be committed */
     RPC_TYPE_END,
 
     PUSH_INVALIDATE = 100, /* entries of struct fs_inval; client drops caches, then RPC_INVAL_ACK */
     PUSH_LOCK_GRANTED,     /* number2 = number of the RPC_LOCK request; rc */
     PUSH_DURABLE,          /* data = numbers of requests answered ahead, 8 bytes each */
-    PUSH_RECALL            /* entries as of PUSH_INVALIDATE: somebody asks for these new files; what
+    PUSH_RECALL,           /* entries as of PUSH_INVALIDATE: somebody asks for these new files; what
                               the client keeps of them it sends, then RPC_INVAL_ACK */
+    PUSH_FLUSH             /* number2: chunks that were put before it came are to be committed, then
+                              RPC_FLUSHED; to who said HELLO_FLUSHES. May come again. */
 };
 
 #define HELLO_PUSH 1u
 #define HELLO_ADMIN 2u       /* command line: no session */
+#define HELLO_FLUSHES 4u     /* with HELLO_PUSH: knows PUSH_FLUSH */
 #define SITE_TAKES_RIDERS 1u /* chunks may come with the COMMIT that names them */
 #define SITE_SHARES 2u       /* RPC_SHARE, on Unix sockets */
 #define SITE_HOLDS 4u        /* CREATE_HOLDS; attributes may come with the COMMIT */
@@ -102,6 +107,7 @@ enum rpc_type {
 #define REPLY_SHARED 8u
 #define CHUNK_GET_HEAD 1u
 #define CHUNK_SHARED 2u
+#define FLUSHED_NOT 1u
 #define LOCK_WAIT 1u
 #define LOCK_FLOCK 2u   /* whole-file flock; otherwise POSIX record lock */
 #define LOCK_RECLAIM 4u /* held before the node started again; see site/lock.h */

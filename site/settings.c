@@ -82,6 +82,19 @@ int dir_file_write(
     return rc;
 }
 
+int dir_file_remove(const char *dir, const char *name)
+{
+    char *path = mem_printf("%s/%s", dir, name);
+    int rc = unlink(path) == 0 || errno == ENOENT ? 0 : err_from_errno(errno);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (rc == 0 && (fd < 0 || fsync(fd) != 0))
+        rc = err_from_errno(errno);
+    if (fd >= 0)
+        close(fd);
+    mem_free(path);
+    return rc;
+}
+
 int dir_file_read(const char *dir, const char *name, void *out, size_t len, struct err_detail *d)
 {
     char *path = mem_printf("%s/%s", dir, name);

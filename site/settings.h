@@ -14,6 +14,7 @@ int dir_file_write(const char *dir,
                    struct err_detail *d) MUST_CHECK;
 int dir_file_read(const char *dir, const char *name, void *out, size_t len, struct err_detail *d)
     MUST_CHECK;
+int dir_file_remove(const char *dir, const char *name) MUST_CHECK; /* durably; absent is fine */
 int dir_remove(const char *path) MUST_CHECK; /* with all that is in it; absent is fine */
 
 #endif

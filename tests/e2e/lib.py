@@ -73,15 +73,16 @@ CRASHES = tuple(-int(s) for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS,
 
 
 def record_reports():
-    """From now on the address sanitizer of all that is started writes to a file of its own: nobody
-    looks at the errors of a command that is to fail, or at the ones of a mount in the background.
-    (The other one of gcc writes to the standard error all the same; see run() and logs().)"""
+    """From now on the address or thread sanitizer of all that is started writes to a file of its
+    own: nobody looks at the errors of a command that is to fail, or at the ones of a mount in the
+    background. (That for undefined behaviour writes to the standard error all the same; see run()
+    and logs().)"""
     where = tempfile.mkdtemp(prefix="claudefs-reports-")
     os.chmod(where, 0o1777)  # programs of other users, too
     for name in SANITIZERS:
         more = [f"log_path={where}/report"]
-        if name == "LSAN":
-            more += ["suppressions=" + os.path.join(REPO, "tests", "lsan.supp"),
+        if name in ("LSAN", "TSAN"):
+            more += ["suppressions=" + os.path.join(REPO, "tests", name.lower() + ".supp"),
                      "print_suppressions=0"]
         old = os.environ.get(f"{name}_OPTIONS")
         os.environ[f"{name}_OPTIONS"] = ":".join([*([old] if old else []), *more])

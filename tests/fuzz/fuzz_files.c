@@ -1,6 +1,7 @@
 /* Small files of a site's directory, which people edit and disks damage, and access control lists,
- * which users set: site.conf, a shard's record of the local coordinator, and the rules of acl.c.
- * The first byte chooses. What is taken reads the same when it is written again. */
+ * which users set: site.conf, a shard's record of the local coordinator, the last garbage pass of
+ * the run before, and the rules of acl.c. The first byte chooses. What is taken reads the same when
+ * it is written again. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "base/assert.h"
 #include "site/call.h"
 #include "site/coordinator.h"
+#include "site/gc_last.h"
 #include "site/settings.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -112,12 +114,30 @@ static void check_acl(struct slice acl, uint16_t mode)
     buf_deinit(&inherited);
 }
 
+static void check_last_pass(struct slice bytes)
+{
+    struct gc_last_pass one, two;
+    struct buf b = {.ptr = NULL};
+    if (gc_last_decode(bytes, &one)) {
+        ASSERT(one.epoch != 0);
+        gc_last_encode(&one, &b);
+        bool good = gc_last_decode(buf_slice(&b), &two);
+        ASSERT(good && slice_equal(buf_slice(&b), bytes));
+        ASSERT(one.epoch == two.epoch && one.age_ns == two.age_ns);
+    }
+    buf_deinit(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
         return 0;
     struct slice rest = slice_of(data + 3, size - 3);
     make_dir();
+    if (data[0] == 0xff) {
+        check_last_pass(rest);
+        return 0;
+    }
     switch (data[0] % 3) {
     case 0:
         check_settings(rest);

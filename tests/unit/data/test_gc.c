@@ -141,12 +141,63 @@ static void test_two_passes_and_the_interval(void **state)
     gc_free(g);
 }
 
+/* One that was asked for takes what a pass at its time might take, and gives those that follow no
+ * reason to take more; what has been referred to for certain may be told to it. */
+static void test_a_pass_that_was_asked_for(void **state)
+{
+    (void)state;
+    struct gc *g = NULL;
+    uint64_t epoch, begun_ns;
+    assert_int_equal(gc_new(&g), 0);
+    assert_int_equal(gc_begin_extra(g, 5, 0, 100, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 0); /* nothing is known to be old */
+    gc_settled(g, 4);
+    assert_int_equal(gc_sweep_before(g), 4);
+    gc_end(g);
+    assert_false(gc_last(g, &epoch, &begun_ns));
+    assert_int_equal(gc_begin(g, 10, 0, 1000, 500), 0);
+    assert_int_equal(gc_begin_extra(g, 11, 0, 1000, 500), ERR_BUSY);
+    gc_end(g);
+    assert_int_equal(gc_begin_extra(g, 11, 0, 1499, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 0); /* what was put before 10 may be 499 ns old */
+    gc_end(g);
+    assert_int_equal(gc_begin(g, 12, 0, 1499, 500), ERR_AGAIN);
+    assert_int_equal(gc_begin_extra(g, 12, 0, 1500, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 10);
+    gc_cancel(g);
+    assert_int_equal(gc_begin(g, 13, 0, 1500, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 10);
+    gc_end(g);
+    assert_int_equal(gc_begin_extra(g, 14, 0, 1600, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 10); /* not 13 */
+    gc_end(g);
+    assert_true(gc_last(g, &epoch, &begun_ns));
+    assert_int_equal(epoch, 13);
+    assert_int_equal(begun_ns, 1500);
+    gc_free(g);
+}
+
+/* A run takes up the passes of the one before, with the time that had gone by. */
+static void test_passes_go_on_in_the_next_run(void **state)
+{
+    (void)state;
+    struct gc *g = NULL;
+    assert_int_equal(gc_new(&g), 0);
+    gc_resume(g, 20, 700);
+    assert_int_equal(gc_begin(g, 31, 0, 1199, 500), ERR_AGAIN);
+    assert_int_equal(gc_begin(g, 31, 0, 1200, 500), 0);
+    assert_int_equal(gc_sweep_before(g), 20);
+    gc_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_that_is_reachable_is_kept),
         cmocka_unit_test(test_shared_subtrees_are_walked_once),
         cmocka_unit_test(test_two_passes_and_the_interval),
+        cmocka_unit_test(test_a_pass_that_was_asked_for),
+        cmocka_unit_test(test_passes_go_on_in_the_next_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
