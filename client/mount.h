@@ -44,7 +44,7 @@ struct mount {
     struct forgetter *forgetter;
     struct pruner *pruner;
     struct recaller *recaller;
-    struct flusher *_Atomic flusher; /* made when the push thread runs already */
+    struct flusher *flusher;
     struct fuse_session *session;
     double entry_timeout_s, attr_timeout_s;
     int ready_fd; /* tells the parent that the mount is usable; -1 */
@@ -90,6 +90,7 @@ void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
 /* ---- mount_recall.c: the site asks for what is kept of a file ---- */
 int flusher_new(struct mount *m, struct flusher **ret) MUST_CHECK;
+void flusher_start(struct flusher *f); /* there is something that can be flushed */
 void flusher_push(struct flusher *f, uint64_t number);
 void flusher_tell(struct mount *m, uint64_t number, bool all);
 void flusher_stop(struct flusher *f); /* joins; accepts NULL */

@@ -10,7 +10,7 @@ struct flusher {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
     uint64_t wanted, done; /* numbers of pushes */
-    bool stopping, joined;
+    bool started, stopping, joined;
 };
 
 void flusher_tell(struct mount *m, uint64_t number, bool all)
@@ -31,7 +31,7 @@ static void *flusher_main(void *arg)
     pthread_mutex_lock(&f->lock);
     while (!f->stopping) {
         uint64_t number = f->wanted;
-        if (number == f->done) {
+        if (!f->started || number == f->done) {
             pthread_cond_wait(&f->work, &f->lock);
             continue;
         }
@@ -60,10 +60,16 @@ int flusher_new(struct mount *m, struct flusher **ret)
     return 0;
 }
 
+void flusher_start(struct flusher *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->started = true;
+    pthread_cond_signal(&f->work);
+    pthread_mutex_unlock(&f->lock);
+}
+
 void flusher_push(struct flusher *f, uint64_t number)
 {
-    if (f == NULL)
-        return; /* the mount is not there yet: it has nothing, and is asked again */
     pthread_mutex_lock(&f->lock);
     f->wanted = number;
     pthread_cond_signal(&f->work);

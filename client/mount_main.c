@@ -271,6 +271,8 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
     m->lock_waits = lock_waits_new(m);
     int rc = notifier_new(m, &m->notifier);
     if (rc == 0)
+        rc = flusher_new(m, &m->flusher);
+    if (rc == 0)
         rc = conn_open(&m->conn, config, &events, d);
     if (rc != 0)
         return rc;
@@ -286,12 +288,10 @@ static int parts_start(struct mount *m, const struct conn_config *config, struct
                                      .pages_changed = pages_changed,
                                      .ctx = m};
     rc = fileio_new(&m->io, &io);
-    struct flusher *flusher = NULL;
     if (rc == 0)
         rc = recaller_new(m, &m->recaller);
     if (rc == 0)
-        rc = flusher_new(m, &flusher);
-    m->flusher = flusher;
+        flusher_start(m->flusher);
     return rc != 0 ? rc : forgetter_new(m, &m->forgetter);
 }
 

@@ -24,6 +24,7 @@
 #define MOUNTS_NS (120u * NS_PER_SEC)
 #define MOUNTS_TELL_TICKS 10u
 #define PEERS_NS (30u * NS_PER_SEC)
+#define DEAD_NS (5u * NS_PER_SEC) /* what is open or under way stays dead, and here */
 #define VERSIONS_NS (60u * NS_PER_SEC)
 #define PASS_NS (600u * NS_PER_SEC) /* for the one that is under way */
 #define COLLECTS_PER_TICK 16u
@@ -94,15 +95,15 @@ static void run_end(struct garbage *g, int rc, const char *why)
     const struct gc_pass *p = &g->pass;
     json_t *versions = node_past_json(n);
     json_decref(g->result);
-    g->result =
-        json_pack("{s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:O,s:I,s:I,s:s,s:[]}", "run", (json_int_t)g->runs,
-                  "state", rc == 0 ? "done" : "failed", "why", rc == 0 ? "" : why, "freed_chunks",
-                  (json_int_t)p->chunks, "freed_bytes", (json_int_t)p->bytes, "disk_before_bytes",
-                  (json_int_t)g->disk_before, "disk_after_bytes",
-                  n->store == NULL ? (json_int_t)g->disk_before : (json_int_t)disk_bytes(n),
-                  "versions_bytes", json_object_get(versions, "space_bytes"), "recent_chunks",
-                  (json_int_t)p->young_chunks, "recent_bytes", (json_int_t)p->young_bytes,
-                  "recent_why", p->young_chunks > 0 ? g->why : "", "waits_for");
+    g->result = json_pack(
+        "{s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:O,s:I,s:I,s:o,s:[]}", "run", (json_int_t)g->runs, "state",
+        rc == 0 ? "done" : "failed", "why", rc == 0 ? "" : why, "freed_chunks",
+        (json_int_t)p->chunks, "freed_bytes", (json_int_t)p->bytes, "disk_before_bytes",
+        (json_int_t)g->disk_before, "disk_after_bytes",
+        n->store == NULL ? (json_int_t)g->disk_before : (json_int_t)disk_bytes(n), "versions_bytes",
+        json_object_get(versions, "space_bytes"), "recent_chunks", (json_int_t)p->young_chunks,
+        "recent_bytes", (json_int_t)p->young_bytes, "recent_why",
+        json_bytes(slice_str(p->young_chunks > 0 ? g->why : "")), "waits_for");
     json_decref(versions);
     if (rc == 0 && node_dead_goal(n) != 0 && g->goal > node_stable_hlc(n))
         node_stable_waits(n, g->goal, add_site, g);
@@ -144,7 +145,7 @@ static void step_peers(struct garbage *g)
     bool stable = node_stable_hlc(n) >= g->goal;
     for (unsigned i = 0; i < COLLECTS_PER_TICK && stable && node_dead_goal(n) != 0; i++)
         node_collect(n);
-    if (node_dead_goal(n) != 0 && !is_late(g, PEERS_NS))
+    if (node_dead_goal(n) != 0 && !is_late(g, stable ? DEAD_NS : PEERS_NS))
         return;
     step_begin(g, STEP_VERSIONS);
     (void)node_past_hurry(n, true); /* looked at again with the next tick */

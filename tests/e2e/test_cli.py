@@ -14,7 +14,7 @@ COMMANDS = [["site", "create"], ["serve"], ["mount"], ["dashboard", "url"], ["da
             ["peer", "list"], ["peer", "pause"], ["peer", "resume"], ["peer", "remove"],
             ["peer", "readmit"], ["status"],
             ["wait"], ["conflicts", "list"], ["conflicts", "show"], ["conflicts", "resolve"],
-            ["journal", "tail"], ["journal", "show"], ["fsck"], ["log-level"]]
+            ["journal", "tail"], ["journal", "show"], ["fsck"], ["gc"], ["log-level"]]
 
 
 def refused(*args, code=2):

@@ -189,6 +189,7 @@ def answers(pair):
     yield "site keep-versions", site.json("site", "keep-versions")
     yield "site keep-journal", site.json("site", "keep-journal")
     yield "fsck", site.json("fsck")
+    yield "gc", site.json("gc")
     yield "log-level", site.json("log-level")
 
 
