@@ -45,7 +45,10 @@ struct state_twin {
     struct disk *disk;
     struct version *now;
     /* The pairs of `now` by hash, borrowed: open addressing, NULL is empty. */
-    struct pair **slots;
+    struct state_slot {
+        uint32_t hash; /* of the pair, which need not be looked at where it differs */
+        struct pair *pair;
+    } * slots;
     size_t slot_count, mask;
 };
 struct place { /* of a pair */
@@ -132,8 +135,8 @@ static uint32_t key_hash(struct slice key)
 static size_t slot_find(const struct state_twin *t, uint32_t hash, struct slice key)
 {
     size_t at = hash & t->mask;
-    while (t->slots[at] != NULL &&
-           (t->slots[at]->hash != hash || !slice_equal(pair_key(t->slots[at]), key)))
+    while (t->slots[at].pair != NULL &&
+           (t->slots[at].hash != hash || !slice_equal(pair_key(t->slots[at].pair), key)))
         at = (at + 1) & t->mask;
     return at;
 }
@@ -141,32 +144,32 @@ static size_t slot_find(const struct state_twin *t, uint32_t hash, struct slice 
 static void slot_put(struct state_twin *t, struct pair *p)
 {
     if (2 * (t->slot_count + 1) > t->mask) {
-        struct pair **old = t->slots;
+        struct state_slot *old = t->slots;
         size_t size = t->slots != NULL ? t->mask + 1 : 0;
         t->mask = MAX(2 * size, 64u) - 1;
         t->slots = mem_calloc(t->mask + 1, sizeof t->slots[0]);
         for (size_t i = 0; i < size; i++)
-            if (old[i] != NULL)
-                t->slots[slot_find(t, old[i]->hash, pair_key(old[i]))] = old[i];
+            if (old[i].pair != NULL)
+                t->slots[slot_find(t, old[i].hash, pair_key(old[i].pair))] = old[i];
         mem_free(old);
     }
     size_t at = slot_find(t, p->hash, pair_key(p));
-    t->slot_count += t->slots[at] == NULL;
-    t->slots[at] = p;
+    t->slot_count += t->slots[at].pair == NULL;
+    t->slots[at] = (struct state_slot){.hash = p->hash, .pair = p};
 }
 
 /* What follows without a gap moves up, so that it is found. */
 static void slot_remove(struct state_twin *t, struct slice key)
 {
     size_t gap = t->slots != NULL ? slot_find(t, key_hash(key), key) : 0;
-    if (t->slots == NULL || t->slots[gap] == NULL)
+    if (t->slots == NULL || t->slots[gap].pair == NULL)
         return;
     t->slot_count--;
-    t->slots[gap] = NULL;
-    for (size_t at = (gap + 1) & t->mask; t->slots[at] != NULL; at = (at + 1) & t->mask) {
-        struct pair *p = t->slots[at];
-        t->slots[at] = NULL;
-        t->slots[slot_find(t, p->hash, pair_key(p))] = p;
+    t->slots[gap].pair = NULL;
+    for (size_t at = (gap + 1) & t->mask; t->slots[at].pair != NULL; at = (at + 1) & t->mask) {
+        const struct state_slot s = t->slots[at];
+        t->slots[at].pair = NULL;
+        t->slots[slot_find(t, s.hash, pair_key(s.pair))] = s;
     }
 }
 
@@ -175,7 +178,8 @@ static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *re
     const struct state_twin *t = ctx;
     if (!is_ghost() && disk_fails(t->disk, DISK_READ))
         return ERR_IO;
-    const struct pair *p = t->slots != NULL ? t->slots[slot_find(t, key_hash(key), key)] : NULL;
+    const struct pair *p =
+        t->slots != NULL ? t->slots[slot_find(t, key_hash(key), key)].pair : NULL;
     if (p != NULL && p->rotten && !is_ghost() && !disk_calm)
         return ERR_CORRUPT;
     *ret_found = p != NULL;
