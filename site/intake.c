@@ -29,6 +29,7 @@ struct applying {
     struct slice *slices;
     uint32_t slices_cap;
     struct parts_place *places; /* of the parts that are written now */
+    bool careful;               /* something waits here, or may */
 };
 
 static int run_op_compare(const void *a, const void *b)
@@ -238,6 +239,66 @@ static bool told_all(const struct intake_site *at)
     return true;
 }
 
+/* ---- behind what waits (L6) ---- */
+
+static bool something_may_wait(const struct intake_site *at)
+{
+    for (unsigned i = 0; i < at->shard_count && at->parts != NULL; i++)
+        if (shard_waiting_count(at->shards[i]) > 0 || shard_holds(at->shards[i]))
+            return true;
+    return false;
+}
+
+/* From here on all shards keep the operations of this site: in each journal, before any of them. */
+static int hold_back(const struct intake_site *at, site_id_t site)
+{
+    for (unsigned i = 0; i < at->shard_count; i++) {
+        int rc = shard_reserve(at->shards[i], PART_HEAD_BYTES);
+        if (rc != 0)
+            return rc;
+    }
+    for (unsigned i = 0; i < at->shard_count; i++) {
+        int rc =
+            shard_is_behind(at->shards[i], site) ? 0 : shard_behind_set(at->shards[i], site, true);
+        if (rc != 0)
+            return rc; /* the shard has failed */
+    }
+    return 0;
+}
+
+static bool is_behind_somewhere(const struct intake_site *at, site_id_t site)
+{
+    for (unsigned i = 0; i < at->shard_count; i++)
+        if (shard_is_behind(at->shards[i], site))
+            return true;
+    return false;
+}
+
+static bool is_behind_everywhere(const struct intake_site *at, site_id_t site)
+{
+    for (unsigned i = 0; i < at->shard_count; i++)
+        if (!shard_is_behind(at->shards[i], site))
+            return false;
+    return true;
+}
+
+/* The operation will wait for what it names, which may wait itself: then all that its site did
+ * later waits, too, in whatever shard. A site that leaves is kept to its limits anyway. */
+static int hold_back_if_it_waits(struct applying *a, struct shard *s, const struct op *op)
+{
+    uint64_t last = UINT64_MAX;
+    shard_id_t at;
+    if (!a->careful || is_behind_everywhere(a->at, op->dot.site) ||
+        shard_limit(s, op->dot.site, &last) != LIMIT_NONE)
+        return 0;
+    if (is_behind_somewhere(a->at, op->dot.site)) /* some journals were cut by a loss of power */
+        return hold_back(a->at, op->dot.site);
+    if (!shard_would_wait(s, op))
+        return 0;
+    int rc = runs_flush(a, NULL, &at); /* what it names may be in there */
+    return rc != 0 || !shard_would_wait(s, op) ? rc : hold_back(a->at, op->dot.site);
+}
+
 /* ---- the batch ---- */
 
 static int apply_item(struct applying *a, const struct apply_item *item)
@@ -259,10 +320,11 @@ static int apply_item(struct applying *a, const struct apply_item *item)
         rc = 0;
     } else if (rc == 0 && (must_wait(at, &op) || !told_all(at))) {
         rc = ERR_AGAIN;
-    } else if (rc == 0 && !op_spreads(&op)) {
-        rc = run_add(a, item->shard, &op, item->op);
     } else if (rc == 0) {
-        rc = apply_alone(a, item->shard, &op, item->op);
+        rc = hold_back_if_it_waits(a, s, &op);
+        if (rc == 0)
+            rc = op_spreads(&op) ? apply_alone(a, item->shard, &op, item->op)
+                                 : run_add(a, item->shard, &op, item->op);
     }
     op_arena_deinit(&arena);
     return rc;
@@ -284,6 +346,7 @@ int intake(const struct intake_site *site, struct intake_batch *b, struct err_de
     struct applying a = {.at = site, .b = b};
     int rc = 0;
     shard_id_t at = 0;
+    a.careful = something_may_wait(site);
     a.runs = mem_calloc(site->shard_count, sizeof a.runs[0]);
     a.places = mem_calloc(site->shard_count, sizeof a.places[0]);
     for (; b->done < b->count && rc == 0; b->done += rc == 0)

@@ -13,6 +13,7 @@ struct node_leaving {
     bool busy;                       /* limits are being written down, to answer then */
     uint32_t open;                   /* limits that are not durable yet */
     uint64_t index[SHARD_COUNT_MAX]; /* of the journals, once the limits were in them */
+    uint64_t known;                  /* of the root's journal, when the members were loaded */
 };
 _Static_assert(SITE_COUNT_MAX <= 64, "sets of them are bits");
 

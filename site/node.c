@@ -396,6 +396,7 @@ int node_start(struct node *n, struct err_detail *d)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         shard_resend(n->shards[i]);
+    node_leaves_step(n); /* before anybody looks: some of the cuts' records may have been lost */
     node_sessions_start(n);
     n->retain.most_since_ns = loop_now_ns(n->loop);
     node_retention(n);

@@ -112,7 +112,7 @@ uint64_t node_hlc_stamp(struct node *n)
 }
 
 /* What was applied in one shard may be what another's operations waited for. */
-static void retry_waiting(struct node *n)
+void node_retry_waiting(struct node *n)
 {
     bool again = true;
     while (again && !n->broken) {
@@ -144,7 +144,7 @@ static void apply_run(struct loop_msg *msg)
         rc = intake(&at, &in, &b->detail);
     else
         err_detail_set(&b->detail, "a batch of site %08x: %s", b->peer, err_text(rc));
-    retry_waiting(n);
+    node_retry_waiting(n);
     node_members_fresh(n);
     node_inval_flush(n, NULL);
     node_repairs_later(n);

@@ -210,6 +210,7 @@ void node_feed_deinit(struct node *n);
 int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
+void node_retry_waiting(struct node *n); /* node_feed.c: for what other shards have applied */
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
 /* Registers of the root of a class, also those that are known ahead of their turn: several of one
  * key may come, the one with the highest stamp counts. */

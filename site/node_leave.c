@@ -39,6 +39,8 @@
 #include "site/member_codec.h"
 #include "site/node_int.h"
 
+#define CUT_RECORD_BYTES 128u /* more than a limit's record has */
+
 static struct node_member_cache *member_of(const struct node *n, site_id_t site)
 {
     for (uint32_t i = 0; i < n->member_count; i++)
@@ -210,6 +212,7 @@ int node_leaves_load(struct node *n)
     struct leaves *l = mem_calloc(1, sizeof *l);
     l->n = n;
     n->leaving.count = 0;
+    n->leaving.known = log_last(shard_log(n->shards[0]));
     int rc = node_notices(n, REG_LEAVES, load_mark, l);
     if (rc == 0)
         rc = node_notices(n, REG_CUT, load_answer, l);
@@ -417,6 +420,8 @@ static void answer_all(struct node *n)
             answer(n, i);
 }
 
+/* ---- cuts ---- */
+
 /* The cut is known: it replaces the limits. */
 static void take_cut(struct node *n, const struct node_member_cache *c)
 {
@@ -441,6 +446,69 @@ static void take_cut(struct node *n, const struct node_member_cache *c)
     }
 }
 
+/* All limits are cuts by now: what waited behind something of a leaver's goes on (L6). */
+static void let_go(struct node *n)
+{
+    unsigned shards = n->settings.shard_count;
+    bool any = false;
+    for (unsigned i = 0; i < shards; i++)
+        if (shard_holds(n->shards[i]))
+            return; /* a cut was not written */
+    for (unsigned from = 0; from < shards; from++) {
+        site_id_t site;
+        while ((site = shard_behind_at(n->shards[from], 0)) != 0) {
+            for (unsigned i = 0; i < shards; i++) {
+                int rc = !shard_is_behind(n->shards[i], site)
+                             ? 0
+                             : shard_behind_set(n->shards[i], site, false);
+                if (rc != 0)
+                    return; /* room was made sure of: the shard has failed */
+            }
+            any = true;
+        }
+    }
+    if (!any)
+        return;
+    node_retry_waiting(n);
+    node_inval_flush(n, NULL);
+    node_repairs_later(n);
+    node_feed_moved(n);
+}
+
+/* Records that taking the cuts, and letting go, will write to a shard. */
+static size_t cut_records(struct node *n, struct shard *s)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        const struct node_member_cache *c = &n->members[i];
+        uint64_t seq = 0;
+        count += c->m.status == MEMBER_REMOVED &&
+                 !(shard_limit(s, c->m.site, &seq) == LIMIT_CUT && seq == c->cut[shard_id(s)]);
+    }
+    for (uint32_t i = 0; shard_behind_at(s, i) != 0; i++)
+        count++;
+    return count;
+}
+
+/* All at once, so that nobody sees what one shard lets go and not what another one does (P7). */
+static void take_cuts(struct node *n)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < n->member_count; i++)
+        all = all && n->members[i].m.status != MEMBER_LEAVING;
+    if (!all || n->leaving.open > 0)
+        return;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        size_t count = cut_records(n, n->shards[i]);
+        if (count > 0 && shard_reserve(n->shards[i], count * CUT_RECORD_BYTES) != 0)
+            return; /* later */
+    }
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (n->members[i].m.status == MEMBER_REMOVED)
+            take_cut(n, &n->members[i]);
+    let_go(n);
+}
+
 void node_leaves_step(struct node *n)
 {
     if (n->needs_snapshot || n->stopping || n->broken)
@@ -451,11 +519,11 @@ void node_leaves_step(struct node *n)
     }
     if (node_self_leaves(n))
         return;
-    if (n->leaving.owed != 0) {
-        answer_all(n);
+    /* What limits and cuts follow from must not be lost when they are in some journals. */
+    if (shard_committed(n->shards[0]) < n->leaving.known)
         return;
-    }
-    for (uint32_t i = 0; i < n->member_count && n->leaving.open == 0; i++)
-        if (n->members[i].m.status == MEMBER_REMOVED)
-            take_cut(n, &n->members[i]);
+    if (n->leaving.owed != 0)
+        answer_all(n);
+    else
+        take_cuts(n);
 }

@@ -52,7 +52,8 @@ enum shard_key {
     SHARD_KEY_NODE,          /* the node's own small things, shard 0 */
     SHARD_KEY_LIMIT,         /* site (4) -> last seq that is taken (8), enum shard_limit (1) */
     SHARD_KEY_IN,            /* several nodes: src (2) -> number of the last message taken (8) */
-    SHARD_KEY_LAST           /* site (4) -> its last operation: seq (8), hlc of its stamp (8) */
+    SHARD_KEY_LAST,          /* site (4) -> its last operation: seq (8), hlc of its stamp (8) */
+    SHARD_KEY_BEHIND         /* site (4) -> beyond this seq (8) its operations wait (L6) */
 };
 
 /* What becomes of operations of a site that leaves, beyond its limit here. */
@@ -211,6 +212,14 @@ int shard_limit_set(struct shard *s,
                     void (*committed)(void *ctx, int rc),
                     void *ctx) MUST_CHECK;
 enum shard_limit shard_limit(const struct shard *s, site_id_t site, uint64_t *ret_seq);
+bool shard_holds(const struct shard *s); /* one of the limits is LIMIT_HOLD */
+/* Alone, L6. Would this operation of a peer, of this home, wait for what it names? From a record
+ * on, all of a site's operations of this home that are not applied yet wait behind such a one;
+ * until another record. `i` counts such sites; 0: no more. */
+bool shard_would_wait(struct shard *s, const struct op *op);
+bool shard_is_behind(const struct shard *s, site_id_t site);
+site_id_t shard_behind_at(const struct shard *s, uint32_t i);
+int shard_behind_set(struct shard *s, site_id_t site, bool behind) MUST_CHECK;
 /* After cuts were journaled: what counts as durable here is what was applied up to them. */
 void shard_limits_settle(struct shard *s);
 /* Registers of the root that say who is a member and who leaves, in operations that wait here but

@@ -84,6 +84,7 @@ static void keep_waiting(struct shard *s, const struct op *op, struct slice enco
     row_waiting_key(&key, ++s->waiting_next);
     state_put(s->state, buf_slice(&key), encoded);
     s->waiting_count++;
+    s->held_back += s->cfg.peers == NULL && shard_is_held_back(s, op);
     s->role.waits[op->dot.shard] = s->apply_index;
     shard_notice_kept(s, s->waiting_next, op);
     buf_deinit(&key);
@@ -127,12 +128,12 @@ static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
     uint64_t seen = merge_seen(s->merge, op->dot.shard, op->dot.site);
     if (seen >= op->dot.seq)
         return APPLY_DONE;
-    if (op->dot.shard == s->cfg.id) {
-        uint64_t last = UINT64_MAX;
-        enum shard_limit limit = shard_limit(s, op->dot.site, &last);
-        if (limit != LIMIT_NONE && op->dot.seq > last)
-            return limit == LIMIT_HOLD ? APPLY_WAIT : APPLY_DROP;
-    }
+    uint64_t last = UINT64_MAX;
+    if (op->dot.shard == s->cfg.id && shard_limit(s, op->dot.site, &last) == LIMIT_CUT &&
+        op->dot.seq > last)
+        return APPLY_DROP;
+    if (shard_is_held_back(s, op))
+        return APPLY_WAIT;
     /* A gap: the peer got what is in between from a snapshot, so its journal has it not; it comes
      * from another peer. */
     if (op->dot.shard == s->cfg.id && op->dot.seq != seen + 1)
@@ -157,6 +158,13 @@ static int apply_op(struct shard *s, const struct op *op, struct slice encoded)
     return APPLY_DONE;
 }
 
+/* What it names is not here. */
+bool shard_would_wait(struct shard *s, const struct op *op)
+{
+    return !merge_ready(s->merge, op, NULL) ||
+           !op_dots_applied(op, s->cfg.events.applied, s->cfg.events.ctx, NULL);
+}
+
 static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, struct buf *ret_op)
 {
     struct buf prefix = {0}, start = {0};
@@ -175,12 +183,19 @@ static bool waiting_next(struct shard *s, uint64_t after, uint64_t *ret_no, stru
     return found;
 }
 
+static bool is_held_back(const struct shard *s, struct slice encoded)
+{
+    struct op head;
+    return s->cfg.peers == NULL && op_decode_head(encoded, &head) == 0 &&
+           shard_is_held_back(s, &head);
+}
+
 /* One pass over what waits, oldest first. `apply`: try them; otherwise only gather their origins.
  */
 static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bool *ret_applied)
 {
     struct buf bytes = {0}, key = {0};
-    uint64_t no = 0;
+    uint64_t no = 0, held_back = 0;
     int rc = 0;
     blocked->count = 0;
     *ret_applied = false;
@@ -190,6 +205,10 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
     while (rc == 0 && waiting_next(s, no, &no, &bytes)) {
         struct op_arena arena = {0};
         struct op op;
+        if (is_held_back(s, buf_slice(&bytes))) {
+            held_back++;
+            continue;
+        }
         rc = op_decode(buf_slice(&bytes), &arena, &op);
         int got = APPLY_WAIT;
         bool held = rc == 0 && op.dot.shard != s->cfg.id && origins_has(blocked, &op);
@@ -210,6 +229,7 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
         shard_notice_gone(s, no);
         *ret_applied = true;
     }
+    s->held_back = held_back;
     buf_deinit(&bytes);
     buf_deinit(&key);
     return rc;
@@ -219,9 +239,9 @@ static int waiting_pass(struct shard *s, bool apply, struct origins *blocked, bo
 static int retry_waiting(struct shard *s)
 {
     struct origins blocked = {.count = 0};
-    bool applied = s->waiting_count > 0;
+    bool applied = true;
     int rc = 0;
-    while (applied && rc == 0 && s->waiting_count > 0)
+    while (applied && rc == 0 && s->waiting_count > s->held_back)
         rc = waiting_pass(s, true, &blocked, &applied);
     return rc;
 }
@@ -230,7 +250,7 @@ bool shard_retry(struct shard *s)
 {
     struct origins blocked = {.count = 0};
     bool applied = false;
-    if (s->waiting_count == 0 || s->failed || s->in_apply || s->cfg.peers != NULL)
+    if (s->waiting_count == s->held_back || s->failed || s->in_apply || s->cfg.peers != NULL)
         return false; /* several nodes: what waits, waits for a record of this journal (N6) */
     s->in_apply = true;
     s->apply_index = log_last(s->log);
@@ -250,7 +270,7 @@ bool shard_retry(struct shard *s)
 /* Applies an operation, or keeps it until its time has come. An APPLY_*, or an error. */
 static int apply_or_keep(struct shard *s, const struct op *op, struct slice encoded)
 {
-    if (s->waiting_count > 0 && op->dot.shard != s->cfg.id) {
+    if (s->waiting_count > s->held_back && op->dot.shard != s->cfg.id) {
         struct origins blocked = {.count = 0};
         bool none;
         int rc = waiting_pass(s, false, &blocked, &none);
@@ -326,6 +346,8 @@ static int apply_local(struct shard *s, const struct record *r)
             state_del(s->state, p.key);
         if (p.present && p.key.ptr[0] == SHARD_KEY_LIMIT)
             shard_limits_seen(s, p.key, p.value);
+        if (p.key.ptr[0] == SHARD_KEY_BEHIND)
+            shard_behind_seen(s, p.key, p.present ? p.value : slice_of(NULL, 0));
         if (p.present)
             orphan_changed(s, p.key);
     }

@@ -168,6 +168,12 @@ struct shard {
         uint64_t seq;
     } limits[SITE_COUNT_MAX]; /* as in the state */
     uint32_t limit_count;
+    struct {
+        site_id_t site;
+        uint64_t seq;
+    } behind[SITE_COUNT_MAX]; /* as in the state */
+    uint32_t behind_count;
+    uint64_t held_back; /* alone: of what waits, this much is known to wait for a limit or behind */
     struct held {
         uint64_t no, seq;
         site_id_t site;
@@ -196,6 +202,9 @@ struct shard {
 /* shard_limit.c */
 void shard_limits_load(struct shard *s);
 void shard_limits_seen(struct shard *s, struct slice key, struct slice value); /* was put */
+void shard_behind_seen(struct shard *s, struct slice key, struct slice value); /* ptr NULL: gone */
+/* Beyond its site's limit, or behind what waits, whatever it is about. */
+bool shard_is_held_back(const struct shard *s, const struct op *op);
 
 /* shard_notice.c: an operation waits, does not wait any more, none does */
 void shard_notice_kept(struct shard *s, uint64_t no, const struct op *op);

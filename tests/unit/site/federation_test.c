@@ -407,3 +407,43 @@ void call_path(struct world *w, unsigned site, enum rpc_type type, const char *p
     assert_int_equal(node_test_parent(&w->sites[site], path, &q.oid, &q.name), 0);
     assert_int_equal(node_test_call(&w->sites[site], type, &q), 0);
 }
+
+/* ---- what tests do again and again ---- */
+
+void check_collected(struct world *w)
+{
+    uint64_t seq[SITES_MAX], left = 1;
+    for (unsigned round = 0; left > 0 && round < 12; round++)
+        left = collect_all(w);
+    assert_int_equal(left, 0);
+    for (unsigned round = 0; round < 4; round++) /* who has not what the others have says it */
+        (void)collect_all(w);
+    for (unsigned i = 0; i < w->count; i++)
+        seq[i] = shard_next_seq(w->sites[i].n->shards[0]);
+    assert_int_equal(collect_all(w), 0);
+    for (unsigned i = 0; i < w->count; i++)
+        assert_int_equal(shard_next_seq(w->sites[i].n->shards[0]), seq[i]);
+}
+
+void reopen(struct world *w, unsigned site)
+{
+    node_test_close(&w->sites[site]);
+    memset(w->next[site], 0, sizeof w->next[site]);
+    node_test_open(&w->sites[site]);
+}
+
+void random_step(struct world *w)
+{
+    unsigned site = (unsigned)rng_below(&w->rng, w->count);
+    user_step(w, site);
+    if (rng_below(&w->rng, 8) == 0) {
+        unsigned from = (unsigned)rng_below(&w->rng, w->count);
+        for (uint64_t k = rng_below(&w->rng, 20); k > 0 && from != site; k--)
+            if (!pull_one(w, site, from))
+                break;
+    }
+    if (w->collects && rng_below(&w->rng, 6) == 0)
+        collect(w, (unsigned)rng_below(&w->rng, w->count));
+    if (rng_below(&w->rng, 60) == 0)
+        reopen(w, site);
+}

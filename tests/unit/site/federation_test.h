@@ -38,8 +38,12 @@ void collect(struct world *w, unsigned site);
 /* All do, and exchange it; returns how much there is left that may be dropped one day. */
 uint64_t collect_all(struct world *w);
 
+void check_collected(struct world *w); /* all of that, and nothing is left */
+void reopen(struct world *w, unsigned site);
+
 /* A random call, as a user might make it, on paths of up to three names of three letters. */
 void user_step(struct world *w, unsigned site);
+void random_step(struct world *w); /* of some site; or something is exchanged, dropped, reopened */
 void user_write(struct node_test *t, struct oid oid, uint64_t tag); /* its content is the tag */
 
 /* All show the same tree and fsck is clean, but where a site has left. */
