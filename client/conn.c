@@ -782,12 +782,9 @@ bool conn_in_touch(struct conn *c)
     if (c->answer != NULL)
         return true;
     pthread_mutex_lock(&c->lock);
-    struct pollfd end = {.events = POLLRDHUP};
     bool there = c->state == CONN_UP && c->push != NULL;
-    if (there) {
-        end.fd = rpc_client_fd(c->push);
-        there = poll(&end, 1, 0) == 0;
-    }
+    struct pollfd end = {.fd = there ? rpc_client_fd(c->push) : -1, .events = POLLRDHUP};
+    there = there && poll(&end, 1, 0) == 0;
     pthread_mutex_unlock(&c->lock);
     return there;
 }
