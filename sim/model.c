@@ -318,10 +318,22 @@ static void apply_all(struct model *m)
     }
 }
 
-/* Rule 5: all moves in stamp order, those that would close a cycle skipped. */
+static int move_cmp(const void *a, const void *b)
+{
+    const struct move *x = a, *y = b;
+    int order = stamp_cmp(x->stamp, y->stamp);
+    if (order == 0)
+        order = dot_cmp(x->dot, y->dot);
+    return order != 0 ? order : oid_cmp(x->oid, y->oid);
+}
+
+/* Rule 5: all moves in stamp order, those of one operation in that of what they move; those that
+ * would close a cycle skipped. */
 static void moves_fold(struct model *m)
 {
-    for (size_t i = 0; i < m->move_count; i++) { /* in the order they were applied: by stamp */
+    if (m->move_count > 0)
+        qsort(m->moves, m->move_count, sizeof m->moves[0], move_cmp);
+    for (size_t i = 0; i < m->move_count; i++) {
         const struct move *v = &m->moves[i];
         struct dir *d = dir_find(m, v->oid);
         const struct dir *x = dir_find(m, v->parent);

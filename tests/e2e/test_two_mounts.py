@@ -506,6 +506,7 @@ def test_calls_that_meet_the_end_of_their_session_are_made_under_the_next(pair):
     for t in each(lambda f: os.fchmod(f.fd, 0o600))[0]:   # each of the mount's threads has a connection
         t.join()
     a.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, a.process.pid, os.WSTOPPED)   # all its threads stand
     threads, failed = each(lambda f: os.fchmod(f.fd, 0o604))
     os.chmod(b / files[0].name, 0o640)           # waits for a's word, until the session is over
     a.process.send_signal(signal.SIGCONT)
