@@ -214,7 +214,7 @@ def gamma(m, *words):
 def before_a_site_was_away_too_long(m):
     """Given up after seconds; then the limits are as the procedure sets them."""
     at_alpha = ("--dir", m.directory("alpha"))
-    lib.claudefs("site", "keep-journal", "--age", "10s", *at_alpha)
+    lib.claudefs("site", "keep-journal", "--age", "20s", *at_alpha)
     m.run("gamma", "claudefs wait --timeout 60 --dir /var/lib/claudefs/gamma\n"
           "claudefs peer pause alpha --dir /var/lib/claudefs/gamma\n"
           "claudefs peer pause beta --dir /var/lib/claudefs/gamma\n"

@@ -482,6 +482,14 @@ def test_new_file_of_a_mount_that_is_killed_or_hangs(pair):
     assert stat.S_IMODE(os.stat(b / "moved").st_mode) in (0o600, 0o640)
 
 
+def all_stand(pid):
+    states = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as f:
+            states.append(f.read().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
+
+
 def test_calls_that_meet_the_end_of_their_session_are_made_under_the_next(pair):
     """A mount that hung for longer than its session lasts: the site answers each of its connections that the
     session is over. No call fails of that."""
@@ -506,7 +514,7 @@ def test_calls_that_meet_the_end_of_their_session_are_made_under_the_next(pair):
     for t in each(lambda f: os.fchmod(f.fd, 0o600))[0]:   # each of the mount's threads has a connection
         t.join()
     a.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, a.process.pid, os.WSTOPPED)   # all its threads stand
+    lib.eventually(lambda: all_stand(a.process.pid), 30, "all its threads stand")
     threads, failed = each(lambda f: os.fchmod(f.fd, 0o604))
     os.chmod(b / files[0].name, 0o640)           # waits for a's word, until the session is over
     a.process.send_signal(signal.SIGCONT)
