@@ -184,7 +184,7 @@ static void test_soak_run_named_seeds_are_good(void **state)
         /* Heartbeats of before a line stood still arrived, and the connection then broke (lag). */
         {{.sites = 3, .operations = 2000, .faults = true}, 22480},
         {{.sites = 3, .operations = 2000, .faults = true}, 26737},
-        /* Two directories were exchanged that others had put into each other (the model's order). */
+        /* Two directories were exchanged that others had put into each other (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true}, 4152},
         /* A site came back, and a file went into the directory that took its name: no end. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
