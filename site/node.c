@@ -371,7 +371,7 @@ int node_open(struct node **ret, const struct node_config *config, struct err_de
     if (rc == 0)
         rc = coordinator_open_local(&n->coordinator, n->dir, d);
     if (rc == 0)
-        rc = n->needs_snapshot ? node_wipe_shards(n) : 0; /* it died while joining: start over */
+        rc = n->needs_snapshot ? node_join_again(n, d) : 0;
     if (rc == 0)
         rc = node_open_shards(n, d);
     if (rc == 0)

@@ -141,7 +141,8 @@ int node_resolve_ino(struct node *n, uint64_t ino, struct oid *ret);
 int node_open_shards(struct node *n, struct err_detail *d);
 void node_close_shards(struct node *n);
 int node_wipe_shards(struct node *n); /* node_snapshot.c: closes and removes them */
-int site_wipe(const char *dir);       /* removes them, and who led them; nobody has them open */
+int node_join_again(struct node *n, struct err_detail *d); /* it died while joining: starts over */
+int site_wipe(const char *dir); /* removes them, and who led them; nobody has them open */
 void node_fail(struct node *n, int rc, const char *what);
 
 /* node_session.c */

@@ -227,8 +227,67 @@ int node_wipe_shards(struct node *n)
     return site_wipe_shards(n->dir);
 }
 
+/* What DIR/joining says: the file system to be joined. Empty: its key is there already. */
+enum {
+    JOINING_BYTES = 32 + 2 /* key, shards */
+};
+
+static unsigned joining_shards(const uint8_t joining[JOINING_BYTES])
+{
+    return joining[32] | (unsigned)joining[33] << 8;
+}
+
+/* The key and the number of shards, as DIR/joining says; written again at each start until the
+ * snapshot is committed, because a crash may have come before either. */
+static int joining_put(struct node *n, const uint8_t joining[JOINING_BYTES], struct err_detail *d)
+{
+    struct site_settings s = n->settings;
+    s.shard_count = joining_shards(joining);
+    int rc = dir_file_write(n->dir, "fs.key", joining, 32, d);
+    return rc == 0 ? site_settings_save(n->dir, &s, d) : rc;
+}
+
+static void joining_use(struct node *n, const uint8_t joining[JOINING_BYTES])
+{
+    n->settings.shard_count = joining_shards(joining);
+    memcpy(n->fs_key, joining, sizeof n->fs_key);
+    fs_keys_derive(n->fs_key, &n->keys);
+}
+
+int node_join_again(struct node *n, struct err_detail *d)
+{
+    uint8_t joining[JOINING_BYTES];
+    struct stat st;
+    char *path = mem_printf("%s/joining", n->dir);
+    int rc = stat(path, &st) == 0 ? 0 : err_from_errno(errno);
+    if (rc != 0)
+        err_detail_set(d, "cannot read %s: %s", path, strerror(errno));
+    mem_free(path);
+    if (rc == 0 && st.st_size > 0) {
+        rc = dir_file_read(n->dir, "joining", joining, sizeof joining, d);
+        if (rc == 0)
+            rc = joining_put(n, joining, d);
+        if (rc == 0)
+            joining_use(n, joining);
+        explicit_bzero(joining, sizeof joining);
+    }
+    return rc == 0 ? node_wipe_shards(n) : rc;
+}
+
+/* From when DIR/joining is there whole, the site joins: what fails after that fails for good in
+ * this process, and the next start goes on. Nothing may be created here in between: it would be
+ * wiped then. */
+static int joining_write(struct node *n, const uint8_t joining[JOINING_BYTES], struct err_detail *d)
+{
+    int rc = dir_file_write(n->dir, "joining", joining, JOINING_BYTES, d);
+    if (rc != 0 && !n->needs_snapshot && dir_file_remove(n->dir, "joining") != 0)
+        node_fail(n, rc, "cannot join, and cannot take that back");
+    return rc;
+}
+
 int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, struct err_detail *d)
 {
+    uint8_t joining[JOINING_BYTES];
     if (!n->needs_snapshot && !node_is_empty(n)) {
         err_detail_set(d, "this site holds files of its own or is mounted: only an empty site can "
                           "join: create a new one with claudefs site create, or unmount");
@@ -237,20 +296,24 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         if (!shard_can_freeze(n->shards[i]))
             return ERR_AGAIN;
-    int rc = dir_file_write(n->dir, "joining", "", 0, d);
-    if (rc == 0)
-        rc = dir_file_write(n->dir, "fs.key", fs_key, 32, d);
-    struct site_settings s = n->settings;
-    s.shard_count = shard_count;
-    if (rc == 0)
-        rc = site_settings_save(n->dir, &s, d);
-    if (rc != 0)
+    memcpy(joining, fs_key, 32);
+    joining[32] = (uint8_t)shard_count;
+    joining[33] = (uint8_t)(shard_count >> 8);
+    int rc = joining_write(n, joining, d);
+    if (rc != 0) {
+        explicit_bzero(joining, sizeof joining);
         return rc;
+    }
+    rc = joining_put(n, joining, d);
+    if (rc != 0) {
+        explicit_bzero(joining, sizeof joining);
+        node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
+        return rc;
+    }
     n->needs_snapshot = true;
-    rc = node_wipe_shards(n);
-    n->settings = s;
-    memcpy(n->fs_key, fs_key, sizeof n->fs_key);
-    fs_keys_derive(n->fs_key, &n->keys);
+    rc = node_wipe_shards(n); /* as many as there were */
+    joining_use(n, joining);
+    explicit_bzero(joining, sizeof joining);
     node_members_free(n);
     node_upkeep_close(n); /* it holds the old keys */
     if (rc == 0)

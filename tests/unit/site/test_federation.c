@@ -281,6 +281,103 @@ static void test_asked(void **state)
     run_world((unsigned)asked[0], (unsigned)asked[1], asked[2], (unsigned)asked[3]);
 }
 
+/* ---- a death while it joins ---- */
+
+/* A site that took over the file system of another, and died before what it had in this file
+ * before was replaced. */
+static void join_dies(struct node_test *alpha, struct node_test *beta, const char *file)
+{
+    char cmd[256];
+    struct err_detail d = {{0}};
+    node_test_init(alpha, 5);
+    node_test_init(beta, 3);
+    snprintf(cmd, sizeof cmd, "cp %s/%s %s/before", beta->dir, file, beta->dir);
+    assert_int_equal(system(cmd), 0);
+    assert_int_equal(node_adopt(beta->n, node_fs_key(alpha->n), 5, &d), 0);
+    node_test_close(beta);
+    snprintf(cmd, sizeof cmd, "mv %s/before %s/%s", beta->dir, beta->dir, file);
+    assert_int_equal(system(cmd), 0);
+    node_test_open(beta);
+}
+
+static void check_joins_anyway(const char *file)
+{
+    struct node_test alpha, beta;
+    join_dies(&alpha, &beta, file);
+    assert_true(node_needs_snapshot(beta.n));
+    assert_memory_equal(node_fs_key(beta.n), node_fs_key(alpha.n), 32);
+    assert_int_equal(node_settings(beta.n)->shard_count, 5);
+    bootstrap(&alpha, &beta);
+    node_test_close(&beta);
+    node_test_open(&beta);
+    assert_false(node_needs_snapshot(beta.n));
+    assert_memory_equal(node_fs_key(beta.n), node_fs_key(alpha.n), 32);
+    node_test_deinit(&alpha);
+    node_test_deinit(&beta);
+}
+
+/* It would load the snapshot under a key of its own, with which it reads nothing of the others,
+ * who refuse it for ever. */
+static void test_death_before_the_key_is_there_joins_the_same_file_system(void **state)
+{
+    (void)state;
+    check_joins_anyway("fs.key");
+}
+
+static void test_death_before_the_shards_are_known_joins_the_same_file_system(void **state)
+{
+    (void)state;
+    check_joins_anyway("site.conf");
+}
+
+/* The disk is full, say: what is then created here must be here after a restart. */
+static void test_join_that_could_not_begin_leaves_the_site_its_own(void **state)
+{
+    (void)state;
+    struct node_test alpha, beta;
+    struct err_detail d = {{0}};
+    char cmd[128];
+    node_test_init(&alpha, 3);
+    node_test_init(&beta, 3);
+    snprintf(cmd, sizeof cmd, "mkdir %s/.joining.new", beta.dir); /* it cannot be written there */
+    assert_int_equal(system(cmd), 0);
+    assert_int_not_equal(node_adopt(beta.n, node_fs_key(alpha.n), 3, &d), 0);
+    user_creates(&beta, "kept");
+    node_test_close(&beta);
+    node_test_open(&beta);
+    assert_false(node_needs_snapshot(beta.n));
+    assert_memory_not_equal(node_fs_key(beta.n), node_fs_key(alpha.n), 32);
+    struct oid found;
+    assert_int_equal(node_test_walk(&beta, "kept", &found), 0);
+    node_test_deinit(&alpha);
+    node_test_deinit(&beta);
+}
+
+/* What it had is gone by then, so nothing may be made here until the next start, which would wipe
+ * it: that one goes on with joining. */
+static void test_join_that_could_not_end_goes_on_at_the_next_start(void **state)
+{
+    (void)state;
+    struct node_test alpha, beta;
+    struct err_detail d = {{0}};
+    char cmd[128];
+    node_test_init(&alpha, 3);
+    node_test_init(&beta, 3);
+    snprintf(cmd, sizeof cmd, "mkdir %s/.fs.key.new", beta.dir);
+    assert_int_equal(system(cmd), 0);
+    assert_int_not_equal(node_adopt(beta.n, node_fs_key(alpha.n), 3, &d), 0);
+    assert_int_not_equal(node_run(beta.n), 0);
+    node_test_close(&beta);
+    snprintf(cmd, sizeof cmd, "rmdir %s/.fs.key.new", beta.dir);
+    assert_int_equal(system(cmd), 0);
+    node_test_open(&beta);
+    assert_true(node_needs_snapshot(beta.n));
+    assert_memory_equal(node_fs_key(beta.n), node_fs_key(alpha.n), 32);
+    bootstrap(&alpha, &beta);
+    node_test_deinit(&alpha);
+    node_test_deinit(&beta);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +389,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
         cmocka_unit_test(test_backlog_is_what_is_lacked),
+        cmocka_unit_test(test_death_before_the_key_is_there_joins_the_same_file_system),
+        cmocka_unit_test(test_death_before_the_shards_are_known_joins_the_same_file_system),
+        cmocka_unit_test(test_join_that_could_not_begin_leaves_the_site_its_own),
+        cmocka_unit_test(test_join_that_could_not_end_goes_on_at_the_next_start),
     };
     if (argc > 4) { /* sites shards seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
