@@ -265,6 +265,12 @@ int node_join_again(struct node *n, struct err_detail *d)
     mem_free(path);
     if (rc == 0 && st.st_size > 0) {
         rc = dir_file_read(n->dir, "joining", joining, sizeof joining, d);
+        unsigned shards = rc == 0 ? joining_shards(joining) : 1;
+        if (shards == 0 || shards > SHARD_COUNT_MAX) {
+            err_detail_set(d, "%s/joining is damaged: it tells of %u shards: make the site anew",
+                           n->dir, shards);
+            rc = ERR_CORRUPT;
+        }
         if (rc == 0)
             rc = joining_put(n, joining, d);
         if (rc == 0)
