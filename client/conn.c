@@ -468,9 +468,11 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
             memcpy(c->site_name, call.reply.name.ptr, len);
         c->site_name[len] = '\0';
         pthread_mutex_lock(&c->lock);
+        pthread_mutex_lock(&c->ack_lock); /* conn_ack reads both under this one alone */
         c->session = call.reply.session;
-        c->site_flags = call.reply.flags;
         c->push = client;
+        pthread_mutex_unlock(&c->ack_lock);
+        c->site_flags = call.reply.flags;
         c->incarnation++;
         if (c->state != CONN_STOPPED)
             c->state = CONN_RECOVER;

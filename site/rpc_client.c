@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -31,7 +32,7 @@ struct push {
 
 struct rpc_client {
     int fd;
-    bool broken;
+    atomic_bool broken;           /* one thread may send while another receives */
     uint32_t receive_ms, send_ms; /* the socket's timeouts; 0: none */
     bool takes_fd;                /* the answer that is awaited may bring a descriptor, */
     int fd_came;                  /* which is this, or -1 */
