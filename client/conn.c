@@ -503,8 +503,7 @@ static void durable_pushed(struct conn *c, struct slice numbers)
         conn_ahead_durable(&c->ahead, dec_u64(&d));
 }
 
-/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED when there is no
- * answer. */
+/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED: no answer. */
 static int ahead_send(struct conn *c,
                       const struct ahead_entry *e,
                       struct rpc_reply *frame,
@@ -524,8 +523,7 @@ static int ahead_send(struct conn *c,
     return rc == 0 ? ret->rc : rc;
 }
 
-/* What was answered ahead is sent again, in its order. Those that the site has get their first
- * answer. */
+/* What was answered ahead is sent again, in order. What the site has gets its first answer. */
 static void ahead_again(struct conn *c)
 {
     struct rpc_reply frame = {0};
