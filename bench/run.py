@@ -44,9 +44,9 @@ ARGUMENTS = {
     "data": ("-s 48 -r 3 -t 150", "-s 128 -r 10 -t 400"),
     "geo": ("-f 100 -b 1000 -s 48 -r 2 -t 200 -B 6000", "-f 500 -b 10000 -s 128 -r 10"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 10000 -s 64 -r 1"),
-    "peers_meta": ("-n 200 -r 3 -u 800", "-n 500 -r 10 -u 5000"),
-    "peers_meta_sync": ("-n 200 -r 3 -u 0 -o 4t", "-n 500 -r 10 -u 5000"),
-    "peers_data": ("-s 48 -r 3 -t 150", "-s 48 -r 10 -t 150"),
+    "peers_meta": ("-n 200 -r 3 -u 800", "-n 300 -r 10 -u 5000"),
+    "peers_meta_sync": ("-n 200 -r 3 -u 0 -o 4t", "-n 300 -r 10 -u 5000"),
+    "peers_data": ("-s 48 -r 3 -t 150", "-s 32 -r 10 -t 150"),
     "scale": ("-n 40000", "-n 300000"),
 }
 IDLE_S = (5, 20)  # how long two idle sites are watched

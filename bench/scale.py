@@ -10,7 +10,7 @@ import time
 GIB = 1 << 30
 RESTART_GOAL_S = 5
 IDLE_GOAL = 0.01  # of a core
-WRITTEN_S = 40  # the last state is written down half a minute after the last change
+WRITTEN_S = 60  # the last state is written down half a minute after the last change, and then compacted
 RESIDENT_GOAL_BYTES = GIB
 MOUNT_RESIDENT_GOAL_BYTES = 512 << 20  # 150 B for each of a million inodes, and cache_mb
 
