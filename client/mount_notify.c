@@ -151,13 +151,26 @@ static void pause_ns(struct notifier *n, uint64_t ns)
     pthread_mutex_unlock(&n->lock);
 }
 
+enum told {
+    TOLD,
+    TOLD_UNKNOWN, /* the kernel does not know it, or not yet */
+    TOLD_NOBODY   /* there is no kernel any more */
+};
+static enum told inval_inode(struct notifier *n, uint64_t id, off_t offset)
+{
+    if (!kernel_enter(n))
+        return TOLD_NOBODY;
+    int rc = fuse_lowlevel_notify_inval_inode(n->m->session, id, offset, 0);
+    kernel_leave(n);
+    return rc == -ENOENT ? TOLD_UNKNOWN : TOLD;
+}
+
 /* The kernel may not have made an inode of our last reply yet: it is then told again. */
 static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
 {
-    for (unsigned tries = 0; tries < UNKNOWN_TRIES && kernel_enter(n); tries++) {
-        int rc = fuse_lowlevel_notify_inval_inode(n->m->session, i->id, offset, 0);
-        kernel_leave(n);
-        if (rc != -ENOENT || inode_table_lookups(n->m->inodes, i->oid) == 0)
+    for (unsigned tries = 0; tries < UNKNOWN_TRIES; tries++) {
+        if (inval_inode(n, i->id, offset) != TOLD_UNKNOWN ||
+            inode_table_lookups(n->m->inodes, i->oid) == 0)
             return;
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
     }
@@ -176,7 +189,11 @@ bool notifier_prune(struct notifier *n, const struct inode_ids *ids)
     struct iovec iov[] = {{.iov_base = &out, .iov_len = sizeof out},
                           {.iov_base = &prune, .iov_len = sizeof prune},
                           {.iov_base = (void *)(uintptr_t)ids->at, .iov_len = len}};
-    return writev(fuse_session_fd(n->m->session), iov, len > 0 ? 3 : 2) == (ssize_t)out.len;
+    if (!kernel_enter(n))
+        return false;
+    bool asked = writev(fuse_session_fd(n->m->session), iov, len > 0 ? 3 : 2) == (ssize_t)out.len;
+    kernel_leave(n);
+    return asked;
 }
 
 static bool is_stopping(struct notifier *n)
@@ -196,8 +213,7 @@ static void tell_again(struct notifier *n, uint64_t *ids, size_t count)
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
         for (size_t k = 0; k < count; k++) {
             struct inode *i = inode_table_get(n->m->inodes, ids[k]);
-            if (i != NULL &&
-                fuse_lowlevel_notify_inval_inode(n->m->session, ids[k], 0, 0) == -ENOENT)
+            if (i != NULL && inval_inode(n, ids[k], 0) == TOLD_UNKNOWN)
                 ids[kept++] = ids[k];
             inode_unref(n->m->inodes, i);
         }
@@ -215,7 +231,9 @@ static void tell_walk(struct notifier *n, enum inode_walk which)
     while (more && !is_stopping(n)) {
         more = inode_table_ids(n->m->inodes, &at, which, &ids);
         for (size_t k = 0; k < ids.count; k++) {
-            if (fuse_lowlevel_notify_inval_inode(n->m->session, ids.at[k], 0, 0) != -ENOENT)
+            enum told told = inval_inode(n, ids.at[k], 0);
+            more = more && told != TOLD_NOBODY;
+            if (told != TOLD_UNKNOWN)
                 continue;
             if (again_count == again_cap) {
                 again_cap = MAX(64u, again_cap * 2);
