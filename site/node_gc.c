@@ -85,7 +85,7 @@ struct upkeep {
     struct store_sweep sweep;
     struct store_compact compact;
     struct store_scrub scrub;
-    bool scrubbing;
+    bool compacting, scrubbing; /* the store is at it */
     struct loop_defer step;
 };
 
@@ -372,6 +372,7 @@ static void pass_cancel(struct upkeep *u, int rc, const char *why)
 static void compact_done(struct store_compact *c, int rc)
 {
     struct upkeep *u = CONTAINER_OF(c, struct upkeep, compact);
+    u->compacting = false;
     if (rc != 0)
         log_warn(LOG_DATA, "compaction_failed", "why=\"%s\"", err_text(rc));
     if (rc != 0 || c->nothing)
@@ -536,6 +537,17 @@ static void sweep_step(struct upkeep *u)
     }
 }
 
+static void compact_step(struct upkeep *u)
+{
+    u->compact = (struct store_compact){
+        .live_percent = u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT, .done = compact_done};
+    int rc = store_compact(u->n->store, &u->compact);
+    u->compacting = rc == 0;
+    if (rc != 0)
+        pass_end(u, rc, "the store is busy");
+}
+
+/* Not only when a step is due: what else the upkeep does comes by here as well. */
 static void gc_step(struct upkeep *u)
 {
     if (u->n->stopping)
@@ -547,13 +559,8 @@ static void gc_step(struct upkeep *u)
             loop_defer(u->n->loop, &u->step);
         if (u->phase == GC_SWEEP)
             sweep_step(u);
-    } else if (u->phase == GC_COMPACT) {
-        u->compact = (struct store_compact){.live_percent =
-                                                u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT,
-                                            .done = compact_done};
-        int rc = store_compact(u->n->store, &u->compact);
-        if (rc != 0)
-            pass_end(u, rc, "the store is busy");
+    } else if (u->phase == GC_COMPACT && !u->compacting) {
+        compact_step(u);
     }
 }
 
