@@ -138,6 +138,28 @@ static struct store_stats stats_of(struct node_test *t)
     return st;
 }
 
+/* Nothing may go in the first pass after a crash while somebody may have put something: what stays
+ * for that is counted, so that the operator is told. */
+static void test_asked_pass_counts_what_is_too_young(void **state)
+{
+    struct node_test t;
+    struct asked a;
+    (void)state;
+    setup(&t);
+    put_chunk(&t, 1);
+    put_chunk(&t, 2);
+    ask(&t, &a, 0, false);
+    assert_int_equal(a.pass.chunks, 0);
+    assert_int_equal(a.pass.young_chunks, 2);
+    assert_true(a.pass.young_bytes > 0);
+    assert_int_equal(stats_of(&t).chunks, 2);
+    ask(&t, &a, store_epoch_advance(t.n->store), false);
+    assert_int_equal(a.pass.chunks, 2);
+    assert_int_equal(a.pass.young_chunks, 0);
+    assert_int_equal(stats_of(&t).chunks, 0);
+    node_test_deinit(&t);
+}
+
 /* Segments are written anew one after the other, whatever else is to be done meanwhile. */
 static void test_asked_pass_makes_the_store_smaller_while_peers_write(void **state)
 {
@@ -295,6 +317,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_while_a_pass_marks),
+        cmocka_unit_test(test_asked_pass_counts_what_is_too_young),
         cmocka_unit_test(test_asked_pass_makes_the_store_smaller_while_peers_write),
         cmocka_unit_test(test_lost_content_does_not_end_collection),
         cmocka_unit_test(test_bring_stores_what_was_here_before),
