@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "client/status_text.h"
 
 #define WATCH_MS 1000
@@ -160,12 +160,9 @@ static uint64_t operations_to_go(const char *dir)
 
 static bool progress_pause(struct progress *p)
 {
-    uint64_t at_ns = clock_wall_ns(&clock_os) + PROGRESS_MS * NS_PER_MS;
-    struct timespec until = {.tv_sec = (time_t)(at_ns / NS_PER_SEC),
-                             .tv_nsec = (long)(at_ns % NS_PER_SEC)};
     pthread_mutex_lock(&p->mutex);
     if (!p->stop)
-        (void)pthread_cond_timedwait(&p->cond, &p->mutex, &until); /* a time-out is the point */
+        (void)cond_wait_ns(&p->cond, &p->mutex, PROGRESS_MS * NS_PER_MS); /* a pause */
     bool stop = p->stop;
     pthread_mutex_unlock(&p->mutex);
     return !stop;

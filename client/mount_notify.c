@@ -18,6 +18,7 @@
 #include <linux/fuse.h>
 
 #include "base/assert.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "client/mount.h"
 
@@ -101,12 +102,10 @@ static void kernel_leave(struct notifier *n)
  * care for its number. So this waits for as long as a thread can take on its way there. */
 void notifier_mute(struct notifier *n)
 {
-    uint64_t until = clock_wall_ns(&clock_os) + MUTE_PATIENCE_NS;
-    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    uint64_t until = clock_mono_ns(&clock_os) + MUTE_PATIENCE_NS;
     pthread_mutex_lock(&n->lock);
     n->kernel = KERNEL_MUTED;
-    while (n->telling > 0 && pthread_cond_timedwait(&n->hearing, &n->lock, &ts) == 0)
+    while (n->telling > 0 && cond_wait_until(&n->hearing, &n->lock, until))
         ; /* another one is done */
     pthread_mutex_unlock(&n->lock);
 }
@@ -143,11 +142,8 @@ void notifier_probe(struct notifier *n)
 
 static void pause_ns(struct notifier *n, uint64_t ns)
 {
-    uint64_t until = clock_wall_ns(&clock_os) + ns;
-    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                          .tv_nsec = (long)(until % NS_PER_SEC)};
     pthread_mutex_lock(&n->lock);
-    (void)pthread_cond_timedwait(&n->idle, &n->lock, &ts); /* nobody signals: a pause */
+    (void)cond_wait_ns(&n->idle, &n->lock, ns); /* nobody signals: a pause */
     pthread_mutex_unlock(&n->lock);
 }
 
