@@ -48,14 +48,15 @@ int cli_dispatch(
 
 /* ---- options ---- */
 enum cli_kind {
-    CLI_FLAG, /* bool *: present or not */
-    CLI_TEXT, /* const char **: borrowed from argv */
-    CLI_UINT  /* uint64_t *: decimal, min to max */
+    CLI_FLAG,    /* bool *: present or not */
+    CLI_TEXT,    /* const char **: borrowed from argv */
+    CLI_UINT,    /* uint64_t *: decimal, min to max */
+    CLI_SITE_DIR /* const char **: a text; without it what cli_dir() says, or an error */
 };
 struct cli_option {
     const char *name; /* "--dir" */
     enum cli_kind kind;
-    void *ret;         /* left alone when the option is not given */
+    void *ret;         /* left alone when the option is not given, but by CLI_SITE_DIR */
     uint64_t min, max; /* CLI_UINT */
 };
 struct cli_syntax {

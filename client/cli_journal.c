@@ -119,7 +119,7 @@ static int tail(int argc, char **argv)
     uint64_t count = 20;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--count", CLI_UINT, &count, 1, 10000},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -128,9 +128,6 @@ static int tail(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "journal tail");
-    if (!dir)
-        return CLI_USAGE;
     return print_records(dir, "journal tail",
                          json_pack("{s:s,s:I}", "verb", "journal.tail", "count", (json_int_t)count),
                          json);
@@ -147,7 +144,7 @@ static int show(int argc, char **argv)
     const char *words[1], *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"journal show", usage, options, ARRAY_COUNT(options),
@@ -155,9 +152,6 @@ static int show(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "journal show");
-    if (!dir)
-        return CLI_USAGE;
     return print_records(dir, "journal show",
                          json_pack("{s:s,s:s}", "verb", "journal.show", "path", words[0]), json);
 }
@@ -177,7 +171,7 @@ int cmd_restore(int argc, char **argv)
     const char *words[1], *dir = NULL, *version = NULL, *to = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--version", CLI_TEXT, &version, 0, 0},
         {"--to", CLI_TEXT, &to, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -186,9 +180,6 @@ int cmd_restore(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "restore");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     json_t *request = json_pack("{s:s,s:s,s:s*,s:s*}", "verb", "restore", "path", words[0],
                                 "version", version, "to", to);

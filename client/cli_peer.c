@@ -22,16 +22,12 @@ static bool line_parse(const char *command,
                        int *ret_exit)
 {
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &ret->dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &ret->dir, 0, 0},
         {"--json", CLI_FLAG, &ret->json, 0, 0},
     };
     const struct cli_syntax syntax = {command,    usage, options, ARRAY_COUNT(options),
                                       ret->words, words, words};
-    *ret_exit = CLI_USAGE;
-    if (cli_parse(&syntax, argc, argv, ret_exit) < 0)
-        return false;
-    ret->dir = cli_dir(ret->dir, command);
-    return ret->dir != NULL;
+    return cli_parse(&syntax, argc, argv, ret_exit) >= 0;
 }
 
 static int invite(int argc, char **argv)
@@ -47,7 +43,7 @@ static int invite(int argc, char **argv)
     uint64_t expires = 900;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--expires", CLI_UINT, &expires, 1, 365u * 86400u},
         {"--address", CLI_TEXT, &address, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -57,9 +53,6 @@ static int invite(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "peer invite");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     json_t *request = json_pack("{s:s,s:I}", "verb", "peer.invite", "ttl_s", (json_int_t)expires);
     if (address)

@@ -100,10 +100,9 @@ int cmd_status(int argc, char **argv)
         "Exit status 0: in step; 1: some site is more than S seconds (10 unless told) behind; 2:\n"
         "some site is not reached, or replication with it has stopped; from 3 on: no answer.\n";
     struct watch w = {.lag_max_s = 10};
-    const char *dir = NULL;
     bool watch = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &w.dir, 0, 0},
         {"--watch", CLI_FLAG, &watch, 0, 0},
         {"--max-lag", CLI_UINT, &w.lag_max_s, 0, 1000000000},
         {"--json", CLI_FLAG, &w.json, 0, 0},
@@ -112,9 +111,6 @@ int cmd_status(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    w.dir = cli_dir(dir, "status");
-    if (!w.dir)
-        return CLI_USAGE;
     w.in_place = watch && !w.json && isatty(STDOUT_FILENO);
     if (w.in_place)
         fputs("\033[2J", stdout);
@@ -226,7 +222,7 @@ int cmd_wait(int argc, char **argv)
     uint64_t timeout_s = 60;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--timeout", CLI_UINT, &timeout_s, 0, 1000000},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -234,9 +230,6 @@ int cmd_wait(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "wait");
-    if (!dir)
-        return CLI_USAGE;
     struct cli_answer answer;
     struct progress progress;
     bool drawn = progress_begin(&progress, dir);
@@ -272,7 +265,7 @@ int cmd_log_level(int argc, char **argv)
     const char *words[1] = {NULL}, *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"log-level", usage, options, ARRAY_COUNT(options),
@@ -280,9 +273,6 @@ int cmd_log_level(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "log-level");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     code = cli_request(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
                        CLI_ANSWER_MS, &answer);
