@@ -326,11 +326,7 @@ static int seek_block(
         node_lock(io, b->stripe);
         rc = manifest_seek(io->stripes[b->stripe].nodes, &b->manifest, from, what, ret, &missing);
         node_unlock(io, b->stripe);
-        if (rc == ERR_AGAIN) {
-            rc = nodes_load(io, b->stripe, &missing);
-            rc = rc == 0 ? ERR_AGAIN : rc;
-        }
-    } while (rc == ERR_AGAIN);
+    } while (nodes_brought(io, b->stripe, &missing, &rc));
     chunk_ids_deinit(&missing);
     return rc;
 }
