@@ -101,6 +101,13 @@ void cli_answer_deinit(struct cli_answer *a);
 /* cli_ask for which any rc but 0 is an error: printed. *ret is the caller's. */
 int cli_request(
     const char *dir, const char *command, json_t *request, uint32_t timeout_ms, json_t **ret);
+/* cli_request, and what the daemon answered printed: as JSON, or by `print` (NULL: not at all). */
+int cli_show(const char *dir,
+             const char *command,
+             json_t *request,
+             uint32_t timeout_ms,
+             bool json,
+             void (*print)(json_t *answer));
 #define CLI_ANSWER_MS 30000u /* patience with requests that only look something up */
 
 /* ---- text ---- */

@@ -110,6 +110,8 @@ static void print_diff(const json_t *sides)
 
 static void print_conflict(json_t *conflict)
 {
+    if (!json_object_get(conflict, "id"))
+        return; /* there is nothing to be said of it */
     json_t *sides = json_incref(json_object_get(conflict, "sides"));
     (void)json_object_del(conflict, "sides"); /* it may not be there */
     cli_print_object(conflict);
@@ -124,20 +126,9 @@ static void print_conflict(json_t *conflict)
 static int on_conflict(
     const struct cli_syntax *syntax, const char *verb, const char *keep, bool json, const char *dir)
 {
-    const char *command = syntax->command;
-    json_t *answer = NULL;
-    int code =
-        cli_request(dir, command,
+    return cli_show(dir, syntax->command,
                     json_pack("{s:s,s:s,s:s*}", "verb", verb, "id", syntax->words[0], "keep", keep),
-                    CLI_ANSWER_MS, &answer);
-    if (code != CLI_OK)
-        return code;
-    if (json)
-        cli_print_json(answer);
-    else if (json_object_get(answer, "id"))
-        print_conflict(answer);
-    json_decref(answer);
-    return CLI_OK;
+                    CLI_ANSWER_MS, json, print_conflict);
 }
 
 static int

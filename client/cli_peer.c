@@ -100,18 +100,14 @@ static int accept_token(int argc, char **argv)
                                         "with 'claudefs peer invite' at the other site");
         token = text;
     }
-    json_t *answer = NULL;
-    code = cli_request(line.dir, "peer accept",
-                       json_pack("{s:s,s:s}", "verb", "peer.accept", "token", token), ACCEPT_MS,
-                       &answer);
-    if (code != CLI_OK)
-        return code;
-    if (line.json)
-        cli_print_json(answer);
-    else
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, "peer accept",
+                    json_pack("{s:s,s:s}", "verb", "peer.accept", "token", token), ACCEPT_MS,
+                    line.json, cli_print_object);
+}
+
+static void print_peers(json_t *answer)
+{
+    cli_print_table(cli_array_of(answer, "peers"), NULL);
 }
 
 static int list(int argc, char **argv)
@@ -124,17 +120,8 @@ static int list(int argc, char **argv)
     int code;
     if (!line_parse("peer list", usage, 0, argc, argv, &line, &code))
         return code;
-    json_t *answer = NULL;
-    code = cli_request(line.dir, "peer list", json_pack("{s:s}", "verb", "peer.list"),
-                       CLI_ANSWER_MS, &answer);
-    if (code != CLI_OK)
-        return code;
-    if (line.json)
-        cli_print_json(answer);
-    else
-        cli_print_table(cli_array_of(answer, "peers"), NULL);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, "peer list", json_pack("{s:s}", "verb", "peer.list"), CLI_ANSWER_MS,
+                    line.json, print_peers);
 }
 
 static int on_peer(const char *what, const char *usage, int argc, char **argv)
@@ -146,14 +133,8 @@ static int on_peer(const char *what, const char *usage, int argc, char **argv)
     (void)snprintf(verb, sizeof(verb), "peer.%s", what);
     if (!line_parse(command, usage, 1, argc, argv, &line, &code))
         return code;
-    json_t *answer = NULL;
-    code =
-        cli_request(line.dir, command, json_pack("{s:s,s:s}", "verb", verb, "name", line.words[0]),
-                    CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && line.json)
-        cli_print_json(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, command, json_pack("{s:s,s:s}", "verb", verb, "name", line.words[0]),
+                    CLI_ANSWER_MS, line.json, NULL);
 }
 
 static int pause_peer(int argc, char **argv)

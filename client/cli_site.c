@@ -169,14 +169,8 @@ static int keep_versions(int argc, char **argv)
     json_t *request = json_pack("{s:s}", "verb", "versions.keep");
     if (count == 1)
         (void)json_object_set_new(request, "keep_s", json_integer((json_int_t)keep_s));
-    json_t *answer = NULL;
-    code = cli_request(dir, "site keep-versions", request, CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK && count == 0)
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "site keep-versions", request, CLI_ANSWER_MS, json,
+                    count == 0 ? cli_print_object : NULL);
 }
 
 /* "500M", "20G", "auto", "none": what the daemon takes; NULL when it is nothing of the kind. */
@@ -247,14 +241,7 @@ static int keep_journal(int argc, char **argv)
     }
     json_t *request =
         json_pack("{s:s,s:o*,s:o*}", "verb", "journal.keep", "age_s", age_json, "bytes", size_json);
-    json_t *answer = NULL;
-    code = cli_request(dir, "site keep-journal", request, CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK)
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "site keep-journal", request, CLI_ANSWER_MS, json, cli_print_object);
 }
 
 /* Until the site is back; the daemon opens its directory anew meanwhile. */

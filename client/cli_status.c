@@ -254,6 +254,11 @@ int cmd_wait(int argc, char **argv)
     return code;
 }
 
+static void print_levels(json_t *answer)
+{
+    cli_print_object(json_object_get(answer, "levels"));
+}
+
 int cmd_log_level(int argc, char **argv)
 {
     static const char usage[] =
@@ -273,13 +278,6 @@ int cmd_log_level(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    json_t *answer = NULL;
-    code = cli_request(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
-                       CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK)
-        cli_print_object(json_object_get(answer, "levels"));
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
+                    CLI_ANSWER_MS, json, print_levels);
 }
