@@ -31,9 +31,11 @@ static void renew(struct forgetter *f, struct oid oid)
     call.req.oid = oid;
     conn_call_tell(f->m->conn, &call); /* gone: then there is nothing to be told about */
     conn_call_deinit(&call);
-    struct fs_inval v = {.oid = oid, .content = true};
-    mount_take_inval(f->m, &v);
-    notifier_push(f->m->notifier, 0, &v, 1);
+    /* Names under a directory, too: others may have changed them while the site did not tell. */
+    const struct fs_inval v[] = {{.oid = oid, .content = true},
+                                 {.oid = oid, .name = slice_str("*")}};
+    mount_take_inval(f->m, &v[0]);
+    notifier_push(f->m->notifier, 0, v, oid_is_dir(oid) ? 2 : 1);
 }
 
 /* The first `count` of the batch. */

@@ -1,4 +1,4 @@
-/* What the notifier tells the kernel, and that it does not once the session is ending: the number
+/* What the kernel is told, and that it is not once the session is ending: the number
  * of its descriptor may be somebody else's by then. */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,25 +56,37 @@ static size_t written(void *ret, size_t cap)
 
 /* ---- a mount ---- */
 
-static int no_site(void *ctx, struct conn_call *call)
+static struct oid dir_of(uint32_t n)
 {
-    (void)ctx;
-    (void)call;
-    return ERR_INVALID;
+    uint8_t hash[12] = {0};
+    memcpy(hash, &n, sizeof n);
+    return oid_dir(1, hash);
+}
+
+/* The site. While it hears that a directory was forgotten the kernel looks it up again; whether the
+ * site had seen that lookup before is not known. */
+static int site(void *ctx, struct conn_call *call)
+{
+    struct mount *m = ctx;
+    call->reply = (struct fs_reply){.rc = 0};
+    if (call->type != RPC_FORGET)
+        return 0;
+    struct oid oid = call->req.oids[0];
+    inode_unref(m->inodes, inode_table_enter(m->inodes, oid, oid_ino(oid), 1));
+    return 0;
 }
 
 static int setup(void **state)
 {
     struct mount *m = mem_calloc(1, sizeof *m);
-    uint8_t hash[12] = {0};
     kernel.inodes = 0;
     assert_int_equal(pipe2(kernel.fds, O_NONBLOCK | O_CLOEXEC), 0);
     m->session = (struct fuse_session *)m; /* there is one; only the kernel above is given it */
-    m->conn = conn_open_local(no_site, NULL);
+    m->conn = conn_open_local(site, m);
+    inode_clock_init(&m->clock);
     m->inodes = inode_table_new(NULL, NULL);
     for (uint32_t i = 0; i < DIRS; i++) {
-        memcpy(hash, &i, sizeof i);
-        struct oid oid = oid_dir(1, hash);
+        struct oid oid = dir_of(i);
         inode_unref(m->inodes, inode_table_enter(m->inodes, oid, oid_ino(oid), 1));
     }
     assert_int_equal(inode_table_count(m->inodes), DIRS);
@@ -89,6 +101,7 @@ static int teardown(void **state)
     notifier_free(m->notifier);
     inode_table_free(m->inodes);
     conn_free(m->conn);
+    inode_clock_deinit(&m->clock);
     (void)close(kernel.fds[0]);
     (void)close(kernel.fds[1]);
     mem_free(m);
@@ -126,6 +139,26 @@ static void test_prune_names_the_inodes(void **state)
     assert_memory_equal((uint8_t *)got + len - 16, ids.at, 16);
 }
 
+/* What others did in it meanwhile the site need not have told: nothing that the kernel has of it is
+ * believed, its names neither (C10). */
+static void test_directory_that_is_known_again_is_not_believed(void **state)
+{
+    struct mount *m = *state;
+    struct fuse_out_header out = {0};
+    assert_int_equal(forgetter_new(m, &m->forgetter), 0);
+    inode_table_forget(m->inodes, oid_ino(dir_of(0)), 1);
+    assert_false(inode_table_has(m->inodes, dir_of(0)));
+    forgetter_add(m->forgetter, dir_of(0));
+    wait_told(1);
+    forgetter_free(m->forgetter);
+    notifier_free(m->notifier); /* what was begun is over */
+    m->notifier = NULL;
+    assert_true(inode_table_has(m->inodes, dir_of(0)));
+    assert_int_equal(kernel.inodes, 1);
+    assert_int_equal(written(&out, sizeof out), sizeof out);
+    assert_int_equal(out.error, 8); /* FUSE_NOTIFY_INC_EPOCH: names are asked for again */
+}
+
 static void test_nothing_is_told_from_when_the_session_ends(void **state)
 {
     struct mount *m = *state;
@@ -152,6 +185,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_everything_is_told_of_all_directories, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_prune_names_the_inodes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_directory_that_is_known_again_is_not_believed, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_nothing_is_told_from_when_the_session_ends, setup,
                                         teardown),
     };
