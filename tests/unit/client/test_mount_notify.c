@@ -91,6 +91,9 @@ static int setup(void **state)
     }
     assert_int_equal(inode_table_count(m->inodes), DIRS);
     assert_int_equal(notifier_new(m, &m->notifier), 0);
+    notifier_probe(m->notifier); /* the mount is there */
+    struct fuse_out_header out;
+    assert_int_equal(written(&out, sizeof out), sizeof out);
     *state = m;
     return 0;
 }
