@@ -309,21 +309,31 @@ void lock_waits_granted(struct lock_waits *t, uint64_t number, int rc)
     wait_answer(w, rc);
 }
 
+/* The caller gave up, and the site has no such request to forget: it was granted, or a site that
+ * started anew never heard of it. Nobody else sees `w` any more. */
+static int after_all(struct lock_wait *w)
+{
+    uint32_t flags;
+    return ask(w->m, w, 0, &flags) == 0 ? 0 : ERR_CANCELLED;
+}
+
 /* The caller gave up: ask the site to forget the request. Lock held, and again on return. */
 static void cancel_one(struct lock_waits *t, struct lock_wait *w)
 {
-    w->cancelling = true;
-    pthread_mutex_unlock(&t->lock);
     struct conn_call call;
     conn_call_init(&call, RPC_LOCK_CANCEL);
     call.req.oid = w->inode->oid;
-    call.req.number2 = w->number;
+    call.req.number2 = w->number; /* for good: see wait_again() */
+    w->cancelling = true;
+    pthread_mutex_unlock(&t->lock);
     int rc = conn_call_run(t->m->conn, &call);
     conn_call_deinit(&call);
     pthread_mutex_lock(&t->lock);
     wait_remove(t, w);
-    int result = rc == 0 || err_class(rc) == ERR_CLASS_GONE ? ERR_CANCELLED : w->ended ? w->rc : 0;
     pthread_mutex_unlock(&t->lock);
+    int result = rc == 0 || err_class(rc) == ERR_CLASS_GONE ? ERR_CANCELLED
+                 : w->ended                                 ? w->rc
+                                                            : after_all(w);
     if (result == 0)
         note(t->m, w);
     wait_answer(w, result);
@@ -372,7 +382,8 @@ static void reclaim(struct mount *m)
     mem_free(held);
 }
 
-/* One that waits stands in line again, under a new number. */
+/* One that waits stands in line again, under a new number, unless its caller gave up meanwhile:
+ * then nobody would be there to take it. */
 static void wait_again(struct lock_waits *t, const struct lock_wait *copy)
 {
     struct conn_call call;
@@ -385,17 +396,21 @@ static void wait_again(struct lock_waits *t, const struct lock_wait *copy)
     call.req.oid = copy->inode->oid;
     call.req.lock = copy->lock;
     call.req.flags = LOCK_WAIT | (copy->flock ? LOCK_FLOCK : 0);
-    uint64_t number = conn_call_number(t->m->conn, &call);
     pthread_mutex_lock(&t->lock);
-    for (struct lock_wait *w = t->first; w != NULL; w = w->next)
-        if (w->number == copy->number)
-            w->number = number;
+    struct lock_wait *w = t->first;
+    while (w != NULL && (w->number != copy->number || w->cancelling))
+        w = w->next;
+    uint64_t number = w == NULL ? 0 : conn_call_number(t->m->conn, &call);
+    if (w != NULL)
+        w->number = number;
     pthread_mutex_unlock(&t->lock);
-    int rc = conn_call_run(t->m->conn, &call);
-    bool queued = rc == 0 && (call.reply.flags & REPLY_QUEUED) != 0;
+    if (w != NULL) {
+        int rc = conn_call_run(t->m->conn, &call);
+        bool queued = rc == 0 && (call.reply.flags & REPLY_QUEUED) != 0;
+        if (!queued && rc != ERR_UNREACHABLE && rc != ERR_CLOSED)
+            lock_waits_granted(t, number, rc);
+    }
     conn_call_deinit(&call);
-    if (!queued && rc != ERR_UNREACHABLE && rc != ERR_CLOSED)
-        lock_waits_granted(t, number, rc);
 }
 
 void lock_waits_recover(struct lock_waits *t)
