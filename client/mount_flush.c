@@ -10,7 +10,7 @@ struct flusher {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
     uint64_t wanted, done; /* numbers of pushes */
-    bool started, stopping, joined;
+    bool stopping, joined;
 };
 
 void flusher_tell(struct mount *m, uint64_t number, bool all)
@@ -31,7 +31,7 @@ static void *flusher_main(void *arg)
     pthread_mutex_lock(&f->lock);
     while (!f->stopping) {
         uint64_t number = f->wanted;
-        if (!f->started || number == f->done) {
+        if (number == f->done) {
             pthread_cond_wait(&f->work, &f->lock);
             continue;
         }
@@ -58,14 +58,6 @@ int flusher_new(struct mount *m, struct flusher **ret)
     }
     *ret = f;
     return 0;
-}
-
-void flusher_start(struct flusher *f)
-{
-    pthread_mutex_lock(&f->lock);
-    f->started = true;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
 }
 
 void flusher_push(struct flusher *f, uint64_t number)

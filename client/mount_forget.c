@@ -21,7 +21,7 @@ struct forgetter {
     struct oid *oids;
     size_t count, cap;
     uint64_t not_before_ns; /* nothing is told, of the wall clock */
-    bool stopping;
+    bool stopping, joined;
 };
 
 /* Interest again: what the kernel and we have of it may be outdated. */
@@ -133,15 +133,23 @@ void forgetter_add(struct forgetter *f, struct oid oid)
     pthread_mutex_unlock(&f->lock);
 }
 
-void forgetter_free(struct forgetter *f)
+void forgetter_stop(struct forgetter *f)
 {
-    if (f == NULL)
+    if (f == NULL || f->joined)
         return;
     pthread_mutex_lock(&f->lock);
     f->stopping = true;
     pthread_cond_signal(&f->work);
     pthread_mutex_unlock(&f->lock);
     pthread_join(f->thread, NULL);
+    f->joined = true;
+}
+
+void forgetter_free(struct forgetter *f)
+{
+    if (f == NULL)
+        return;
+    forgetter_stop(f);
     pthread_cond_destroy(&f->work);
     pthread_mutex_destroy(&f->lock);
     mem_free(f->oids);
