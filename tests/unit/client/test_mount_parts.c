@@ -21,7 +21,7 @@
 #include "site/node.h"
 #include "site/rpc_server_int.h"
 
-#define ROUNDS 10u
+#define ROUNDS 5u
 #define FILES 8u
 #define LOOK_NS (100u * 1000u)
 #define SHORT_NS (2u * NS_PER_MS)
