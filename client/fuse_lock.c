@@ -168,18 +168,23 @@ static void set_lock(struct lock_wait *w, bool sleep)
     wait_answer(w, rc);
 }
 
-static void unlock(struct lock_wait *w)
+/* False: the caller gave up while the site was away. He has it still, as far as he knows, and so do
+ * we: it goes with the file, or when he tries again. */
+static bool unlock(struct lock_wait *w)
 {
     struct mount *m = w->m;
     uint32_t flags;
     /* Errors of the commit are close's and fsync's to tell. */
     (void)file_flush(m->io, w->inode);
     int rc = ask(m, w, 0, &flags);
-    note(m, w); /* also when the mount is ending: nobody asks again */
+    bool over = rc != ERR_CANCELLED || fuse_session_exited(m->session); /* then nobody asks again */
+    if (over)
+        note(m, w);
     fuse_req_t req = w->req;
     wait_free(w);
     if (req != NULL)
         op_reply(req, rc);
+    return over;
 }
 
 static struct lock_wait *wait_new(struct mount *m, fuse_req_t req, struct inode *i, bool flock)
@@ -189,20 +194,25 @@ static struct lock_wait *wait_new(struct mount *m, fuse_req_t req, struct inode 
     return w;
 }
 
-void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
+static bool release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
 {
     if (!held_locks_has(&m->locks, i->oid, owner, flock))
-        return;
+        return true;
     struct lock_wait *w = wait_new(m, NULL, inode_ref(m->inodes, i), flock);
     w->lock = (struct fs_lock){.owner = owner, .end = UINT64_MAX, .type = TYPE_UNLOCK};
-    unlock(w);
+    return unlock(w);
+}
+
+void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
+{
+    (void)release(m, i, owner, flock); /* what was interrupted goes with the file */
 }
 
 void locks_release_handle(struct mount *m, struct inode *i, uint64_t handle)
 {
     uint64_t owner;
-    while (held_locks_of_handle(&m->locks, i->oid, handle, &owner))
-        locks_release(m, i, owner, false);
+    while (held_locks_of_handle(&m->locks, i->oid, handle, &owner) && release(m, i, owner, false))
+        ;
 }
 
 static void lock_of(const struct flock *l, uint64_t owner, struct fs_lock *ret)
@@ -257,7 +267,7 @@ void op_setlk(
     w->handle = fi->fh;
     lock_of(lock, fi->lock_owner, &w->lock);
     if (w->lock.type == TYPE_UNLOCK)
-        unlock(w);
+        (void)unlock(w); /* he is told */
     else
         set_lock(w, wait != 0);
 }
@@ -278,7 +288,7 @@ void op_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op)
                                        : what == LOCK_EX ? TYPE_WRITE
                                                          : TYPE_UNLOCK};
     if (w->lock.type == TYPE_UNLOCK)
-        unlock(w);
+        (void)unlock(w); /* he is told */
     else
         set_lock(w, (op & LOCK_NB) == 0);
 }
