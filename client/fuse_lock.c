@@ -22,6 +22,7 @@
 #define TYPE_WRITE 1u
 #define TYPE_UNLOCK 2u
 #define RELEASE_PATIENCE_NS (10u * NS_PER_MS)
+#define SETTLE_SLICE_NS (20u * NS_PER_MS) /* between two looks whether the caller gives up */
 
 struct lock_wait {
     struct mount *m;
@@ -36,19 +37,28 @@ struct lock_wait {
     bool ended;       /* granted or refused before that */
     bool cancelling;  /* a thread is asking the site to forget it */
     bool interrupted; /* the caller gave up before it was queued */
-    int rc;           /* when ended */
+    bool given_up; /* and was told so: the site may have it, or take it yet; no request any more */
+    int rc;        /* when ended */
     struct lock_wait *next;
 };
 struct lock_waits {
     struct mount *m;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t cancel;
-    pthread_t canceller; /* asks the site; interrupts must not wait */
+    pthread_cond_t settled; /* one that was given up is out of the way */
+    pthread_t canceller;    /* asks the site; interrupts must not wait */
     struct lock_wait *first;
     bool stopping;
 };
 
 /* ---- what is held ---- */
+
+/* Lock held. */
+static void wait_add(struct lock_waits *t, struct lock_wait *w)
+{
+    w->next = t->first;
+    t->first = w;
+}
 
 static int ask(struct mount *m, struct lock_wait *w, uint32_t flags, uint32_t *ret_flags)
 {
@@ -58,13 +68,11 @@ static int ask(struct mount *m, struct lock_wait *w, uint32_t flags, uint32_t *r
     call.req.lock = w->lock;
     call.req.flags = flags | (w->flock ? LOCK_FLOCK : 0);
     call.req.pid = w->lock.pid;
+    pthread_mutex_lock(&m->lock_waits->lock);
     w->number = conn_call_number(m->conn, &call);
-    if ((flags & LOCK_WAIT) != 0) { /* the grant may come before the reply */
-        pthread_mutex_lock(&m->lock_waits->lock);
-        w->next = m->lock_waits->first;
-        m->lock_waits->first = w;
-        pthread_mutex_unlock(&m->lock_waits->lock);
-    }
+    if ((flags & LOCK_WAIT) != 0) /* the grant may come before the reply */
+        wait_add(m->lock_waits, w);
+    pthread_mutex_unlock(&m->lock_waits->lock);
     int rc = conn_call_run(m->conn, &call);
     *ret_flags = call.reply.flags;
     conn_call_deinit(&call);
@@ -126,6 +134,50 @@ static void wait_answer(struct lock_wait *w, int rc)
 
 /* ---- requests ---- */
 
+/* Lock held. */
+static bool settles(const struct lock_waits *t, const struct lock_wait *w)
+{
+    for (const struct lock_wait *x = t->first; x != NULL; x = x->next)
+        if (x->given_up && x->flock == w->flock && x->lock.owner == w->lock.owner &&
+            oid_equal(x->inode->oid, w->inode->oid))
+            return true;
+    return false;
+}
+
+/* What this owner gave up is let go before he asks again, or the one would take the other's. False:
+ * he gave up again. */
+static bool settle(struct lock_waits *t, const struct lock_wait *w)
+{
+    bool interrupted = false;
+    pthread_mutex_lock(&t->lock);
+    while (settles(t, w) && !interrupted) {
+        uint64_t until = clock_wall_ns(&clock_os) + SETTLE_SLICE_NS;
+        struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                              .tv_nsec = (long)(until % NS_PER_SEC)};
+        (void)pthread_cond_timedwait(&t->settled, &t->lock, &ts); /* a slice, at most */
+        interrupted = fuse_req_interrupted(w->req) || fuse_session_exited(w->m->session);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return !interrupted;
+}
+
+/* The caller gave up while the site was away, which may have had his request all the same: he is
+ * told, and the canceller sees to it. */
+static void give_up(struct lock_wait *w, bool listed)
+{
+    struct lock_waits *t = w->m->lock_waits;
+    fuse_req_t req = w->req;
+    fuse_req_interrupt_func(req, NULL, NULL);
+    pthread_mutex_lock(&t->lock);
+    w->req = NULL;
+    w->given_up = w->queued = w->interrupted = true;
+    if (!listed)
+        wait_add(t, w);
+    pthread_cond_signal(&t->cancel);
+    pthread_mutex_unlock(&t->lock);
+    op_reply(req, ERR_CANCELLED);
+}
+
 /* Asks, waiting when `sleep`. Answers; takes `w`. */
 static void set_lock(struct lock_wait *w, bool sleep)
 {
@@ -133,6 +185,11 @@ static void set_lock(struct lock_wait *w, bool sleep)
     struct lock_waits *t = m->lock_waits;
     fuse_req_t req = w->req;
     uint32_t flags = 0;
+    if (!settle(t, w)) {
+        wait_free(w);
+        op_reply(req, ERR_CANCELLED);
+        return;
+    }
     if (!sleep) {
         int rc = ask(m, w, 0, &flags);
         /* close(2) does not wait for the kernel to tell us of the last close of an open file: its
@@ -140,6 +197,10 @@ static void set_lock(struct lock_wait *w, bool sleep)
         if (rc == ERR_WOULD_BLOCK && held_locks_await(&m->locks, w->inode->oid, w->lock.owner,
                                                       w->flock, RELEASE_PATIENCE_NS))
             rc = ask(m, w, 0, &flags);
+        if (rc == ERR_CANCELLED) {
+            give_up(w, false);
+            return;
+        }
         if (rc == 0)
             granted(m, w);
         wait_free(w);
@@ -151,17 +212,20 @@ static void set_lock(struct lock_wait *w, bool sleep)
     conn_thread_interrupt(NULL, NULL);
     pthread_mutex_lock(&t->lock);
     bool waits = rc == 0 && (flags & REPLY_QUEUED) != 0 && !w->ended;
+    bool gave_up = rc == ERR_CANCELLED && !w->ended;
     if (waits) {
         w->queued = true;
         if (w->interrupted)
             pthread_cond_signal(&t->cancel);
-    } else {
+    } else if (!gave_up) {
         if (w->ended)
             rc = w->rc;
         wait_remove(t, w);
     }
     pthread_mutex_unlock(&t->lock);
-    if (waits)
+    if (gave_up)
+        give_up(w, true);
+    if (waits || gave_up)
         return;
     if (rc == 0)
         granted(m, w);
@@ -305,7 +369,7 @@ void lock_waits_granted(struct lock_waits *t, uint64_t number, int rc)
     if (w != NULL) {
         w->ended = true;
         w->rc = rc;
-        mine = w->queued && !w->cancelling;
+        mine = w->queued && !w->cancelling && !w->given_up;
         if (mine)
             wait_remove(t, w);
     }
@@ -327,6 +391,23 @@ static int after_all(struct lock_wait *w)
     return ask(w->m, w, 0, &flags) == 0 ? 0 : ERR_CANCELLED;
 }
 
+/* One that was given up, of which the site has nothing in line. `taken`: it may have granted it. If
+ * its owner holds another lock of the file, this one goes with that. Returns with the lock held. */
+static void let_go(struct lock_waits *t, struct lock_wait *w, bool taken)
+{
+    uint32_t flags;
+    if (taken && !held_locks_has(&t->m->locks, w->inode->oid, w->lock.owner, w->flock)) {
+        w->lock.type = TYPE_UNLOCK;
+        (void)ask(t->m, w, 0, &flags); /* the site is gone, or has let it go */
+    }
+    pthread_mutex_lock(&t->lock);
+    wait_remove(t, w);
+    pthread_cond_broadcast(&t->settled);
+    pthread_mutex_unlock(&t->lock);
+    wait_free(w);
+    pthread_mutex_lock(&t->lock);
+}
+
 /* The caller gave up: ask the site to forget the request. Lock held, and again on return. */
 static void cancel_one(struct lock_waits *t, struct lock_wait *w)
 {
@@ -338,12 +419,15 @@ static void cancel_one(struct lock_waits *t, struct lock_wait *w)
     pthread_mutex_unlock(&t->lock);
     int rc = conn_call_run(t->m->conn, &call);
     conn_call_deinit(&call);
+    bool gone = rc == 0 || err_class(rc) == ERR_CLASS_GONE;
+    if (w->given_up) {
+        let_go(t, w, !gone);
+        return;
+    }
     pthread_mutex_lock(&t->lock);
     wait_remove(t, w);
     pthread_mutex_unlock(&t->lock);
-    int result = rc == 0 || err_class(rc) == ERR_CLASS_GONE ? ERR_CANCELLED
-                 : w->ended                                 ? w->rc
-                                                            : after_all(w);
+    int result = gone ? ERR_CANCELLED : w->ended ? w->rc : after_all(w);
     if (result == 0)
         note(t->m, w);
     wait_answer(w, result);
@@ -433,7 +517,7 @@ void lock_waits_recover(struct lock_waits *t)
     struct lock_wait *waiting = mem_calloc(n + 1, sizeof *waiting);
     n = 0;
     for (const struct lock_wait *w = t->first; w != NULL; w = w->next) {
-        if (!w->queued || w->ended || w->cancelling)
+        if (!w->queued || w->ended || w->cancelling || w->given_up)
             continue;
         waiting[n] = *w;
         (void)inode_ref(t->m->inodes, w->inode);
@@ -453,6 +537,7 @@ struct lock_waits *lock_waits_new(struct mount *m)
     t->m = m;
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->cancel, NULL);
+    pthread_cond_init(&t->settled, NULL);
     int rc = pthread_create(&t->canceller, NULL, canceller_main, t);
     ASSERT_EQ(rc, 0);
     return t;
@@ -472,6 +557,7 @@ void lock_waits_free(struct lock_waits *t)
         t->first = w->next;
         wait_answer(w, ERR_CANCELLED);
     }
+    pthread_cond_destroy(&t->settled);
     pthread_cond_destroy(&t->cancel);
     pthread_mutex_destroy(&t->lock);
     mem_free(t);

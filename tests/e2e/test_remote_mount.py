@@ -138,7 +138,10 @@ def far(world):
 
 def free(mount):
     with open(mount / "lock", "rb") as f:
-        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True
 
 
@@ -155,6 +158,21 @@ def test_lock_whose_release_was_interrupted_goes_with_the_file(far):
     locker.process.send_signal(signal.SIGUSR2)
     lib.eventually(lambda: locker.process.poll() is not None, 30, "the end")
     lib.eventually(lambda: free(near), 10, "the lock is free")
+
+
+def test_lock_that_was_given_up_is_nobodys(far):
+    """The site has granted it, the answer went with the connection, and its caller has gone on."""
+    world, link, far, near = far
+    locker = Locker(world, far / "lock")
+    link.cut("stall", "from")
+    locker.go_on("tries")
+    lib.eventually(lambda: not free(near), 30, "the site has the request")
+    link.cut("reset")
+    locker.interrupt()
+    link.heal()
+    assert far.names() == ["lock"]  # it is back
+    lib.eventually(lambda: free(near), 10, "the lock is free")
+    assert locker.process.poll() is None
 
 
 @pytest.mark.parametrize("site_says", [True, False], ids=["trusted", "not-trusted"])
