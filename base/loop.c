@@ -132,6 +132,8 @@ bool loop_here(const struct loop *loop)
 
 uint64_t loop_now_ns(const struct loop *loop)
 {
+    if (!atomic_load_explicit(&loop->entered, memory_order_relaxed))
+        return clock_mono_ns(loop->clock);
     return loop->now_ns;
 }
 

@@ -43,9 +43,11 @@ int loop_new(struct loop **ret,
              struct err_detail *detail) MUST_CHECK;
 /* After loop_run has returned. Timers still running become idle: they must not be freed before. */
 void loop_free(struct loop *loop);
-void loop_run(struct loop *loop);              /* until loop_stop */
-void loop_stop(struct loop *loop);             /* any thread */
-uint64_t loop_now_ns(const struct loop *loop); /* mono, refreshed each turn */
+void loop_run(struct loop *loop);  /* until loop_stop */
+void loop_stop(struct loop *loop); /* any thread */
+/* Mono, refreshed each turn. Before loop_run, when whoever starts may work for any time: as it is.
+ */
+uint64_t loop_now_ns(const struct loop *loop);
 const struct clock *loop_clock(const struct loop *loop);
 bool loop_here(const struct loop *loop); /* am I on this loop's thread? */
 

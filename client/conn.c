@@ -685,17 +685,20 @@ int conn_open(struct conn **ret,
         pthread_mutex_unlock(&c->lock);
         rc = push_connect(c, &new_session, d);
     }
-    if (rc == 0) {
-        state_up(c);
-        rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
-        c->push_started = rc == 0;
-    }
     if (rc != 0) {
         conn_free(c);
         return rc;
     }
+    state_up(c);
     *ret = c;
     return 0;
+}
+
+int conn_start(struct conn *c)
+{
+    int rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
+    c->push_started = rc == 0;
+    return rc;
 }
 
 struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), void *ctx)
@@ -767,10 +770,7 @@ bool conn_takes_riders(struct conn *c)
 
 bool conn_holds(struct conn *c)
 {
-    pthread_mutex_lock(&c->lock);
-    bool holds = c->may_ahead && (c->site_flags & SITE_HOLDS) != 0;
-    pthread_mutex_unlock(&c->lock);
-    return holds;
+    return c->may_ahead && site_does(c, SITE_HOLDS);
 }
 
 bool conn_in_touch(struct conn *c)

@@ -43,11 +43,14 @@ struct conn_events {
     void (*made_again)(void *ctx, struct oid oid);
     void *ctx;
 };
-/* Connects once: an error says why the site is not there. */
+/* Connects once: an error says why the site is not there. No event comes before conn_start. */
 int conn_open(struct conn **ret,
               const struct conn_config *config,
               const struct conn_events *events,
               struct err_detail *d) MUST_CHECK;
+/* From here on the site is listened to, events come, and a broken connection is made again: after
+ * all that events touch is there. Once; not for a conn of conn_open_local. */
+int conn_start(struct conn *c) MUST_CHECK;
 /* Instead of a site a function answers: for tests. It fills call->reply and returns its rc. */
 struct conn_call;
 struct conn *conn_open_local(int (*answer)(void *ctx, struct conn_call *call), void *ctx);

@@ -269,14 +269,15 @@ int dash_start(struct dash **ret, struct node *n, struct err_detail *detail)
     d->timer.fire = collect_fire;
     (void)pthread_mutex_init(&d->lock, NULL);
     int rc = http[0] != '\0' && !dash_is_loopback(http) ? token_load(d, detail) : 0;
-    if (rc == 0)
+    if (rc == 0) {
+        history_load(d); /* before anybody can ask for it */
         rc = dash_http_start(d, detail);
+    }
     if (rc != 0) {
         d->ended = true;
         dash_free(d);
         return rc;
     }
-    history_load(d);
     d->saved_ns = now_ns(d);
     loop_timer_start(node_loop(n), &d->timer, now_ns(d));
     *ret = d;

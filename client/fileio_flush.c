@@ -126,7 +126,7 @@ bool file_wants_small_blocks(const struct file *f, const struct base *b)
            b->manifest.block_bytes > MANIFEST_BLOCK_BYTES_MIN && f->waste >= base_size(b);
 }
 
-/* Only the one who commits looks at it. */
+/* File lock held. */
 static void count_waste(struct file *f, const struct content_build *b)
 {
     uint64_t written = spans_bytes(&b->layer->data);
@@ -142,9 +142,12 @@ static int commit_frozen(struct flush *fl)
     struct file *f = fl->f;
     for (;;) {
         struct base *now = NULL;
+        pthread_mutex_lock(&f->lock); /* who writes asks the same */
+        bool small_blocks = file_wants_small_blocks(f, fl->base);
+        pthread_mutex_unlock(&f->lock);
         struct content_build b = {.base = fl->base,
                                   .layer = &f->frozen,
-                                  .small_blocks = file_wants_small_blocks(f, fl->base),
+                                  .small_blocks = small_blocks,
                                   .file = f,
                                   .sealing = f->frozen_sealing};
         int rc = content_build(io, &b);
@@ -159,7 +162,9 @@ static int commit_frozen(struct flush *fl)
             fl->since = inode_clock_now(io->config.inode_clock);
             rc = file_commit(f, &c, &now);
             if (rc == 0) {
+                pthread_mutex_lock(&f->lock);
                 count_waste(f, &b);
+                pthread_mutex_unlock(&f->lock);
                 fl->result = now;
                 fl->durable = c.durable;
             }

@@ -234,6 +234,7 @@ bool file_gives_up(const struct file *f, int rc);
 void file_account(struct file *f);
 /* Nothing is dirty any more. File lock held. */
 void file_drop_dirty(struct file *f);
+/* File lock held. */
 bool file_wants_small_blocks(const struct file *f, const struct base *b);
 /* Queues RPC_CLOSE. */
 void io_close_later(struct fileio *io, struct oid oid);

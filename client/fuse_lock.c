@@ -22,6 +22,7 @@
 #define TYPE_WRITE 1u
 #define TYPE_UNLOCK 2u
 #define RELEASE_PATIENCE_NS (10u * NS_PER_MS)
+#define SETTLE_SLICE_NS (20u * NS_PER_MS) /* between two looks whether the caller gives up */
 
 struct lock_wait {
     struct mount *m;
@@ -36,19 +37,28 @@ struct lock_wait {
     bool ended;       /* granted or refused before that */
     bool cancelling;  /* a thread is asking the site to forget it */
     bool interrupted; /* the caller gave up before it was queued */
-    int rc;           /* when ended */
+    bool given_up; /* and was told so: the site may have it, or take it yet; no request any more */
+    int rc;        /* when ended */
     struct lock_wait *next;
 };
 struct lock_waits {
     struct mount *m;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t cancel;
-    pthread_t canceller; /* asks the site; interrupts must not wait */
+    pthread_cond_t settled; /* one that was given up is out of the way */
+    pthread_t canceller;    /* asks the site; interrupts must not wait */
     struct lock_wait *first;
     bool stopping;
 };
 
 /* ---- what is held ---- */
+
+/* Lock held. */
+static void wait_add(struct lock_waits *t, struct lock_wait *w)
+{
+    w->next = t->first;
+    t->first = w;
+}
 
 static int ask(struct mount *m, struct lock_wait *w, uint32_t flags, uint32_t *ret_flags)
 {
@@ -58,13 +68,11 @@ static int ask(struct mount *m, struct lock_wait *w, uint32_t flags, uint32_t *r
     call.req.lock = w->lock;
     call.req.flags = flags | (w->flock ? LOCK_FLOCK : 0);
     call.req.pid = w->lock.pid;
+    pthread_mutex_lock(&m->lock_waits->lock);
     w->number = conn_call_number(m->conn, &call);
-    if ((flags & LOCK_WAIT) != 0) { /* the grant may come before the reply */
-        pthread_mutex_lock(&m->lock_waits->lock);
-        w->next = m->lock_waits->first;
-        m->lock_waits->first = w;
-        pthread_mutex_unlock(&m->lock_waits->lock);
-    }
+    if ((flags & LOCK_WAIT) != 0) /* the grant may come before the reply */
+        wait_add(m->lock_waits, w);
+    pthread_mutex_unlock(&m->lock_waits->lock);
     int rc = conn_call_run(m->conn, &call);
     *ret_flags = call.reply.flags;
     conn_call_deinit(&call);
@@ -126,6 +134,50 @@ static void wait_answer(struct lock_wait *w, int rc)
 
 /* ---- requests ---- */
 
+/* Lock held. */
+static bool settles(const struct lock_waits *t, const struct lock_wait *w)
+{
+    for (const struct lock_wait *x = t->first; x != NULL; x = x->next)
+        if (x->given_up && x->flock == w->flock && x->lock.owner == w->lock.owner &&
+            oid_equal(x->inode->oid, w->inode->oid))
+            return true;
+    return false;
+}
+
+/* What this owner gave up is let go before he asks again, or the one would take the other's. False:
+ * he gave up again. */
+static bool settle(struct lock_waits *t, const struct lock_wait *w)
+{
+    bool interrupted = false;
+    pthread_mutex_lock(&t->lock);
+    while (settles(t, w) && !interrupted) {
+        uint64_t until = clock_wall_ns(&clock_os) + SETTLE_SLICE_NS;
+        struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                              .tv_nsec = (long)(until % NS_PER_SEC)};
+        (void)pthread_cond_timedwait(&t->settled, &t->lock, &ts); /* a slice, at most */
+        interrupted = fuse_req_interrupted(w->req) || fuse_session_exited(w->m->session);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return !interrupted;
+}
+
+/* The caller gave up while the site was away, which may have had his request all the same: he is
+ * told, and the canceller sees to it. */
+static void give_up(struct lock_wait *w, bool listed)
+{
+    struct lock_waits *t = w->m->lock_waits;
+    fuse_req_t req = w->req;
+    fuse_req_interrupt_func(req, NULL, NULL);
+    pthread_mutex_lock(&t->lock);
+    w->req = NULL;
+    w->given_up = w->queued = w->interrupted = true;
+    if (!listed)
+        wait_add(t, w);
+    pthread_cond_signal(&t->cancel);
+    pthread_mutex_unlock(&t->lock);
+    op_reply(req, ERR_CANCELLED);
+}
+
 /* Asks, waiting when `sleep`. Answers; takes `w`. */
 static void set_lock(struct lock_wait *w, bool sleep)
 {
@@ -133,6 +185,11 @@ static void set_lock(struct lock_wait *w, bool sleep)
     struct lock_waits *t = m->lock_waits;
     fuse_req_t req = w->req;
     uint32_t flags = 0;
+    if (!settle(t, w)) {
+        wait_free(w);
+        op_reply(req, ERR_CANCELLED);
+        return;
+    }
     if (!sleep) {
         int rc = ask(m, w, 0, &flags);
         /* close(2) does not wait for the kernel to tell us of the last close of an open file: its
@@ -140,6 +197,10 @@ static void set_lock(struct lock_wait *w, bool sleep)
         if (rc == ERR_WOULD_BLOCK && held_locks_await(&m->locks, w->inode->oid, w->lock.owner,
                                                       w->flock, RELEASE_PATIENCE_NS))
             rc = ask(m, w, 0, &flags);
+        if (rc == ERR_CANCELLED) {
+            give_up(w, false);
+            return;
+        }
         if (rc == 0)
             granted(m, w);
         wait_free(w);
@@ -151,35 +212,43 @@ static void set_lock(struct lock_wait *w, bool sleep)
     conn_thread_interrupt(NULL, NULL);
     pthread_mutex_lock(&t->lock);
     bool waits = rc == 0 && (flags & REPLY_QUEUED) != 0 && !w->ended;
+    bool gave_up = rc == ERR_CANCELLED && !w->ended;
     if (waits) {
         w->queued = true;
         if (w->interrupted)
             pthread_cond_signal(&t->cancel);
-    } else {
+    } else if (!gave_up) {
         if (w->ended)
             rc = w->rc;
         wait_remove(t, w);
     }
     pthread_mutex_unlock(&t->lock);
-    if (waits)
+    if (gave_up)
+        give_up(w, true);
+    if (waits || gave_up)
         return;
     if (rc == 0)
         granted(m, w);
     wait_answer(w, rc);
 }
 
-static void unlock(struct lock_wait *w)
+/* False: the caller gave up while the site was away. He has it still, as far as he knows, and so do
+ * we: it goes with the file, or when he tries again. */
+static bool unlock(struct lock_wait *w)
 {
     struct mount *m = w->m;
     uint32_t flags;
     /* Errors of the commit are close's and fsync's to tell. */
     (void)file_flush(m->io, w->inode);
     int rc = ask(m, w, 0, &flags);
-    note(m, w); /* also when the mount is ending: nobody asks again */
+    bool over = rc != ERR_CANCELLED || fuse_session_exited(m->session); /* then nobody asks again */
+    if (over)
+        note(m, w);
     fuse_req_t req = w->req;
     wait_free(w);
     if (req != NULL)
         op_reply(req, rc);
+    return over;
 }
 
 static struct lock_wait *wait_new(struct mount *m, fuse_req_t req, struct inode *i, bool flock)
@@ -189,20 +258,25 @@ static struct lock_wait *wait_new(struct mount *m, fuse_req_t req, struct inode 
     return w;
 }
 
-void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
+static bool release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
 {
     if (!held_locks_has(&m->locks, i->oid, owner, flock))
-        return;
+        return true;
     struct lock_wait *w = wait_new(m, NULL, inode_ref(m->inodes, i), flock);
     w->lock = (struct fs_lock){.owner = owner, .end = UINT64_MAX, .type = TYPE_UNLOCK};
-    unlock(w);
+    return unlock(w);
+}
+
+void locks_release(struct mount *m, struct inode *i, uint64_t owner, bool flock)
+{
+    (void)release(m, i, owner, flock); /* what was interrupted goes with the file */
 }
 
 void locks_release_handle(struct mount *m, struct inode *i, uint64_t handle)
 {
     uint64_t owner;
-    while (held_locks_of_handle(&m->locks, i->oid, handle, &owner))
-        locks_release(m, i, owner, false);
+    while (held_locks_of_handle(&m->locks, i->oid, handle, &owner) && release(m, i, owner, false))
+        ;
 }
 
 static void lock_of(const struct flock *l, uint64_t owner, struct fs_lock *ret)
@@ -257,7 +331,7 @@ void op_setlk(
     w->handle = fi->fh;
     lock_of(lock, fi->lock_owner, &w->lock);
     if (w->lock.type == TYPE_UNLOCK)
-        unlock(w);
+        (void)unlock(w); /* he is told */
     else
         set_lock(w, wait != 0);
 }
@@ -278,7 +352,7 @@ void op_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op)
                                        : what == LOCK_EX ? TYPE_WRITE
                                                          : TYPE_UNLOCK};
     if (w->lock.type == TYPE_UNLOCK)
-        unlock(w);
+        (void)unlock(w); /* he is told */
     else
         set_lock(w, (op & LOCK_NB) == 0);
 }
@@ -295,7 +369,7 @@ void lock_waits_granted(struct lock_waits *t, uint64_t number, int rc)
     if (w != NULL) {
         w->ended = true;
         w->rc = rc;
-        mine = w->queued && !w->cancelling;
+        mine = w->queued && !w->cancelling && !w->given_up;
         if (mine)
             wait_remove(t, w);
     }
@@ -309,21 +383,51 @@ void lock_waits_granted(struct lock_waits *t, uint64_t number, int rc)
     wait_answer(w, rc);
 }
 
+/* The caller gave up, and the site has no such request to forget: it was granted, or a site that
+ * started anew never heard of it. Nobody else sees `w` any more. */
+static int after_all(struct lock_wait *w)
+{
+    uint32_t flags;
+    return ask(w->m, w, 0, &flags) == 0 ? 0 : ERR_CANCELLED;
+}
+
+/* One that was given up, of which the site has nothing in line. `taken`: it may have granted it. If
+ * its owner holds another lock of the file, this one goes with that. Returns with the lock held. */
+static void let_go(struct lock_waits *t, struct lock_wait *w, bool taken)
+{
+    uint32_t flags;
+    if (taken && !held_locks_has(&t->m->locks, w->inode->oid, w->lock.owner, w->flock)) {
+        w->lock.type = TYPE_UNLOCK;
+        (void)ask(t->m, w, 0, &flags); /* the site is gone, or has let it go */
+    }
+    pthread_mutex_lock(&t->lock);
+    wait_remove(t, w);
+    pthread_cond_broadcast(&t->settled);
+    pthread_mutex_unlock(&t->lock);
+    wait_free(w);
+    pthread_mutex_lock(&t->lock);
+}
+
 /* The caller gave up: ask the site to forget the request. Lock held, and again on return. */
 static void cancel_one(struct lock_waits *t, struct lock_wait *w)
 {
-    w->cancelling = true;
-    pthread_mutex_unlock(&t->lock);
     struct conn_call call;
     conn_call_init(&call, RPC_LOCK_CANCEL);
     call.req.oid = w->inode->oid;
-    call.req.number2 = w->number;
+    call.req.number2 = w->number; /* for good: see wait_again() */
+    w->cancelling = true;
+    pthread_mutex_unlock(&t->lock);
     int rc = conn_call_run(t->m->conn, &call);
     conn_call_deinit(&call);
+    bool gone = rc == 0 || err_class(rc) == ERR_CLASS_GONE;
+    if (w->given_up) {
+        let_go(t, w, !gone);
+        return;
+    }
     pthread_mutex_lock(&t->lock);
     wait_remove(t, w);
-    int result = rc == 0 || err_class(rc) == ERR_CLASS_GONE ? ERR_CANCELLED : w->ended ? w->rc : 0;
     pthread_mutex_unlock(&t->lock);
+    int result = gone ? ERR_CANCELLED : w->ended ? w->rc : after_all(w);
     if (result == 0)
         note(t->m, w);
     wait_answer(w, result);
@@ -372,7 +476,8 @@ static void reclaim(struct mount *m)
     mem_free(held);
 }
 
-/* One that waits stands in line again, under a new number. */
+/* One that waits stands in line again, under a new number, unless its caller gave up meanwhile:
+ * then nobody would be there to take it. */
 static void wait_again(struct lock_waits *t, const struct lock_wait *copy)
 {
     struct conn_call call;
@@ -385,17 +490,21 @@ static void wait_again(struct lock_waits *t, const struct lock_wait *copy)
     call.req.oid = copy->inode->oid;
     call.req.lock = copy->lock;
     call.req.flags = LOCK_WAIT | (copy->flock ? LOCK_FLOCK : 0);
-    uint64_t number = conn_call_number(t->m->conn, &call);
     pthread_mutex_lock(&t->lock);
-    for (struct lock_wait *w = t->first; w != NULL; w = w->next)
-        if (w->number == copy->number)
-            w->number = number;
+    struct lock_wait *w = t->first;
+    while (w != NULL && (w->number != copy->number || w->cancelling))
+        w = w->next;
+    uint64_t number = w == NULL ? 0 : conn_call_number(t->m->conn, &call);
+    if (w != NULL)
+        w->number = number;
     pthread_mutex_unlock(&t->lock);
-    int rc = conn_call_run(t->m->conn, &call);
-    bool queued = rc == 0 && (call.reply.flags & REPLY_QUEUED) != 0;
+    if (w != NULL) {
+        int rc = conn_call_run(t->m->conn, &call);
+        bool queued = rc == 0 && (call.reply.flags & REPLY_QUEUED) != 0;
+        if (!queued && rc != ERR_UNREACHABLE && rc != ERR_CLOSED)
+            lock_waits_granted(t, number, rc);
+    }
     conn_call_deinit(&call);
-    if (!queued && rc != ERR_UNREACHABLE && rc != ERR_CLOSED)
-        lock_waits_granted(t, number, rc);
 }
 
 void lock_waits_recover(struct lock_waits *t)
@@ -408,7 +517,7 @@ void lock_waits_recover(struct lock_waits *t)
     struct lock_wait *waiting = mem_calloc(n + 1, sizeof *waiting);
     n = 0;
     for (const struct lock_wait *w = t->first; w != NULL; w = w->next) {
-        if (!w->queued || w->ended || w->cancelling)
+        if (!w->queued || w->ended || w->cancelling || w->given_up)
             continue;
         waiting[n] = *w;
         (void)inode_ref(t->m->inodes, w->inode);
@@ -428,6 +537,7 @@ struct lock_waits *lock_waits_new(struct mount *m)
     t->m = m;
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->cancel, NULL);
+    pthread_cond_init(&t->settled, NULL);
     int rc = pthread_create(&t->canceller, NULL, canceller_main, t);
     ASSERT_EQ(rc, 0);
     return t;
@@ -447,6 +557,7 @@ void lock_waits_free(struct lock_waits *t)
         t->first = w->next;
         wait_answer(w, ERR_CANCELLED);
     }
+    pthread_cond_destroy(&t->settled);
     pthread_cond_destroy(&t->cancel);
     pthread_mutex_destroy(&t->lock);
     mem_free(t);

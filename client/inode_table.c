@@ -276,9 +276,10 @@ inode_table_enter(struct inode_table *t, struct oid oid, uint64_t ino, uint64_t 
     i->used = true;
     (void)ref(t, i);
     void (*tell)(void *ctx) = crowded ? t->crowded : NULL;
+    void *ctx = t->crowded_ctx;
     pthread_mutex_unlock(&t->lock);
     if (tell != NULL)
-        tell(t->crowded_ctx);
+        tell(ctx);
     return i;
 }
 

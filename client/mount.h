@@ -50,6 +50,17 @@ struct mount {
     int ready_fd; /* tells the parent that the mount is usable; -1 */
 };
 
+/* ---- mount_parts.c: start and end of the parts, on the main thread ---- */
+/* Connects to the site, and starts all but the session and the pruner, in `m`, which is zero but
+ * for its options. mount_parts_end() follows, whatever this returns; with ERR_UNREACHABLE and the
+ * like a sentence in `d`. */
+int mount_parts_start(struct mount *m,
+                      const struct conn_config *config,
+                      struct err_detail *d) MUST_CHECK;
+/* Commits what is dirty, as long as the site answers (20 s), and ends all parts. After the
+ * session's loop. The first failure to commit. */
+int mount_parts_end(struct mount *m) MUST_CHECK;
+
 /* ---- mount_push.c: events of the conn ---- */
 /* All but telling the kernel. */
 void mount_take_inval(struct mount *m, const struct fs_inval *v);
@@ -65,7 +76,7 @@ void notifier_free(struct notifier *n); /* joins; accepts NULL */
  * it, and who would waits; from the second on there is no kernel to be told anything. */
 void notifier_mute(struct notifier *n);
 void notifier_kernel_gone(struct notifier *n);
-/* Probes what the kernel can; after the mount is there. */
+/* The mount is there: from here on the kernel is told. Probes what it can. */
 void notifier_probe(struct notifier *n);
 /* Invalidates what a push lists, in the background, then acknowledges it. `id` 0: nothing to
  * acknowledge. */
@@ -78,7 +89,8 @@ bool notifier_prune(struct notifier *n, const struct inode_ids *ids);
 
 /* ---- mount_forget.c: telling the site what was dropped ---- */
 int forgetter_new(struct mount *m, struct forgetter **ret) MUST_CHECK;
-void forgetter_free(struct forgetter *f); /* joins; accepts NULL */
+void forgetter_stop(struct forgetter *f); /* joins; what comes later is not told; accepts NULL */
+void forgetter_free(struct forgetter *f); /* after nobody adds to it any more; accepts NULL */
 void forgetter_add(struct forgetter *f, struct oid oid);
 /* The site is back, and the kernel drops much: telling of it has time. */
 void forgetter_back(struct forgetter *f);
@@ -89,9 +101,7 @@ int pruner_new(struct mount *m, struct pruner **ret) MUST_CHECK;
 void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
 /* ---- mount_flush.c: the site asks for all that was written to be committed ---- */
-/* Listens from now on; begins when there is something that can be flushed. */
 int flusher_new(struct mount *m, struct flusher **ret) MUST_CHECK;
-void flusher_start(struct flusher *f);
 void flusher_push(struct flusher *f, uint64_t number); /* PUSH_FLUSH */
 /* RPC_FLUSHED. Waits for the site. */
 void flusher_tell(struct mount *m, uint64_t number, bool all);

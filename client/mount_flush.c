@@ -10,7 +10,6 @@ struct flusher {
     struct worker worker;
     /* Under its lock. */
     uint64_t wanted, done; /* numbers of pushes */
-    bool started;
 };
 
 void flusher_tell(struct mount *m, uint64_t number, bool all)
@@ -29,7 +28,7 @@ static void flush_step(struct worker *w)
 {
     struct flusher *f = CONTAINER_OF(w, struct flusher, worker);
     uint64_t number = f->wanted;
-    if (!f->started || number == f->done) {
+    if (number == f->done) {
         worker_sleep(w);
         return;
     }
@@ -50,14 +49,6 @@ int flusher_new(struct mount *m, struct flusher **ret)
     else
         *ret = f;
     return rc;
-}
-
-void flusher_start(struct flusher *f)
-{
-    pthread_mutex_lock(&f->worker.lock);
-    f->started = true;
-    worker_wake(&f->worker);
-    pthread_mutex_unlock(&f->worker.lock);
 }
 
 void flusher_push(struct flusher *f, uint64_t number)

@@ -117,6 +117,12 @@ void forgetter_add(struct forgetter *f, struct oid oid)
     pthread_mutex_unlock(&f->worker.lock);
 }
 
+void forgetter_stop(struct forgetter *f)
+{
+    if (f != NULL)
+        worker_stop(&f->worker);
+}
+
 void forgetter_free(struct forgetter *f)
 {
     if (f == NULL)

@@ -54,9 +54,9 @@ struct job {
 };
 struct notifier {
     struct mount *m;
-    bool has_epoch;
     pthread_t acker;
     pthread_mutex_t lock; /* guards all below; after the flight tracker's lock */
+    bool has_epoch;
     pthread_cond_t work, acks, idle;
     struct job *first, **last; /* to run */
     unsigned queued;           /* of them */
@@ -64,11 +64,11 @@ struct notifier {
     pthread_t threads[THREADS_MAX];
     unsigned thread_count, free_count;
     bool stopping;
-    /* The session's descriptor may be used: see notifier_mute(). */
+    /* The session's descriptor may be used while it hears: see notifier_mute(). */
     enum {
+        KERNEL_AWAY, /* not there yet, or not any more: it knows nothing */
         KERNEL_HEARS,
-        KERNEL_MUTED,
-        KERNEL_GONE
+        KERNEL_MUTED
     } kernel;
     unsigned telling;       /* threads that use it now */
     pthread_cond_t hearing; /* `kernel` or `telling` has changed */
@@ -76,7 +76,7 @@ struct notifier {
 
 /* ---- the kernel ---- */
 
-/* Before each use of the session's descriptor. False: it is closed, and nobody is there to be told
+/* Before each use of the session's descriptor. False: there is none, and nobody to be told
  * anything; kernel_leave() follows a true one only. While it is being closed one waits: what the
  * kernel still knows is not to be called forgotten. */
 static bool kernel_enter(struct notifier *n)
@@ -113,7 +113,7 @@ void notifier_mute(struct notifier *n)
 void notifier_kernel_gone(struct notifier *n)
 {
     pthread_mutex_lock(&n->lock);
-    n->kernel = KERNEL_GONE;
+    n->kernel = KERNEL_AWAY;
     pthread_cond_broadcast(&n->hearing);
     pthread_mutex_unlock(&n->lock);
 }
@@ -124,16 +124,21 @@ static bool raise_epoch(struct notifier *n)
     struct iovec iov = {.iov_base = &out, .iov_len = sizeof out};
     if (!kernel_enter(n))
         return false;
-    bool raised = n->m->session != NULL &&
-                  writev(fuse_session_fd(n->m->session), &iov, 1) == (ssize_t)sizeof out;
+    bool raised = writev(fuse_session_fd(n->m->session), &iov, 1) == (ssize_t)sizeof out;
     kernel_leave(n);
     return raised;
 }
 
 void notifier_probe(struct notifier *n)
 {
-    n->has_epoch = raise_epoch(n);
-    if (n->has_epoch)
+    pthread_mutex_lock(&n->lock);
+    n->kernel = KERNEL_HEARS;
+    pthread_mutex_unlock(&n->lock);
+    bool has_epoch = raise_epoch(n);
+    pthread_mutex_lock(&n->lock);
+    n->has_epoch = has_epoch;
+    pthread_mutex_unlock(&n->lock);
+    if (has_epoch)
         return;
     /* Without it a name can outlive its change by as long as the kernel may believe in it. */
     n->m->entry_timeout_s = n->m->entry_timeout_s > 1.0 ? 1.0 : n->m->entry_timeout_s;
@@ -147,26 +152,22 @@ static void pause_ns(struct notifier *n, uint64_t ns)
     pthread_mutex_unlock(&n->lock);
 }
 
-enum told {
-    TOLD,
-    TOLD_UNKNOWN, /* the kernel does not know it, or not yet */
-    TOLD_NOBODY   /* there is no kernel any more */
-};
-static enum told inval_inode(struct notifier *n, uint64_t id, off_t offset)
+/* What the kernel says; who is not there is as good as told. */
+static int inval_inode(struct notifier *n, uint64_t id, off_t offset)
 {
     if (!kernel_enter(n))
-        return TOLD_NOBODY;
+        return 0;
     int rc = fuse_lowlevel_notify_inval_inode(n->m->session, id, offset, 0);
     kernel_leave(n);
-    return rc == -ENOENT ? TOLD_UNKNOWN : TOLD;
+    return rc;
 }
 
 /* The kernel may not have made an inode of our last reply yet: it is then told again. */
 static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
 {
     for (unsigned tries = 0; tries < UNKNOWN_TRIES; tries++) {
-        if (inval_inode(n, i->id, offset) != TOLD_UNKNOWN ||
-            inode_table_lookups(n->m->inodes, i->oid) == 0)
+        int rc = inval_inode(n, i->id, offset);
+        if (rc != -ENOENT || inode_table_lookups(n->m->inodes, i->oid) == 0)
             return;
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
     }
@@ -209,7 +210,7 @@ static void tell_again(struct notifier *n, uint64_t *ids, size_t count)
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
         for (size_t k = 0; k < count; k++) {
             struct inode *i = inode_table_get(n->m->inodes, ids[k]);
-            if (i != NULL && inval_inode(n, ids[k], 0) == TOLD_UNKNOWN)
+            if (i != NULL && inval_inode(n, ids[k], 0) == -ENOENT)
                 ids[kept++] = ids[k];
             inode_unref(n->m->inodes, i);
         }
@@ -227,9 +228,7 @@ static void tell_walk(struct notifier *n, enum inode_walk which)
     while (more && !is_stopping(n)) {
         more = inode_table_ids(n->m->inodes, &at, which, &ids);
         for (size_t k = 0; k < ids.count; k++) {
-            enum told told = inval_inode(n, ids.at[k], 0);
-            more = more && told != TOLD_NOBODY;
-            if (told != TOLD_UNKNOWN)
+            if (inval_inode(n, ids.at[k], 0) != -ENOENT)
                 continue;
             if (again_count == again_cap) {
                 again_cap = MAX(64u, again_cap * 2);
@@ -332,9 +331,10 @@ static void *acker_main(void *arg)
             continue;
         }
         n->ack_first = j->next_ack;
+        bool has_epoch = n->has_epoch;
         pthread_mutex_unlock(&n->lock);
         log_debug(LOG_CLIENT, "invalidated_early", "push=%llu", (unsigned long long)j->push_id);
-        if (n->has_epoch && has_names(j))
+        if (has_epoch && has_names(j))
             (void)raise_epoch(n); /* fails only when the mount is gone */
         conn_ack(n->m->conn, j->push_id);
         pthread_mutex_lock(&n->lock);

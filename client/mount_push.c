@@ -52,8 +52,6 @@ void mount_recover(void *ctx, bool new_session)
     size_t count;
     /* With this nothing is believed any more that is known of names, attributes and contents. */
     inode_clock_hit_all(&m->clock);
-    if (m->io == NULL) /* the mount is only starting */
-        return;
     struct inode **files = fileio_files(m->io, &count);
     for (size_t i = 0; i < count; i++) {
         /* A site that started anew does not know what it held for us. */
@@ -62,8 +60,7 @@ void mount_recover(void *ctx, bool new_session)
         file_reopen(m->io, files[i]);
     }
     lock_waits_recover(m->lock_waits);
-    if (m->forgetter != NULL)
-        forgetter_back(m->forgetter);
+    forgetter_back(m->forgetter);
     notifier_everything(m->notifier, files, count);
     inode_unref_each(m->inodes, files, count);
     mem_free(files);

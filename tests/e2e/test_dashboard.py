@@ -38,6 +38,15 @@ def code_of(address, **headers):
         return e.code
 
 
+def set_address(site, address):
+    """From the next start on."""
+    conf = os.path.join(site.dir, "site.conf")
+    with open(conf, encoding="utf-8") as f:
+        text = f.read()
+    with open(conf, "w", encoding="utf-8") as f:
+        f.write(re.sub(r"^http = .*$", f"http = {address}", text, flags=re.M))
+
+
 def status(site):
     return json.loads(fetch(url(site) + "api/status"))
 
@@ -203,6 +212,36 @@ def test_time_left_is_true(two):
 
 
 @pytest.mark.limit(300)
+def test_history_is_known_from_the_first_answer_on(two):
+    """Pages that are open ask again as soon as the daemon is back."""
+    world, a, b = two
+    address = "%s:%d" % world.free_address()
+    set_address(a.site, address)
+    a.site.restart()
+    lib.converge(a, b)
+    question = f"http://{address}/api/history?peer=beta&grain=0"
+    lib.eventually(lambda: code_of(question) == 200, 60, "some history")
+    codes, done = set(), threading.Event()
+
+    def ask():
+        while not done.is_set():
+            try:
+                codes.add(code_of(question))
+            except OSError:  # it is not there just now
+                pass
+    pages = [threading.Thread(target=ask) for _ in range(4)]
+    for page in pages:
+        page.start()
+    for _ in range(4):
+        a.site.restart()
+        lib.eventually(lambda: code_of(question) == 200, 60, "history after the restart")
+    done.set()
+    for page in pages:
+        page.join()
+    assert codes == {200}
+
+
+@pytest.mark.limit(300)
 def test_history_outlives_the_daemon(two):
     world, a, b = two
     lib.converge(a, b)
@@ -321,11 +360,7 @@ def test_who_may_see_it(world):
     host, port = world.free_address()
     site = world.site("alpha", serve=False)
     # Elsewhere than on loopback a token is needed, and the daemon says so before it begins.
-    conf = os.path.join(site.dir, "site.conf")
-    with open(conf, encoding="utf-8") as f:
-        text = f.read()
-    with open(conf, "w", encoding="utf-8") as f:
-        f.write(re.sub(r"^http = .*$", f"http = 0.0.0.0:{port}", text, flags=re.M))
+    set_address(site, f"0.0.0.0:{port}")
     refused = lib.run(lib.PROGRAM, "serve", "--dir", site.dir, check=False, timeout=20)
     assert refused.returncode != 0 and "dashboard token" in refused.stderr, refused.stderr
     token = site.cli("dashboard", "token").stdout.strip()

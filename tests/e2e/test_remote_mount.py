@@ -4,7 +4,9 @@ import errno
 import fcntl
 import os
 import random
+import signal
 import socket
+import sys
 import threading
 
 import pytest
@@ -86,6 +88,91 @@ def test_mount_over_tcp_is_a_mount_like_any_other(world):
     assert not tap.passed("content-one-can-look-for"), "content passed in the clear"
     far.stop()
     site.fsck()
+
+
+# Takes the lock when it is told to for the first time, lets it go the second time, and ends the third.
+# SIGUSR1 interrupts. Not by fcntl.flock: a call that succeeds looks there like one that was ended.
+LOCKER = """\
+import ctypes, fcntl, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+flock = ctypes.CDLL(None).flock
+with open(sys.argv[1], "rb") as f:
+    print("ready", flush=True)
+    for what in (fcntl.LOCK_EX, fcntl.LOCK_UN):
+        signal.sigwait([signal.SIGUSR2])
+        print("tries", flush=True)
+        print("done" if flock(f.fileno(), what) == 0 else "interrupted", flush=True)
+    signal.sigwait([signal.SIGUSR2])
+"""
+
+
+class Locker:
+    def __init__(self, world, path):
+        self.log = os.path.join(world.dir, "locker.log")
+        self.process = world.spawn([sys.executable, "-c", LOCKER, path], self.log)
+        self.says("ready")
+
+    def go_on(self, until):
+        self.process.send_signal(signal.SIGUSR2)
+        self.says(until)
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGUSR1)
+        self.says("interrupted")
+
+    def says(self, word):
+        lib.eventually(lambda: lib.tail(self.log).splitlines()[-1] == word, 30, word)
+
+
+@pytest.fixture
+def far(world):
+    """A mount behind a link, one that is not, and a file of both: (world, link, far, near)."""
+    site = world.site("alpha", listens=False, remote=True)
+    link = Link(site.rpc, (site.rpc[0], 0))
+    world.links.append(link)
+    far, near = site.mount(via=link.address), site.mount()
+    near.write("lock", "")
+    return world, link, far, near
+
+
+def free(mount):
+    with open(mount / "lock", "rb") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_lock_whose_release_was_interrupted_goes_with_the_file(far):
+    """Who gave up letting it go still has it, and loses it as any other: when the file is closed."""
+    world, link, far, near = far
+    locker = Locker(world, far / "lock")
+    locker.go_on("done")
+    link.cut("reset")
+    locker.go_on("tries")
+    locker.interrupt()
+    link.heal()
+    assert far.names() == ["lock"]  # it is back
+    locker.process.send_signal(signal.SIGUSR2)
+    lib.eventually(lambda: locker.process.poll() is not None, 30, "the end")
+    lib.eventually(lambda: free(near), 10, "the lock is free")
+
+
+def test_lock_that_was_given_up_is_nobodys(far):
+    """The site has granted it, the answer went with the connection, and its caller has gone on."""
+    world, link, far, near = far
+    locker = Locker(world, far / "lock")
+    link.cut("stall", "from")
+    locker.go_on("tries")
+    lib.eventually(lambda: not free(near), 30, "the site has the request")
+    link.cut("reset")
+    locker.interrupt()
+    link.heal()
+    assert far.names() == ["lock"]  # it is back
+    lib.eventually(lambda: free(near), 10, "the lock is free")
+    assert locker.process.poll() is None
 
 
 @pytest.mark.parametrize("site_says", [True, False], ids=["trusted", "not-trusted"])

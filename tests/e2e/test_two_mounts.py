@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import struct
+import sys
 import threading
 
 import pytest
@@ -278,6 +279,41 @@ def test_counter_under_a_lock(pair):
     for t in threads:
         t.join()
     assert a.text("counter") == b.text("counter") == str(2 * rounds)
+
+
+# Not by fcntl.flock: a call that succeeds looks there like one that the signal has ended.
+WAITER = """\
+import ctypes, fcntl, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+flock = ctypes.CDLL(None).flock
+with open(sys.argv[1], "rb") as f:
+    print("waits", flush=True)
+    print("has it" if flock(f.fileno(), fcntl.LOCK_EX) == 0 else "gave up", flush=True)
+"""
+
+
+def test_who_gives_up_a_lock_while_the_site_is_away_does_not_have_it(pair):
+    """The daemon that starts anew knows nothing of a request that was waiting: that it is not
+    there to be forgotten does not mean that it was granted."""
+    world, a, b = pair
+    a.write("lock", "")
+    log = os.path.join(world.dir, "waiter.log")
+
+    def said():
+        return lib.tail(log).splitlines()[-1]
+    with open(a / "lock", "rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        waiter = world.spawn([sys.executable, "-c", WAITER, b / "lock"], log)
+        lib.eventually(lambda: said() == "waits", 30, "the other waits")
+        lib.holds(lambda: said() == "waits", 0.3, "the lock is waited for")
+        a.site.kill()
+        waiter.send_signal(signal.SIGUSR1)
+        a.site.serve()
+        lib.eventually(lambda: waiter.poll() is not None, 60, "the other ends")
+        assert said() == "gave up"
+        fcntl.flock(holder, fcntl.LOCK_UN)
+        with open(b / "lock", "rb") as f:  # nor does anything of it stand in line
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_lock_of_a_killed_mount_is_released(pair):

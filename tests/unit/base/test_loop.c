@@ -52,6 +52,16 @@ static int teardown(void **state)
     return 0;
 }
 
+/* --- time --- */
+
+/* What a node waits for after its start begins when it has opened, however long that took. */
+static void test_loop_now_before_the_run_is_the_clocks(void **state)
+{
+    struct fixture *f = *state;
+    f->clock.now_ns += 20 * NS_PER_SEC;
+    assert_true(loop_now_ns(f->loop) >= 20 * NS_PER_SEC);
+}
+
 /* --- timers --- */
 
 struct timed {
@@ -568,6 +578,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(test_loop_now_before_the_run_is_the_clocks),
         T(test_loop_timers_fire_by_deadline_then_start),
         T(test_loop_timer_stopped_or_moved_inside_another),
         T(test_loop_timer_restarting_itself_starves_nobody),

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -277,6 +278,61 @@ static void test_what_is_sealed_is_committed_while_the_writer_goes_on(void **sta
     mem_free(data);
 }
 
+static uint64_t commits(struct site *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t count = s->commits;
+    pthread_mutex_unlock(&s->lock);
+    return count;
+}
+
+struct committer {
+    struct client *c;
+    struct open_file *h;
+    atomic_bool done;
+    int rc; /* the first failure */
+};
+
+static void *commit_all_the_time(void *arg)
+{
+    struct committer *k = arg;
+    while (k->rc == 0 && !atomic_load(&k->done))
+        k->rc = file_flush(k->c->io, k->h->inode);
+    return NULL;
+}
+
+/* What decides about the size of blocks is looked at by who writes and counted by who commits. Runs
+ * that are too short to be sealed ahead, so that each asks. */
+static void test_file_is_changed_in_part_while_it_is_committed(void **state)
+{
+    struct fixture *x = *state;
+    const size_t len = 6u << 20, run = 80u * 1024u;
+    uint8_t *data = make_bytes(len, true);
+    struct open_file *h = open_nth(&x->a, 0);
+    struct committer k = {.c = &x->a, .h = h};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, commit_all_the_time, &k), 0);
+    /* After so many commits it is cut into small blocks, of which nothing is counted: anew. */
+    for (uint64_t i = 0, until = 0; until < 210; until += 7) {
+        assert_int_equal(file_truncate(x->a.io, h->inode, 0, 0), 0);
+        put(&x->a, h, 0, data, len);
+        for (; commits(&x->site) < until; i++) {
+            const size_t at = MIB / 2;
+            data[at + i % run] ^= 1;
+            put(&x->a, h, at, data + at, run);
+        }
+    }
+    atomic_store(&k.done, true);
+    pthread_join(thread, NULL);
+    assert_int_equal(k.rc, 0);
+    assert_int_equal(file_flush(x->a.io, h->inode), 0);
+    done(&x->a, h);
+    h = open_nth(&x->b, 0);
+    check(&x->b, h, 0, data, len);
+    done(&x->b, h);
+    mem_free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +349,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_what_is_sealed_is_committed_while_the_writer_goes_on,
                                         setup_roomy, teardown),
+        cmocka_unit_test_setup_teardown(test_file_is_changed_in_part_while_it_is_committed, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
