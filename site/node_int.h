@@ -184,7 +184,9 @@ void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
 
 /* node_stable.c: causal stability */
-void node_collect(struct node *n);
+/* Drops what may go. True: all that is stable was looked at, there is nothing more to come. */
+bool node_collect(struct node *n);
+void node_collect_again(struct node *n, struct oid oid); /* it is not open any more */
 uint64_t node_stable_hlc(struct node *n); /* 0: not known */
 /* Gives this site's word when it helps; `now`: however short ago the last one was. */
 void node_stable_tick(struct node *n, bool now);

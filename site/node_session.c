@@ -83,8 +83,11 @@ static void orphan_drop(struct node *n, struct oid oid)
 
 static void on_last_closed(void *ctx, struct oid oid)
 {
+    struct node *n = ctx;
     if (!oid_is_dir(oid))
-        orphan_drop(ctx, oid);
+        orphan_drop(n, oid);
+    if (!n->stopping)
+        node_collect_again(n, oid);
 }
 
 void node_sessions_init(struct node *n)
