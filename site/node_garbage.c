@@ -24,7 +24,7 @@
 #define MOUNTS_NS (120u * NS_PER_SEC)
 #define MOUNTS_TELL_TICKS 10u
 #define PEERS_NS (30u * NS_PER_SEC)
-#define DEAD_NS (5u * NS_PER_SEC) /* what is open or under way stays dead, and here */
+#define DEAD_NS (5u * NS_PER_SEC) /* for repairs, and what is under way between shards */
 #define VERSIONS_NS (60u * NS_PER_SEC)
 #define PASS_NS (600u * NS_PER_SEC) /* for the one that is under way */
 #define COLLECTS_PER_TICK 16u
@@ -105,7 +105,7 @@ static void run_end(struct garbage *g, int rc, const char *why)
         "recent_bytes", (json_int_t)p->young_bytes, "recent_why",
         json_bytes(slice_str(p->young_chunks > 0 ? g->why : "")), "waits_for");
     json_decref(versions);
-    if (rc == 0 && node_dead_goal(n) != 0 && g->goal > node_stable_hlc(n))
+    if (rc == 0 && g->goal > node_stable_hlc(n))
         node_stable_waits(n, g->goal, add_site, g);
     log_info(LOG_SITE, "garbage_asked_for", "run=%llu rc=%s chunks=%llu bytes=%llu",
              (unsigned long long)g->runs, err_name(rc), (unsigned long long)p->chunks,
@@ -142,10 +142,10 @@ static void step_peers(struct garbage *g)
 {
     struct node *n = g->n;
     node_stable_tick(n, true);
-    bool stable = node_stable_hlc(n) >= g->goal;
-    for (unsigned i = 0; i < COLLECTS_PER_TICK && stable && node_dead_goal(n) != 0; i++)
-        node_collect(n);
-    if (node_dead_goal(n) != 0 && !is_late(g, stable ? DEAD_NS : PEERS_NS))
+    bool stable = node_stable_hlc(n) >= g->goal, over = false;
+    for (unsigned i = 0; i < COLLECTS_PER_TICK && stable && !over; i++)
+        over = node_collect(n);
+    if (!over && !is_late(g, stable ? DEAD_NS : PEERS_NS))
         return;
     step_begin(g, STEP_VERSIONS);
     (void)node_past_hurry(n, true); /* looked at again with the next tick */
