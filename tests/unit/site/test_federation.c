@@ -400,13 +400,45 @@ static void test_what_was_open_goes_when_it_is_closed(void **state)
         (void)collect_all(&w);
     assert_int_equal(merge_file(shard_merge(shard_of(t->n, oid)), oid, &v), 0);
     assert_int_equal(merge_file(shard_merge(shard_of(w.sites[1].n, oid)), oid, &v), ERR_NOT_FOUND);
-    assert_true(node_collect(t->n)); /* nothing more comes of waiting */
+    assert_true(node_collect(t->n));                            /* nothing more comes of waiting */
     assert_int_equal(session_remove(t->n->sessions, mount), 0); /* which closes it */
     uint64_t stable = node_stable_hlc(t->n);
     assert_true(node_collect(t->n));
     assert_int_equal(node_stable_hlc(t->n), stable);
     assert_int_equal(merge_file(shard_merge(shard_of(t->n, oid)), oid, &v), ERR_NOT_FOUND);
     world_deinit(&w);
+}
+
+/* All of one tree is here when its operator takes the token of another file system, which has fewer
+ * shards: nothing of the first is left. */
+static void test_join_of_another_file_system_begins_anew(void **state)
+{
+    (void)state;
+    struct node_test alpha, beta, gamma;
+    struct err_detail d = {{0}};
+    struct oid oid;
+    node_test_init(&alpha, 5);
+    node_test_init(&beta, 3);
+    node_test_init(&gamma, 2);
+    user_creates(&alpha, "of-alpha");
+    user_creates(&gamma, "of-gamma");
+    assert_int_equal(node_adopt(beta.n, node_fs_key(alpha.n), 5, &d), 0);
+    bootstrap_load(&alpha, &beta);
+    assert_int_equal(node_adopt(beta.n, node_fs_key(gamma.n), 2, &d), 0);
+    for (unsigned round = 0; round < 2; round++) { /* also when it dies meanwhile */
+        assert_true(node_needs_snapshot(beta.n));
+        assert_memory_equal(node_fs_key(beta.n), node_fs_key(gamma.n), 32);
+        assert_int_equal(node_settings(beta.n)->shard_count, 2);
+        bootstrap_load(&gamma, &beta);
+        node_test_close(&beta);
+        node_test_open(&beta);
+    }
+    bootstrap(&gamma, &beta);
+    assert_int_equal(node_test_walk(&beta, "/of-gamma", &oid), 0);
+    assert_int_equal(node_test_walk(&beta, "/of-alpha", &oid), ERR_NOT_FOUND);
+    node_test_deinit(&alpha);
+    node_test_deinit(&beta);
+    node_test_deinit(&gamma);
 }
 
 int main(int argc, char **argv)
@@ -425,6 +457,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_death_before_the_shards_are_known_joins_the_same_file_system),
         cmocka_unit_test(test_join_that_could_not_begin_leaves_the_site_its_own),
         cmocka_unit_test(test_join_that_could_not_end_goes_on_at_the_next_start),
+        cmocka_unit_test(test_join_of_another_file_system_begins_anew),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);
