@@ -530,9 +530,12 @@ static void sweep_step(struct upkeep *u)
 {
     u->sweep = (struct store_sweep){
         .before = gc_sweep_before(u->gc), .keep = gc_keep, .ctx = u->gc, .done = sweep_done};
-    if (u->sweep.before == 0 || store_sweep(u->n->store, &u->sweep) != 0) {
+    /* Also when nothing is old enough: who waits is told what stays. */
+    bool looks = u->sweep.before > 0 || u->pass != NULL;
+    int rc = looks ? store_sweep(u->n->store, &u->sweep) : 0;
+    if (!looks || rc != 0) {
         gc_end(u->gc);
-        pass_end(u, 0, "");
+        pass_end(u, rc, "the store is busy");
     }
 }
 
