@@ -133,7 +133,8 @@ static void step_mounts(struct garbage *g)
     struct node *n = g->n;
     bool tell = (n->tick_count - g->step_tick) % MOUNTS_TELL_TICKS == 0;
     enum node_flush f = node_sessions_flush(n, g->epoch, g->step_ns, tell, g->why);
-    if (f == NODE_FLUSH_WAITS && !is_late(g, MOUNTS_NS))
+    bool gives_way = g->again && !g->asked; /* who asks now is not to wait for this one */
+    if (f == NODE_FLUSH_WAITS && !is_late(g, MOUNTS_NS) && !gives_way)
         return;
     g->settled = f == NODE_FLUSH_ALL;
     if (!g->settled && !g->asked) { /* it would take nothing: the next one comes by itself */

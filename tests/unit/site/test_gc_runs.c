@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "data/chunk.h"
 #include "tests/unit/site/node_test.h"
@@ -197,10 +198,10 @@ static void test_after_a_kill_a_pass_takes_what_was_put_before(void **state)
     put_chunk(&f, "somebody will refer to this", &kept); /* it is there */
     kill_it(&f);
     lose_a_mount(&f); /* so none comes before its time */
-    later(&f, 560);
+    later(&f, 500);
     assert_int_equal(chunks(&f), 2);
     commit(&f, "f", &kept);
-    later(&f, 60);
+    later(&f, 120);
     assert_int_equal(chunks(&f), 1);
     later(&f, 660);
     assert_int_equal(chunks(&f), 1);
@@ -218,12 +219,51 @@ static void test_a_daemon_that_is_killed_often_collects(void **state)
     put_chunk(&f, "a file", &kept);
     commit(&f, "f", &kept);
     kill_it(&f);
-    later(&f, 30);
+    later(&f, 20);
     assert_int_equal(chunks(&f), 2); /* mounts may not be back yet */
-    later(&f, 35);
+    later(&f, 45);
     assert_int_equal(chunks(&f), 1);
     kill_it(&f);
     later(&f, 120);
+    assert_int_equal(chunks(&f), 1);
+    node_test_deinit(&f.t);
+}
+
+/* A number of the answer to a verb, within `within` if that is not NULL. */
+static json_int_t number(struct fixture *f, const char *verb, const char *within, const char *key)
+{
+    char text[64];
+    (void)snprintf(text, sizeof text, "{\"verb\":\"%s\"}", verb);
+    struct fs_request q = {.data = slice_str(text)};
+    assert_int_equal(node_test_call(&f->t, RPC_ADMIN, &q), 0);
+    json_t *o = json_loadb((const char *)f->t.data.ptr, f->t.data.len, 0, NULL);
+    json_t *in = within != NULL ? json_object_get(o, within) : o;
+    json_int_t n = json_integer_value(json_object_get(in, key));
+    json_decref(o);
+    return n;
+}
+
+/* Who asks for a pass while one that nobody has asked for waits for a mount gets one of his own. */
+static void test_who_asks_does_not_wait_for_an_early_pass(void **state)
+{
+    struct fixture f;
+    struct content one;
+    (void)state;
+    setup(&f);
+    put_chunk(&f, "nobody refers to this", &one);
+    kill_it(&f);
+    struct session_table *t = f.t.n->sessions;
+    assert_int_equal(session_new(t, MOUNT, loop_now_ns(f.t.n->loop)), 0);
+    session_set_user(t, MOUNT, mem_calloc(1, 64)); /* no push connection: it is silent */
+    session_connected(t, MOUNT);
+    later(&f, 70);
+    assert_int_equal(number(&f, "gc.status", NULL, "run"), 1);
+    assert_int_equal(number(&f, "gc.status", "result", "run"), 0); /* it waits */
+    assert_int_equal(number(&f, "gc", NULL, "run"), 2);
+    for (unsigned i = 0; i < 3; i++)
+        node_garbage_tick(f.t.n);
+    assert_int_equal(number(&f, "gc.status", "result", "run"), 1);
+    assert_int_equal(number(&f, "gc.status", NULL, "run"), 2);
     assert_int_equal(chunks(&f), 1);
     node_test_deinit(&f.t);
 }
@@ -261,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_a_daemon_that_is_restarted_before_its_first_pass_collects),
         cmocka_unit_test(test_after_a_kill_a_pass_takes_what_was_put_before),
         cmocka_unit_test(test_a_daemon_that_is_killed_often_collects),
+        cmocka_unit_test(test_who_asks_does_not_wait_for_an_early_pass),
         cmocka_unit_test(test_a_lost_mount_is_remembered_over_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
