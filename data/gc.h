@@ -3,11 +3,12 @@
  * A pass: gc_begin() takes the store's next epoch; every content that is referred to (versions,
  * forks, snapshots, open files) is marked; then unmarked chunks are swept. A chunk goes only if
  *  - this pass did not mark it, and
- *  - it was last put (or kept, store_has.keep) before the PREVIOUS pass of this run began.
- * So what was put and not yet referred to has a full pass to get its operation committed, and after
- * a crash the first pass deletes nothing: a keep that it forgot cannot hurt (D7). A run that ended
- * in order hands its last pass on to the next one (gc_last, gc_resume). And a pass may take more
- * when the owner knows that all who had put something have committed it (gc_settled).
+ *  - it was last put (or kept, store_has.keep) before the PREVIOUS pass began.
+ * So what was put and not yet referred to has a full pass to get its operation committed. A run
+ * that ended in order hands its last pass on to the next one (gc_last, gc_resume). After a crash
+ * keeps may be forgotten, but none was after the start: there the start is the previous pass (D7).
+ * And a pass may take more when the owner knows that all who had put something have committed it
+ * (gc_settled).
  * The owner marks also every content that becomes referred to while a pass runs (an operation
  * applied, a file opened), with gc_mark_start at that moment: a clone may refer to old chunks.
  *
@@ -42,7 +43,8 @@ bool gc_running(const struct gc *g);
 
 /* The last pass that ended: its epoch, and when it began. False: there was none. */
 bool gc_last(const struct gc *g, uint64_t *ret_epoch, uint64_t *ret_begun_ns);
-/* Before the first pass: the last one of the run before, in this run's time. */
+/* Before the first pass: the last one of the run before, in this run's time; or the start of this
+ * run, which all that was put or kept in other runs came before. */
 void gc_resume(struct gc *g, uint64_t epoch, uint64_t begun_ns);
 /* While a pass runs: what was put or kept before this epoch, and is to be referred to, is. The
  * pass's own epoch at most. */

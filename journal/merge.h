@@ -285,8 +285,14 @@ uint32_t merge_collect(struct merge *m,
                        bool (*pinned)(void *ctx, struct oid oid),
                        void *ctx);
 
-/* The stable point at which everything dead by now could go; 0: nothing is dead. Objects that had
- * to stay when they were looked at (pinned, owed) do not count again. */
+/* Is there something left at or below the stable point that merge_collect has not looked at? */
+bool merge_collect_due(const struct merge *m, uint64_t stable_hlc);
+/* Something is not pinned or owed any more: what had to stay is looked at again by the next
+ * merge_collect, also when the stable point is the same. */
+void merge_collect_again(struct merge *m);
+
+/* The stable point at which everything that has died by now could go, whether it has gone or not;
+ * 0: nothing was dead when the state was opened, and nothing has died since. */
 uint64_t merge_collect_goal(const struct merge *m);
 
 /* All contents this shard refers to (for garbage collection of chunks); fn returns false to stop.

@@ -1,5 +1,6 @@
 /* Causal stability: what no operation can refer to any more goes. Candidates are queued with the
- * clock at which they died (keys z) and looked at again when that is stable. */
+ * clock at which they died (keys z) and looked at again when that is stable. What has to stay then
+ * is queued behind the stable point, so that the next look does not begin with it again. */
 #include "journal/merge_int.h"
 
 enum {
@@ -42,6 +43,16 @@ void collect_load(struct merge *m)
 uint64_t merge_collect_goal(const struct merge *m)
 {
     return m->collect_goal;
+}
+
+bool merge_collect_due(const struct merge *m, uint64_t stable_hlc)
+{
+    return m->collect_from <= stable_hlc || m->collect_again || fold_due(m, stable_hlc);
+}
+
+void merge_collect_again(struct merge *m)
+{
+    m->collect_again = m->collect_held > 0;
 }
 
 struct collect {
@@ -130,10 +141,10 @@ static uint64_t queue_hlc(struct slice key)
     return hlc;
 }
 
-/* Copies up to `budget` queue keys at or below the stable point. They go from the queue after that,
- * and the next look begins behind them: in the store, deleted keys cost as much as others. */
-static struct slice *collect_keys(
-    struct merge *m, struct op_arena *a, uint64_t stable_hlc, uint32_t budget, uint32_t *ret_count)
+/* Copies up to `budget` queue keys at or below `to`. They go from the queue after that, and the
+ * next look begins behind them: in the store, deleted keys cost as much as others. */
+static struct slice *
+collect_keys(struct merge *m, struct op_arena *a, uint64_t to, uint32_t budget, uint32_t *ret_count)
 {
     uint8_t type = KEY_STABLE;
     uint8_t start[STABLE_KEY_BYTES], end[STABLE_KEY_BYTES];
@@ -145,7 +156,7 @@ static struct slice *collect_keys(
     struct state_scan it;
     memset(last.b, 0xff, sizeof last.b);
     stable_key(start, m->collect_from, first);
-    stable_key(end, stable_hlc, last);
+    stable_key(end, to, last);
     state_scan_begin(m->state, &it, slice_of(&type, 1), slice_of(start, sizeof start));
     while (count < budget && state_scan_next(&it)) {
         if (it.key.len != sizeof end || slice_cmp(it.key, slice_of(end, sizeof end)) > 0)
@@ -154,10 +165,12 @@ static struct slice *collect_keys(
         keys[count++] = op_dup(a, it.key);
     }
     state_scan_end(&it);
-    if (count == budget && budget > 0)
+    if (count == budget && budget > 0) {
         m->collect_from = queue_hlc(keys[count - 1]);
-    else if (budget > 0)
-        m->collect_from = MAX(m->collect_from, stable_hlc + 1);
+    } else if (budget > 0) {
+        m->collect_from = MAX(m->collect_from, to + 1);
+        m->collect_again = false;
+    }
     *ret_count = count;
     return keys;
 }
@@ -172,12 +185,14 @@ uint32_t merge_collect(struct merge *m,
     struct op_arena arena = {.head = NULL};
     uint32_t dropped = 0;
     uint32_t count = 0;
+    /* A key only says when it is worth a look; whether something may go says its record. */
+    uint64_t to = m->collect_again ? MAX(stable_hlc, m->collect_held) : stable_hlc;
     if (work_health(m) != 0)
         return 0;
     work_begin(m);
     if (m->shard == 0)
         dropped += fold_collect(m, stable_hlc, budget);
-    struct slice *keys = collect_keys(m, &arena, stable_hlc, budget - dropped, &count);
+    struct slice *keys = collect_keys(m, &arena, to, budget - dropped, &count);
     for (uint32_t i = 0; i < count; i++) {
         struct oid oid;
         memcpy(oid.b, keys[i].ptr + 9, sizeof oid.b);
@@ -188,8 +203,9 @@ uint32_t merge_collect(struct merge *m,
         case COLLECT_DONE:
             dropped++;
             break;
-        case COLLECT_STAYS: /* whenever the stable point has moved; it need not move for this */
-            queue_put(m, oid, stable_hlc + 1);
+        case COLLECT_STAYS: /* when the stable point has moved, or merge_collect_again */
+            queue_put(m, oid, to + 1);
+            m->collect_held = to + 1;
             break;
         case COLLECT_LATER: /* a directory waits for a stable point that others ask for */
             if (oid_is_dir(oid))

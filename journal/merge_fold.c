@@ -719,6 +719,11 @@ uint32_t fold_steps(const struct merge *m)
     return m->fold == NULL ? 0 : m->fold->step_count;
 }
 
+bool fold_due(const struct merge *m, uint64_t stable_hlc)
+{
+    return fold_steps(m) > 0 && m->fold->steps[0].move->stamp.hlc <= stable_hlc;
+}
+
 /* P6: no cycle; the fold from scratch gives the positions that are told. */
 void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx)
 {

@@ -281,6 +281,8 @@ struct merge {
     struct vv *seen; /* per home shard */
     uint64_t hlc_max;
     uint64_t collect_from; /* nothing is queued with a lower clock */
+    uint64_t collect_held; /* nor, of what had to stay, with a higher one; 0: nothing had to */
+    bool collect_again;    /* what had to stay is looked at again, whatever the stable point */
     uint64_t collect_goal; /* a stable point here would let all that is dead go; 0: nothing is */
     uint64_t applied;      /* sum of all seen: grows with every operation */
     struct buf key, value;
@@ -387,6 +389,7 @@ void fold_apply(struct merge *m, const struct op *op);
 bool fold_seen_move(struct merge *m, struct oid oid, struct dot *ret);
 uint32_t fold_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget);
 uint32_t fold_steps(const struct merge *m); /* moves above the stable point */
+bool fold_due(const struct merge *m, uint64_t stable_hlc); /* fold_collect would do something */
 void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx);
 
 /* merge_name.c: who has which name. */

@@ -194,7 +194,7 @@ static void tick(struct loop_timer *t)
     node_leaves_step(n);
     node_return_tick(n);
     if (n->tick_count % COLLECT_TICKS == 0) {
-        node_collect(n);
+        (void)node_collect(n); /* the rest with the next tick */
         node_stable_tick(n, false);
     }
     node_feed_moved(n);

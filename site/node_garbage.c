@@ -1,4 +1,5 @@
-/* A garbage pass that an operator has asked for: claudefs gc.
+/* A garbage pass before its time: an operator has asked for it (claudefs gc), or the daemon was
+ * killed, and may be killed again before a pass would take anything by itself.
  *
  * The passes that come by themselves leave what was put in the last minutes, because who has put it
  * may be about to refer to it, and what was removed goes when all sites have confirmed that. Here
@@ -11,8 +12,8 @@
  *   pass      marks, sweeps, and writes segments anew that are not full any more.
  *
  * Failure path: what does not come in time is not waited for; the result says what stayed, and why.
- * One runs at a time; who asks meanwhile waits for the next, or for this one if it has not looked
- * at the mounts yet. */
+ * One that nobody has asked for ends where not all mounts have committed. One runs at a time; who
+ * asks meanwhile waits for the next, or for this one if it has not looked at the mounts yet. */
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@
 #define MOUNTS_NS (120u * NS_PER_SEC)
 #define MOUNTS_TELL_TICKS 10u
 #define PEERS_NS (30u * NS_PER_SEC)
-#define DEAD_NS (5u * NS_PER_SEC) /* what is open or under way stays dead, and here */
+#define DEAD_NS (5u * NS_PER_SEC) /* for repairs, and what is under way between shards */
 #define VERSIONS_NS (60u * NS_PER_SEC)
 #define PASS_NS (600u * NS_PER_SEC) /* for the one that is under way */
 #define COLLECTS_PER_TICK 16u
@@ -43,6 +44,7 @@ struct garbage {
     uint64_t step_ns, step_tick; /* when it began */
     uint64_t runs;               /* begun so far */
     bool again;                  /* one more is wanted */
+    bool asked;                  /* by an operator; else nobody waits for this one */
     uint64_t epoch;              /* of the store: what was put before */
     uint64_t wish; /* of mounts, its number: drawn, so that no run gave it out before */
     uint64_t goal; /* the stable point that is waited for */
@@ -72,10 +74,11 @@ static bool is_late(const struct garbage *g, uint64_t patience_ns)
     return loop_now_ns(g->n->loop) - g->step_ns > patience_ns;
 }
 
-static void run_begin(struct garbage *g)
+static void run_begin(struct garbage *g, bool asked)
 {
     g->runs++;
     g->again = false;
+    g->asked = asked;
     g->disk_before = disk_bytes(g->n);
     step_begin(g, STEP_START);
 }
@@ -106,15 +109,15 @@ static void run_end(struct garbage *g, int rc, const char *why)
         "recent_bytes", (json_int_t)p->young_bytes, "recent_why",
         json_bytes(slice_str(p->young_chunks > 0 ? g->why : "")), "waits_for");
     json_decref(versions);
-    if (rc == 0 && node_dead_goal(n) != 0 && g->goal > node_stable_hlc(n))
+    if (rc == 0 && g->goal > node_stable_hlc(n))
         node_stable_waits(n, g->goal, add_site, g);
-    log_info(LOG_SITE, "garbage_asked_for", "run=%llu rc=%s chunks=%llu bytes=%llu",
-             (unsigned long long)g->runs, err_name(rc), (unsigned long long)p->chunks,
+    log_info(LOG_SITE, "garbage_early", "run=%llu asked=%d rc=%s chunks=%llu bytes=%llu",
+             (unsigned long long)g->runs, g->asked, err_name(rc), (unsigned long long)p->chunks,
              (unsigned long long)p->bytes);
     g->step = STEP_NONE;
     g->passing = false;
     if (g->again && !n->stopping)
-        run_begin(g);
+        run_begin(g, true);
 }
 
 static void pass_done(struct gc_pass *p, int rc, const char *why)
@@ -131,9 +134,14 @@ static void step_mounts(struct garbage *g)
     struct node *n = g->n;
     bool tell = (n->tick_count - g->step_tick) % MOUNTS_TELL_TICKS == 0;
     enum node_flush f = node_sessions_flush(n, g->wish, g->step_ns, tell, g->why);
-    if (f == NODE_FLUSH_WAITS && !is_late(g, MOUNTS_NS))
+    bool gives_way = g->again && !g->asked; /* who asks now is not to wait for this one */
+    if (f == NODE_FLUSH_WAITS && !is_late(g, MOUNTS_NS) && !gives_way)
         return;
     g->settled = f == NODE_FLUSH_ALL;
+    if (!g->settled && !g->asked) { /* it would take nothing: the next one comes by itself */
+        run_end(g, ERR_AGAIN, g->why);
+        return;
+    }
     g->goal = node_dead_goal(n);
     step_begin(g, STEP_PEERS);
 }
@@ -143,10 +151,10 @@ static void step_peers(struct garbage *g)
 {
     struct node *n = g->n;
     node_stable_tick(n, true);
-    bool stable = node_stable_hlc(n) >= g->goal;
-    for (unsigned i = 0; i < COLLECTS_PER_TICK && stable && node_dead_goal(n) != 0; i++)
-        node_collect(n);
-    if (node_dead_goal(n) != 0 && !is_late(g, stable ? DEAD_NS : PEERS_NS))
+    bool stable = node_stable_hlc(n) >= g->goal, over = false;
+    for (unsigned i = 0; i < COLLECTS_PER_TICK && stable && !over; i++)
+        over = node_collect(n);
+    if (!over && !is_late(g, stable ? DEAD_NS : PEERS_NS))
         return;
     step_begin(g, STEP_VERSIONS);
     (void)node_past_hurry(n, true); /* looked at again with the next tick */
@@ -154,7 +162,7 @@ static void step_peers(struct garbage *g)
 
 static void step_pass(struct garbage *g)
 {
-    g->pass = (struct gc_pass){.done = pass_done};
+    g->pass = (struct gc_pass){.done = pass_done, .asked = g->asked};
     int rc = node_gc_pass(g->n, &g->pass, g->settled ? g->epoch : 0);
     g->passing = rc == 0;
     if (rc != 0 && is_late(g, PASS_NS))
@@ -207,10 +215,11 @@ void admin_gc(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx)
            "claudefs status");
         return;
     }
-    bool joins = g->step == STEP_START;
     if (g->step == STEP_NONE)
-        run_begin(g);
-    else if (!joins)
+        run_begin(g, true);
+    else if (g->step == STEP_START)
+        g->asked = true;
+    else
         g->again = true;
     admin_reply_json(cb, ctx,
                      json_pack("{s:I}", "run", (json_int_t)(g->runs + (g->again ? 1 : 0))));
@@ -232,6 +241,12 @@ void admin_gc_status(struct node *n, const json_t *in, admin_reply_cb cb, void *
                      json_pack("{s:I,s:s,s:o}", "run",
                                (json_int_t)(g == NULL ? 0 : g->runs + g->again), "step", step,
                                "result", result));
+}
+
+void node_garbage_early(struct node *n)
+{
+    if (n->garbage != NULL && n->garbage->step == STEP_NONE && n->returning == NULL)
+        run_begin(n->garbage, false);
 }
 
 void node_garbage_open(struct node *n)

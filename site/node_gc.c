@@ -51,7 +51,7 @@ struct fetch_one {
     struct chunk_id id;
 };
 #define LIVE_PERCENT 50u       /* a segment with less is written anew */
-#define LIVE_PERCENT_ASKED 90u /* when somebody waits for the room */
+#define LIVE_PERCENT_ASKED 90u /* when an operator waits for the room */
 #define START_REST_NS (60u * NS_PER_SEC)
 
 enum gc_phase {
@@ -68,7 +68,7 @@ struct upkeep {
     uint32_t queued, running;
     struct gc *gc;
     uint64_t opened_ns;
-    bool resumed;         /* the last pass of the run before is known */
+    bool early;           /* after a crash: a pass as soon as the mounts have said what they have */
     struct gc_pass *pass; /* somebody waits for this one, or NULL */
     enum gc_phase phase;
     unsigned shard; /* twice round: what is there now, past versions */
@@ -531,10 +531,10 @@ static void sweep_step(struct upkeep *u)
 {
     u->sweep = (struct store_sweep){
         .before = gc_sweep_before(u->gc), .keep = gc_keep, .ctx = u->gc, .done = sweep_done};
-    /* Who waits is told what stays, though nothing may go. */
-    bool wanted = u->sweep.before != 0 || u->pass != NULL;
-    int rc = wanted ? store_sweep(u->n->store, &u->sweep) : 0;
-    if (!wanted || rc != 0) {
+    /* Also when nothing is old enough: who waits is told what stays. */
+    bool looks = u->sweep.before > 0 || u->pass != NULL;
+    int rc = looks ? store_sweep(u->n->store, &u->sweep) : 0;
+    if (!looks || rc != 0) {
         gc_end(u->gc);
         pass_end(u, rc, "the store is busy");
     }
@@ -543,7 +543,8 @@ static void sweep_step(struct upkeep *u)
 static void compact_step(struct upkeep *u)
 {
     u->compact = (struct store_compact){
-        .live_percent = u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT, .done = compact_done};
+        .live_percent = u->pass != NULL && u->pass->asked ? LIVE_PERCENT_ASKED : LIVE_PERCENT,
+        .done = compact_done};
     int rc = store_compact(u->n->store, &u->compact);
     u->compacting = rc == 0;
     if (rc != 0)
@@ -650,12 +651,13 @@ void node_gc_tick(struct node *n)
     struct store_stats st;
     if (u == NULL || n->needs_snapshot)
         return;
-    /* The first comes when others would have: mounts wait for a site that has just started. After
-     * a run that ended in order it comes when that one's next would have, and when its mounts are
-     * back. */
-    uint64_t rest = u->resumed ? MIN(2 * n->garbage_ns, START_REST_NS) : n->garbage_ns;
-    if (loop_now_ns(n->loop) - u->opened_ns >= rest)
+    /* Mounts wait for a site that has just started. */
+    if (loop_now_ns(n->loop) - u->opened_ns >= MIN(2 * n->garbage_ns, START_REST_NS)) {
+        if (u->early)
+            node_garbage_early(n);
+        u->early = false;
         (void)pass_begin(u, true); /* false: it is not time yet */
+    }
     store_stats(n->store, &st);
     if (!u->scrubbing && st.chunks > 0 && n->tick_count % SCRUB_EVERY_TICKS == 0) {
         u->scrub = (struct store_scrub){.budget_bytes = SCRUB_STEP_BYTES, .done = scrub_done};
@@ -685,8 +687,8 @@ void node_gc_referred(struct node *n, struct oid oid)
 /* ---- from run to run ---- */
 
 /* The last pass of a run that ended in order. The file is gone before anything is put: after a
- * crash there is none, and the first pass deletes nothing (D7). */
-static void last_pass_take(struct upkeep *u)
+ * crash there is none, and keeps may be forgotten. False: there is none that can be used. */
+static bool last_pass_take(struct upkeep *u)
 {
     struct node *n = u->n;
     uint8_t bytes[GC_LAST_BYTES];
@@ -694,13 +696,24 @@ static void last_pass_take(struct upkeep *u)
     struct gc_last_pass last;
     uint64_t now = loop_now_ns(n->loop);
     if (dir_file_read(n->dir, GC_LAST_FILE, bytes, sizeof bytes, &d) != 0)
-        return;
+        return false;
     if (dir_file_remove(n->dir, GC_LAST_FILE) != 0 ||
         !gc_last_decode(slice_of(bytes, sizeof bytes), &last) ||
         last.epoch >= store_epoch(n->store))
-        return; /* as after a crash */
+        return false; /* as after a crash */
     gc_resume(u->gc, last.epoch, now - MIN(last.age_ns, now));
-    u->resumed = true;
+    return true;
+}
+
+/* After a crash the start counts as the beginning of a pass. All that was put or kept, whether that
+ * is known or not, was before; a pass that begins an interval later may take it (D7). A daemon that
+ * is killed before that collects all the same if its mounts help (node_garbage.c). */
+static void last_pass_is_start(struct upkeep *u)
+{
+    struct store_stats st;
+    store_stats(u->n->store, &st);
+    gc_resume(u->gc, store_epoch(u->n->store), u->opened_ns);
+    u->early = st.chunks > 0;
 }
 
 /* All that was put and kept is on the disk. */
@@ -733,8 +746,8 @@ int node_upkeep_open(struct node *n)
         rc = node_cache_new(&u->cache);
     if (rc == 0)
         rc = gc_new(&u->gc);
-    if (rc == 0)
-        last_pass_take(u);
+    if (rc == 0 && !last_pass_take(u))
+        last_pass_is_start(u);
     return rc;
 }
 

@@ -49,7 +49,7 @@ struct node {
     uint32_t sessions_awaited; /* of the run before, not back yet */
     uint64_t grace_until_ns;
     bool lock_grace;
-    bool session_lost; /* at session_lost_ns a session went that had not said that it ends */
+    bool session_lost; /* a session went that had not said that it ends, the last one */
     uint64_t session_lost_ns;
     int exit_rc;
     struct err_detail exit_detail;
@@ -184,7 +184,9 @@ void node_repairs_later(struct node *n);
 void node_repairs_run(struct loop_defer *d);
 
 /* node_stable.c: causal stability */
-void node_collect(struct node *n);
+/* Drops what may go. True: all that is stable was looked at, there is nothing more to come. */
+bool node_collect(struct node *n);
+void node_collect_again(struct node *n, struct oid oid); /* it is not open any more */
 uint64_t node_stable_hlc(struct node *n); /* 0: not known */
 /* Gives this site's word when it helps; `now`: however short ago the last one was. */
 void node_stable_tick(struct node *n, bool now);
@@ -287,6 +289,7 @@ bool node_gc_idle(const struct node *n); /* no pass is under way */
 void node_gc_referred(struct node *n, struct oid oid);
 struct gc_pass { /* that somebody waits for */
     void (*done)(struct gc_pass *p, int rc, const char *why);
+    bool asked;             /* an operator waits: it may cost more */
     uint64_t chunks, bytes; /* out: deleted */
     uint64_t young_chunks, young_bytes;
 };
@@ -295,10 +298,11 @@ struct gc_pass { /* that somebody waits for */
 int node_gc_pass(struct node *n, struct gc_pass *p, uint64_t settled) MUST_CHECK;
 const char *node_gc_phase(const struct node *n);
 
-/* node_garbage.c: a garbage pass that an operator has asked for, and waits for */
+/* node_garbage.c: a garbage pass before its time: an operator has asked for it, and waits */
 void node_garbage_open(struct node *n);
 void node_garbage_close(struct node *n);
 void node_garbage_tick(struct node *n);
+void node_garbage_early(struct node *n); /* one, if the mounts let it take something */
 /* node_session.c: have all mounts committed what they had put when `number` was given out, after
  * since_ns? tell: asks those that have not answered. `why` when not all have. */
 enum node_flush {

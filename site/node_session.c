@@ -83,8 +83,11 @@ static void orphan_drop(struct node *n, struct oid oid)
 
 static void on_last_closed(void *ctx, struct oid oid)
 {
+    struct node *n = ctx;
     if (!oid_is_dir(oid))
-        orphan_drop(ctx, oid);
+        orphan_drop(n, oid);
+    if (!n->stopping)
+        node_collect_again(n, oid);
 }
 
 void node_sessions_init(struct node *n)
@@ -211,6 +214,43 @@ static void session_keep(struct node *n, uint64_t id, bool keep)
         log_warn(LOG_SITE, "session_not_kept", "session=%016llx", (unsigned long long)id);
 }
 
+/* That a mount was lost is kept in shard 0's state as well: a restart does not bring it back. */
+static const uint8_t LOST_KEY[2] = {SHARD_KEY_NODE, 'l'};
+
+static void lost_keep(struct node *n, bool keep)
+{
+    struct local_pair pair = {slice_of(LOST_KEY, sizeof LOST_KEY),
+                              keep ? slice_str("1") : slice_of(NULL, 0)};
+    if (shard_local(n->shards[0], &pair, 1, NULL, NULL) != 0)
+        log_warn(LOG_SITE, "lost_mount_not_kept", "lost=%d", keep);
+}
+
+/* It may have put chunks that it is going to refer to if it comes back. */
+static void session_lost(struct node *n)
+{
+    if (!n->session_lost)
+        lost_keep(n, true);
+    n->session_lost = true;
+    n->session_lost_ns = loop_now_ns(n->loop);
+}
+
+/* One of the run before counts from now on: how long ago it was is not known. */
+static void lost_load(struct node *n)
+{
+    struct slice value;
+    n->session_lost =
+        state_get(shard_state(n->shards[0]), slice_of(LOST_KEY, sizeof LOST_KEY), &value);
+    n->session_lost_ns = loop_now_ns(n->loop);
+}
+
+static void lost_tick(struct node *n)
+{
+    if (!n->session_lost || loop_now_ns(n->loop) - n->session_lost_ns < n->garbage_ns)
+        return;
+    n->session_lost = false;
+    lost_keep(n, false);
+}
+
 /* Before anybody connects: sessions of the run before may take up locks and open files first. */
 void node_sessions_start(struct node *n)
 {
@@ -221,6 +261,7 @@ void node_sessions_start(struct node *n)
     while (state_scan_next(&it))
         n->sessions_awaited++;
     state_scan_end(&it);
+    lost_load(n);
     n->grace_until_ns = loop_now_ns(n->loop) + (n->sessions_awaited > 0 ? GRACE_NS : 0);
     if (n->sessions_awaited > 0)
         return;
@@ -292,13 +333,6 @@ static void log_expired(void *ctx, const struct session_info *info)
     if (info->id == *id)
         log_info(LOG_SITE, "session_expired", "session=%016llx connections=%u unacknowledged=%u",
                  (unsigned long long)info->id, info->connections, info->pushes);
-}
-
-/* It may have put chunks that it is going to refer to if it comes back. */
-static void session_lost(struct node *n)
-{
-    n->session_lost = true;
-    n->session_lost_ns = loop_now_ns(n->loop);
 }
 
 static void expire(struct node *n, uint64_t id)
@@ -383,7 +417,7 @@ enum node_flush node_sessions_flush(
     struct node *n, uint64_t number, uint64_t since_ns, bool tell, char why[NODE_FLUSH_WHY])
 {
     struct flushing f = {.n = n, .number = number, .since_ns = since_ns, .tell = tell, .why = why};
-    if (n->session_lost && loop_now_ns(n->loop) - n->session_lost_ns < n->garbage_ns) {
+    if (n->session_lost) {
         (void)snprintf(why, NODE_FLUSH_WHY, "a mount went away without saying goodbye");
         return NODE_FLUSH_NOT;
     }
@@ -444,6 +478,7 @@ void node_sessions_tick(struct node *n)
     uint64_t id, now = loop_now_ns(n->loop);
     while ((id = session_expired(n->sessions, now)) != 0)
         expire(n, id);
+    lost_tick(n);
     if (n->lock_grace && now > n->grace_until_ns) {
         n->lock_grace = false;
         lock_grace_end(n->locks);

@@ -310,13 +310,13 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
         explicit_bzero(joining, sizeof joining);
         return rc;
     }
+    n->needs_snapshot = true;
     rc = joining_put(n, joining, d);
     if (rc != 0) {
         explicit_bzero(joining, sizeof joining);
         node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
         return rc;
     }
-    n->needs_snapshot = true;
     rc = node_wipe_shards(n); /* as many as there were */
     joining_use(n, joining);
     explicit_bzero(joining, sizeof joining);

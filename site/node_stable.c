@@ -124,9 +124,12 @@ static uint64_t words_lowest(struct node *n, const struct words *ws, bool seen, 
     return lowest;
 }
 
-/* Nothing is on its way between the shards, and nobody owes a repair: see merge_collect. */
+/* Nothing is on its way between the shards, and nobody owes a repair: see merge_collect. And the
+ * mounts of the run before have said again what they have open. */
 static bool can_collect(struct node *n)
 {
+    if (n->lock_grace)
+        return false;
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard *s = n->shards[i];
         if (!shard_idle(s) || shard_outbox_count(s) > 0 || shard_waiting_count(s) > 0 ||
@@ -160,13 +163,26 @@ uint64_t node_stable_hlc(struct node *n)
     return stable;
 }
 
-void node_collect(struct node *n)
+bool node_collect(struct node *n)
 {
-    if (n->needs_snapshot || node_self_leaves(n) || !can_collect(n))
-        return;
+    bool over = true;
+    if (n->needs_snapshot || node_self_leaves(n))
+        return true;
+    if (!can_collect(n))
+        return false;
     uint64_t stable = node_stable_hlc(n);
-    for (unsigned i = 0; stable > 0 && i < n->settings.shard_count; i++)
-        (void)merge_collect(shard_merge(n->shards[i]), stable, COLLECT_BUDGET, pinned, n);
+    for (unsigned i = 0; stable > 0 && i < n->settings.shard_count; i++) {
+        struct merge *m = shard_merge(n->shards[i]);
+        if (merge_collect_due(m, stable))
+            (void)merge_collect(m, stable, COLLECT_BUDGET, pinned, n);
+        over = over && !merge_collect_due(m, stable);
+    }
+    return over;
+}
+
+void node_collect_again(struct node *n, struct oid oid)
+{
+    merge_collect_again(shard_merge(shard_of(n, oid)));
 }
 
 /* ---- giving our word ---- */

@@ -4,7 +4,8 @@
  * stream, a new one whenever the last has nearly gone. Loading: the site that was adopted asks the
  * inviter, hands page after page to the node, one at a time, and commits after the last. A failure
  * starts over from the first page. DIR/wan_boot.json says whom to ask, until the snapshot is
- * committed, so that a crash in between loses nothing. */
+ * committed, so that a crash in between loses nothing; and for which file system, since the site
+ * may be told to join another one instead (wan/state_file.h). */
 #include <string.h>
 
 #include "base/assert.h"
@@ -174,6 +175,9 @@ void wan_snapshot_serve(struct wan *w, struct h2_stream *s)
 struct wan_boot {
     struct wan *wan;
     struct member from;
+    uint8_t fs_id[FS_ID_BYTES]; /* the file system that it is to join, */
+    struct boot_from before;    /* and whom it had asked before, for whichever */
+    bool has_before;
     bool begun;
     bool refused; /* the last attempt, because this site has left */
     bool held;    /* no attempt is made */
@@ -518,17 +522,6 @@ const struct member *wan_boot_from(const struct wan *w)
     return w->boot != NULL ? &w->boot->from : NULL;
 }
 
-void wan_boot_cancel(struct wan *w)
-{
-    struct err_detail d;
-    int rc = wan_file_remove(w->dir, BOOT_FILE, &d);
-    if (rc != 0)
-        log_warn(LOG_WAN, "boot_file_stays", "why=\"%s\"", d.text); /* the next start sees it */
-    ASSERT(w->boot != NULL && !w->boot->begun);
-    mem_free(w->boot);
-    w->boot = NULL;
-}
-
 void wan_boot_free(struct wan *w)
 {
     struct wan_boot *b = w->boot;
@@ -544,35 +537,71 @@ void wan_boot_free(struct wan *w)
 
 /* --- the file --- */
 
-int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d)
+static struct boot_from boot_from_of(const struct member *from, const uint8_t fs_id[FS_ID_BYTES])
 {
-    char *text = state_file_text(boot_file_json(from));
-    int rc = wan_file_write(w->dir, BOOT_FILE, 0600, slice_str(text), d);
-    free(text); /* lint-allow(memory): jansson made it */
-    if (rc != 0)
-        return rc;
-    ASSERT(w->boot == NULL);
-    w->boot = mem_calloc(1, sizeof *w->boot);
-    w->boot->wan = w;
-    w->boot->from = *from;
-    w->boot->from.cert = slice_of(NULL, 0);
-    return 0;
+    struct boot_from f = {.from = *from, .fs_known = true};
+    f.from.cert = slice_of(NULL, 0);
+    memcpy(f.fs_id, fs_id, sizeof f.fs_id);
+    return f;
 }
 
-int wan_boot_replace(struct wan *w, const struct member *from, struct err_detail *d)
+static void boot_new(struct wan *w, const struct boot_from *now, const struct boot_from *before)
 {
+    struct wan_boot *b = mem_calloc(1, sizeof *b);
+    ASSERT(w->boot == NULL);
+    b->wan = w;
+    b->from = now->from;
+    memcpy(b->fs_id, now->fs_id, sizeof b->fs_id);
+    b->has_before = before != NULL;
+    if (before != NULL)
+        b->before = *before;
+    w->boot = b;
+}
+
+int wan_boot_save(struct wan *w,
+                  const struct member *from,
+                  const uint8_t fs_id[FS_ID_BYTES],
+                  struct err_detail *d)
+{
+    struct boot_file f = {.now = boot_from_of(from, fs_id), .has_before = w->boot != NULL};
     if (w->boot != NULL && (w->boot->conn != NULL || w->boot->loading)) {
         err_detail_set(d, "the connection to %s has not ended yet: try again", w->boot->from.name);
         return ERR_AGAIN;
     }
+    if (w->boot != NULL)
+        f.before = boot_from_of(&w->boot->from, w->boot->fs_id);
+    char *text = state_file_text(boot_file_json(&f));
+    int rc = wan_file_write(w->dir, BOOT_FILE, 0600, slice_str(text), d);
+    free(text); /* lint-allow(memory): jansson made it */
+    if (rc != 0)
+        return rc;
     wan_boot_free(w);
-    return wan_boot_save(w, from, d);
+    boot_new(w, &f.now, f.has_before ? &f.before : NULL);
+    return 0;
+}
+
+void wan_boot_cancel(struct wan *w, bool joins)
+{
+    struct wan_boot *b = w->boot;
+    struct err_detail d;
+    int rc = 0;
+    ASSERT(b != NULL && !b->begun);
+    w->boot = NULL;
+    if (b->has_before) { /* the file tells of both */
+        boot_new(w, &b->before, NULL);
+        wan_boot_begin(w, NULL, NULL);
+    } else if (!joins) {
+        rc = wan_file_remove(w->dir, BOOT_FILE, &d);
+    }
+    if (rc != 0)
+        log_warn(LOG_WAN, "boot_file_stays", "why=\"%s\"", d.text); /* the next start sees it */
+    mem_free(b);
 }
 
 int wan_boot_load(struct wan *w, struct err_detail *d)
 {
     struct buf b = {0};
-    struct member from = {0};
+    struct boot_file f;
     int rc = wan_file_read(w->dir, BOOT_FILE, &b, d);
     if (rc == ERR_NOT_FOUND || (rc == 0 && !node_needs_snapshot(w->node))) {
         /* Not there, or left over from a crash between the commit and its removal. */
@@ -581,16 +610,22 @@ int wan_boot_load(struct wan *w, struct err_detail *d)
         return rc;
     }
     if (rc == 0)
-        rc = boot_file_parse(buf_slice(&b), &from);
+        rc = boot_file_parse(buf_slice(&b), &f);
     if (rc == ERR_CORRUPT)
         err_detail_set(d,
                        "cannot use %s/" BOOT_FILE ": it is damaged: make the site anew and pair "
                        "it again",
                        w->dir);
-    if (rc == 0) {
-        w->boot = mem_calloc(1, sizeof *w->boot);
-        w->boot->wan = w;
-        w->boot->from = from;
+    const struct boot_from *from = rc == 0 ? boot_file_of(&f, w->fs_id) : NULL;
+    if (from != NULL) {
+        struct boot_from now = boot_from_of(&from->from, w->fs_id);
+        boot_new(w, &now, NULL);
+    } else if (rc == 0) {
+        err_detail_set(d,
+                       "cannot use %s/" BOOT_FILE ": it tells of another file system than the one "
+                       "that this site joins: make the site anew and pair it again",
+                       w->dir);
+        rc = ERR_CORRUPT;
     }
     buf_deinit(&b);
     return rc;

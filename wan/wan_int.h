@@ -323,13 +323,17 @@ void wan_fetch_free(struct wan *w);
 /* wan_boot.c: snapshots */
 void wan_snapshot_serve(struct wan *w, struct h2_stream *s);
 int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_boot.json, if any */
-/* Remembers where to get the snapshot from; then wan_boot_begin. */
-int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;
-void wan_boot_cancel(struct wan *w); /* undoes wan_boot_save */
+/* Remembers where to get the snapshot of which file system from; then wan_boot_begin. If somebody
+ * else was asked up to now, he must be held; the file has both until the site's key says which. */
+int wan_boot_save(struct wan *w,
+                  const struct member *from,
+                  const uint8_t fs_id[FS_ID_BYTES],
+                  struct err_detail *d) MUST_CHECK;
+/* Undoes wan_boot_save: who was asked before is asked again. joins: the node could not begin, but
+ * will with the next start. */
+void wan_boot_cancel(struct wan *w, bool joins);
 /* Nothing of the snapshot is arriving just now: so another site may be asked instead. */
 bool wan_boot_is_idle(const struct wan *w);
-/* It is held, and another one is to be saved. */
-int wan_boot_replace(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;
 const struct member *wan_boot_from(const struct wan *w); /* NULL: no snapshot is being loaded */
 bool wan_boot_is_refused(const struct wan *w);           /* this site has left meanwhile */
 /* While another id is asked for, the tree must not come under this one: it would be taken for the

@@ -394,6 +394,7 @@ struct adopt_call {
     uint8_t fs_key[32];
     unsigned shard_count;
     int rc;
+    bool joins; /* if not now, then from its next start on */
     struct err_detail detail;
     struct wan_settings_copy settings;
 };
@@ -402,6 +403,7 @@ static void adopt_on_loop(struct wan_call *call)
 {
     struct adopt_call *c = CONTAINER_OF(call, struct adopt_call, call);
     c->rc = node_adopt(call->wan->node, c->fs_key, c->shard_count, &c->detail);
+    c->joins = node_needs_snapshot(call->wan->node);
     wan_settings_copy(call->wan, &c->settings);
     wan_call_return(call);
 }
@@ -412,7 +414,7 @@ static void adopted(struct wan_call *call)
     struct wan *w = call->wan;
     struct wan_pairing *g = w->pairing;
     if (c->rc != 0) {
-        wan_boot_cancel(w);
+        wan_boot_cancel(w, c->joins);
         pairing_end(g, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
         return;
     }
@@ -445,7 +447,9 @@ static void grant_use(struct wan_pairing *g)
     memcpy(g->inviter.cert_sha256, g->token.fingerprint, FINGERPRINT_BYTES);
     (void)snprintf(g->inviter.name, sizeof g->inviter.name, "%s", grant.inviter.name); /* fits */
     (void)snprintf(g->inviter.wan, sizeof g->inviter.wan, "%s", g->token.address);     /* fits */
-    rc = wan_boot_replace(w, &g->inviter, &d);
+    uint8_t fs_id[FS_ID_BYTES];
+    fs_id_make(grant.fs_key, fs_id);
+    rc = wan_boot_save(w, &g->inviter, fs_id, &d);
     if (rc == 0) {
         struct adopt_call *c = mem_calloc(1, sizeof *c);
         memcpy(c->fs_key, grant.fs_key, sizeof c->fs_key);

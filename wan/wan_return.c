@@ -274,7 +274,7 @@ static void gone(struct wan_call *call)
     char text[160];
     if (c->rc != 0) {
         if (g->boot_saved)
-            wan_boot_cancel(w);
+            wan_boot_cancel(w, false);
         return_end(g, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
         return;
     }
@@ -290,7 +290,7 @@ static void agreed(struct wan_return *g)
     struct err_detail d;
     g->agreed = true;
     if (w->boot == NULL) { /* else it is the one that is remembered already */
-        int rc = wan_boot_save(w, &g->others[g->next - 1], &d);
+        int rc = wan_boot_save(w, &g->others[g->next - 1], w->fs_id, &d);
         if (rc != 0) {
             return_end(g, rc, d.text);
             return;

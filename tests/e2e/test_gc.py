@@ -2,6 +2,7 @@
 is told with the reason."""
 
 import os
+import time
 
 import lib
 
@@ -17,6 +18,10 @@ def on_disk(site):
             if name.startswith("0"):
                 total += st.st_blocks * 512
     return total
+
+
+def chunks(site):
+    return site.status()["space"]["chunks"]
 
 
 def write(path, size=SIZE):
@@ -97,6 +102,29 @@ def test_a_site_that_is_away_is_named(world):
     beta.serve()
     alpha.wait()
     lib.eventually(lambda: gc(alpha)["freed_bytes"] > 8 << 20, 120, "beta has confirmed")
+
+
+def test_garbage_goes_though_the_daemon_is_killed_every_so_often(world):
+    """Each run is shorter than the ten minutes between two passes; the mount lives on."""
+    site = world.site("alpha")
+    site.cli("site", "keep-versions", "0")
+    m = site.mount()
+    write(m / "stays", 4 << 20)
+    kept, needed = lib.file_hash(m / "stays"), chunks(site)
+    write(m / "big")
+    os.unlink(m / "big")
+    assert chunks(site) > needed + 15
+    for seconds in (1, 10, 90):
+        site.kill()
+        site.serve()
+        deadline = time.monotonic() + seconds * lib.SLOW
+        while time.monotonic() < deadline and chunks(site) > needed:
+            time.sleep(0.5)
+    assert chunks(site) == needed
+    site.kill()
+    site.serve()
+    assert lib.file_hash(m / "stays") == kept
+    site.fsck()
 
 
 def test_a_daemon_that_does_not_run_is_named(world):

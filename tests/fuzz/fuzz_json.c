@@ -101,22 +101,34 @@ static void check_hex(struct slice bytes, unsigned shards)
     mem_free(line);
 }
 
+static void check_boot_from(const struct boot_from *one, const struct boot_from *two)
+{
+    ASSERT(one->from.site != 0 && one->from.site == two->from.site);
+    ASSERT(strcmp(one->from.name, two->from.name) == 0 &&
+           strcmp(one->from.wan, two->from.wan) == 0);
+    ASSERT(memcmp(one->from.cert_sha256, two->from.cert_sha256, sizeof one->from.cert_sha256) == 0);
+    ASSERT(one->fs_known == two->fs_known);
+    ASSERT(memcmp(one->fs_id, two->fs_id, sizeof one->fs_id) == 0);
+}
+
 static void check_boot(struct slice text, unsigned shards)
 {
-    struct member one = {.site = 0}, two = {.site = 0};
-    static const struct member none;
+    struct boot_file one, two;
+    uint8_t untouched[sizeof one];
     (void)shards;
+    memset(&one, 0x5a, sizeof one);
+    memset(untouched, 0x5a, sizeof untouched);
     if (boot_file_parse(text, &one) != 0) {
-        ASSERT(one.site == 0 && memcmp(one.name, none.name, sizeof one.name) == 0);
-        ASSERT(memcmp(one.cert_sha256, none.cert_sha256, sizeof one.cert_sha256) == 0);
+        ASSERT(memcmp(&one, untouched, sizeof one) == 0);
         return;
     }
-    ASSERT(one.site != 0);
     char *again = state_file_text(boot_file_json(&one));
     int rc = boot_file_parse(slice_str(again), &two);
-    ASSERT(rc == 0 && one.site == two.site);
-    ASSERT(strcmp(one.name, two.name) == 0 && strcmp(one.wan, two.wan) == 0);
-    ASSERT(memcmp(one.cert_sha256, two.cert_sha256, sizeof one.cert_sha256) == 0);
+    ASSERT(rc == 0 && one.has_before == two.has_before);
+    check_boot_from(&one.now, &two.now);
+    if (one.has_before)
+        check_boot_from(&one.before, &two.before);
+    ASSERT(boot_file_of(&one, one.now.fs_id) == &one.now);
     free(again); /* lint-allow(memory): jansson's */
 }
 

@@ -382,6 +382,69 @@ static void test_join_that_could_not_end_goes_on_at_the_next_start(void **state)
     node_test_deinit(&beta);
 }
 
+/* A file is removed while a mount has it open. When it is closed it goes, though nothing dies any
+ * more, so that nobody gives another word. */
+static void test_what_was_open_goes_when_it_is_closed(void **state)
+{
+    struct world w;
+    struct oid oid;
+    struct file_view v;
+    const uint64_t mount = 7;
+    (void)state;
+    world_init(&w, 2, 2, 5);
+    struct node_test *t = &w.sites[0];
+    call_path(&w, 0, RPC_CREATE, "/f");
+    assert_int_equal(node_test_walk(t, "/f", &oid), 0);
+    assert_int_equal(session_new(t->n->sessions, mount, loop_now_ns(t->n->loop)), 0);
+    session_connected(t->n->sessions, mount); /* so that it does not expire */
+    assert_int_equal(session_opened(t->n->sessions, mount, oid), 0);
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    drain(&w);
+    for (unsigned round = 0; round < 12; round++)
+        (void)collect_all(&w);
+    assert_int_equal(merge_file(shard_merge(shard_of(t->n, oid)), oid, &v), 0);
+    assert_int_equal(merge_file(shard_merge(shard_of(w.sites[1].n, oid)), oid, &v), ERR_NOT_FOUND);
+    assert_true(node_collect(t->n));                            /* nothing more comes of waiting */
+    assert_int_equal(session_remove(t->n->sessions, mount), 0); /* which closes it */
+    uint64_t stable = node_stable_hlc(t->n);
+    assert_true(node_collect(t->n));
+    assert_int_equal(node_stable_hlc(t->n), stable);
+    assert_int_equal(merge_file(shard_merge(shard_of(t->n, oid)), oid, &v), ERR_NOT_FOUND);
+    world_deinit(&w);
+}
+
+/* All of one tree is here when its operator takes the token of another file system, which has fewer
+ * shards: nothing of the first is left. */
+static void test_join_of_another_file_system_begins_anew(void **state)
+{
+    (void)state;
+    struct node_test alpha, beta, gamma;
+    struct err_detail d = {{0}};
+    struct oid oid;
+    node_test_init(&alpha, 5);
+    node_test_init(&beta, 3);
+    node_test_init(&gamma, 2);
+    user_creates(&alpha, "of-alpha");
+    user_creates(&gamma, "of-gamma");
+    assert_int_equal(node_adopt(beta.n, node_fs_key(alpha.n), 5, &d), 0);
+    bootstrap_load(&alpha, &beta);
+    assert_int_equal(node_adopt(beta.n, node_fs_key(gamma.n), 2, &d), 0);
+    for (unsigned round = 0; round < 2; round++) { /* also when it dies meanwhile */
+        assert_true(node_needs_snapshot(beta.n));
+        assert_memory_equal(node_fs_key(beta.n), node_fs_key(gamma.n), 32);
+        assert_int_equal(node_settings(beta.n)->shard_count, 2);
+        bootstrap_load(&gamma, &beta);
+        node_test_close(&beta);
+        node_test_open(&beta);
+    }
+    bootstrap(&gamma, &beta);
+    assert_int_equal(node_test_walk(&beta, "/of-gamma", &oid), 0);
+    assert_int_equal(node_test_walk(&beta, "/of-alpha", &oid), ERR_NOT_FOUND);
+    node_test_deinit(&alpha);
+    node_test_deinit(&beta);
+    node_test_deinit(&gamma);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -392,12 +455,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
+        cmocka_unit_test(test_what_was_open_goes_when_it_is_closed),
         cmocka_unit_test(test_backlog_is_what_is_lacked),
         cmocka_unit_test(test_death_before_the_key_is_there_joins_the_same_file_system),
         cmocka_unit_test(test_death_before_the_shards_are_known_joins_the_same_file_system),
         cmocka_unit_test(test_join_that_could_not_begin_leaves_the_site_its_own),
         cmocka_unit_test(test_join_that_could_not_end_goes_on_at_the_next_start),
+        cmocka_unit_test(test_join_of_another_file_system_begins_anew),
     };
+    if (argc == 2)
+        cmocka_set_test_filter(argv[1]);
     if (argc > 4) { /* sites shards seed steps: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
         for (int i = 0; i < 4; i++)

@@ -367,45 +367,6 @@ static void test_keeping_nothing_drops_all_and_makes_no_more(void **state)
     node_test_deinit(&f.t);
 }
 
-/* A daemon that is stopped in order after six minutes, over and over, collects as one that goes on:
- * time in which none runs does not count. One that crashes begins anew. */
-static void test_a_daemon_that_is_restarted_often_collects(void **state)
-{
-    (void)state;
-    struct fixture f;
-    struct content one;
-    char path[96];
-    begin(&f);
-    put_chunk(&f, "nobody refers to this", &one);
-    for (int run = 0; run < 2; run++) {
-        f.moved.ahead_ns += 660 * NS_PER_SEC; /* the first pass, which deletes nothing */
-        garbage_turn(&f);
-        assert_int_equal(chunks(&f), 1);
-        node_test_close(&f.t);
-        (void)snprintf(path, sizeof path, "%s/garbage", f.t.dir);
-        if (run == 0)
-            assert_int_equal(unlink(path), 0); /* as after a crash */
-        f.moved.ahead_ns += 30 * DAY_NS;
-        node_test_open(&f.t);
-        assert_int_equal(access(path, F_OK), -1);
-        f.moved.ahead_ns += 360 * NS_PER_SEC;
-        garbage_turn(&f);
-        assert_int_equal(chunks(&f), 1); /* six minutes: not yet */
-        if (run == 1) {
-            node_test_close(&f.t);
-            f.moved.ahead_ns += 30 * DAY_NS;
-            node_test_open(&f.t);
-            f.moved.ahead_ns += 50 * NS_PER_SEC;
-            garbage_turn(&f);
-            assert_int_equal(chunks(&f), 1);
-            f.moved.ahead_ns += 250 * NS_PER_SEC; /* eleven in all */
-            garbage_turn(&f);
-            assert_int_equal(chunks(&f), 0);
-        }
-    }
-    node_test_deinit(&f.t);
-}
-
 static void setting_kept(void *ctx, int rc)
 {
     assert_int_equal(rc, 0);
@@ -446,7 +407,6 @@ int main(void)
         cmocka_unit_test(test_garbage_passes_keep_past_versions_until_their_time_is_over),
         cmocka_unit_test(test_a_long_walk_is_followed_by_a_rest),
         cmocka_unit_test(test_keeping_nothing_drops_all_and_makes_no_more),
-        cmocka_unit_test(test_a_daemon_that_is_restarted_often_collects),
         cmocka_unit_test(test_a_period_beyond_all_bounds_keeps_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -467,7 +467,7 @@ static void test_copy_messages(void **state)
     buf_deinit(&pairs);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copy_messages),
@@ -489,5 +489,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
     };
+    if (argc > 1) /* one of them */
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -204,8 +204,8 @@ void trio_deinit(struct trio *t)
 static void poll_run(struct loop_timer *timer)
 {
     struct trio *t = CONTAINER_OF(timer, struct trio, poll);
-    bool so = t->until(t);
-    if (so || clock_mono_ns(&clock_os) > t->until_ns)
+    t->so = t->until(t);
+    if (t->so || clock_mono_ns(&clock_os) > t->until_ns)
         loop_stop(t->loop);
     else
         loop_timer_start(t->loop, timer, loop_now_ns(t->loop) + POLL_NS);
@@ -218,7 +218,7 @@ void trio_run(struct trio *t, bool (*until)(struct trio *t))
     t->until_ns = clock_mono_ns(&clock_os) + PATIENCE_NS;
     loop_timer_start(t->loop, &t->poll, 0);
     loop_run(t->loop);
-    assert_true(until(t));
+    assert_true(t->so);
 }
 
 struct shard *trio_leader(struct trio *t, unsigned shard)

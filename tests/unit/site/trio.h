@@ -37,6 +37,7 @@ struct trio {
     struct loop_timer poll;
     bool (*until)(struct trio *t);
     uint64_t until_ns;
+    bool so; /* when it was looked at last */
     unsigned names; /* made so far */
 };
 
@@ -45,7 +46,8 @@ void trio_deinit(struct trio *t);
 void trio_start(struct trio_node *n);
 void trio_stop(struct trio_node *n);
 void trio_wipe(struct trio_node *n); /* while it is down: a new disk */
-/* Runs until it is so; a test fails when that takes too long. */
+/* Runs until it is so; a test fails when that takes too long. When it returns it may be so no more:
+ * the rest of the loop's turn comes after, and a lease may end in it. */
 void trio_run(struct trio *t, bool (*until)(struct trio *t));
 struct shard *trio_leader(struct trio *t, unsigned shard); /* or NULL */
 /* Creates a file in the root, or a directory in the root whose own shard is the other one, at

@@ -85,6 +85,7 @@ int fake_fetch(struct node *n, const uint8_t id[32], struct buf *out)
 struct node_snapshot {
     struct buf all; /* cursors, then operations, each with its length */
     size_t at;
+    int rc; /* of reading it */
 };
 
 static void snapshot_ready_run(struct later *l)
@@ -98,6 +99,7 @@ void node_snapshot_begin(struct node *n,
 {
     struct node_snapshot *s = mem_calloc(1, sizeof *s);
     pthread_mutex_lock(&n->lock);
+    s->rc = n->snapshots_refused ? ERR_IO : 0;
     mp_array(&s->all, FAKE_SHARDS);
     for (unsigned i = 0; i < FAKE_SHARDS; i++)
         mp_uint(&s->all, n->shards[i].count + 1);
@@ -126,7 +128,7 @@ int node_snapshot_next_page(struct node_snapshot *s,
     buf_append(out, s->all.ptr + s->at, end - s->at);
     s->at = end;
     *ret_done = end == s->all.len;
-    return m.rc;
+    return s->rc != 0 ? s->rc : m.rc;
 }
 
 void node_snapshot_free(struct node_snapshot *s)
@@ -198,6 +200,8 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
         return ERR_NOT_EMPTY;
     }
     assert_int_equal(shard_count, FAKE_SHARDS);
+    if (n->adopt_rc != 0)
+        return n->adopt_rc;
     memcpy(n->fs_key, fs_key, 32);
     n->needs_snapshot = true;
     return 0;

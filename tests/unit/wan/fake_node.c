@@ -260,6 +260,18 @@ void fake_needs_snapshot(struct node *n, bool on)
     n->needs_snapshot = on;
 }
 
+void fake_refuse_snapshots(struct node *n, bool on)
+{
+    pthread_mutex_lock(&n->lock);
+    n->snapshots_refused = on;
+    pthread_mutex_unlock(&n->lock);
+}
+
+void fake_refuse_adopt(struct node *n, int rc)
+{
+    n->adopt_rc = rc;
+}
+
 uint16_t fake_port(struct node *n)
 {
     return wan_listen_port(n->wan);

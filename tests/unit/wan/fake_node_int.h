@@ -54,7 +54,8 @@ struct node {
     uint64_t hlc, duplicates;
     int64_t shift_ns;
     char broken[200];
-    bool needs_snapshot, stalled, members_hidden;
+    bool needs_snapshot, stalled, members_hidden, snapshots_refused;
+    int adopt_rc;
     struct apply_batch *stalled_batch;
     void (*feed_changed)(void *ctx);
     void *feed_ctx;

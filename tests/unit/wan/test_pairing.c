@@ -326,6 +326,151 @@ static void test_start_damaged_files_are_said(void **state)
     }
 }
 
+/* ---- joining one file system, then another ---- */
+
+struct others {
+    struct node *a, *b, *c; /* two file systems, and a site that joins the first */
+};
+
+/* What a waits for never comes: that is the moment in which an operator takes b's token. */
+static void others_begin(struct others *o)
+{
+    char *token, *text;
+    o->a = site_new("alpha", 11, true);
+    o->b = site_new("beta", 22, true);
+    o->c = site_new("gamma", 33, false);
+    fake_write(o->a, 0, 7, 10);
+    fake_write(o->b, 1, 5, 10);
+    fake_refuse_snapshots(o->a, true);
+    token = token_new(o->a, "{}");
+    assert_int_not_equal(token_accept(o->c, token, &text), 0);
+    assert_non_null(strstr(text, "paired with alpha"));
+    mem_free(text);
+    mem_free(token);
+}
+
+static void others_end(struct others *o)
+{
+    fake_free(o->a);
+    fake_free(o->b);
+    fake_free(o->c);
+}
+
+struct take_wish {
+    struct node *n;
+    const char *token;
+    int rc;
+};
+static bool is_taken(void *ctx)
+{
+    struct take_wish *w = ctx;
+    w->rc = token_accept(w->n, w->token, NULL);
+    return w->rc != ERR_BUSY && w->rc != ERR_AGAIN;
+}
+
+/* At a moment in which no connection to a is there. */
+static int take_token(struct node *c, const char *token)
+{
+    struct take_wish w = {.n = c, .token = token};
+    wait_until(is_taken, &w, "an answer to the token");
+    return w.rc;
+}
+
+/* The token of another file system begins anew, there. */
+static void test_accept_of_another_file_system_while_joining_joins_that(void **state)
+{
+    (void)state;
+    struct others o;
+    others_begin(&o);
+    char *token = token_new(o.b, "{}");
+    assert_int_equal(take_token(o.c, token), 0);
+    fake_refuse_snapshots(o.a, false);
+    wait_same(o.b, o.c);
+    assert_memory_equal(node_fs_key(o.b), node_fs_key(o.c), 32);
+    mem_free(token);
+    others_end(&o);
+}
+
+/* It dies when it has taken the other key, and nothing of the other tree is here. */
+static void test_death_after_the_other_key_is_there_joins_the_other(void **state)
+{
+    (void)state;
+    struct others o;
+    others_begin(&o);
+    fake_refuse_snapshots(o.b, true);
+    char *token = token_new(o.b, "{}");
+    assert_int_not_equal(take_token(o.c, token), 0);
+    assert_memory_equal(node_fs_key(o.b), node_fs_key(o.c), 32);
+    fake_wan_stop(o.c);
+    fake_refuse_snapshots(o.a, false);
+    fake_refuse_snapshots(o.b, false);
+    fake_wan_start(o.c);
+    wait_same(o.b, o.c);
+    mem_free(token);
+    others_end(&o);
+}
+
+/* Its files say whom to ask for b's tree, and it has a's key: it asks a, for a's. */
+static void test_death_before_the_other_key_is_there_goes_on_joining(void **state)
+{
+    (void)state;
+    struct others o;
+    others_begin(&o);
+    fake_refuse_adopt(o.c, ERR_IO);
+    char *token = token_new(o.b, "{}");
+    assert_int_equal(take_token(o.c, token), ERR_IO);
+    fake_wan_stop(o.c);
+    fake_refuse_snapshots(o.a, false);
+    fake_wan_start(o.c);
+    wait_same(o.a, o.c);
+    assert_memory_equal(node_fs_key(o.a), node_fs_key(o.c), 32);
+    mem_free(token);
+    others_end(&o);
+}
+
+/* The same, and it lives. */
+static void test_accept_that_is_not_adopted_goes_on_joining(void **state)
+{
+    (void)state;
+    struct others o;
+    others_begin(&o);
+    fake_refuse_adopt(o.c, ERR_IO);
+    char *token = token_new(o.b, "{}");
+    assert_int_equal(take_token(o.c, token), ERR_IO);
+    fake_refuse_snapshots(o.a, false);
+    wait_same(o.a, o.c);
+    mem_free(token);
+    others_end(&o);
+}
+
+/* A file of neither file system is not used; one that does not say which is, as it always was. */
+static void test_start_whom_to_ask_is_of_the_file_system(void **state)
+{
+    (void)state;
+    static const uint8_t other[32] = {1};
+    struct others o;
+    struct err_detail d = {{0}};
+    struct wan *w = NULL;
+    others_begin(&o);
+    fake_wan_stop(o.c);
+    uint8_t key[32];
+    memcpy(key, node_fs_key(o.c), sizeof key);
+    assert_int_equal(node_adopt(o.c, other, FAKE_SHARDS, &d), 0);
+    assert_int_equal(fake_wan_try(o.c, &w, &d), ERR_CORRUPT);
+    assert_non_null(strstr(d.text, "wan_boot.json: it tells of another file system"));
+    assert_int_equal(node_adopt(o.c, key, FAKE_SHARDS, &d), 0);
+    char *path = mem_printf("%s/wan_boot.json", node_dir(o.c));
+    json_t *file = json_load_file(path, 0, NULL);
+    assert_int_equal(json_object_del(file, "file_system"), 0);
+    assert_int_equal(json_dump_file(file, path, 0), 0);
+    json_decref(file);
+    mem_free(path);
+    fake_refuse_snapshots(o.a, false);
+    fake_wan_start(o.c);
+    wait_same(o.a, o.c);
+    others_end(&o);
+}
+
 static void test_start_key_is_private(void **state)
 {
     (void)state;
@@ -364,6 +509,11 @@ int main(void)
         cmocka_unit_test(test_port_garbage_is_survived),
         cmocka_unit_test(test_start_damaged_files_are_said),
         cmocka_unit_test(test_start_key_is_private),
+        cmocka_unit_test(test_accept_of_another_file_system_while_joining_joins_that),
+        cmocka_unit_test(test_death_after_the_other_key_is_there_joins_the_other),
+        cmocka_unit_test(test_death_before_the_other_key_is_there_goes_on_joining),
+        cmocka_unit_test(test_accept_that_is_not_adopted_goes_on_joining),
+        cmocka_unit_test(test_start_whom_to_ask_is_of_the_file_system),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
