@@ -30,6 +30,7 @@ struct cut {
 };
 struct cut_call {
     struct wan_call call;
+    site_id_t to;
     struct cut *cut; /* freed by whoever comes last: the stream or this call */
     int rc;
     struct node_snapshot *snapshot;
@@ -94,7 +95,8 @@ static void cut_ready(void *ctx, int rc, struct node_snapshot *s)
 
 static void cut_on_loop(struct wan_call *call)
 {
-    node_snapshot_begin(call->wan->node, cut_ready, CONTAINER_OF(call, struct cut_call, call));
+    struct cut_call *c = CONTAINER_OF(call, struct cut_call, call);
+    node_snapshot_begin(call->wan->node, c->to, cut_ready, c);
 }
 
 static void cut_begun(struct wan_call *call)
@@ -149,7 +151,7 @@ static void cut_closed(struct h2_stream *s, int rc)
 static const struct h2_stream_events cut_events = {
     .data = cut_data, .drained = cut_drained, .closed = cut_closed};
 
-void wan_snapshot_serve(struct wan *w, struct h2_stream *s)
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s, site_id_t to)
 {
     if (w->snapshots_served >= WAN_SERVE_SNAPSHOTS_MAX) {
         wan_respond_error(s, 503, ERR_BUSY, "too many sites are being set up at once");
@@ -163,6 +165,7 @@ void wan_snapshot_serve(struct wan *w, struct h2_stream *s)
     h2_follow(s, &cut_events, v);
     h2_respond(s, 200);
     c->cut = v;
+    c->to = to;
     c->call.on_loop = cut_on_loop;
     c->call.done = cut_begun;
     c->call.release = cut_release;
@@ -181,6 +184,7 @@ struct wan_boot {
     struct h2_stream *stream;
     bool stream_over; /* all of it has come; frames may wait to be read */
     int status;
+    bool without_past; /* who is asked is of an older version */
     struct buf error_body;
     struct frame_reader frames;
     struct zunpack *unpack; /* while an attempt is on */
@@ -406,6 +410,7 @@ static void boot_ended(struct h2_stream *s)
     if (b == NULL || b->status == 200)
         return; /* the last frame says whether that was all */
     int rc = wan_response_error(b->status, &b->error_body, &d);
+    b->without_past = b->without_past || rc == ERR_NOT_SUPPORTED;
     boot_fail(b, rc, d.text);
 }
 
@@ -433,7 +438,8 @@ static bool boot_ready(struct h2_conn *c)
 {
     struct wan_boot *b = h2_user(c);
     b->unpack = zunpack_new();
-    b->stream = h2_request(c, "GET", "/v1/snapshot", &boot_stream_events, b);
+    const char *path = b->without_past ? WAN_SNAPSHOT_PATH_OLD : WAN_SNAPSHOT_PATH;
+    b->stream = h2_request(c, "GET", path, &boot_stream_events, b);
     if (b->stream != NULL)
         h2_end(b->stream);
     return b->stream != NULL;

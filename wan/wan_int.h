@@ -322,7 +322,11 @@ void wan_fetch_tick(struct wan *w, uint64_t now_ns);
 void wan_fetch_free(struct wan *w);
 
 /* wan_boot.c: snapshots */
-void wan_snapshot_serve(struct wan *w, struct h2_stream *s);
+#define WAN_SNAPSHOT_PATH "/v1/snapshot/past"
+#define WAN_SNAPSHOT_PATH_OLD "/v1/snapshot" /* without the past */
+/* to: the member that asks, which can take the operations that others lack (W12); 0: it is of an
+ * older version, and gets the state alone. */
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s, site_id_t to);
 int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_boot.json, if any */
 /* Remembers where to get the snapshot from; then wan_boot_begin. */
 int wan_boot_save(struct wan *w, const struct member *from, struct err_detail *d) MUST_CHECK;

@@ -373,8 +373,10 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         wan_send_accept(a->peer, s);
     else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
         wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);
-    else if (get && strcmp(path, "/v1/snapshot") == 0)
-        wan_snapshot_serve(a->wan, s);
+    else if (get && strcmp(path, WAN_SNAPSHOT_PATH) == 0)
+        wan_snapshot_serve(a->wan, s, a->peer->member.site);
+    else if (get && strcmp(path, WAN_SNAPSHOT_PATH_OLD) == 0)
+        wan_snapshot_serve(a->wan, s, 0);
     else
         wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
 }
