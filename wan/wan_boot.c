@@ -25,6 +25,7 @@ struct cut {
     struct h2_stream *stream; /* NULL: gone */
     struct node_snapshot *snapshot;
     struct zpack *pack;
+    struct buf voucher; /* goes behind it; or empty */
     bool done;
     bool call_over; /* the loop has answered */
 };
@@ -41,6 +42,7 @@ static void cut_free(struct cut *v)
     if (v->snapshot != NULL)
         node_snapshot_free(v->snapshot);
     zpack_free(v->pack);
+    buf_deinit(&v->voucher);
     v->wan->snapshots_served--;
     mem_free(v);
 }
@@ -77,7 +79,7 @@ static void cut_pump(struct cut *v)
             cut_frame(v, FRAME_PAGE, buf_slice(&packed));
         }
         if (rc == 0 && v->done) {
-            cut_frame(v, FRAME_END, slice_of(NULL, 0));
+            cut_frame(v, FRAME_END, buf_slice(&v->voucher));
             h2_end(v->stream);
         }
         buf_deinit(&page);
@@ -151,7 +153,7 @@ static void cut_closed(struct h2_stream *s, int rc)
 static const struct h2_stream_events cut_events = {
     .data = cut_data, .drained = cut_drained, .closed = cut_closed};
 
-void wan_snapshot_serve(struct wan *w, struct h2_stream *s, site_id_t to)
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s, const struct member *to)
 {
     if (w->snapshots_served >= WAN_SERVE_SNAPSHOTS_MAX) {
         wan_respond_error(s, 503, ERR_BUSY, "too many sites are being set up at once");
@@ -165,7 +167,10 @@ void wan_snapshot_serve(struct wan *w, struct h2_stream *s, site_id_t to)
     h2_follow(s, &cut_events, v);
     h2_respond(s, 200);
     c->cut = v;
-    c->to = to;
+    if (to != NULL) {
+        c->to = to->site;
+        wan_voucher_make(w, to, &v->voucher);
+    }
     c->call.on_loop = cut_on_loop;
     c->call.done = cut_begun;
     c->call.release = cut_release;
@@ -345,7 +350,11 @@ static int boot_frame(struct wan_boot *b, const struct frame *f)
         return 0;
     }
     if (f->type == FRAME_END && b->pages > 0) {
-        load_start(b, true, NULL);
+        rc = wan_voucher_save(b->wan, f->payload, &d); /* before the site is a member that works */
+        if (rc == 0)
+            load_start(b, true, NULL);
+        else
+            boot_fail(b, rc, d.text);
         return 0;
     }
     if (f->type != FRAME_PAGE)
