@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "base/mp.h"
+#include "base/util.h"
 
 enum {
-    VOUCHER_FIELDS = 8,
+    VOUCHER_FIELDS = 9,
     REQUEST_FIELDS = 3
 };
 
@@ -16,6 +17,7 @@ static void fields_encode(const struct voucher *v, struct buf *out)
     mp_uint(out, VOUCHER_VERSION);
     mp_bin(out, slice_of(v->fs_id, sizeof v->fs_id));
     mp_uint(out, v->by);
+    mp_uint(out, v->at_ms);
     mp_uint(out, v->site);
     mp_cstr(out, v->name);
     mp_cstr(out, v->address);
@@ -49,6 +51,7 @@ static int voucher_decode(struct slice s, struct voucher *ret, uint8_t signature
         mp_fail(&m, ERR_MALFORMED);
     struct slice fs_id = mp_get_bin_exact(&m, sizeof v.fs_id);
     v.by = (site_id_t)mp_get_uint(&m, UINT32_MAX);
+    v.at_ms = mp_get_uint(&m, UINT64_MAX / NS_PER_MS);
     v.site = (site_id_t)mp_get_uint(&m, UINT32_MAX - 1);
     pair_text_decode(&m, v.name, PAIR_NAME_MAX);
     pair_text_decode(&m, v.address, TOKEN_ADDRESS_MAX);

@@ -5,7 +5,8 @@
  * operation can come from no other. So whoever gets a snapshot gets a voucher behind it, and shows
  * it to a member that does not know it (wan_voucher.c).
  *
- *   voucher  [version, file system id, who says it, site, name, address, fingerprint, signature]
+ *   voucher  [version, file system id, who says it, when (ms since 1970), site, name, address,
+ *            fingerprint, signature]
  *   request  [version, voucher, certificate PEM]
  *
  * A core: who has the key signs and checks. */
@@ -23,6 +24,7 @@
 struct voucher {
     uint8_t fs_id[FS_ID_BYTES];
     site_id_t by;
+    uint64_t at_ms; /* by the clock of who says it: the site can have done nothing before */
     site_id_t site;
     char name[PAIR_NAME_MAX + 1];
     char address[TOKEN_ADDRESS_MAX + 1]; /* empty: it listens nowhere */

@@ -85,7 +85,8 @@ static void check_voucher(struct slice s)
     ASSERT(voucher.len <= VOUCHER_MAX && request.len <= VOUCHER_REQUEST_MAX);
     int rc = voucher_request_decode(buf_slice(&request), &two, again, &same);
     ASSERT(rc == 0 && slice_equal(pem, same) && memcmp(again, signature, sizeof again) == 0);
-    ASSERT(one.by == two.by && one.site == two.site && strcmp(one.address, two.address) == 0);
+    ASSERT(one.by == two.by && one.at_ms == two.at_ms && one.site == two.site &&
+           strcmp(one.address, two.address) == 0);
     ASSERT(memcmp(one.fingerprint, two.fingerprint, sizeof one.fingerprint) == 0);
     buf_deinit(&voucher);
     buf_deinit(&request);

@@ -173,7 +173,7 @@ static void test_a_signature_is_of_one_text_by_one_key(void **state)
 /* All that can be wrong with the bytes, and what two vouchers differ in is signed. */
 static void test_a_request_is_read_as_it_was_written(void **state)
 {
-    struct voucher v = {.by = 11, .site = 22, .name = "beta", .address = "b:1"}, got;
+    struct voucher v = {.by = 11, .at_ms = 7, .site = 22, .name = "beta", .address = "b:1"}, got;
     uint8_t signature[SIGNATURE_BYTES] = {7}, again[SIGNATURE_BYTES];
     struct buf voucher = {0}, request = {0}, said = {0}, other = {0};
     struct slice pem;
@@ -182,6 +182,7 @@ static void test_a_request_is_read_as_it_was_written(void **state)
     voucher_request_encode(buf_slice(&voucher), slice_str("pem"), &request);
     assert_int_equal(voucher_request_decode(buf_slice(&request), &got, again, &pem), 0);
     assert_int_equal(got.by, 11);
+    assert_int_equal(got.at_ms, 7);
     assert_int_equal(got.site, 22);
     assert_string_equal(got.name, "beta");
     assert_string_equal(got.address, "b:1");
