@@ -198,6 +198,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
         /* While a member left, another's operations passed one that waited for the cut (P7). */
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 526},
+        /* A new file has the name of one that was moved over a third, and its site comes back (P2).
+         */
+        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 2643},
         /* Who had let a site in was lost before all had heard of it. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 62},
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 112},
