@@ -115,6 +115,15 @@ static uint64_t missing_since(const struct world *w, unsigned from, const uint64
     return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
 }
 
+/* Somebody leaves, because an operator said so or because he was away. */
+static bool waits_for_cut(const struct world *w, unsigned site)
+{
+    bool waits = false;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        waits = waits || shard_holds(node_shard(w->sites[site].node, (shard_id_t)s));
+    return waits;
+}
+
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct watch *t = w->watcher;
@@ -124,7 +133,7 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
     /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. */
-    if (!world_removals_over(w, w->sites[to].node))
+    if (!world_removals_over(w, w->sites[to].node) || waits_for_cut(w, to))
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
