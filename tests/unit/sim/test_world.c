@@ -201,6 +201,8 @@ static void test_soak_run_named_seeds_are_good(void **state)
         /* A new file has the name of one that was moved over a third, and its site comes back (P2).
          */
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 2643},
+        /* A name meant again what it had meant before (a checker's). */
+        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_CROWD | SOAK_SHORT}, 214},
         /* Who had let a site in was lost before all had heard of it. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 62},
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 112},
