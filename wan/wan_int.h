@@ -147,6 +147,7 @@ struct wan_peer {
     uv_timer_t redial;
     bool redial_open;
     uint64_t dialled_ns;          /* mono: begin of the last attempt */
+    uint64_t stranger_ns;         /* mono: since when it does not know us; 0: it does */
     uint64_t dials, dials_failed; /* attempts begun and ended in failure */
     enum wan_trouble trouble;     /* of our stream from it */
     int trouble_rc;
@@ -385,9 +386,9 @@ int wan_voucher_load(struct wan *w, struct err_detail *d) MUST_CHECK;
 int wan_voucher_save(struct wan *w, struct slice voucher, struct err_detail *d) MUST_CHECK;
 void wan_voucher_make(struct wan *w, const struct member *m, struct buf *out); /* of a member */
 void wan_voucher_serve(struct wan *w, struct h2_stream *s);
-/* A peer says that it does not know this site: shows it the voucher, and the connection ends with
- * the answer. False: there is none to show. */
-bool wan_voucher_show(struct wan_peer *p);
+/* A peer says that it does not know this site: shows it the voucher, if it has said so for a while,
+ * and the connection ends with the answer. False: that goes on as it would without. */
+bool wan_voucher_show(struct wan_peer *p, uint64_t now_ns);
 
 /* wan_return.c */
 void wan_return_serve(struct wan *w, struct h2_stream *s);

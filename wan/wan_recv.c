@@ -270,6 +270,7 @@ static void checked(struct wan_call *call)
     p->recv.state = RECV_RUNNING;
     p->recv.opened_ns = wan_now_ns(w);
     wan_peer_trouble(p, TROUBLE_NONE, 0, "");
+    p->stranger_ns = 0;
     log_info(LOG_WAN, "stream_open", "peer=%s", p->member.name);
     recv_frames(p);
     wan_wait_check(w);
@@ -422,7 +423,7 @@ static void stream_ended(struct h2_stream *s)
     }
     int rc = wan_response_error(p->recv.status, &p->recv.error_body, &d);
     p->recv.stream = NULL;
-    if (rc != ERR_AUTH || !wan_voucher_show(p))
+    if (rc != ERR_AUTH || !wan_voucher_show(p, wan_now_ns(p->wan)))
         wan_recv_fail(p, rc, d.text);
 }
 

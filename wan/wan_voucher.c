@@ -17,6 +17,7 @@
 #include "wan/wan_int.h"
 
 #define VOUCHER_FILE "wan_voucher"
+#define STRANGER_NS (2 * NS_PER_SEC) /* as a rule the operation that tells of us is on its way */
 
 /* --- the site's own --- */
 
@@ -285,11 +286,14 @@ static void show_closed(struct h2_stream *s, int rc)
 static const struct h2_stream_events show_events = {
     .response = show_response, .data = show_data, .ended = show_ended, .closed = show_closed};
 
-bool wan_voucher_show(struct wan_peer *p)
+bool wan_voucher_show(struct wan_peer *p, uint64_t now_ns)
 {
     struct wan *w = p->wan;
     struct buf body = {0};
-    if (w->voucher.len == 0 || p->conn == NULL || !h2_is_ready(p->conn))
+    if (p->stranger_ns == 0)
+        p->stranger_ns = now_ns;
+    if (now_ns - p->stranger_ns < STRANGER_NS || w->voucher.len == 0 || p->conn == NULL ||
+        !h2_is_ready(p->conn))
         return false;
     struct shown_voucher *v = mem_calloc(1, sizeof *v);
     v->peer = p;

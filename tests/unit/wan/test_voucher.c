@@ -56,13 +56,26 @@ static void world_deinit(struct world *w)
     proxy_free(w->way);
 }
 
+struct trouble_wish {
+    struct node *n;
+    const char *peer, *word;
+};
+
+static bool is_told(void *ctx)
+{
+    const struct trouble_wish *w = ctx;
+    json_t *why = peer_field(w->n, w->peer, "error");
+    bool told = why != NULL && strstr(json_string_value(why), w->word) != NULL;
+    json_decref(why);
+    return told;
+}
+
+/* At first it is only a stranger there. */
 static void assert_trouble(struct node *n, const char *peer, const char *word)
 {
+    struct trouble_wish w = {n, peer, word};
+    wait_until(is_told, &w, word);
     wait_state(n, peer, "refused");
-    json_t *why = peer_field(n, peer, "error");
-    if (why == NULL || strstr(json_string_value(why), word) == NULL)
-        fail_msg("\"%s\" is not in: %s", word, why == NULL ? "" : json_string_value(why));
-    json_decref(why);
 }
 
 /* What alpha did, and gamma lacked, comes from beta, whom gamma had never heard of. */
