@@ -735,6 +735,27 @@ void wan_identity_deinit(struct wan_identity *id)
     buf_deinit(&id->pem);
 }
 
+/* Whoever knows the certificate could sign: nobody in here does but its owner. */
+int wan_identity_sign(const struct wan_identity *id,
+                      struct slice said,
+                      uint8_t ret[SIGNATURE_BYTES])
+{
+    return crypto_generichash(ret, SIGNATURE_BYTES, said.ptr, said.len, id->fingerprint,
+                              sizeof id->fingerprint);
+}
+
+int wan_signature_check(struct slice pem,
+                        struct slice said,
+                        const uint8_t signature[SIGNATURE_BYTES])
+{
+    struct wan_identity id = {0};
+    uint8_t good[SIGNATURE_BYTES];
+    int rc = wan_fingerprint_pem(pem, id.fingerprint);
+    if (rc == 0)
+        rc = wan_identity_sign(&id, said, good);
+    return rc != 0 || memcmp(good, signature, sizeof good) == 0 ? rc : ERR_AUTH;
+}
+
 void wan_fingerprint_text(const uint8_t fp[FINGERPRINT_BYTES], char out[2 * FINGERPRINT_BYTES + 1])
 {
     (void)sodium_bin2hex(out, 2 * FINGERPRINT_BYTES + 1, fp, FINGERPRINT_BYTES);

@@ -130,6 +130,7 @@ static bool known_moment(struct lin_call *c, const struct lin_state *st)
             for (unsigned x = 0; x < st->may[k].because_count; x++)
                 if (had->may[k].needs[x].index > st->may[k].needs[x].index)
                     had->may[k].needs[x] = st->may[k].needs[x];
+        c->now = i - 1;
         return true;
     }
     return false;
@@ -159,7 +160,7 @@ void lin_look(const struct mount *m)
     if (c->state_count == LIN_STATES)
         c->blind = true;
     else
-        c->states[c->state_count++] = st;
+        c->states[c->now = c->state_count++] = st;
 }
 
 const struct lin_state *lin_now(const struct mount *m)
@@ -181,7 +182,7 @@ static bool may_concern(const struct mount *m,
 {
     if (m->type == RPC_RENAME || m->type == RPC_READDIR || count == 0)
         return true;
-    const struct lin_state *last = c->state_count > 0 ? &c->states[c->state_count - 1] : NULL;
+    const struct lin_state *last = c->state_count > 0 ? &c->states[c->now] : NULL;
     for (unsigned i = 0; i < count; i++)
         if (oid_equal(keys[i].oid, m->req.oid) || oid_equal(keys[i].oid, m->req.oid2) ||
             (c->done && oid_equal(keys[i].oid, c->result)) ||

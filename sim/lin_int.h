@@ -57,6 +57,7 @@ struct lin_call {
     uint64_t order; /* when */
     struct lin_state states[LIN_STATES];
     unsigned state_count;
+    unsigned now; /* which of them is so now */
 };
 /* What a mount with a cache would still show. */
 struct lin_known {

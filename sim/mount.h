@@ -74,6 +74,9 @@ void mount_init(struct mount *m,
                 const struct world_work *work,
                 unsigned number);
 void mount_start(struct mount *m);
+/* Its site is about to be lost for ever: what it has asked for gets no answer, and may have been
+ * done, and be known to other sites. */
+void mount_site_goes(struct mount *m);
 void mount_deinit(struct mount *m);
 void mount_leave(struct mount *m); /* for good: nothing more is called */
 /* Nothing is under way and nothing more will be begun. */

@@ -148,6 +148,9 @@ static void event_apply(struct world *w, const struct world_event *e)
         site_up(w, e->a);
         return;
     case WORLD_LOSE:
+        for (unsigned i = 0; i < w->mount_count; i++)
+            if (w->mounts[i].process == p)
+                mount_site_goes(&w->mounts[i]);
         process_crash(p, true);
         p->lost = true;
         return;

@@ -52,6 +52,8 @@ struct watch {
     uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
     uint64_t crashes[WORLD_SITES_MAX];                  /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
+    /* Since when one is known at the other: a lag counts from then, at most. */
+    uint64_t known_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];
 };
 
 static struct watch *watch_new(void)
@@ -115,21 +117,33 @@ static uint64_t missing_since(const struct world *w, unsigned from, const uint64
     return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
 }
 
+/* Somebody leaves, because an operator said so or because he was away. */
+static bool waits_for_cut(const struct world *w, unsigned site)
+{
+    bool waits = false;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        waits = waits || shard_holds(node_shard(w->sites[site].node, (shard_id_t)s));
+    return waits;
+}
+
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct watch *t = w->watcher;
     struct world_lag lag;
     uint64_t now = sched->now_ns, missing = now - missing_since(w, from, seq);
     world_lag(w, from, to, &lag);
+    if (!lag.known || t->known_ns[from][to] == 0)
+        t->known_ns[from][to] = lag.known ? now : 0;
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
     /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. */
-    if (!world_removals_over(w, w->sites[to].node))
+    if (!world_removals_over(w, w->sites[to].node) || waits_for_cut(w, to))
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
     uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
-    if (missing > lag.lag_ns + slack && now - t->up_ns[to] > missing)
+    uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
+    if (missing > lag.lag_ns + slack && counted > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);

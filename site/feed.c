@@ -54,7 +54,7 @@ static bool feed_record(void *ctx, const struct log_record *lr)
         return false;
     if (r.type == RECORD_OP)
         go = feed_op(fr, &r, lr->index, r.body);
-    if (r.type == RECORD_REMOTE) {
+    if (r.type == RECORD_REMOTE || r.type == RECORD_PAST) {
         struct dec d = dec_of(r.body);
         struct slice op;
         for (uint32_t i = 0; go && record_op_next(&r, i, &d, &op); i++)

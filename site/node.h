@@ -203,9 +203,12 @@ void node_store_stats(struct node *n, struct store_stats *ret); /* of its chunks
 
 /* ---- snapshots for a new site ---- */
 /* Consistent cut of all shards: pages of (shard, key, value). The cut is held in memory-cheap form
- * (a RocksDB snapshot after a flush). Loop; next_page may be called from any one thread. */
+ * (a RocksDB snapshot after a flush). Loop; next_page may be called from any one thread. `to`: the
+ * member that it is for, which gets the operations that other members may lack as well (W12); 0:
+ * the state alone. */
 struct node_snapshot;
 void node_snapshot_begin(struct node *n,
+                         site_id_t to,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx); /* loop */
 /* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. The first page

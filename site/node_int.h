@@ -101,6 +101,8 @@ struct node {
     uint64_t reopen_tick; /* then: after this tick, so that whoever asked for it got an answer */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
+    uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here;
+                                                 UINT64_MAX: pairs are */
     /* chunks */
     void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx);
     void *fetch_ctx;
@@ -229,6 +231,8 @@ void node_return_tick(struct node *n);
 
 /* node_retain.c */
 void node_retention(struct node *n);     /* lets go of what no member lacks */
+/* The lowest index of a shard's journal that a member may lack, `but` not counted; UINT64_MAX. */
+uint64_t node_retain_lacked(struct node *n, site_id_t but, shard_id_t shard);
 void node_retain_forget(struct node *n); /* the journals go away */
 void node_away_tick(struct node *n);     /* gives up members that are away for too long */
 /* Clocks of the members' words: has this site to give a new one, to show that it lives? */

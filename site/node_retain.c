@@ -132,6 +132,15 @@ void node_retention(struct node *n)
     }
 }
 
+uint64_t node_retain_lacked(struct node *n, site_id_t but, shard_id_t shard)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t k = 0; k < n->member_count; k++)
+        if (is_kept_for(n, &n->members[k].m) && n->members[k].m.site != but)
+            lowest = MIN(lowest, retain_of(n, n->members[k].m.site)->need[shard]);
+    return lowest;
+}
+
 void node_peer_places(struct node *n, site_id_t peer, struct node_place *ret_by_shard)
 {
     const struct node_retain *r = retain_of(n, peer);

@@ -5,10 +5,13 @@
  * at that moment keeps exactly this view. Pages are read from the iterators by another thread.
  *
  * Pages: snapshot_page.h. What is only the sender's business (stored results, orphans, what peers
- * acknowledged) stays out; its cursors go in: the state holds all they cover.
+ * acknowledged) stays out; its cursors go in: the state holds all they cover. Before the state go
+ * those operations in it that some member may lack, so that the new site can pass them on should
+ * the sender be lost (W12). They are in the sender's journal until the new site's stream begins,
+ * because that is a member already.
  *
  * The receiver writes pages through its journals, so that a crash in between leaves a site that is
- * still marked as joining, and starts over. */
+ * still marked as joining, and starts over; and so it does when another first page comes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -26,10 +29,14 @@
 
 struct node_snapshot {
     struct node *n;
+    site_id_t to;
     unsigned shard_count, ready, at;
     uint64_t index[SHARD_COUNT_MAX];
     struct state_iter *iters[SHARD_COUNT_MAX];
     bool header_sent;
+    unsigned past_at;               /* whose past goes next; shard_count: all went */
+    uint64_t past[SHARD_COUNT_MAX]; /* the record that goes next, up to index */
+    uint32_t past_done;             /* operations of that one went */
     void (*cb)(void *ctx, int rc, struct node_snapshot *s);
     void *ctx;
     struct loop_timer retry;
@@ -60,16 +67,23 @@ static void try_cut(struct loop_timer *t)
         loop_timer_start(n->loop, t, loop_now_ns(n->loop) + RETRY_NS);
         return;
     }
-    for (unsigned i = 0; i < snap->shard_count; i++)
+    node_retention(n);
+    for (unsigned i = 0; i < snap->shard_count; i++) {
+        uint64_t lacked =
+            snap->to != 0 ? node_retain_lacked(n, snap->to, (shard_id_t)i) : UINT64_MAX;
+        snap->past[i] = MAX(lacked, log_first(shard_log(n->shards[i])));
         shard_snapshot(n->shards[i], one_ready, snap);
+    }
 }
 
 void node_snapshot_begin(struct node *n,
+                         site_id_t to,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx)
 {
     struct node_snapshot *snap = mem_calloc(1, sizeof *snap);
     snap->n = n;
+    snap->to = to;
     snap->shard_count = n->settings.shard_count;
     snap->cb = ready;
     snap->ctx = ctx;
@@ -77,20 +91,71 @@ void node_snapshot_begin(struct node *n,
     loop_timer_start(n->loop, &snap->retry, loop_now_ns(n->loop));
 }
 
-int node_snapshot_next_page(struct node_snapshot *s,
-                            size_t bytes_max,
-                            struct buf *out,
-                            bool *ret_done)
+/* ---- sending ---- */
+
+struct past_page {
+    struct node_snapshot *s;
+    size_t bytes_max;
+    struct buf ops;
+    uint32_t count;
+    uint64_t index; /* the record that is looked at, */
+    uint32_t at;    /* and which of its operations */
+};
+
+static bool past_add(void *ctx, const struct feed_item *item)
+{
+    struct past_page *p = ctx;
+    struct node_snapshot *s = p->s;
+    uint64_t *next = &s->past[s->past_at];
+    if (item->index > s->index[s->past_at])
+        return false;
+    if (item->index != p->index)
+        p->at = 0;
+    p->index = item->index;
+    if (p->at++ < s->past_done && item->index == *next)
+        return true; /* it went with the page before */
+    if (p->count == PAGE_PAIRS_MAX || (p->count > 0 && p->ops.len + item->op.len > p->bytes_max))
+        return false;
+    if (item->index != *next)
+        s->past_done = 0;
+    *next = item->index;
+    s->past_done++;
+    mp_uint(&p->ops, item->commit_hlc);
+    mp_bin(&p->ops, item->op);
+    p->count++;
+    return true;
+}
+
+/* Nothing is added when all of it went. */
+static int past_page(struct node_snapshot *s, size_t bytes_max, struct buf *out)
+{
+    struct past_page p = {.s = s, .bytes_max = bytes_max};
+    int rc = 0;
+    while (s->past_at < s->shard_count && p.count == 0 && rc == 0) {
+        uint64_t *next = &s->past[s->past_at], from = *next, to = from;
+        if (from > s->index[s->past_at]) {
+            s->past_at++;
+            continue;
+        }
+        rc = node_feed_read(s->n, (shard_id_t)s->past_at, from, bytes_max, past_add, &p, &to);
+        if (rc == 0 && to == from && p.count == 0)
+            rc = ERR_CORRUPT; /* what is durable can be read */
+        if (to > *next) {
+            *next = to;
+            s->past_done = 0;
+        }
+    }
+    if (rc == 0 && p.count > 0)
+        snapshot_past_encode(s->past_at, p.count, buf_slice(&p.ops), out);
+    buf_deinit(&p.ops);
+    return rc;
+}
+
+static int pairs_page(struct node_snapshot *s, size_t bytes_max, struct buf *out)
 {
     struct buf pairs = {0};
     struct slice key, value;
     uint32_t count = 0;
-    *ret_done = false;
-    if (!s->header_sent) {
-        snapshot_header_encode(s->index, s->shard_count, out);
-        s->header_sent = true;
-        return 0;
-    }
     while (s->at < s->shard_count && pairs.len < bytes_max && count < PAGE_PAIRS_MAX) {
         if (s->iters[s->at] == NULL || !state_iter_at(s->iters[s->at], &key, &value)) {
             int rc = state_iter_free(s->iters[s->at]);
@@ -113,9 +178,28 @@ int node_snapshot_next_page(struct node_snapshot *s,
     }
     if (count > 0)
         snapshot_pairs_encode(s->at, count, buf_slice(&pairs), out);
-    *ret_done = s->at >= s->shard_count;
     buf_deinit(&pairs);
     return 0;
+}
+
+int node_snapshot_next_page(struct node_snapshot *s,
+                            size_t bytes_max,
+                            struct buf *out,
+                            bool *ret_done)
+{
+    int rc = 0;
+    size_t before = out->len;
+    *ret_done = false;
+    if (!s->header_sent)
+        snapshot_header_encode(s->index, s->shard_count, out);
+    else
+        rc = past_page(s, bytes_max, out);
+    s->header_sent = true;
+    if (rc == 0 && out->len == before)
+        rc = pairs_page(s, bytes_max, out);
+    if (rc == 0)
+        *ret_done = s->at >= s->shard_count;
+    return rc;
 }
 
 void node_snapshot_free(struct node_snapshot *s)
@@ -129,6 +213,67 @@ void node_snapshot_free(struct node_snapshot *s)
 
 /* ---- receiving ---- */
 
+/* After the old shards were removed: new ones, which nobody has looked at. */
+static int shards_make(struct node *n, struct err_detail *d)
+{
+    node_members_free(n);
+    node_upkeep_close(n); /* after an adoption it holds the old keys */
+    int rc = node_open_shards(n, d);
+    if (rc == 0)
+        rc = node_upkeep_open(n);
+    if (rc == 0)
+        node_feed_publish(n);
+    return rc;
+}
+
+static bool shards_may_close(struct node *n)
+{
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        if (!shard_can_freeze(n->shards[i]))
+            return false;
+    return true;
+}
+
+/* What an attempt that broke off has left is not of the cut that comes now: pairs may be gone from
+ * it, and the journals' stamps would fall. */
+static int load_begin(struct node *n, const struct snapshot_page *p, struct err_detail *d)
+{
+    bool used = false;
+    int rc = 0;
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        used = used || log_last(shard_log(n->shards[i])) > 0;
+    if (used && !shards_may_close(n))
+        return ERR_AGAIN;
+    if (used) {
+        rc = node_wipe_shards(n);
+        if (rc == 0)
+            rc = shards_make(n, d);
+        if (rc != 0)
+            node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
+    }
+    memcpy(n->snapshot_index, p->index, sizeof n->snapshot_index);
+    memset(n->snapshot_past, 0, sizeof n->snapshot_past);
+    return rc;
+}
+
+/* Operations that were committed together become one record. */
+static int load_past(struct node *n, const struct snapshot_page *p)
+{
+    struct slice *ops = mem_calloc(p->count + 1, sizeof *ops);
+    uint64_t *last = &n->snapshot_past[p->shard];
+    int rc = p->count > 0 && p->past[0].commit_hlc < *last ? ERR_MALFORMED : 0;
+    for (uint32_t i = 0, first = 0; i < p->count && rc == 0; i++) {
+        ops[i] = p->past[i].op;
+        *last = p->past[i].commit_hlc;
+        if (i + 1 < p->count && p->past[i + 1].commit_hlc == *last)
+            continue;
+        rc = shard_past_load(n->shards[p->shard], *last, &ops[first], i + 1 - first);
+        first = i + 1;
+    }
+    mem_free(ops);
+    return rc;
+}
+
 int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
 {
     struct snapshot_page p = {.pairs = NULL};
@@ -139,10 +284,20 @@ int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
     if (rc == ERR_CONFIG)
         err_detail_set(d, "the snapshot has %u shards, this site has %u", shards,
                        n->settings.shard_count);
-    if (rc == 0 && p.kind == PAGE_HEADER)
-        memcpy(n->snapshot_index, p.index, sizeof n->snapshot_index);
-    else if (rc == 0)
-        rc = shard_snapshot_load(n->shards[p.shard], p.pairs, p.count);
+    if (rc == 0) {
+        switch (p.kind) {
+        case PAGE_HEADER:
+            rc = load_begin(n, &p, d);
+            break;
+        case PAGE_PAST:
+            rc = load_past(n, &p);
+            break;
+        case PAGE_PAIRS:
+            n->snapshot_past[p.shard] = UINT64_MAX; /* no past any more */
+            rc = shard_snapshot_load(n->shards[p.shard], p.pairs, p.count);
+            break;
+        }
+    }
     snapshot_page_deinit(&p);
     if (rc != 0 && d != NULL && d->text[0] == '\0')
         err_detail_set(d, "a page of the snapshot cannot be used: %s", err_text(rc));
@@ -299,9 +454,8 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
                           "join: create a new one with claudefs site create, or unmount");
         return ERR_NOT_EMPTY;
     }
-    for (unsigned i = 0; i < n->settings.shard_count; i++)
-        if (!shard_can_freeze(n->shards[i]))
-            return ERR_AGAIN;
+    if (!shards_may_close(n))
+        return ERR_AGAIN;
     memcpy(joining, fs_key, 32);
     joining[32] = (uint8_t)shard_count;
     joining[33] = (uint8_t)(shard_count >> 8);
@@ -320,15 +474,9 @@ int node_adopt(struct node *n, const uint8_t fs_key[32], unsigned shard_count, s
     rc = node_wipe_shards(n); /* as many as there were */
     joining_use(n, joining);
     explicit_bzero(joining, sizeof joining);
-    node_members_free(n);
-    node_upkeep_close(n); /* it holds the old keys */
     if (rc == 0)
-        rc = node_open_shards(n, d);
-    if (rc == 0)
-        rc = node_upkeep_open(n);
-    if (rc == 0)
-        node_feed_publish(n);
-    else
+        rc = shards_make(n, d);
+    if (rc != 0)
         node_fail(n, rc, d != NULL && d->text[0] != '\0' ? d->text : "cannot join");
     return rc;
 }

@@ -70,6 +70,13 @@ void record_local(
     enc_raw(b, pairs.ptr, pairs.len);
 }
 
+void record_past(struct buf *b, uint64_t hlc, uint32_t count, struct slice ops)
+{
+    record_begin(b, RECORD_PAST, &(struct record_head){.commit_hlc = hlc});
+    enc_varint(b, count);
+    enc_raw(b, ops.ptr, ops.len);
+}
+
 static uint32_t dec_count(struct dec *d)
 {
     uint64_t v = dec_varint(d);
@@ -99,7 +106,7 @@ int record_decode(struct slice s, struct record *ret)
         dec_named(&d, &r.named);
     if (d.rc != 0)
         return d.rc;
-    if (type < RECORD_OP || type > RECORD_SNAPSHOT)
+    if (type < RECORD_OP || type > RECORD_PAST)
         return ERR_MALFORMED;
     r.type = (enum record_type)type;
     switch (r.type) {
@@ -123,6 +130,7 @@ int record_decode(struct slice s, struct record *ret)
         break;
     case RECORD_LOCAL:
     case RECORD_SNAPSHOT:
+    case RECORD_PAST:
         r.count = dec_count(&d);
         break;
     }
@@ -137,7 +145,7 @@ int record_decode(struct slice s, struct record *ret)
 
 bool record_op_next(const struct record *r, uint32_t i, struct dec *in, struct slice *ret)
 {
-    if (r->type != RECORD_REMOTE || i >= r->count)
+    if ((r->type != RECORD_REMOTE && r->type != RECORD_PAST) || i >= r->count)
         return false;
     *ret = dec_bytes(in, r->body.len);
     return in->rc == 0;

@@ -13,6 +13,8 @@
  *   DERIVED from shard (u16), message number (varint), bytes: see journal/merge.h
  *   LOCAL   count, each: key, present (u8), value: the site's own business, never shipped
  *   SNAPSHOT the same, any key: what a new site starts from
+ *   PAST    count, each: op bytes: what the snapshot behind it holds and others may lack (W12); it
+ *           has the commit_hlc of the site that the snapshot is of, and changes nothing here
  *
  * Threads: any; pure. */
 #ifndef SITE_RECORD_H
@@ -30,7 +32,8 @@ enum record_type {
     RECORD_DELIVER,
     RECORD_DERIVED,
     RECORD_LOCAL,
-    RECORD_SNAPSHOT
+    RECORD_SNAPSHOT,
+    RECORD_PAST
 };
 
 struct record {
@@ -44,7 +47,7 @@ struct record {
     uint64_t cursor;
     shard_id_t from; /* DELIVER, DERIVED */
     uint64_t message;
-    uint32_t count;    /* REMOTE: operations; LOCAL: pairs */
+    uint32_t count;    /* REMOTE, PAST: operations; LOCAL, SNAPSHOT: pairs */
     struct slice body; /* OP, DELIVER: the op; DERIVED: bytes; others: the sequence */
 };
 
@@ -76,6 +79,10 @@ void record_local(struct buf *b,
                   uint64_t hlc,
                   uint32_t count,
                   struct slice pairs /* each as key bytes, u8, value bytes */);
+void record_past(struct buf *b,
+                 uint64_t hlc,
+                 uint32_t count,
+                 struct slice ops /* each as enc_bytes */);
 /* Slices borrow from s. ERR_MALFORMED, ERR_TRUNCATED. */
 int record_decode(struct slice s, struct record *ret) MUST_CHECK;
 

@@ -36,6 +36,7 @@ struct returning {
     enum return_stage stage;
     uint32_t at;       /* item of the stage */
     uint32_t tries;    /* of this item */
+    uint32_t chain;    /* files that are to make way for each other, in this evaluation */
     bool issued;       /* a request is under way */
     bool moved;        /* STAGE_RMDIRS: something went in this pass */
     bool last_pass;    /* STAGE_RMDIRS: nothing went in the one before */

@@ -7,6 +7,7 @@
 #include "site/return_int.h"
 
 #define RENAME_EXCHANGE_FLAG 2u /* RENAME_EXCHANGE of Linux */
+#define CHAIN_MAX 16u           /* files that make way for each other */
 
 /* A name that this site took from the file, and the others' tree still has. */
 struct old_name {
@@ -147,6 +148,28 @@ static int step_aside(struct returning *r,
     return rc;
 }
 
+/* The place of a file here has another one in the others' tree. If that went from it here, as this
+ * site knew it, it is replaced, as it was here; or goes to its own place first, if it has one. Such
+ * a chain ends: each name in it has another file here than there, and that the next one. */
+static int place_clear(struct returning *r,
+                       const struct unsent_name *nm,
+                       struct oid to,
+                       struct oid taken,
+                       bool *ret_waits,
+                       bool *ret_free)
+{
+    *ret_waits = *ret_free = false;
+    if (oid_is_dir(taken) || !return_is_known(r, nm, taken))
+        return ITEM_DONE;
+    *ret_free = !lives_elsewhere(r, taken);
+    if (*ret_free || r->chain == CHAIN_MAX)
+        return ITEM_DONE;
+    r->chain++;
+    int rc = return_clear(r, taken, to, nm->name, ret_waits);
+    r->chain--;
+    return rc;
+}
+
 /* What has the name in the others' tree has another one here: it goes there first. */
 static int make_way(
     struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
@@ -164,7 +187,10 @@ static int make_way(
         if (rc != ITEM_DONE)
             return rc;
         rc = return_lookup(r, to, nm->name, &taken);
-        if (rc != 0 || !oid_is_none(taken))
+        bool is_free = oid_is_none(taken);
+        if (rc == 0 && !is_free)
+            rc = place_clear(r, nm, to, taken, ret_gone, &is_free);
+        if (rc != 0 || !is_free)
             return rc;
         struct fs_request q = {.oid = parent, .name = name, .oid2 = to, .name2 = nm->name};
         *ret_gone = true;

@@ -222,6 +222,20 @@ int shard_propose(struct shard *s,
     return rc;
 }
 
+/* Commits the record in s->scratch, which is the site's own business. */
+static int put_own(struct shard *s, void (*committed)(void *ctx, int rc), void *ctx)
+{
+    struct pending *q = mem_calloc(1, sizeof *q);
+    q->committed = committed;
+    q->ctx = ctx;
+    int rc = commit_record(s, q);
+    if (rc != 0 && q->index == 0)
+        shard_pending_free(q);
+    else if (rc != 0)
+        q->committed = NULL;
+    return rc;
+}
+
 static int put_pairs(struct shard *s,
                      enum record_type type,
                      const struct local_pair *pairs,
@@ -238,15 +252,7 @@ static int put_pairs(struct shard *s,
     record_local(&s->scratch, type, hlc_next(s->cfg.hlc, clock_wall_ns(s->cfg.clock)), count,
                  buf_slice(&body));
     buf_deinit(&body);
-    struct pending *q = mem_calloc(1, sizeof *q);
-    q->committed = committed;
-    q->ctx = ctx;
-    int rc = commit_record(s, q);
-    if (rc != 0 && q->index == 0)
-        shard_pending_free(q);
-    else if (rc != 0)
-        q->committed = NULL;
-    return rc;
+    return put_own(s, committed, ctx);
 }
 
 int shard_local(struct shard *s,
@@ -261,6 +267,16 @@ int shard_local(struct shard *s,
 int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_t count)
 {
     return put_pairs(s, RECORD_SNAPSHOT, pairs, count, NULL, NULL);
+}
+
+int shard_past_load(struct shard *s, uint64_t commit_hlc, const struct slice *ops, uint32_t count)
+{
+    struct buf body = {0};
+    for (uint32_t i = 0; i < count; i++)
+        enc_bytes(&body, ops[i]);
+    record_past(&s->scratch, commit_hlc, count, buf_slice(&body));
+    buf_deinit(&body);
+    return put_own(s, NULL, NULL);
 }
 
 int shard_reserve(struct shard *s, size_t bytes)

@@ -386,6 +386,8 @@ int shard_apply_record(
     case RECORD_SNAPSHOT:
         rc = apply_local(s, r);
         break;
+    case RECORD_PAST:
+        break; /* for streams only (W12) */
     }
     if (s->cfg.peers == NULL)
         s->collect = NULL;

@@ -62,7 +62,7 @@ static void site_encode(const struct pair_site *p, struct buf *out)
     mp_bin(out, p->cert);
 }
 
-static void text_decode(struct mp *m, char *out, size_t len_max)
+void pair_text_decode(struct mp *m, char *out, size_t len_max)
 {
     struct slice s = mp_get_bin(m, len_max);
     if (m->rc != 0)
@@ -78,8 +78,8 @@ static void text_decode(struct mp *m, char *out, size_t len_max)
 static void site_decode(struct mp *m, struct pair_site *ret)
 {
     *ret = (struct pair_site){.site = (site_id_t)mp_get_uint(m, UINT32_MAX)};
-    text_decode(m, ret->name, PAIR_NAME_MAX);
-    text_decode(m, ret->address, TOKEN_ADDRESS_MAX);
+    pair_text_decode(m, ret->name, PAIR_NAME_MAX);
+    pair_text_decode(m, ret->address, TOKEN_ADDRESS_MAX);
     ret->cert = mp_get_bin(m, PAIR_CERT_MAX);
     if (m->rc == 0 && (ret->site == 0 || !pair_name_valid(ret->name)))
         mp_fail(m, ERR_MALFORMED);

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
+#include "base/mp.h"
 #include "wan/token.h"
 
 #define PAIR_VERSION 1u
@@ -44,6 +45,8 @@ struct pair_site {
 };
 void pair_key_make(const uint8_t secret[TOKEN_SECRET_BYTES], struct invite_key *ret);
 bool pair_name_valid(const char *name); /* [A-Za-z0-9_-]{1,32} */
+/* Text that is shown to people. out: room for len_max and the end. */
+void pair_text_decode(struct mp *m, char *out, size_t len_max);
 
 void pair_request_encode(const uint8_t secret[TOKEN_SECRET_BYTES],
                          const struct pair_channel *channel,

@@ -26,11 +26,13 @@ struct cut {
     struct h2_stream *stream; /* NULL: gone */
     struct node_snapshot *snapshot;
     struct zpack *pack;
+    struct buf voucher; /* goes behind it; or empty */
     bool done;
     bool call_over; /* the loop has answered */
 };
 struct cut_call {
     struct wan_call call;
+    site_id_t to;
     struct cut *cut; /* freed by whoever comes last: the stream or this call */
     int rc;
     struct node_snapshot *snapshot;
@@ -41,6 +43,7 @@ static void cut_free(struct cut *v)
     if (v->snapshot != NULL)
         node_snapshot_free(v->snapshot);
     zpack_free(v->pack);
+    buf_deinit(&v->voucher);
     v->wan->snapshots_served--;
     mem_free(v);
 }
@@ -77,7 +80,7 @@ static void cut_pump(struct cut *v)
             cut_frame(v, FRAME_PAGE, buf_slice(&packed));
         }
         if (rc == 0 && v->done) {
-            cut_frame(v, FRAME_END, slice_of(NULL, 0));
+            cut_frame(v, FRAME_END, buf_slice(&v->voucher));
             h2_end(v->stream);
         }
         buf_deinit(&page);
@@ -95,7 +98,8 @@ static void cut_ready(void *ctx, int rc, struct node_snapshot *s)
 
 static void cut_on_loop(struct wan_call *call)
 {
-    node_snapshot_begin(call->wan->node, cut_ready, CONTAINER_OF(call, struct cut_call, call));
+    struct cut_call *c = CONTAINER_OF(call, struct cut_call, call);
+    node_snapshot_begin(call->wan->node, c->to, cut_ready, c);
 }
 
 static void cut_begun(struct wan_call *call)
@@ -150,7 +154,7 @@ static void cut_closed(struct h2_stream *s, int rc)
 static const struct h2_stream_events cut_events = {
     .data = cut_data, .drained = cut_drained, .closed = cut_closed};
 
-void wan_snapshot_serve(struct wan *w, struct h2_stream *s)
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s, const struct member *to)
 {
     if (w->snapshots_served >= WAN_SERVE_SNAPSHOTS_MAX) {
         wan_respond_error(s, 503, ERR_BUSY, "too many sites are being set up at once");
@@ -164,6 +168,10 @@ void wan_snapshot_serve(struct wan *w, struct h2_stream *s)
     h2_follow(s, &cut_events, v);
     h2_respond(s, 200);
     c->cut = v;
+    if (to != NULL) {
+        c->to = to->site;
+        wan_voucher_make(w, to, &v->voucher);
+    }
     c->call.on_loop = cut_on_loop;
     c->call.done = cut_begun;
     c->call.release = cut_release;
@@ -185,6 +193,7 @@ struct wan_boot {
     struct h2_stream *stream;
     bool stream_over; /* all of it has come; frames may wait to be read */
     int status;
+    bool without_past; /* who is asked is of an older version */
     struct buf error_body;
     struct frame_reader frames;
     struct zunpack *unpack; /* while an attempt is on */
@@ -345,7 +354,11 @@ static int boot_frame(struct wan_boot *b, const struct frame *f)
         return 0;
     }
     if (f->type == FRAME_END && b->pages > 0) {
-        load_start(b, true, NULL);
+        rc = wan_voucher_save(b->wan, f->payload, &d); /* before the site is a member that works */
+        if (rc == 0)
+            load_start(b, true, NULL);
+        else
+            boot_fail(b, rc, d.text);
         return 0;
     }
     if (f->type != FRAME_PAGE)
@@ -410,6 +423,7 @@ static void boot_ended(struct h2_stream *s)
     if (b == NULL || b->status == 200)
         return; /* the last frame says whether that was all */
     int rc = wan_response_error(b->status, &b->error_body, &d);
+    b->without_past = b->without_past || rc == ERR_NOT_SUPPORTED;
     boot_fail(b, rc, d.text);
 }
 
@@ -437,7 +451,8 @@ static bool boot_ready(struct h2_conn *c)
 {
     struct wan_boot *b = h2_user(c);
     b->unpack = zunpack_new();
-    b->stream = h2_request(c, "GET", "/v1/snapshot", &boot_stream_events, b);
+    const char *path = b->without_past ? WAN_SNAPSHOT_PATH_OLD : WAN_SNAPSHOT_PATH;
+    b->stream = h2_request(c, "GET", path, &boot_stream_events, b);
     if (b->stream != NULL)
         h2_end(b->stream);
     return b->stream != NULL;

@@ -147,6 +147,7 @@ struct wan_peer {
     uv_timer_t redial;
     bool redial_open;
     uint64_t dialled_ns;          /* mono: begin of the last attempt */
+    uint64_t stranger_ns;         /* mono: since when it does not know us; 0: it does */
     uint64_t dials, dials_failed; /* attempts begun and ended in failure */
     enum wan_trouble trouble;     /* of our stream from it */
     int trouble_rc;
@@ -214,6 +215,7 @@ struct wan {
     uint64_t strangers_gone, stranger_logged_ns; /* since the last line about them; mono */
     struct invites invites;
     struct attempts attempts;
+    struct buf voucher; /* of this site, by the one that let it in; or empty */
     struct {
         struct wan_fetch *first, *last;               /* wait for a peer */
         struct wan_fetch *buckets[WAN_FETCH_BUCKETS]; /* all, by id */
@@ -291,6 +293,8 @@ bool wan_history_differs(struct wan *w, const struct wan_history *h, char how[WA
 /* wan_recv.c: our stream from a peer */
 void wan_recv_start(struct wan_peer *p);
 void wan_recv_stop(struct wan_peer *p);
+/* Ends the stream and its connection; the back-off decides when to come again. */
+void wan_recv_fail(struct wan_peer *p, int rc, const char *text);
 void wan_recv_tick(struct wan_peer *p, uint64_t now_ns);
 uint64_t wan_recv_probe(struct wan_peer *p); /* sends a probe, its id; 0: not running */
 void wan_pull(struct wan *w);                /* looks at what is durable, soon */
@@ -321,7 +325,11 @@ void wan_fetch_tick(struct wan *w, uint64_t now_ns);
 void wan_fetch_free(struct wan *w);
 
 /* wan_boot.c: snapshots */
-void wan_snapshot_serve(struct wan *w, struct h2_stream *s);
+#define WAN_SNAPSHOT_PATH "/v1/snapshot/past"
+#define WAN_SNAPSHOT_PATH_OLD "/v1/snapshot" /* without the past */
+/* to: the member that asks, which can take the operations that others lack (W12), and a voucher;
+ * NULL: it is of an older version, and gets the state alone. */
+void wan_snapshot_serve(struct wan *w, struct h2_stream *s, const struct member *to);
 int wan_boot_load(struct wan *w, struct err_detail *d) MUST_CHECK; /* DIR/wan_boot.json, if any */
 /* Remembers where to get the snapshot of which file system from; then wan_boot_begin. If somebody
  * else was asked up to now, he must be held; the file has both until the site's key says which. */
@@ -356,6 +364,34 @@ int wan_invite_make(struct wan *w,
 typedef void (*wan_accept_done)(void *ctx, int rc, const char *text, const struct member *peer);
 void wan_accept(struct wan *w, const char *token, wan_accept_done done, void *ctx);
 void wan_pairing_free(struct wan *w);
+
+/* wan_asked.c: a request with a small body. The WAN thread; freed by whoever comes last, the stream
+ * or the call. */
+struct wan_asked {
+    size_t body_max;
+    void (*decide)(struct wan_asked *a); /* the body is there, or too_long: answers, or calls */
+    const char *refused;                 /* what the log calls an answer that is none */
+    struct wan *wan;                     /* from here on it is wan_asked.c's */
+    struct h2_stream *stream;            /* NULL: gone, or answered */
+    struct buf body;
+    bool too_long, call_runs;
+};
+void wan_asked_serve(struct wan *w, struct h2_stream *s, const struct wan_asked *how);
+/* Once. What was asked may be freed by it, unless a call is under way. */
+void wan_asked_answer(struct wan_asked *a, int status, int rc, const char *text);
+void wan_asked_call(struct wan_asked *a, struct wan_call *c);
+void wan_asked_called(struct wan_asked *a); /* from the call's release */
+
+/* wan_voucher.c: what others say of this site, and what it says of others (voucher.h) */
+#define WAN_VOUCHER_PATH "/v1/member"
+int wan_voucher_load(struct wan *w, struct err_detail *d) MUST_CHECK;
+/* Keeps the one that came with a snapshot; empty: none came. */
+int wan_voucher_save(struct wan *w, struct slice voucher, struct err_detail *d) MUST_CHECK;
+void wan_voucher_make(struct wan *w, const struct member *m, struct buf *out); /* of a member */
+void wan_voucher_serve(struct wan *w, struct h2_stream *s);
+/* A peer says that it does not know this site: shows it the voucher, if it has said so for a while,
+ * and the connection ends with the answer. False: that goes on as it would without. */
+bool wan_voucher_show(struct wan_peer *p, uint64_t now_ns);
 
 /* wan_return.c */
 void wan_return_serve(struct wan *w, struct h2_stream *s);

@@ -345,6 +345,10 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         wan_return_serve(a->wan, s);
         return;
     }
+    if (post && strcmp(path, WAN_VOUCHER_PATH) == 0) {
+        wan_voucher_serve(a->wan, s);
+        return;
+    }
     if (a->peer == NULL) { /* it may have become a member by pairing a moment ago */
         a->peer = wan_peer_by_fingerprint(a->wan, h2_fingerprint(c));
         if (a->peer != NULL) {
@@ -368,8 +372,10 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         wan_send_accept(a->peer, s);
     else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
         wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);
-    else if (get && strcmp(path, "/v1/snapshot") == 0)
-        wan_snapshot_serve(a->wan, s);
+    else if (get && strcmp(path, WAN_SNAPSHOT_PATH) == 0)
+        wan_snapshot_serve(a->wan, s, &a->peer->member);
+    else if (get && strcmp(path, WAN_SNAPSHOT_PATH_OLD) == 0)
+        wan_snapshot_serve(a->wan, s, NULL);
     else
         wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
 }

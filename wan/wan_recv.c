@@ -102,7 +102,7 @@ static enum wan_trouble trouble_of(int rc)
     }
 }
 
-static void recv_fail_rc(struct wan_peer *p, int rc, const char *text)
+void wan_recv_fail(struct wan_peer *p, int rc, const char *text)
 {
     recv_fail(p, trouble_of(rc), rc, text);
 }
@@ -184,7 +184,7 @@ static void apply_done(struct wan_call *call)
     ASSERT(receiver_is_applying(core));
     if (c->rc != 0) {
         receiver_failed(core);
-        recv_fail_rc(p, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
+        wan_recv_fail(p, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
     } else {
         applied_note(p, &core->slots[core->oldest].decoded.batch);
         receiver_applied(core);
@@ -270,6 +270,7 @@ static void checked(struct wan_call *call)
     p->recv.state = RECV_RUNNING;
     p->recv.opened_ns = wan_now_ns(w);
     wan_peer_trouble(p, TROUBLE_NONE, 0, "");
+    p->stranger_ns = 0;
     log_info(LOG_WAN, "stream_open", "peer=%s", p->member.name);
     recv_frames(p);
     wan_wait_check(w);
@@ -344,7 +345,7 @@ static int on_frame(struct wan_peer *p, const struct frame *f)
     int rc;
     if (f->type == FRAME_ERROR) {
         rc = msg_error_decode(f->payload, &d);
-        recv_fail_rc(p, rc, d.text);
+        wan_recv_fail(p, rc, d.text);
         return 0;
     }
     if (f->type == FRAME_WELCOME)
@@ -417,11 +418,13 @@ static void stream_ended(struct h2_stream *s)
     if (p->recv.stream != s)
         return;
     if (p->recv.status == 200) {
-        recv_fail_rc(p, ERR_CLOSED, "the other side ended the stream");
+        wan_recv_fail(p, ERR_CLOSED, "the other side ended the stream");
         return;
     }
     int rc = wan_response_error(p->recv.status, &p->recv.error_body, &d);
-    recv_fail_rc(p, rc, d.text);
+    p->recv.stream = NULL;
+    if (rc != ERR_AUTH || !wan_voucher_show(p, wan_now_ns(p->wan)))
+        wan_recv_fail(p, rc, d.text);
 }
 
 static void stream_closed(struct h2_stream *s, int rc)
@@ -431,7 +434,7 @@ static void stream_closed(struct h2_stream *s, int rc)
         return;
     p->recv.stream = NULL;
     if (p->conn != NULL && h2_is_ready(p->conn)) /* else dial_closed tells why */
-        recv_fail_rc(p, rc != 0 ? rc : ERR_CLOSED, "the other side ended the stream");
+        wan_recv_fail(p, rc != 0 ? rc : ERR_CLOSED, "the other side ended the stream");
 }
 
 static const struct h2_stream_events stream_events = {

@@ -18,42 +18,14 @@
 
 /* --- who is asked --- */
 
-struct return_serve {
-    struct wan *wan;
-    struct h2_stream *stream; /* NULL: gone */
-    struct buf body;
-    bool too_long, call_runs;
-};
 struct let_in_call {
     struct wan_call call;
-    struct return_serve *serve;
+    struct wan_asked *asked;
     site_id_t before;
     struct member member; /* as it was, then with the new id */
     struct buf cert;
     int rc;
 };
-
-static void serve_free(struct return_serve *v)
-{
-    buf_deinit(&v->body);
-    mem_free(v);
-}
-
-static void serve_answer(struct return_serve *v, int status, int rc, const char *text)
-{
-    struct h2_stream *s = v->stream;
-    if (s != NULL && rc != 0) {
-        log_warn(LOG_WAN, "return_refused", "code=%s why=\"%s\"", err_name(rc), text);
-        wan_respond_error(s, status, rc, text);
-    } else if (s != NULL) {
-        h2_respond(s, status);
-        h2_end(s);
-        return; /* the stream's end frees */
-    }
-    v->stream = NULL;
-    if (!v->call_runs)
-        serve_free(v);
-}
 
 static bool find_member(void *ctx, const struct member *m)
 {
@@ -102,18 +74,16 @@ static void was_let_in(struct wan_call *call)
         log_info(LOG_WAN, "comes_back", "peer=%s before=%08x site=%08x", c->member.name, c->before,
                  c->member.site);
     wan_members_fetch(call->wan);
-    if (c->serve->stream != NULL)
-        serve_answer(c->serve, c->rc == 0 ? 200 : 503, c->rc,
-                     "the journal cannot be written there");
+    if (c->asked->stream != NULL)
+        wan_asked_answer(c->asked, c->rc == 0 ? 200 : 503, c->rc,
+                         "the journal cannot be written there");
 }
 
 static void let_in_release(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
     buf_deinit(&c->cert);
-    c->serve->call_runs = false;
-    if (c->serve->stream == NULL)
-        serve_free(c->serve);
+    wan_asked_called(c->asked);
 }
 
 /* Why the site may not come back so, or NULL. */
@@ -132,20 +102,21 @@ static const char *no_return(struct wan *w, const struct wan_peer *p, int *ret_r
     return NULL;
 }
 
-static void serve_decide(struct return_serve *v)
+static void serve_decide(struct wan_asked *v)
 {
     struct wan *w = v->wan;
     const uint8_t *fp = h2_fingerprint(h2_stream_conn(v->stream));
     struct msg_return r;
     int rc;
     if (v->too_long || msg_return_decode(buf_slice(&v->body), &r) != 0) {
-        serve_answer(v, 400, ERR_MALFORMED, "the request to come back cannot be read");
+        wan_asked_answer(v, 400, ERR_MALFORMED, "the request to come back cannot be read");
         return;
     }
     const struct wan_peer *p = wan_peer_by_site(w, r.before), *q = wan_peer_by_site(w, r.after);
     if (p == NULL || memcmp(p->member.cert_sha256, fp, FINGERPRINT_BYTES) != 0 ||
         memcmp(r.fs_id, w->fs_id, FS_ID_BYTES) != 0) {
-        serve_answer(v, 403, ERR_AUTH, "the certificate is not that of a site that was a member");
+        wan_asked_answer(v, 403, ERR_AUTH,
+                         "the certificate is not that of a site that was a member");
         return;
     }
     const char *no = no_return(w, p, &rc);
@@ -155,57 +126,30 @@ static void serve_decide(struct return_serve *v)
         rc = ERR_EXISTS;
     }
     if (no != NULL) {
-        serve_answer(v, rc == ERR_BUSY ? 503 : 403, rc, no);
+        wan_asked_answer(v, rc == ERR_BUSY ? 503 : 403, rc, no);
         return;
     }
     if (q != NULL && p->gone) { /* it asks again */
-        serve_answer(v, q->gone ? 403 : 200, q->gone ? ERR_REMOVED : 0, "the new id has left, too");
+        wan_asked_answer(v, q->gone ? 403 : 200, q->gone ? ERR_REMOVED : 0,
+                         "the new id has left, too");
         return;
     }
     struct let_in_call *c = mem_calloc(1, sizeof *c);
-    c->serve = v;
+    c->asked = v;
     c->before = r.before;
     c->member.site = r.after;
     c->call.on_loop = let_in;
     c->call.done = was_let_in;
     c->call.release = let_in_release;
-    v->call_runs = true;
-    wan_call_start(w, &c->call);
+    wan_asked_call(v, &c->call);
 }
-
-static void serve_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
-{
-    struct return_serve *v = h2_stream_user(s);
-    h2_consume(s, len);
-    if (v->body.len + len > MSG_RETURN_MAX)
-        v->too_long = true;
-    else
-        buf_append(&v->body, ptr, len);
-}
-
-static void serve_ended(struct h2_stream *s)
-{
-    serve_decide(h2_stream_user(s));
-}
-
-static void serve_closed(struct h2_stream *s, int rc)
-{
-    struct return_serve *v = h2_stream_user(s);
-    (void)rc;
-    v->stream = NULL;
-    if (!v->call_runs)
-        serve_free(v);
-}
-
-static const struct h2_stream_events serve_events = {
-    .data = serve_data, .ended = serve_ended, .closed = serve_closed};
 
 void wan_return_serve(struct wan *w, struct h2_stream *s)
 {
-    struct return_serve *v = mem_calloc(1, sizeof *v);
-    v->wan = w;
-    v->stream = s;
-    h2_follow(s, &serve_events, v);
+    wan_asked_serve(w, s,
+                    &(struct wan_asked){.body_max = MSG_RETURN_MAX,
+                                        .decide = serve_decide,
+                                        .refused = "return_refused"});
 }
 
 /* --- who comes back --- */

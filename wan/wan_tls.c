@@ -208,6 +208,36 @@ int wan_fingerprint_pem(struct slice pem, uint8_t ret[FINGERPRINT_BYTES])
     return rc;
 }
 
+int wan_identity_sign(const struct wan_identity *id,
+                      struct slice said,
+                      uint8_t ret[SIGNATURE_BYTES])
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    size_t len = SIGNATURE_BYTES;
+    bool good = ctx != NULL && EVP_DigestSignInit(ctx, NULL, NULL, NULL, id->key) == 1 &&
+                EVP_DigestSign(ctx, ret, &len, said.ptr, said.len) == 1 && len == SIGNATURE_BYTES;
+    EVP_MD_CTX_free(ctx);
+    ERR_clear_error();
+    return good ? 0 : ERR_NO_MEMORY;
+}
+
+int wan_signature_check(struct slice pem,
+                        struct slice said,
+                        const uint8_t signature[SIGNATURE_BYTES])
+{
+    X509 *x = pem.len == 0 || pem.len > WAN_FILE_MAX ? NULL : cert_parse(pem);
+    EVP_PKEY *key = x != NULL ? X509_get0_pubkey(x) : NULL;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    int rc = key == NULL || ctx == NULL ? ERR_MALFORMED : ERR_AUTH;
+    if (rc == ERR_AUTH && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key) == 1 &&
+        EVP_DigestVerify(ctx, signature, SIGNATURE_BYTES, said.ptr, said.len) == 1)
+        rc = 0;
+    EVP_MD_CTX_free(ctx);
+    X509_free(x);
+    ERR_clear_error();
+    return rc;
+}
+
 void wan_fingerprint_text(const uint8_t fp[FINGERPRINT_BYTES], char out[2 * FINGERPRINT_BYTES + 1])
 {
     (void)sodium_bin2hex(out, 2 * FINGERPRINT_BYTES + 1, fp, FINGERPRINT_BYTES);

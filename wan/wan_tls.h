@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "wan/token.h"
+#include "wan/voucher.h"
 
 struct wan_identity {
     EVP_PKEY *key;
@@ -29,6 +30,15 @@ int wan_fingerprint(X509 *cert, uint8_t ret[FINGERPRINT_BYTES]) MUST_CHECK;
 /* Of a PEM certificate that came from elsewhere. ERR_MALFORMED. */
 int wan_fingerprint_pem(struct slice pem, uint8_t ret[FINGERPRINT_BYTES]) MUST_CHECK;
 void wan_fingerprint_text(const uint8_t fp[FINGERPRINT_BYTES], char out[2 * FINGERPRINT_BYTES + 1]);
+
+/* With the certificate's key, and by it. Any thread. ERR_NO_MEMORY; ERR_AUTH: another key signed
+ * that; ERR_MALFORMED: it is no such certificate. */
+int wan_identity_sign(const struct wan_identity *id,
+                      struct slice said,
+                      uint8_t ret[SIGNATURE_BYTES]) MUST_CHECK;
+int wan_signature_check(struct slice pem,
+                        struct slice said,
+                        const uint8_t signature[SIGNATURE_BYTES]) MUST_CHECK;
 
 /* One context for both roles; owned by the caller. */
 int wan_tls_context(const struct wan_identity *id, SSL_CTX **ret, struct err_detail *d) MUST_CHECK;

@@ -285,6 +285,7 @@ void wan_free(struct wan *w)
     wan_peers_free(w);
     h2_net_deinit(&w->net);
     SSL_CTX_free(w->tls);
+    buf_deinit(&w->voucher);
     wan_identity_deinit(&w->identity);
     json_decref(w->paused);
     mem_free(w->vvs);
@@ -318,6 +319,8 @@ static int wan_files_load(struct wan *w, struct err_detail *d)
         rc = wan_paused_load(w, d);
     if (rc == 0)
         rc = wan_invites_load(w, d);
+    if (rc == 0)
+        rc = wan_voucher_load(w, d);
     if (rc == 0)
         rc = wan_boot_load(w, d);
     return rc;

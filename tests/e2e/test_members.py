@@ -55,6 +55,42 @@ def test_remove_with_all_present(three):
 
 
 @pytest.mark.limit(300)
+def test_who_let_a_site_in_is_lost_before_the_others_have_heard_of_it(world):
+    """b is away while a works, and lets c in; then a is lost for ever. b has never heard of c, which
+    has what a did; it takes a's word for it, and gets all of that from c."""
+    sites = [world.site(name) for name in "abc"]
+    world.pair(sites[0], sites[1])
+    a, b = sites[0].mount(), sites[1].mount()
+    lib.converge(a, b)
+    b.stop()
+    b.site.stop()
+    for i in range(20):  # small ones: chunks that nobody has read at c would go with a
+        a.write(f"a{i}", str(i))
+    os.rename(a / "a0", a / "moved")
+    a.write("while b is away", "of a", sync=True)
+    world.pair(sites[0], sites[2])
+    c = sites[2].mount()
+    assert c.text("while b is away") == "of a"
+    c.write("of c", "x")
+    a.stop()
+    a.site.kill()
+    b.site.serve()
+    b.start()
+    eventually(lambda: state_at(c, "b") == "connected", 60, "b knows c")
+    eventually(lambda: {"while b is away", "of c"} <= set(b.names()), 60, "it comes from c")
+    assert b.text("while b is away") == "of a" and b.text("of c") == "x"
+    c.site.restart()
+    b.write("later", "x")
+    eventually(lambda: "later" in c.names(), 60, "and goes there")
+    b.site.cli("peer", "remove", "a")
+    removed_everywhere("a", b, c)
+    b.write("last", "x")
+    lib.converge(b, c)
+    for mount in (b, c):
+        mount.site.fsck()
+
+
+@pytest.mark.limit(300)
 def test_remove_while_one_is_away(three):
     """b is away when c goes, and hears of it, and of c's last work, afterwards."""
     world, a, b, c = three

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/limits.h"
 #include "site/snapshot_page.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -21,6 +22,14 @@ static void check_same(const struct snapshot_page *one, const struct snapshot_pa
                slice_equal(one->pairs[i].value, two->pairs[i].value));
 }
 
+static void check_same_past(const struct snapshot_page *one, const struct snapshot_page *two)
+{
+    ASSERT(one->kind == two->kind && one->count == two->count && one->shard == two->shard);
+    for (uint32_t i = 0; i < one->count; i++)
+        ASSERT(one->past[i].commit_hlc == two->past[i].commit_hlc &&
+               slice_equal(one->past[i].op, two->past[i].op));
+}
+
 static void check_pairs(const struct snapshot_page *p, struct slice page, struct buf *ret)
 {
     ASSERT(2 * (size_t)p->count < page.len); /* nobody makes us take memory with a number */
@@ -30,6 +39,21 @@ static void check_pairs(const struct snapshot_page *p, struct slice page, struct
         ASSERT(p->pairs[i].value.ptr != NULL); /* that would remove the key */
         mp_bin(ret, p->pairs[i].key);
         mp_bin(ret, p->pairs[i].value);
+    }
+}
+
+/* What streams take for granted of their journal. */
+static void check_past(const struct snapshot_page *p, struct slice page, struct buf *ret)
+{
+    ASSERT(2 * (size_t)p->count < page.len);
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct op op;
+        ASSERT(is_inside(p->past[i].op, page) && p->past[i].op.len <= LIMIT_OP_BYTES);
+        ASSERT(i == 0 || p->past[i].commit_hlc >= p->past[i - 1].commit_hlc);
+        int rc = op_decode_head(p->past[i].op, &op);
+        ASSERT(rc == 0 && op.dot.shard == p->shard);
+        mp_uint(ret, p->past[i].commit_hlc);
+        mp_bin(ret, p->past[i].op);
     }
 }
 
@@ -51,6 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (unsigned i = 0; i < shards; i++)
             ASSERT(one.index[i] + 1 > one.index[i]); /* the stream goes on there */
         snapshot_header_encode(one.index, shards, &b);
+    } else if (one.kind == PAGE_PAST) {
+        ASSERT(one.shard < shards);
+        check_past(&one, page, &pairs);
+        snapshot_past_encode(one.shard, one.count, buf_slice(&pairs), &b);
     } else {
         ASSERT(one.shard < shards);
         check_pairs(&one, page, &pairs);
@@ -58,7 +86,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     rc = snapshot_page_decode(buf_slice(&b), shards, &two, &theirs);
     ASSERT(rc == 0);
-    check_same(&one, &two);
+    if (one.kind == PAGE_PAST)
+        check_same_past(&one, &two);
+    else
+        check_same(&one, &two);
     snapshot_page_deinit(&one);
     snapshot_page_deinit(&two);
     buf_deinit(&b);

@@ -33,7 +33,7 @@ static void check_body(const struct record *r)
         enc_u8(&b, p.present);
         enc_bytes(&b, p.value);
     }
-    ASSERT(ops == 0 || r->type == RECORD_REMOTE);
+    ASSERT(ops == 0 || r->type == RECORD_REMOTE || r->type == RECORD_PAST);
     ASSERT(pairs == 0 || r->type == RECORD_LOCAL || r->type == RECORD_SNAPSHOT);
     if (dec_end(&in) == 0) {
         ASSERT(ops + pairs == r->count && b.len == r->body.len);
@@ -55,6 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct record_head head = {.commit_hlc = r.commit_hlc, .named = r.named};
     if (r.type == RECORD_REMOTE)
         record_remote(&b, &head, r.peer, r.cursor, r.count, r.body);
+    else if (r.type == RECORD_PAST && r.named.count == 0)
+        record_past(&b, r.commit_hlc, r.count, r.body);
     else if (r.type == RECORD_DELIVER || r.type == RECORD_DERIVED)
         record_message(&b, r.type, &head, r.from, r.message, r.body);
     else

@@ -1,9 +1,11 @@
-/* wan/msg.h: every message of a stream, from any bytes; what decodes encodes to an equal one. */
+/* wan/msg.h: every message of a stream, from any bytes; what decodes encodes to an equal one. And
+ * what a member says of another (wan/voucher.h), which a stranger shows. */
 #include <string.h>
 
 #include "base/assert.h"
 #include "tests/fuzz/fuzz.h"
 #include "wan/msg.h"
+#include "wan/voucher.h"
 
 enum {
     SHARDS = 3
@@ -68,6 +70,28 @@ static void check_return(struct slice s)
     buf_deinit(&out);
 }
 
+static void check_voucher(struct slice s)
+{
+    struct voucher one, two;
+    uint8_t signature[SIGNATURE_BYTES], again[SIGNATURE_BYTES];
+    struct buf voucher = {0}, request = {0};
+    struct slice pem, same;
+    if (voucher_request_decode(s, &one, signature, &pem) != 0)
+        return;
+    ASSERT(one.site != 0 && one.site != one.by && pair_name_valid(one.name));
+    ASSERT(pem.len == 0 || (pem.ptr > s.ptr && pem.ptr + pem.len <= s.ptr + s.len));
+    voucher_encode(&one, signature, &voucher);
+    voucher_request_encode(buf_slice(&voucher), pem, &request);
+    ASSERT(voucher.len <= VOUCHER_MAX && request.len <= VOUCHER_REQUEST_MAX);
+    int rc = voucher_request_decode(buf_slice(&request), &two, again, &same);
+    ASSERT(rc == 0 && slice_equal(pem, same) && memcmp(again, signature, sizeof again) == 0);
+    ASSERT(one.by == two.by && one.at_ms == two.at_ms && one.site == two.site &&
+           strcmp(one.address, two.address) == 0);
+    ASSERT(memcmp(one.fingerprint, two.fingerprint, sizeof one.fingerprint) == 0);
+    buf_deinit(&voucher);
+    buf_deinit(&request);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice s = slice_of(data, size);
@@ -79,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_welcome(s);
     check_ack(s);
     check_return(s);
+    check_voucher(s);
     int rc = msg_heartbeat_decode(s, &h);
     rc |= msg_probe_decode(s, &id);
     rc |= msg_probe_reply_decode(s, SHARDS, &id, vvs);

@@ -198,6 +198,22 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
         /* While a member left, another's operations passed one that waited for the cut (P7). */
         {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 526},
+        /* A new file has the name of one that was moved over a third, and its site comes back (P2).
+         */
+        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 2643},
+        /* A name meant again what it had meant before (a checker's). */
+        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_CROWD | SOAK_SHORT}, 214},
+        /* Who had let a site in was lost before all had heard of it. */
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 62},
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 112},
+        /* The same, and what it had not told to all was in the new site's state only. */
+        {{.sites = 3,
+          .operations = 2000,
+          .faults = true,
+          .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
+         19},
+        /* A lost site's last call had no answer, and was known to the others (a checker's). */
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {

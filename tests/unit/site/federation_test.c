@@ -29,19 +29,19 @@ static void snap_ready(void *ctx, int rc, struct node_snapshot *s)
     node_stop(w->n);
 }
 
-void bootstrap_load(struct node_test *from, struct node_test *to)
+void load_pages(struct node_test *from, struct node_test *to, unsigned pages)
 {
     struct snap w = {.n = from->n};
     struct buf page = {0};
     struct err_detail d = {{0}};
     bool done = false;
-    node_snapshot_begin(from->n, snap_ready, &w);
+    node_snapshot_begin(from->n, node_site(to->n), snap_ready, &w);
     assert_int_equal(node_run(from->n), 0);
     from->n->stopping = false;
     assert_int_equal(w.rc, 0);
-    while (!done) {
+    while (!done && pages-- > 0) {
         buf_clear(&page);
-        assert_int_equal(node_snapshot_next_page(w.s, 4096, &page, &done), 0);
+        assert_int_equal(node_snapshot_next_page(w.s, 512, &page, &done), 0);
         if (page.len > 0)
             assert_int_equal(node_snapshot_load(to->n, buf_slice(&page), &d), 0);
     }
@@ -52,7 +52,7 @@ void bootstrap_load(struct node_test *from, struct node_test *to)
 void bootstrap(struct node_test *from, struct node_test *to)
 {
     struct err_detail d = {{0}};
-    bootstrap_load(from, to);
+    load_pages(from, to, UINT32_MAX);
     assert_int_equal(node_snapshot_commit(to->n, node_site(from->n), &d), 0);
 }
 
@@ -73,21 +73,31 @@ void add_member(struct node_test *t, site_id_t site, unsigned number)
     t->n->stopping = false;
 }
 
+static void adopt(struct world *w, unsigned inviter, unsigned i)
+{
+    struct err_detail d = {{0}};
+    node_test_init(&w->sites[i], 3);
+    add_member(&w->sites[inviter], node_site(w->sites[i].n), i);
+    assert_int_equal(node_adopt(w->sites[i].n, node_fs_key(w->sites[inviter].n), w->shards, &d), 0);
+}
+
+void world_join(struct world *w, unsigned inviter)
+{
+    adopt(w, inviter, w->count);
+    bootstrap(&w->sites[inviter], &w->sites[w->count]);
+    w->count++;
+}
+
 void world_init(struct world *w, unsigned count, unsigned shards, uint64_t seed)
 {
     memset(w, 0, sizeof *w);
     rng_seed(&w->rng, seed);
-    w->count = count;
+    w->count = 1;
     w->shards = shards;
     node_test_init(&w->sites[0], shards);
     add_member(&w->sites[0], node_site(w->sites[0].n), 0);
-    for (unsigned i = 1; i < count; i++) {
-        struct err_detail d = {{0}};
-        node_test_init(&w->sites[i], 3);
-        add_member(&w->sites[0], node_site(w->sites[i].n), i);
-        assert_int_equal(node_adopt(w->sites[i].n, node_fs_key(w->sites[0].n), shards, &d), 0);
-        bootstrap(&w->sites[0], &w->sites[i]);
-    }
+    while (w->count < count)
+        world_join(w, 0);
 }
 
 void world_deinit(struct world *w)

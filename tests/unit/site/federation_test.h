@@ -20,9 +20,13 @@ struct world {
 
 void world_init(struct world *w, unsigned count, unsigned shards, uint64_t seed);
 void world_deinit(struct world *w);
+/* One more site, invited by `inviter` and started from its snapshot. */
+void world_join(struct world *w, unsigned inviter);
+/* As many pages of a snapshot as there are, or `pages`; what a connection that breaks then leaves.
+ */
+void load_pages(struct node_test *from, struct node_test *to, unsigned pages);
 /* Starts an empty site from another one's snapshot, as pairing does after the key was adopted. */
 void bootstrap(struct node_test *from, struct node_test *to);
-void bootstrap_load(struct node_test *from, struct node_test *to); /* all but its end */
 /* Enters a site as a member at another one, as pairing does. */
 void add_member(struct node_test *t, site_id_t site, unsigned number);
 void member_done(void *ctx, int rc); /* ctx: the struct node_test whose loop is to stop */

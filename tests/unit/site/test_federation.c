@@ -427,13 +427,13 @@ static void test_join_of_another_file_system_begins_anew(void **state)
     user_creates(&alpha, "of-alpha");
     user_creates(&gamma, "of-gamma");
     assert_int_equal(node_adopt(beta.n, node_fs_key(alpha.n), 5, &d), 0);
-    bootstrap_load(&alpha, &beta);
+    load_pages(&alpha, &beta, UINT32_MAX);
     assert_int_equal(node_adopt(beta.n, node_fs_key(gamma.n), 2, &d), 0);
     for (unsigned round = 0; round < 2; round++) { /* also when it dies meanwhile */
         assert_true(node_needs_snapshot(beta.n));
         assert_memory_equal(node_fs_key(beta.n), node_fs_key(gamma.n), 32);
         assert_int_equal(node_settings(beta.n)->shard_count, 2);
-        bootstrap_load(&gamma, &beta);
+        load_pages(&gamma, &beta, UINT32_MAX);
         node_test_close(&beta);
         node_test_open(&beta);
     }

@@ -329,6 +329,57 @@ static void test_a_file_like_the_one_that_went_is_another(void **state)
     world_deinit(&w);
 }
 
+static struct oid file_at(struct world *w, unsigned site, const char *path)
+{
+    struct oid oid;
+    assert_int_equal(node_test_walk(&w->sites[site], path, &oid), 0);
+    return oid;
+}
+
+/* A new file has the name of one that was moved over a third one: each is where it was put, and
+ * nothing is beside anything. */
+static void test_a_file_goes_where_it_replaced_another(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 4, 1);
+    call_path(&w, STAYS, RPC_CREATE, "/p");
+    call_path(&w, STAYS, RPC_CREATE, "/s");
+    drain(&w);
+    struct oid file = file_at(&w, BACK, "/p");
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], slice_str("p"), "r");
+    call_path(&w, BACK, RPC_CREATE, "/p");
+    rename_in_root(&w.sites[BACK], slice_str("r"), "s");
+    comes_back(&w);
+    assert_true(oid_equal(file_at(&w, STAYS, "/s"), file));
+    assert_false(oid_equal(file_at(&w, STAYS, "/p"), file));
+    world_deinit(&w);
+}
+
+/* The same, and the third one was moved on before. */
+static void test_files_that_moved_up_by_one_make_way_for_each_other(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 4, 1);
+    call_path(&w, STAYS, RPC_CREATE, "/p");
+    call_path(&w, STAYS, RPC_CREATE, "/s");
+    drain(&w);
+    struct oid file = file_at(&w, BACK, "/p"), third = file_at(&w, BACK, "/s");
+    acknowledge(&w, BACK, STAYS);
+    rename_in_root(&w.sites[BACK], slice_str("p"), "r");
+    call_path(&w, BACK, RPC_CREATE, "/p");
+    rename_in_root(&w.sites[BACK], slice_str("s"), "u");
+    rename_in_root(&w.sites[BACK], slice_str("r"), "s");
+    comes_back(&w);
+    assert_true(oid_equal(file_at(&w, STAYS, "/u"), third));
+    assert_true(oid_equal(file_at(&w, STAYS, "/s"), file));
+    struct oid fresh = file_at(&w, STAYS, "/p");
+    assert_false(oid_equal(fresh, file) || oid_equal(fresh, third));
+    world_deinit(&w);
+}
+
 static void given_up(struct world *w, unsigned leaver)
 {
     struct node *n = w->sites[STAYS].n;
@@ -430,6 +481,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
         cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
         cmocka_unit_test(test_a_file_like_the_one_that_went_is_another),
+        cmocka_unit_test(test_a_file_goes_where_it_replaced_another),
+        cmocka_unit_test(test_files_that_moved_up_by_one_make_way_for_each_other),
         cmocka_unit_test(test_what_only_a_site_has_that_leaves_too_is_not_lost),
         cmocka_unit_test(test_progress_goes_on_behind_a_torn_line),
     };

@@ -94,10 +94,12 @@ static void snapshot_ready_run(struct later *l)
 }
 
 void node_snapshot_begin(struct node *n,
+                         site_id_t to,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx)
 {
     struct node_snapshot *s = mem_calloc(1, sizeof *s);
+    (void)to;
     pthread_mutex_lock(&n->lock);
     s->rc = n->snapshots_refused ? ERR_IO : 0;
     mp_array(&s->all, FAKE_SHARDS);

@@ -9,11 +9,12 @@ void fake_member_apply(struct node *n, struct slice body, uint64_t hlc)
 {
     struct mp m = mp_of(slice_of(body.ptr + 1, body.len - 1));
     struct fake_member f = {.hlc = hlc};
-    mp_get_array(&m, 6);
+    mp_get_array(&m, 7);
     f.m.site = (site_id_t)mp_get_uint(&m, UINT32_MAX);
     struct slice name = mp_get_bin(&m, 32), address = mp_get_bin(&m, 127);
     struct slice fp = mp_get_bin_exact(&m, 32), cert = mp_get_bin(&m, sizeof f.cert);
     f.m.status = (uint8_t)mp_get_uint(&m, 2);
+    f.m.why = (uint8_t)mp_get_uint(&m, LEAVES_AWAY);
     if (mp_end(&m) != 0) {
         fake_violated(n, "a member record is damaged");
         return;
@@ -65,13 +66,14 @@ void node_member_set(struct node *n,
 {
     struct buf body = {0};
     buf_append(&body, "M", 1);
-    mp_array(&body, 6);
+    mp_array(&body, 7);
     mp_uint(&body, m->site);
     mp_cstr(&body, m->name);
     mp_cstr(&body, m->wan);
     mp_bin(&body, slice_of(m->cert_sha256, 32));
     mp_bin(&body, m->cert);
     mp_uint(&body, m->status);
+    mp_uint(&body, m->why);
     pthread_mutex_lock(&n->lock);
     fake_op_make(n, 0, 0, buf_slice(&body));
     fake_moved(n);
@@ -80,28 +82,35 @@ void node_member_set(struct node *n,
     fake_later(n, (struct later){.run = set_done_run, .done = done, .ctx = ctx});
 }
 
+static struct member member_of(struct node *n, site_id_t site)
+{
+    struct member m = {.site = 0};
+    pthread_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->member_count; i++)
+        if (n->members[i].m.site == site)
+            m = n->members[i].m;
+    pthread_mutex_unlock(&n->lock);
+    return m;
+}
+
 void node_member_remove(struct node *n,
                         site_id_t site,
                         enum member_leaves why,
                         void (*done)(void *ctx, int rc),
                         void *ctx)
 {
-    struct member m = {.site = 0};
-    (void)why;
-    pthread_mutex_lock(&n->lock);
-    for (unsigned i = 0; i < n->member_count; i++)
-        if (n->members[i].m.site == site)
-            m = n->members[i].m;
-    pthread_mutex_unlock(&n->lock);
+    struct member m = member_of(n, site);
     m.status = MEMBER_REMOVED;
+    m.why = (uint8_t)why;
     node_member_set(n, &m, done, ctx);
 }
 
 void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
 {
-    (void)n;
-    (void)site;
-    done(ctx, ERR_NOT_FOUND); /* why a site left is not kept here */
+    if (member_of(n, site).status == MEMBER_IS)
+        done(ctx, ERR_INVALID);
+    else
+        node_member_remove(n, site, LEAVES_AWAY, done, ctx);
 }
 
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)

@@ -1,0 +1,219 @@
+/* What a site that starts from a snapshot has, beside the state: operations that others may lack,
+ * which it passes on when the site is lost that it had them from (W12). And what it has not: the
+ * rest of an attempt that broke off. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/site/federation_test.h"
+
+/* Operations in the site's journals that another one issued. */
+static bool count_one(void *ctx, const struct feed_item *item)
+{
+    uint64_t *counts = ctx;
+    counts[0] += item->dot.site == (site_id_t)counts[1];
+    return true;
+}
+
+static uint64_t journaled_of(struct world *w, unsigned site, unsigned issuer)
+{
+    uint64_t counts[2] = {0, node_site(w->sites[issuer].n)};
+    struct feed_state f;
+    settle(w, site);
+    node_feed_state(w->sites[site].n, &f);
+    for (unsigned i = 0; i < w->shards; i++)
+        for (uint64_t next = MAX(f.first[i], 1u); next <= f.durable[i];)
+            assert_int_equal(node_feed_read(w->sites[site].n, (shard_id_t)i, next, MIB, count_one,
+                                            counts, &next),
+                             0);
+    return counts[0];
+}
+
+static uint64_t issued_by(struct world *w, unsigned site)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        count += shard_next_seq(w->sites[site].n->shards[i]) - 1;
+    return count;
+}
+
+static void all_acked(struct world *w, unsigned site, unsigned by)
+{
+    uint64_t acked[SHARD_COUNT_MAX];
+    for (unsigned i = 0; i < w->shards; i++)
+        acked[i] = log_durable(shard_log(w->sites[site].n->shards[i]));
+    node_peer_acked(w->sites[site].n, node_site(w->sites[by].n), acked);
+    settle(w, site);
+}
+
+static void work(struct world *w, unsigned site, unsigned steps)
+{
+    while (steps-- > 0)
+        user_step(w, site);
+}
+
+/* Site 0 is down while site 1 works, with site 2 that joins then; and site 1 is lost for ever. What
+ * it has acknowledged is at site 2, and comes to site 0 from there, across a restart. */
+static void test_a_new_site_passes_on_what_others_lack(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 4, 5);
+    work(&w, 0, 40);
+    work(&w, 1, 40);
+    drain(&w);
+    all_acked(&w, 1, 0);
+    work(&w, 1, 60);
+    world_join(&w, 1);
+    work(&w, 2, 20);
+    w.left[1] = true;
+    reopen(&w, 2);
+    assert_true(journaled_of(&w, 2, 1) > 0);
+    drain(&w);
+    check_equal(&w, 5);
+    world_deinit(&w);
+}
+
+/* It may be asked itself: who joins by it gets what it has from the one before. */
+static void test_who_joins_by_a_new_site_passes_it_on_as_well(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 3, 6);
+    drain(&w);
+    work(&w, 1, 60);
+    world_join(&w, 1);
+    work(&w, 2, 20);
+    world_join(&w, 2);
+    w.left[1] = w.left[2] = true;
+    drain(&w);
+    check_equal(&w, 6);
+    world_deinit(&w);
+}
+
+/* With two sites nobody else lacks anything, and with three only what was not acknowledged. */
+static void test_what_all_others_have_does_not_come_along(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 1, 2, 7);
+    work(&w, 0, 60);
+    world_join(&w, 0);
+    assert_int_equal(journaled_of(&w, 1, 0), 0);
+    drain(&w);
+    all_acked(&w, 0, 1);
+    uint64_t before = issued_by(&w, 0);
+    assert_true(before > 0);
+    work(&w, 0, 20);
+    uint64_t lacked = issued_by(&w, 0) - before;
+    world_join(&w, 0);
+    uint64_t came = journaled_of(&w, 2, 0);
+    assert_true(came > lacked); /* with the one that lets it in */
+    assert_true(came <= issued_by(&w, 0) - before);
+    world_deinit(&w);
+}
+
+/* The operations keep the order of the site that they come from: stamps of a journal do not fall,
+ * and those of one batch stay together. */
+struct order {
+    uint64_t hlc[SHARD_COUNT_MAX];
+    uint64_t count;
+};
+
+static bool rises(void *ctx, const struct feed_item *item)
+{
+    struct order *o = ctx;
+    assert_true(item->commit_hlc >= o->hlc[item->shard]);
+    o->hlc[item->shard] = item->commit_hlc;
+    o->count++;
+    return true;
+}
+
+static void test_stamps_of_a_journal_with_a_past_do_not_fall(void **state)
+{
+    struct world w;
+    struct order o = {.count = 0};
+    struct feed_state f;
+    (void)state;
+    world_init(&w, 3, 4, 8);
+    for (unsigned round = 0; round < 10; round++) {
+        work(&w, round % 3, 40);
+        drain(&w);
+    }
+    world_join(&w, 1);
+    work(&w, 3, 20);
+    settle(&w, 3);
+    node_feed_state(w.sites[3].n, &f);
+    for (unsigned i = 0; i < w.shards; i++)
+        for (uint64_t next = 1; next <= f.durable[i];)
+            assert_int_equal(
+                node_feed_read(w.sites[3].n, (shard_id_t)i, next, 300, rises, &o, &next), 0);
+    assert_true(o.count > 40);
+    drain(&w);
+    check_equal(&w, 8);
+    world_deinit(&w);
+}
+
+/* Pairs of a site's states that another one has not; cursors are each site's own. */
+static void check_no_more_than(struct world *w, unsigned site, unsigned other)
+{
+    for (unsigned i = 0; i < w->shards; i++) {
+        struct state_scan it;
+        struct slice value;
+        state_scan_begin(shard_state(w->sites[site].n->shards[i]), &it, slice_of(NULL, 0),
+                         slice_of(NULL, 0));
+        while (state_scan_next(&it))
+            if (it.key.ptr[0] != SHARD_KEY_CURSOR)
+                assert_true(state_get(shard_state(w->sites[other].n->shards[i]), it.key, &value));
+        state_scan_end(&it);
+    }
+}
+
+/* The connection breaks while pages come; meanwhile the others have changed and dropped things.
+ * Nothing of the first attempt is left after the second. */
+static void test_an_attempt_that_broke_off_leaves_nothing(void **state)
+{
+    struct world w;
+    struct err_detail d = {{0}};
+    (void)state;
+    world_init(&w, 1, 2, 9);
+    for (unsigned i = 0; i < 12; i++) {
+        char path[8];
+        snprintf(path, sizeof path, "/%u", i);
+        call_path(&w, 0, RPC_CREATE, path);
+    }
+    node_test_init(&w.sites[1], 3);
+    add_member(&w.sites[0], node_site(w.sites[1].n), 1);
+    assert_int_equal(node_adopt(w.sites[1].n, node_fs_key(w.sites[0].n), w.shards, &d), 0);
+    load_pages(&w.sites[0], &w.sites[1], UINT32_MAX);
+    for (unsigned i = 0; i < 12; i++) {
+        char path[8];
+        snprintf(path, sizeof path, "/%u", i);
+        call_path(&w, 0, RPC_UNLINK, path);
+    }
+    for (unsigned round = 0; round < 4; round++)
+        collect(&w, 0);
+    bootstrap(&w.sites[0], &w.sites[1]);
+    w.count = 2;
+    check_no_more_than(&w, 1, 0);
+    drain(&w);
+    check_equal(&w, 9);
+    world_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_new_site_passes_on_what_others_lack),
+        cmocka_unit_test(test_who_joins_by_a_new_site_passes_it_on_as_well),
+        cmocka_unit_test(test_what_all_others_have_does_not_come_along),
+        cmocka_unit_test(test_stamps_of_a_journal_with_a_past_do_not_fall),
+        cmocka_unit_test(test_an_attempt_that_broke_off_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
