@@ -115,6 +115,27 @@ static uint64_t missing_since(const struct world *w, unsigned from, const uint64
     return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
 }
 
+struct standing {
+    site_id_t site;
+    bool leaves;
+};
+
+static bool standing_of(void *ctx, const struct member *m)
+{
+    struct standing *s = ctx;
+    s->leaves = s->leaves || (m->site == s->site && m->status != MEMBER_IS);
+    return !s->leaves;
+}
+
+static bool was_never_here(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
+{
+    struct standing st = {.site = w->ids[from]};
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (seq[s] > 0)
+            return false;
+    return node_members(w->sites[to].node, standing_of, &st) == 0 && st.leaves;
+}
+
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct watch *t = w->watcher;
@@ -123,8 +144,9 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     world_lag(w, from, to, &lag);
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
-    /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. */
-    if (!world_removals_over(w, w->sites[to].node))
+    /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. Nor of who had
+     * been given up before anything of his came here. */
+    if (!world_removals_over(w, w->sites[to].node) || was_never_here(w, from, to, seq))
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */

@@ -28,9 +28,9 @@ enum return_stage {
 struct returning {
     struct node *n;
     struct return_plan plan;
-    bool loaded;
-    bool hurries;     /* does not wait for the cut */
-    struct buf bytes; /* of the list; it borrows from them */
+    bool loaded, brought; /* what was made already; members that only this site knew */
+    bool hurries;         /* does not wait for the cut */
+    struct buf bytes;     /* of the list; it borrows from them */
     struct unsent u;
     const uint64_t *cut; /* of the old id, by shard */
     enum return_stage stage;

@@ -7,6 +7,7 @@
 #include "site/return_int.h"
 
 #define RENAME_EXCHANGE_FLAG 2u /* RENAME_EXCHANGE of Linux */
+#define IN_THE_WAY_MAX 16u      /* files in a row, each at the place of the one before */
 
 /* A name that this site took from the file, and the others' tree still has. */
 struct old_name {
@@ -147,9 +148,21 @@ static int step_aside(struct returning *r,
     return rc;
 }
 
-/* What has the name in the others' tree has another one here: it goes there first. */
-static int make_way(
-    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+static int clear(struct returning *r,
+                 struct oid there,
+                 struct oid parent,
+                 struct slice name,
+                 unsigned depth,
+                 bool *ret_gone);
+
+/* What has the name in the others' tree has another one here: it goes there first; and what has
+ * that one there, and not here, before it. Names that files have in turn have no first. */
+static int make_way(struct returning *r,
+                    struct oid there,
+                    struct oid parent,
+                    struct slice name,
+                    unsigned depth,
+                    bool *ret_gone)
 {
     struct oid to, taken;
     const struct unsent_file *f = unsent_file_find(&r->u, there);
@@ -164,8 +177,11 @@ static int make_way(
         if (rc != ITEM_DONE)
             return rc;
         rc = return_lookup(r, to, nm->name, &taken);
-        if (rc != 0 || !oid_is_none(taken))
+        if (rc != 0 || (!oid_is_none(taken) && !return_is_known(r, nm, taken)))
             return rc;
+        if (!oid_is_none(taken))
+            return depth < IN_THE_WAY_MAX ? clear(r, taken, to, nm->name, depth + 1, ret_gone)
+                                          : step_aside(r, f, nm->last, parent, name, ret_gone);
         struct fs_request q = {.oid = parent, .name = name, .oid2 = to, .name2 = nm->name};
         *ret_gone = true;
         return return_issue(r, RPC_RENAME, &q);
@@ -173,8 +189,12 @@ static int make_way(
     return ITEM_DONE;
 }
 
-int return_clear(
-    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+static int clear(struct returning *r,
+                 struct oid there,
+                 struct oid parent,
+                 struct slice name,
+                 unsigned depth,
+                 bool *ret_gone)
 {
     struct file_view v;
     int rc = merge_file(merge_of(r->n, there), there, &v);
@@ -182,10 +202,16 @@ int return_clear(
     if (rc != 0)
         return rc;
     if (lives_elsewhere(r, there) && v.names == 1)
-        return make_way(r, there, parent, name, ret_gone);
+        return make_way(r, there, parent, name, depth, ret_gone);
     struct fs_request q = {.oid = parent, .name = name};
     *ret_gone = true;
     return return_issue(r, RPC_UNLINK, &q);
+}
+
+int return_clear(
+    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+{
+    return clear(r, there, parent, name, 0, ret_gone);
 }
 
 static int put_new(struct returning *r,

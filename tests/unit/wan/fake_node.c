@@ -491,8 +491,13 @@ uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX])
 }
 
 /* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
-int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct err_detail *d)
+int node_return_id(struct node *n,
+                   bool rolled_back,
+                   bool another,
+                   site_id_t *ret_id,
+                   struct err_detail *d)
 {
+    (void)another;
     (void)n;
     (void)rolled_back;
     (void)ret_id;
@@ -753,6 +758,33 @@ void node_member_remove(struct node *n,
             m = n->members[i].m;
     pthread_mutex_unlock(&n->lock);
     m.status = MEMBER_REMOVED;
+    node_member_set(n, &m, done, ctx);
+}
+
+static void set_ignored(void *ctx, int rc)
+{
+    (void)ctx;
+    (void)rc;
+}
+
+void node_member_returns(struct node *n,
+                         site_id_t before,
+                         const uint8_t *cert_sha256,
+                         site_id_t after,
+                         void (*done)(void *ctx, int rc),
+                         void *ctx)
+{
+    struct member m = {.site = 0};
+    pthread_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->member_count; i++)
+        if (memcmp(n->members[i].m.cert_sha256, cert_sha256, sizeof m.cert_sha256) == 0)
+            m = n->members[i].m;
+    pthread_mutex_unlock(&n->lock);
+    m.site = before;
+    m.status = MEMBER_REMOVED;
+    node_member_set(n, &m, set_ignored, NULL);
+    m.site = after;
+    m.status = MEMBER_IS;
     node_member_set(n, &m, done, ctx);
 }
 
