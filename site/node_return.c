@@ -83,6 +83,16 @@ static void sync_dir(const char *dir)
         (void)close(fd); /* only read */
 }
 
+/* Of a list that was carried out. A list without notes of progress is one that was kept, so these
+ * go when it has gone for good. */
+static void files_remove(const char *dir)
+{
+    remove_file(dir, LIST_FILE);
+    sync_dir(dir);
+    remove_file(dir, PROGRESS_FILE);
+    sync_dir(dir);
+}
+
 static int plan_load(const char *dir, struct return_plan *ret, struct err_detail *d)
 {
     struct buf b = {0};
@@ -264,11 +274,8 @@ int node_return_open(struct node *n, struct err_detail *d)
 {
     struct return_plan plan;
     int rc = plan_load(n->dir, &plan, d);
-    if (rc == 0 && plan.phase == RETURN_NONE && file_is_there(n->dir, PROGRESS_FILE)) {
-        remove_file(n->dir, LIST_FILE); /* power went while return_finish() removed them */
-        remove_file(n->dir, PROGRESS_FILE);
-        sync_dir(n->dir);
-    }
+    if (rc == 0 && plan.phase == RETURN_NONE && file_is_there(n->dir, PROGRESS_FILE))
+        files_remove(n->dir); /* power went while return_finish() did */
     if (rc != 0 || plan.phase != RETURN_APPLYING)
         return rc;
     struct returning *r = mem_calloc(1, sizeof *r);
@@ -367,11 +374,8 @@ void return_finish(struct returning *r)
     }
     remove_file(n->dir, PLAN_FILE); /* first, for good: users change what was made from now on */
     sync_dir(n->dir);
-    if (r->failed == 0) {
-        remove_file(n->dir, LIST_FILE);
-        remove_file(n->dir, PROGRESS_FILE);
-        sync_dir(n->dir);
-    }
+    if (r->failed == 0)
+        files_remove(n->dir);
     node_return_close(n);
 }
 

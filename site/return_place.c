@@ -38,6 +38,9 @@ old_name_find(struct returning *r, const struct unsent_file *f, struct oid at, s
     *ret = (struct old_name){.r = r, .f = f};
     struct buf name = {0};
     int rc = merge_refs(merge_of(r->n, at), at, take_old, ret);
+    /* Who removed that directory did not know that it is in there; somebody is to bring it back. No
+     * name is taken out of it before. */
+    ret->found = ret->found && return_dir_lives(r, ret->parent);
     if (rc == 0 && ret->found)
         rc = return_visible(r, at, ret->parent, slice_of(ret->bytes, ret->len), &name);
     ret->found = ret->found && rc == 0;

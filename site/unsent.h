@@ -85,8 +85,8 @@ struct unsent {
     struct unsent_dir *dir_hash;
     struct unsent_name *name_hash;
     struct unsent_file *file_hash;
-    /* By shard: up to here somebody has had this site's operations. Whoever that was may have left
-     * as well, so it is the cut that counts where one is known. */
+    /* By shard: up to here somebody has had this site's operations; for one that was rolled back.
+     * For others the cut counts: whoever had them may have left as well. */
     uint64_t sent[SHARD_COUNT_MAX];
     uint32_t sent_count;
     /* Members as this site knew them, without itself; some it may have known alone. */
