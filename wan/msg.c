@@ -354,6 +354,6 @@ int msg_error_decode(struct slice s, struct err_detail *d)
     for (size_t i = 0; i < text.len; i++)
         clean[i] = text.ptr[i] >= 0x20 && text.ptr[i] < 0x7f ? (char)text.ptr[i] : '?';
     clean[text.len] = '\0';
-    err_detail_set(d, "%s", clean);
+    err_detail_set(d, "%s", text.len > 0 ? clean : err_text(rc));
     return rc;
 }

@@ -187,6 +187,10 @@ static void test_msg_error_decode_always_says_something(void **state)
     msg_error_encode(ERR_BUSY, "paused\n by its \x01 operator", &out);
     assert_int_equal(msg_error_decode(buf_slice(&out), &d), ERR_BUSY);
     assert_string_equal(d.text, "paused? by its ? operator");
+    buf_clear(&out);
+    msg_error_encode(ERR_BUSY, "", &out);
+    assert_int_equal(msg_error_decode(buf_slice(&out), &d), ERR_BUSY);
+    assert_string_equal(d.text, err_text(ERR_BUSY));
     assert_int_equal(msg_error_decode(slice_str("garbage"), &d), ERR_PEER);
     assert_true(strlen(d.text) > 10);
     buf_deinit(&out);
