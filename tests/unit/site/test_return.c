@@ -329,6 +329,241 @@ static void test_a_file_like_the_one_that_went_is_another(void **state)
     world_deinit(&w);
 }
 
+/* ---- names that stand in each other's way ---- */
+
+static struct oid at_path(struct world *w, unsigned site, const char *path)
+{
+    struct oid oid = {{0}};
+    int rc = node_test_walk(&w->sites[site], path, &oid);
+    assert_true(rc == 0 || rc == ERR_NOT_FOUND);
+    return oid; /* none: nothing is there */
+}
+
+static void check_at(struct world *w, const char *path, struct oid oid)
+{
+    assert_true(oid_equal(at_path(w, STAYS, path), oid));
+}
+
+static unsigned names_in(struct node_test *t, struct oid dir)
+{
+    struct fs_request q = {.oid = dir, .count = 100};
+    unsigned count = 0;
+    assert_int_equal(node_test_call(t, RPC_READDIR, &q), 0);
+    for (size_t at = 0; at < t->data.len; at += strlen((char *)t->data.ptr + at) + 1)
+        count++;
+    return count;
+}
+
+/* Files /p0 ... that both know. */
+static void world_of_files(struct world *w, unsigned count, struct oid *ret)
+{
+    char path[16];
+    world_init(w, 2, 4, 1);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "/p%u", i);
+        call_path(w, STAYS, RPC_CREATE, path);
+    }
+    drain(w);
+    acknowledge(w, BACK, STAYS);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "/p%u", i);
+        ret[i] = at_path(w, BACK, path);
+    }
+}
+
+static struct oid new_file(struct world *w, const char *path, uint64_t tag)
+{
+    call_path(w, BACK, RPC_CREATE, path);
+    struct oid oid = at_path(w, BACK, path);
+    user_write(&w->sites[BACK], oid, tag);
+    return oid;
+}
+
+static void check_new(struct world *w, const char *path, const char *text)
+{
+    struct node_test *t = &w->sites[STAYS];
+    struct fs_request q = {.oid = at_path(w, STAYS, path)};
+    assert_int_equal(node_test_call(t, RPC_CONTENT, &q), 0);
+    assert_true(slice_equal(buf_slice(&t->data), slice_str(text)));
+}
+
+/* The name of the new file comes first in the list: the file that has it there has to go to one
+ * that another file has there, which was removed. */
+static void test_a_new_file_has_the_name_of_one_that_took_anothers(void **state)
+{
+    struct world w;
+    struct oid p[4];
+    (void)state;
+    world_of_files(&w, 4, p);
+    rename_in_root(&w.sites[BACK], slice_str("p3"), "t");
+    (void)new_file(&w, "/p3", 0xa);
+    call_path(&w, BACK, RPC_UNLINK, "/p0");
+    rename_in_root(&w.sites[BACK], slice_str("t"), "p0");
+    comes_back(&w);
+    check_at(&w, "/p0", p[3]);
+    check_new(&w, "/p3", "a");
+    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), 4); /* none is a conflict name */
+    world_deinit(&w);
+}
+
+/* The same, where that other one has to go to a third one's. */
+static void test_files_in_a_row_make_way(void **state)
+{
+    struct world w;
+    struct oid p[3];
+    (void)state;
+    world_of_files(&w, 3, p);
+    rename_in_root(&w.sites[BACK], slice_str("p0"), "t");
+    (void)new_file(&w, "/p0", 0xa);
+    rename_in_root(&w.sites[BACK], slice_str("p1"), "u");
+    rename_in_root(&w.sites[BACK], slice_str("t"), "p1");
+    call_path(&w, BACK, RPC_UNLINK, "/p2");
+    rename_in_root(&w.sites[BACK], slice_str("u"), "p2");
+    comes_back(&w);
+    check_new(&w, "/p0", "a");
+    check_at(&w, "/p1", p[0]);
+    check_at(&w, "/p2", p[1]);
+    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), 3);
+    world_deinit(&w);
+}
+
+static void test_two_files_exchange_their_names_and_a_new_one_has_a_thirds(void **state)
+{
+    struct world w;
+    struct oid p[3];
+    (void)state;
+    world_of_files(&w, 3, p);
+    rename_in_root(&w.sites[BACK], slice_str("p2"), "t");
+    (void)new_file(&w, "/p2", 0xa);
+    rename_in_root(&w.sites[BACK], slice_str("p0"), "u");
+    rename_in_root(&w.sites[BACK], slice_str("p1"), "p0");
+    rename_in_root(&w.sites[BACK], slice_str("u"), "p1");
+    rename_in_root(&w.sites[BACK], slice_str("t"), "p3");
+    comes_back(&w);
+    check_at(&w, "/p0", p[1]);
+    check_at(&w, "/p1", p[0]);
+    check_new(&w, "/p2", "a");
+    check_at(&w, "/p3", p[2]);
+    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), 4);
+    world_deinit(&w);
+}
+
+/* ---- what nobody else touched ---- */
+
+#define DIRS 24u  /* each with a history of its own */
+#define FILES 4u  /* in each, at first */
+#define PLACES 6u /* names that are used */
+#define DIR_STEPS 10u
+
+static void any_place(struct world *w, char out[16])
+{
+    snprintf(out, 16, "p%u", (unsigned)rng_below(&w->rng, PLACES));
+}
+
+/* Names of a directory change at random, as a user might change them. */
+static void names_step(struct world *w, struct oid dir, uint64_t tag)
+{
+    struct node_test *t = &w->sites[BACK];
+    char a[16], b[16];
+    any_place(w, a);
+    any_place(w, b);
+    struct fs_request q = {.oid = dir,
+                           .name = slice_str(a),
+                           .oid2 = dir,
+                           .name2 = slice_str(b),
+                           .mode = 0644,
+                           .kind = OID_FILE};
+    switch (rng_below(&w->rng, 5)) {
+    case 0:
+        (void)node_test_call(t, RPC_UNLINK, &q); /* any answer */
+        break;
+    case 1:
+        q.flags = O_CREAT | O_EXCL;
+        if (node_test_call(t, RPC_CREATE, &q) == 0)
+            user_write(t, t->attr.oid, tag);
+        break;
+    case 2:
+        q.flags = 2; /* RENAME_EXCHANGE */
+        (void)node_test_call(t, RPC_RENAME, &q);
+        break;
+    default:
+        (void)node_test_call(t, RPC_RENAME, &q);
+    }
+}
+
+/* Every name and what it means; a file that is new is its content. */
+static void names_text(struct node_test *t, struct oid dir, struct buf *out)
+{
+    struct fs_request q = {.oid = dir, .count = 100};
+    struct buf names = {0};
+    assert_int_equal(node_test_call(t, RPC_READDIR, &q), 0);
+    buf_append(&names, t->data.ptr, t->data.len);
+    for (size_t at = 0; at < names.len; at += strlen((char *)names.ptr + at) + 1) {
+        const char *name = (char *)names.ptr + at;
+        q = (struct fs_request){.oid = dir, .name = slice_str(name)};
+        assert_int_equal(node_test_call(t, RPC_LOOKUP, &q), 0);
+        q = (struct fs_request){.oid = t->attr.oid};
+        assert_int_equal(node_test_call(t, RPC_CONTENT, &q), 0);
+        buf_append(out, name, strlen(name));
+        buf_append(out, "=", 1);
+        buf_append(out, t->data.ptr, t->data.len);
+        buf_append(out, " ", 1);
+    }
+    buf_deinit(&names);
+}
+
+/* As no other site changed anything, all is as it was here, and nothing under another name. */
+static void run_names(uint64_t seed)
+{
+    struct world w;
+    struct oid dirs[DIRS];
+    struct buf before[DIRS] = {{0}}, after = {0};
+    unsigned wrong = 0;
+    world_init(&w, 2, 4, seed);
+    for (unsigned i = 0; i < DIRS; i++) {
+        char path[24];
+        snprintf(path, sizeof path, "/d%u", i);
+        call_path(&w, BACK, RPC_MKDIR, path);
+        for (unsigned k = 0; k < FILES; k++) {
+            snprintf(path, sizeof path, "/d%u/p%u", i, k);
+            (void)new_file(&w, path, 16 * i + k);
+        }
+        snprintf(path, sizeof path, "/d%u", i);
+        dirs[i] = at_path(&w, BACK, path);
+    }
+    drain(&w);
+    acknowledge(&w, BACK, STAYS);
+    for (unsigned k = 0; k < DIR_STEPS; k++)
+        for (unsigned i = 0; i < DIRS; i++)
+            names_step(&w, dirs[i], 0x10000 + DIRS * k + i);
+    for (unsigned i = 0; i < DIRS; i++)
+        names_text(&w.sites[BACK], dirs[i], &before[i]);
+    comes_back(&w);
+    for (unsigned i = 0; i < DIRS; i++) {
+        buf_clear(&after);
+        names_text(&w.sites[STAYS], dirs[i], &after);
+        bool same = slice_equal(buf_slice(&before[i]), buf_slice(&after));
+        wrong += !same;
+        if (!same)
+            print_error("seed %llu: d%u was %.*s and is %.*s\n", (unsigned long long)seed, i,
+                        (int)before[i].len, (const char *)before[i].ptr, (int)after.len,
+                        (const char *)after.ptr);
+        buf_deinit(&before[i]);
+    }
+    assert_int_equal(wrong, 0);
+    buf_deinit(&after);
+    world_deinit(&w);
+}
+
+static void test_names_that_nobody_else_touched_are_as_they_were(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_names(seed);
+}
+
+/* ---- with others that are given up ---- */
+
 static void given_up(struct world *w, unsigned leaver)
 {
     struct node *n = w->sites[STAYS].n;
@@ -418,7 +653,10 @@ static void test_progress_goes_on_behind_a_torn_line(void **state)
 static void test_asked(void **state)
 {
     (void)state;
-    run(asked[0], (unsigned)asked[1]);
+    if (asked[1] == 0)
+        run_names(asked[0]);
+    else
+        run(asked[0], (unsigned)asked[1]);
 }
 
 int main(int argc, char **argv)
@@ -430,14 +668,20 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_directory_that_lost_its_name_to_another_is_removed),
         cmocka_unit_test(test_a_file_goes_into_the_directory_that_takes_its_name),
         cmocka_unit_test(test_a_file_like_the_one_that_went_is_another),
+        cmocka_unit_test(test_a_new_file_has_the_name_of_one_that_took_anothers),
+        cmocka_unit_test(test_files_in_a_row_make_way),
+        cmocka_unit_test(test_two_files_exchange_their_names_and_a_new_one_has_a_thirds),
+        cmocka_unit_test(test_names_that_nobody_else_touched_are_as_they_were),
         cmocka_unit_test(test_what_only_a_site_has_that_leaves_too_is_not_lost),
         cmocka_unit_test(test_progress_goes_on_behind_a_torn_line),
     };
-    if (argc > 2) { /* seed steps: to replay one */
+    if (argc > 2) { /* seed steps (0: of names): to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
         for (int i = 0; i < 2; i++)
             asked[i] = strtoull(argv[i + 1], NULL, 10);
         return cmocka_run_group_tests(one, NULL, NULL);
     }
+    if (argc == 2)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
