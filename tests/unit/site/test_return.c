@@ -258,11 +258,12 @@ static bool file_exists(const char *dir, const char *name)
     return is;
 }
 
-/* What of the removals may not have got to the disk yet: all since the last fsync, each by itself.
- * Linked in for the product's calls (CMakeLists.txt). */
-static bool watched;
+/* What of the removals may not have got to the disk yet is lost when power goes: all since the last
+ * fsync, each by itself. Linked in for the product's calls (CMakeLists.txt). */
+static _Thread_local const char
+    *watched;              /* a site's directory; other threads' calls are no matter */
 static bool list_pending;  /* the list was removed, and its directory not synced since */
-static unsigned too_early; /* the notes were removed meanwhile: power may bring back the list */
+static unsigned too_early; /* the notes were removed while the list is there, or may be again */
 static unsigned removed;   /* files of a return */
 
 int __real_unlink(const char *path);
@@ -281,18 +282,25 @@ int __wrap_unlink(const char *path)
     bool is_list = is_called(path, "return.unsent");
     bool is_progress = is_called(path, "return.progress");
     int rc = __real_unlink(path);
-    if (!watched || rc != 0)
+    if (watched == NULL || rc != 0)
         return rc;
     removed += is_list || is_progress || is_called(path, "return.json");
     list_pending = list_pending || is_list;
-    too_early += is_progress && list_pending;
+    too_early += is_progress && (list_pending || file_exists(watched, "return.unsent"));
     return rc;
 }
 
 int __wrap_fsync(int fd)
 {
-    list_pending = false;
+    list_pending = list_pending && watched == NULL;
     return __real_fsync(fd);
+}
+
+static void watch(const char *dir)
+{
+    watched = dir;
+    list_pending = false;
+    removed = too_early = 0;
 }
 
 /* A list without notes of progress is one that was kept, for it was not all carried out. */
@@ -304,10 +312,9 @@ static void test_power_loss_while_files_are_removed_leaves_no_list_by_itself(voi
     drain(&w);
     acknowledge(&w, BACK, STAYS);
     call_path(&w, BACK, RPC_MKDIR, "/d");
-    watched = true;
-    removed = too_early = 0;
+    watch(w.sites[STAYS].dir);
     comes_back(&w);
-    watched = false;
+    watched = NULL;
     assert_int_equal(removed, 3);
     assert_int_equal(too_early, 0);
     world_deinit(&w);
@@ -326,10 +333,9 @@ static void test_files_that_power_loss_left_are_removed(void **state)
             if (progress != 0)
                 assert_int_equal(dir_file_write(t.dir, "return.progress", "x", 1, &d), 0);
             node_test_close(&t);
-            watched = true;
-            removed = too_early = 0;
+            watch(t.dir);
             node_test_open(&t);
-            watched = false;
+            watched = NULL;
             bool kept = list != 0 && progress == 0;
             assert_true(file_exists(t.dir, "return.unsent") == kept);
             assert_false(file_exists(t.dir, "return.progress"));

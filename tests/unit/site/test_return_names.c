@@ -14,6 +14,8 @@
 
 #include "tests/unit/site/return_test.h"
 
+#define ROW 60u
+
 /* ---- names that show under other ones ---- */
 
 /* The one name in the root that begins so; the buffer ends it. */
@@ -222,24 +224,34 @@ static void test_a_new_file_has_the_name_of_one_that_took_anothers(void **state)
     world_deinit(&w);
 }
 
-/* The same, where that other one has to go to a third one's. */
+/* The same, where that other one has to go to a third one's, and so on; they are more than are
+ * looked through, and than an item is tried. */
 static void test_files_in_a_row_make_way(void **state)
 {
     struct world w;
-    struct oid p[3];
+    struct oid p[ROW];
+    char name[16];
     (void)state;
-    world_of_files(&w, 3, p);
-    rename_in_root(&w.sites[BACK], slice_str("p0"), "t");
+    world_of_files(&w, ROW, p);
+    struct node_test *t = &w.sites[BACK];
+    rename_in_root(t, slice_str("p0"), "t0");
     (void)new_file(&w, "/p0", 0xa);
-    rename_in_root(&w.sites[BACK], slice_str("p1"), "u");
-    rename_in_root(&w.sites[BACK], slice_str("t"), "p1");
-    call_path(&w, BACK, RPC_UNLINK, "/p2");
-    rename_in_root(&w.sites[BACK], slice_str("u"), "p2");
+    for (unsigned i = 1; i < ROW; i++) {
+        char here[16], aside[16];
+        snprintf(here, sizeof here, "p%u", i);
+        snprintf(aside, sizeof aside, "t%u", i);
+        if (i < ROW - 1)
+            rename_in_root(t, slice_str(here), aside); /* or its file is removed by the next one */
+        snprintf(name, sizeof name, "t%u", i - 1);
+        rename_in_root(t, slice_str(name), here);
+    }
     comes_back(&w);
     check_new(&w, "/p0", "a");
-    check_at(&w, "/p1", p[0]);
-    check_at(&w, "/p2", p[1]);
-    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), 3);
+    for (unsigned i = 1; i < ROW; i++) {
+        snprintf(name, sizeof name, "/p%u", i);
+        check_at(&w, name, p[i - 1]);
+    }
+    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), ROW); /* none is a conflict name */
     world_deinit(&w);
 }
 
