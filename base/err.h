@@ -64,7 +64,8 @@ enum err_class {
     X(WOULD_BLOCK, USER, EWOULDBLOCK, "held by somebody else")                                     \
     X(NO_SUCH_OFFSET, USER, ENXIO, "no data or hole beyond this offset")                           \
     X(FATAL, FATAL, EIO, "this part stopped after an internal failure")                            \
-    X(REMOVED, PEER, EACCES, "this site was removed from the federation")
+    X(REMOVED, PEER, EACCES, "this site was removed from the federation")                          \
+    X(STRANGER, AGAIN, EHOSTUNREACH, "the other side does not know this site")
 
 enum err_index {
     ERR_IDX_OK,

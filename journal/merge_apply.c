@@ -202,8 +202,9 @@ static void set_dir(struct merge *m, struct dir_rec *d, const struct reg *r)
 /* What sites tell each other about the federation is no change of the root that a user made. */
 static bool is_federation(struct slice key)
 {
-    return key.len > 0 && (key.ptr[0] == REG_MEMBER || key.ptr[0] == REG_LEAVES ||
-                           key.ptr[0] == REG_CUT || key.ptr[0] == REG_STABLE);
+    return key.len > 0 &&
+           (key.ptr[0] == REG_MEMBER || key.ptr[0] == REG_LEAVES || key.ptr[0] == REG_CUT ||
+            key.ptr[0] == REG_KNOWS || key.ptr[0] == REG_STABLE);
 }
 
 static void apply_set(struct merge *m, const struct op *op, const struct effect *e)

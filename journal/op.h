@@ -64,6 +64,7 @@ bool content_valid(const struct content *c);
 #define REG_MEMBER 'M' /* of the root: who belongs to the federation; see site/node_member.c */
 #define REG_LEAVES 'R' /* of the root: a site that leaves; see site/node_leave.c */
 #define REG_CUT 'C'    /* of the root: a member's word for a leaver's cut */
+#define REG_KNOWS 'K'  /* of the root: whom a member knows; see site/node_entry.c */
 #define REG_STABLE 'V' /* of the root: how far a member has everything; see site/node_stable.c */
 #define REG_XATTR 'x'  /* followed by the attribute's name; value: its bytes */
 /* Classes 'A' to 'Z' are the engine's owner's; followed by a name of its choice. */

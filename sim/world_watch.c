@@ -49,9 +49,10 @@ struct watch {
     struct model *model; /* NULL: not asked for; then orders are what is left in the end */
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
-    uint64_t up_ns[WORLD_SITES_MAX];                    /* since when it is up; 0: it is not */
-    uint64_t crashes[WORLD_SITES_MAX];                  /* up to then */
-    uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* since when the link is not cut */
+    uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
+    uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
+    uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
+    uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
     /* Since when one is known at the other: a lag counts from then, at most. */
     uint64_t known_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];
 };
@@ -117,13 +118,32 @@ static uint64_t missing_since(const struct world *w, unsigned from, const uint64
     return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
 }
 
-/* Somebody leaves, because an operator said so or because he was away. */
-static bool waits_for_cut(const struct world *w, unsigned site)
+struct standing {
+    site_id_t site;
+    bool has_left;
+};
+
+static bool standing_of(void *ctx, const struct member *m)
 {
-    bool waits = false;
-    for (unsigned s = 0; s < w->config.shards; s++)
-        waits = waits || shard_holds(node_shard(w->sites[site].node, (shard_id_t)s));
-    return waits;
+    struct standing *s = ctx;
+    s->has_left = s->has_left || (m->site == s->site && m->status != MEMBER_IS);
+    return !s->has_left;
+}
+
+/* A lag does not tell of what has arrived and waits for a cut, nor of who had left before anything
+ * of his came here. */
+static bool is_told(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
+{
+    struct standing st = {.site = w->ids[from]};
+    struct node *n = w->sites[to].node;
+    bool had = false;
+    for (unsigned s = 0; s < w->config.shards; s++) {
+        had = had || seq[s] > 0;
+        if (shard_holds(node_shard(n, (shard_id_t)s)))
+            return false;
+    }
+    return world_removals_over(w, n) && node_members(n, standing_of, &st) == 0 &&
+           (had || !st.has_left);
 }
 
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
@@ -132,12 +152,13 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     struct world_lag lag;
     uint64_t now = sched->now_ns, missing = now - missing_since(w, from, seq);
     world_lag(w, from, to, &lag);
+    if (!lag.up)
+        t->stream_ns[from][to] = now;
     if (!lag.known || t->known_ns[from][to] == 0)
         t->known_ns[from][to] = lag.known ? now : 0;
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
-    /* What waits for a cut has arrived, and is not shown: a lag does not tell of it. */
-    if (!world_removals_over(w, w->sites[to].node) || waits_for_cut(w, to))
+    if (!is_told(w, from, to, seq))
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
@@ -149,8 +170,9 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
                    (double)missing / 1e9);
     bool well = t->up_ns[from] != 0 && now - t->up_ns[from] > LAG_STEADY_NS &&
                 now - t->well_ns[from][to] > LAG_STEADY_NS &&
-                now - t->well_ns[to][from] > LAG_STEADY_NS;
-    if (well && lag.up && lag.lag_ns > missing + 2 * slack)
+                now - t->well_ns[to][from] > LAG_STEADY_NS &&
+                now - t->stream_ns[from][to] > LAG_STEADY_NS;
+    if (well && lag.lag_ns > missing + 2 * slack)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);

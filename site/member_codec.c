@@ -130,6 +130,28 @@ bool cut_decode(const struct reg *r, unsigned shards, struct cut_answer *ret)
     return mp_end(&in) == 0;
 }
 
+/* ---- whom a member knows ---- */
+
+void knows_encode(const struct known_members *k, struct buf *out)
+{
+    ASSERT(k->count <= SITE_COUNT_MAX);
+    mp_array(out, k->count);
+    for (uint32_t i = 0; i < k->count; i++)
+        mp_uint(out, k->sites[i]);
+}
+
+bool knows_decode(const struct reg *r, struct known_members *ret)
+{
+    struct mp in = mp_of(r->value);
+    if (r->key.len != MEMBER_KEY_BYTES)
+        return false;
+    ret->from = site_get(r->key.ptr + 1);
+    ret->count = mp_get_array(&in, SITE_COUNT_MAX);
+    for (uint32_t i = 0; i < ret->count; i++)
+        ret->sites[i] = (site_id_t)mp_get_uint(&in, UINT32_MAX);
+    return mp_end(&in) == 0;
+}
+
 /* ---- how far a member has everything ---- */
 
 void stable_encode(const struct stable_word *w, unsigned shards, struct buf *out)

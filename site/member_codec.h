@@ -4,6 +4,7 @@
  *   M site              [name, wan address, fingerprint, certificate (PEM), 0]: node_member.c
  *   R leaver            [why]: node_leave.c
  *   C leaver, answerer  [seq of each shard, who else leaves ...]: node_leave.c
+ *   K site              [member ...]: node_entry.c
  *   V site              [clock, seen, goal, seq of each shard]: node_stable.c
  *   S name              a number, 8 bytes, little endian: node_setting.c
  *
@@ -21,7 +22,7 @@ enum {
     CUT_KEY_BYTES = 9
 };
 
-/* Of the classes M, R and V. */
+/* Of the classes M, R, K and V. */
 void member_key(uint8_t key_class, site_id_t site, uint8_t out[MEMBER_KEY_BYTES]);
 void member_encode(const struct member *m, struct buf *out);
 bool member_decode(const struct reg *r, struct member *ret); /* its cert borrows from r */
@@ -38,6 +39,14 @@ struct cut_answer {
 void cut_key(site_id_t leaver, site_id_t from, uint8_t out[CUT_KEY_BYTES]);
 void cut_encode(const struct cut_answer *a, unsigned shards, struct buf *out);
 bool cut_decode(const struct reg *r, unsigned shards, struct cut_answer *ret);
+
+struct known_members {
+    site_id_t from;
+    site_id_t sites[SITE_COUNT_MAX];
+    uint32_t count;
+};
+void knows_encode(const struct known_members *k, struct buf *out);
+bool knows_decode(const struct reg *r, struct known_members *ret);
 
 struct stable_word {
     site_id_t site;

@@ -192,6 +192,7 @@ static void tick(struct loop_timer *t)
     node_gc_tick(n);
     node_garbage_tick(n);
     node_leaves_step(n);
+    node_entries_step(n);
     node_return_tick(n);
     if (n->tick_count % COLLECT_TICKS == 0) {
         (void)node_collect(n); /* the rest with the next tick */

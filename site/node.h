@@ -169,6 +169,17 @@ void node_member_remove(struct node *n,
 void node_member_readmit(struct node *n,
                          site_id_t site,
                          void (*done)(void *ctx, int rc),
+                         void *ctx); /* loop; durable */
+/* The site with this certificate comes back under the id `after`: whatever ids it is a member with
+ * leave, as ones that were away. `before`, the id it had last, may be unknown here, where only a
+ * site knew of it that was given up itself; then it has entered and left. All in one operation, and
+ * again without effect. ERR_NOT_FOUND: no member ever had the certificate; ERR_INVALID: this site
+ * leaves itself. */
+void node_member_returns(struct node *n,
+                         site_id_t before,
+                         const uint8_t *cert_sha256,
+                         site_id_t after,
+                         void (*done)(void *ctx, int rc),
                          void *ctx);                                            /* loop; durable */
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx); /* loop cb */
 /* It has left, all up to its cut is here, and nothing more of it will be taken. Loop. */

@@ -13,6 +13,7 @@
 #include "site/leave_int.h"
 #include "site/lock.h"
 #include "site/node.h"
+#include "site/quorum.h"
 #include "site/session.h"
 
 #define ADMIN_HANDLERS_MAX 4u
@@ -22,6 +23,9 @@ struct node_member_cache {
     char *cert_text;      /* owns m.cert */
     struct stamp entered; /* of its record */
     uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
+    bool has_said;        /* whom it knows; what follows is from there (node_entry.c) */
+    struct stamp said;
+    uint64_t knows; /* a bit for each place of node.members */
 };
 
 struct node {
@@ -86,6 +90,9 @@ struct node {
     void (*members_changed)(void *ctx);
     void *members_ctx;
     struct node_leaving leaving;
+    struct {
+        bool owed, busy; /* this site has to say whom it knows; it is being written */
+    } entering;          /* node_entry.c */
     struct {
         struct node_settle_wait wait;
         uint64_t seen, tick;
@@ -216,7 +223,23 @@ int node_members_load(struct node *n);
 void node_members_free(struct node *n);
 void node_members_touched(struct node *n);
 void node_retry_waiting(struct node *n); /* node_feed.c: for what other shards have applied */
+/* Adds a register of the root to an operation; both are copied. */
+void node_root_add(struct op_builder *b, struct slice key, const struct buf *value);
+/* Proposes it; `done` as above. */
+void node_root_propose(struct node *n,
+                       struct op_builder *b,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx);
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
+/* As they were loaded last; NULL: not one. */
+struct node_member_cache *node_member_find(const struct node *n, site_id_t site);
+/* Writes a register of the root; `done` (or NULL: a failure is logged) runs when it is durable, or
+ * at once when it cannot be written. */
+void node_root_set(struct node *n,
+                   struct slice key,
+                   const struct buf *value,
+                   void (*done)(void *ctx, int rc),
+                   void *ctx);
 /* Registers of the root of a class, also those that are known ahead of their turn: several of one
  * key may come, the one with the highest stamp counts. */
 int node_notices(struct node *n,
@@ -228,6 +251,18 @@ int node_notices(struct node *n,
 int node_return_open(struct node *n, struct err_detail *d) MUST_CHECK;
 void node_return_close(struct node *n);
 void node_return_tick(struct node *n);
+
+/* node_entry.c */
+int node_entries_load(struct node *n);  /* after the members and who leaves */
+void node_entries_step(struct node *n); /* says whom it knows; later when it cannot now */
+/* A member of whom only this site knew, before it came back: the others hear that it had entered,
+ * and that it has left, so it can come back, too. `done` as of node_root_set. */
+void node_member_bring(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx);
+/* The members, but for those whose cut is known; reached is only this site itself. */
+uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX]);
 
 /* node_retain.c */
 void node_retention(struct node *n);     /* lets go of what no member lacks */

@@ -41,14 +41,6 @@
 
 #define CUT_RECORD_BYTES 128u /* more than a limit's record has */
 
-static struct node_member_cache *member_of(const struct node *n, site_id_t site)
-{
-    for (uint32_t i = 0; i < n->member_count; i++)
-        if (n->members[i].m.site == site)
-            return &n->members[i];
-    return NULL;
-}
-
 static uint64_t bit_of(uint32_t place)
 {
     return (uint64_t)1 << place;
@@ -188,7 +180,7 @@ static void leaves_apply(struct leaves *l)
     struct node *n = l->n;
     uint64_t cut[SHARD_COUNT_MAX];
     for (uint32_t i = 0; i < n->leaving.count; i++) {
-        struct node_member_cache *c = member_of(n, n->leaving.sites[i]);
+        struct node_member_cache *c = node_member_find(n, n->leaving.sites[i]);
         if (c == NULL)
             continue;
         c->m.status = MEMBER_LEAVING;
@@ -196,7 +188,7 @@ static void leaves_apply(struct leaves *l)
     }
     n->leaving.owed = 0;
     for (uint32_t i = 0; i < n->leaving.count; i++) {
-        struct node_member_cache *c = member_of(n, n->leaving.sites[i]);
+        struct node_member_cache *c = node_member_find(n, n->leaving.sites[i]);
         const struct answer *own = answer_find(l, i, n->settings.site);
         if (own == NULL || own->view != all_of(n))
             n->leaving.owed |= bit_of(i);
@@ -235,13 +227,13 @@ bool node_self_leaves(const struct node *n)
 
 const uint64_t *node_cut(const struct node *n, site_id_t site)
 {
-    const struct node_member_cache *c = member_of(n, site);
+    const struct node_member_cache *c = node_member_find(n, site);
     return c != NULL && c->m.status == MEMBER_REMOVED ? c->cut : NULL;
 }
 
 bool node_left(struct node *n, site_id_t site)
 {
-    const struct node_member_cache *c = member_of(n, site);
+    const struct node_member_cache *c = node_member_find(n, site);
     if (c == NULL || c->m.status != MEMBER_REMOVED)
         return false;
     for (unsigned i = 0; i < n->settings.shard_count; i++)
@@ -251,27 +243,6 @@ bool node_left(struct node *n, site_id_t site)
 }
 
 /* ---- saying it ---- */
-
-static void set_register(struct node *n,
-                         struct slice key,
-                         const struct buf *value,
-                         void (*done)(void *ctx, int rc),
-                         void *ctx)
-{
-    struct op_builder b = {0};
-    struct proposal p = {.committed = done, .ctx = ctx};
-    op_builder_init(&b);
-    struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
-    e->set.key = key;
-    e->set.value = buf_slice(value);
-    e->set.present = true;
-    int rc = shard_propose(n->shards[0], &b, &p, NULL);
-    op_builder_deinit(&b);
-    if (rc != 0 && done != NULL)
-        done(ctx, rc);
-    else if (rc != 0)
-        log_warn(LOG_SITE, "leaving_not_written", "why=\"%s\"", err_text(rc)); /* again later */
-}
 
 static void mark(struct node *n,
                  site_id_t site,
@@ -283,7 +254,7 @@ static void mark(struct node *n,
     struct buf value = {0};
     member_key(REG_LEAVES, site, key);
     leaves_encode(why, &value);
-    set_register(n, slice_of(key, sizeof key), &value, done, ctx);
+    node_root_set(n, slice_of(key, sizeof key), &value, done, ctx);
     buf_deinit(&value);
 }
 
@@ -294,7 +265,7 @@ void node_member_remove(struct node *n,
                         void *ctx)
 {
     node_members_fresh(n);
-    const struct node_member_cache *c = member_of(n, site);
+    const struct node_member_cache *c = node_member_find(n, site);
     if (c == NULL || site == n->settings.site || node_self_leaves(n)) {
         done(ctx, c == NULL ? ERR_NOT_FOUND : ERR_INVALID);
         return;
@@ -311,7 +282,7 @@ void node_member_remove(struct node *n,
 void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
 {
     node_members_fresh(n);
-    const struct node_member_cache *c = member_of(n, site);
+    const struct node_member_cache *c = node_member_find(n, site);
     if (c == NULL || c->m.status == MEMBER_IS || node_self_leaves(n)) {
         done(ctx, c == NULL ? ERR_NOT_FOUND : ERR_INVALID);
         return;
@@ -398,7 +369,7 @@ static void answer(struct node *n, uint32_t leaver)
         if (i != leaver)
             a.others[a.other_count++] = n->leaving.sites[i];
     cut_encode(&a, n->settings.shard_count, &value);
-    set_register(n, slice_of(key, sizeof key), &value, NULL, NULL);
+    node_root_set(n, slice_of(key, sizeof key), &value, NULL, NULL);
     buf_deinit(&value);
 }
 

@@ -9,11 +9,19 @@
 #include "site/member_codec.h"
 #include "site/node_int.h"
 
-static struct node_member_cache *place_for(struct node *n, site_id_t site)
+struct node_member_cache *node_member_find(const struct node *n, site_id_t site)
 {
     for (uint32_t i = 0; i < n->member_count; i++)
         if (n->members[i].m.site == site)
             return &n->members[i];
+    return NULL;
+}
+
+static struct node_member_cache *place_for(struct node *n, site_id_t site)
+{
+    struct node_member_cache *c = node_member_find(n, site);
+    if (c != NULL)
+        return c;
     if (n->member_count == SITE_COUNT_MAX)
         return NULL;
     n->members = mem_realloc(n->members, (n->member_count + 1) * sizeof n->members[0]);
@@ -67,6 +75,8 @@ int node_members_load(struct node *n)
     int rc = node_notices(n, REG_MEMBER, load_one, n);
     if (rc == 0)
         rc = node_leaves_load(n);
+    if (rc == 0)
+        rc = node_entries_load(n);
     return rc;
 }
 
@@ -87,6 +97,7 @@ void node_members_fresh(struct node *n)
     }
     node_retention(n); /* at once: a new member needs what nobody needed before */
     node_leaves_step(n);
+    node_entries_step(n);
     if (n->members_changed != NULL)
         n->members_changed(n->members_ctx);
 }
@@ -100,16 +111,37 @@ int node_members(struct node *n, bool (*fn)(void *ctx, const struct member *m), 
     return 0;
 }
 
-struct member_set {
-    void (*done)(void *ctx, int rc);
-    void *ctx;
-};
-
-static void member_committed(void *ctx, int rc)
+void node_root_add(struct op_builder *b, struct slice key, const struct buf *value)
 {
-    struct member_set *s = ctx;
-    s->done(s->ctx, rc);
-    mem_free(s);
+    struct effect *e = op_builder_add(b, EFFECT_SET, OID_ROOT);
+    e->set.key = op_dup(&b->arena, key);
+    e->set.value = op_dup(&b->arena, buf_slice(value));
+    e->set.present = true;
+}
+
+void node_root_propose(struct node *n,
+                       struct op_builder *b,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx)
+{
+    struct proposal p = {.committed = done, .ctx = ctx};
+    int rc = shard_propose(n->shards[0], b, &p, NULL);
+    if (rc != 0 && done != NULL)
+        done(ctx, rc);
+    else if (rc != 0)
+        log_warn(LOG_SITE, "notice_not_written", "why=\"%s\"", err_text(rc)); /* again later */
+}
+
+void node_root_set(struct node *n,
+                   struct slice key,
+                   const struct buf *value,
+                   void (*done)(void *ctx, int rc),
+                   void *ctx)
+{
+    struct op_builder b = {0};
+    node_root_add(&b, key, value);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
 }
 
 void node_member_set(struct node *n,
@@ -117,27 +149,12 @@ void node_member_set(struct node *n,
                      void (*done)(void *ctx, int rc),
                      void *ctx)
 {
-    struct op_builder b = {0};
     struct buf value = {0};
     uint8_t key[MEMBER_KEY_BYTES];
-    struct member_set *s = mem_calloc(1, sizeof *s);
-    s->done = done;
-    s->ctx = ctx;
     member_key(REG_MEMBER, m->site, key);
     member_encode(m, &value);
-    op_builder_init(&b);
-    struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
-    e->set.key = slice_of(key, sizeof key);
-    e->set.value = buf_slice(&value);
-    e->set.present = true;
-    struct proposal p = {.committed = member_committed, .ctx = s};
-    int rc = shard_propose(n->shards[0], &b, &p, NULL);
-    op_builder_deinit(&b);
+    node_root_set(n, slice_of(key, sizeof key), &value, done, ctx);
     buf_deinit(&value);
-    if (rc != 0) {
-        done(ctx, rc);
-        mem_free(s);
-    }
 }
 
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)

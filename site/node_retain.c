@@ -231,26 +231,16 @@ static uint64_t contact_ns(const struct retain_limits *limits)
 
 static bool reaches_most(struct node *n, const struct retain_limits *limits)
 {
-    site_id_t lowest = UINT32_MAX, lowest_reached = n->settings.site;
-    uint32_t members = 0, reached = 0;
+    struct quorum_member at[SITE_COUNT_MAX];
     uint64_t within_ns = contact_ns(limits);
-    for (uint32_t i = 0; i < n->member_count; i++) {
-        const struct member *m = &n->members[i].m;
-        if (m->status != MEMBER_IS)
+    uint32_t count = node_quorum(n, at);
+    for (uint32_t i = 0; i < count; i++) {
+        if (at[i].reached || at[i].leaves)
             continue;
-        members++;
-        lowest = MIN(lowest, m->site);
-        bool here = m->site == n->settings.site;
-        if (!here) {
-            const struct node_retain *r = retain_of(n, m->site);
-            here = r->heard_ms != 0 && loop_now_ns(n->loop) - r->heard_ns < within_ns;
-        }
-        if (here) {
-            reached++;
-            lowest_reached = MIN(lowest_reached, m->site);
-        }
+        const struct node_retain *r = retain_of(n, at[i].site);
+        at[i].reached = r->heard_ms != 0 && loop_now_ns(n->loop) - r->heard_ns < within_ns;
     }
-    return 2 * reached > members || (2 * reached == members && lowest_reached == lowest);
+    return quorum_is_reached(at, count);
 }
 
 static void given_up(void *ctx, int rc)

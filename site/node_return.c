@@ -22,6 +22,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/plant.h"
+#include "site/member_codec.h"
 #include "site/return_int.h"
 #include "site/settings.h"
 
@@ -80,6 +81,16 @@ static void sync_dir(const char *dir)
         log_warn(LOG_SITE, "directory_not_synced", "dir=%s why=\"%s\"", dir, strerror(errno));
     if (fd >= 0)
         (void)close(fd); /* only read */
+}
+
+/* Of a list that was carried out. A list without notes of progress is one that was kept, so these
+ * go when it has gone for good. */
+static void files_remove(const char *dir)
+{
+    remove_file(dir, LIST_FILE);
+    sync_dir(dir);
+    remove_file(dir, PROGRESS_FILE);
+    sync_dir(dir);
 }
 
 static int plan_load(const char *dir, struct return_plan *ret, struct err_detail *d)
@@ -198,7 +209,8 @@ static site_id_t another_id(const struct node *n, const struct return_plan *plan
     return id;
 }
 
-int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct err_detail *d)
+int node_return_id(
+    struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
 {
     struct return_plan plan;
     int rc = plan_load(n->dir, &plan, d);
@@ -213,7 +225,8 @@ int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct e
     if (plan.phase == RETURN_NONE)
         plan.before = n->settings.site;
     /* Given up once more before it had anything: another id, the same list. */
-    if (plan.phase == RETURN_NONE || plan.after == n->settings.site) {
+    if (plan.phase == RETURN_NONE || plan.after == n->settings.site ||
+        (another && plan.phase == RETURN_ASKING)) {
         plan.after = another_id(n, &plan);
         plan.phase = plan.phase == RETURN_NONE ? RETURN_ASKING : plan.phase;
     }
@@ -261,11 +274,8 @@ int node_return_open(struct node *n, struct err_detail *d)
 {
     struct return_plan plan;
     int rc = plan_load(n->dir, &plan, d);
-    if (rc == 0 && plan.phase == RETURN_NONE && file_is_there(n->dir, PROGRESS_FILE)) {
-        remove_file(n->dir, LIST_FILE); /* power went while return_finish() removed them */
-        remove_file(n->dir, PROGRESS_FILE);
-        sync_dir(n->dir);
-    }
+    if (rc == 0 && plan.phase == RETURN_NONE && file_is_there(n->dir, PROGRESS_FILE))
+        files_remove(n->dir); /* power went while return_finish() did */
     if (rc != 0 || plan.phase != RETURN_APPLYING)
         return rc;
     struct returning *r = mem_calloc(1, sizeof *r);
@@ -364,12 +374,26 @@ void return_finish(struct returning *r)
     }
     remove_file(n->dir, PLAN_FILE); /* first, for good: users change what was made from now on */
     sync_dir(n->dir);
-    if (r->failed == 0) {
-        remove_file(n->dir, LIST_FILE);
-        remove_file(n->dir, PROGRESS_FILE);
-        sync_dir(n->dir);
-    }
+    if (r->failed == 0)
+        files_remove(n->dir);
     node_return_close(n);
+}
+
+/* Nobody else has heard of them: without this they could not come back themselves. */
+static void members_bring(struct returning *r)
+{
+    struct node *n = r->n;
+    r->brought = true;
+    node_members_fresh(n);
+    for (uint32_t i = 0; i < r->u.member_count; i++) {
+        uint8_t key[MEMBER_KEY_BYTES];
+        struct member m;
+        const struct unsent_member *u = &r->u.members[i];
+        member_key(REG_MEMBER, u->site, key);
+        struct reg reg = {.key = slice_of(key, sizeof key), .value = u->record, .present = true};
+        if (node_member_find(n, u->site) == NULL && member_decode(&reg, &m))
+            node_member_bring(n, &m, NULL, NULL);
+    }
 }
 
 void node_return_tick(struct node *n)
@@ -377,6 +401,8 @@ void node_return_tick(struct node *n)
     struct returning *r = n->returning;
     if (r == NULL || n->needs_snapshot || r->issued)
         return;
+    if (!r->brought)
+        members_bring(r);
     if (r->stage == STAGE_WAIT && (r->hurries || node_left(n, r->plan.before))) {
         if (!r->loaded)
             progress_load(r);

@@ -11,10 +11,14 @@
  * nobody uses the site. No effect when nothing was. */
 int node_return_prepare(const struct node_config *config, struct err_detail *d) MUST_CHECK;
 
-/* Draws the id to come back with, durably; the same again until the site is back. ERR_BUSY: it is
- * on its way already. Loop. */
-int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct err_detail *d)
-    MUST_CHECK;
+/* Draws the id to come back with, durably; the same again until the site is back, or somebody
+ * knows that one as one that has left as well (`another`). ERR_BUSY: it is on its way already.
+ * Loop. */
+int node_return_id(struct node *n,
+                   bool rolled_back,
+                   bool another,
+                   site_id_t *ret_id,
+                   struct err_detail *d) MUST_CHECK;
 /* The others have taken the new id in: from the next start on the site is that one. Durable when it
  * returns; then node_run ends, and the caller closes the node, prepares and opens it again. Loop.
  */

@@ -189,9 +189,7 @@ void node_collect_again(struct node *n, struct oid oid)
 
 static void word_propose(struct node *n, uint64_t seen)
 {
-    struct op_builder b = {0};
     struct buf value = {0};
-    struct proposal p = {0};
     uint8_t key[MEMBER_KEY_BYTES];
     struct stable_word w = {
         .site = n->settings.site, .clock = n->hlc.last, .seen = seen, .goal = node_dead_goal(n)};
@@ -199,15 +197,7 @@ static void word_propose(struct node *n, uint64_t seen)
         w.seqs[i] = shard_next_seq(n->shards[i]) - 1;
     member_key(REG_STABLE, w.site, key);
     stable_encode(&w, n->settings.shard_count, &value);
-    op_builder_init(&b);
-    struct effect *e = op_builder_add(&b, EFFECT_SET, OID_ROOT);
-    e->set.key = slice_of(key, sizeof key);
-    e->set.value = buf_slice(&value);
-    e->set.present = true;
-    int rc = shard_propose(n->shards[0], &b, &p, NULL);
-    if (rc != 0)
-        log_warn(LOG_SITE, "stable_word_not_written", "why=\"%s\"", err_text(rc));
-    op_builder_deinit(&b);
+    node_root_set(n, slice_of(key, sizeof key), &value, NULL, NULL);
     buf_deinit(&value);
 }
 

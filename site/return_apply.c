@@ -94,8 +94,8 @@ bool return_was_sent(const struct returning *r, struct dot d)
 {
     if (d.site != r->plan.before || d.shard >= r->n->settings.shard_count)
         return false;
-    if (!r->plan.rolled_back && r->cut != NULL)
-        return d.seq <= r->cut[d.shard];
+    if (!r->plan.rolled_back) /* who had it without a cut may have been given up as well */
+        return r->cut != NULL && d.seq <= r->cut[d.shard];
     return d.shard < r->u.sent_count && d.seq <= r->u.sent[d.shard];
 }
 
@@ -220,7 +220,7 @@ bool return_is_known(struct returning *r, const struct unsent_name *nm, struct o
 
 /* ---- directories ---- */
 
-static bool dir_lives(struct returning *r, struct oid oid)
+bool return_dir_lives(struct returning *r, struct oid oid)
 {
     struct dir_view v;
     return merge_dir(merge_of(r->n, oid), oid, &v) == 0 && v.alive;
@@ -297,7 +297,7 @@ int return_dir(struct returning *r, struct oid oid, struct oid *ret)
 {
     struct unsent_dir *d = unsent_dir_find(&r->u, oid);
     *ret = d != NULL && !oid_is_none(d->now) ? d->now : oid;
-    if (oid_is_root(oid) || dir_lives(r, *ret))
+    if (oid_is_root(oid) || return_dir_lives(r, *ret))
         return ITEM_DONE;
     if (d == NULL || d->name.len == 0) { /* nothing is known of it */
         *ret = OID_ROOT;
@@ -323,7 +323,7 @@ static int move_item(struct returning *r, const struct unsent_dir *d)
 {
     struct dir_view v;
     struct oid parent, there;
-    if (!d->alive || !d->moved || return_was_sent(r, d->last) || !dir_lives(r, d->oid))
+    if (!d->alive || !d->moved || return_was_sent(r, d->last) || !return_dir_lives(r, d->oid))
         return ITEM_DONE;
     int rc = return_dir(r, d->parent, &parent);
     if (rc != ITEM_DONE)

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "site/member_codec.h"
 #include "site/return_int.h"
 
 #define READ_BYTES (1024u * KIB)
@@ -365,6 +366,24 @@ static int by_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* Whom this site let in while the others had given it up, they do not know. */
+static void members_take(struct collect *c)
+{
+    struct buf value = {0};
+    c->u->members = (void *)op_alloc(&c->u->arena, SITE_COUNT_MAX * sizeof c->u->members[0]);
+    for (uint32_t i = 0; i < c->n->member_count; i++) {
+        const struct member *m = &c->n->members[i].m;
+        if (m->status != MEMBER_IS || m->site == node_site(c->n))
+            continue;
+        buf_clear(&value);
+        member_encode(m, &value);
+        struct unsent_member *u = &c->u->members[c->u->member_count++];
+        u->site = m->site;
+        u->record = op_dup(&c->u->arena, buf_slice(&value));
+    }
+    buf_deinit(&value);
+}
+
 int return_collect(struct node *n, bool rolled_back, struct unsent *ret)
 {
     struct collect c = {.n = n, .u = ret};
@@ -378,6 +397,7 @@ int return_collect(struct node *n, bool rolled_back, struct unsent *ret)
         rc = dir_take(&c, ret->names[i]->parent);
     for (uint32_t i = 0; i < ret->dir_count && rc == 0; i++)
         rc = dir_take(&c, ret->dirs[i]->oid);
+    members_take(&c);
     if (ret->name_count > 1)
         qsort(ret->names, ret->name_count, sizeof ret->names[0], by_order);
     return rc;

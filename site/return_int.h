@@ -28,15 +28,14 @@ enum return_stage {
 struct returning {
     struct node *n;
     struct return_plan plan;
-    bool loaded;
-    bool hurries;     /* does not wait for the cut */
-    struct buf bytes; /* of the list; it borrows from them */
+    bool loaded, brought; /* what was made already; members that only this site knew */
+    bool hurries;         /* does not wait for the cut */
+    struct buf bytes;     /* of the list; it borrows from them */
     struct unsent u;
     const uint64_t *cut; /* of the old id, by shard */
     enum return_stage stage;
     uint32_t at;       /* item of the stage */
     uint32_t tries;    /* of this item */
-    uint32_t chain;    /* files that are to make way for each other, in this evaluation */
     bool issued;       /* a request is under way */
     bool moved;        /* STAGE_RMDIRS: something went in this pass */
     bool last_pass;    /* STAGE_RMDIRS: nothing went in the one before */
@@ -63,8 +62,8 @@ enum {
     ITEM_AGAIN
 };
 int return_issue(struct returning *r, enum rpc_type type, const struct fs_request *q);
-/* Was the operation applied by anybody before the cut? Then there is nothing to do for it. Where no
- * cut is known: had anybody had it? */
+/* Was the operation applied by anybody before the cut? Then there is nothing to do for it. After a
+ * rollback, when no cut tells anything: had anybody had it? */
 bool return_was_sent(const struct returning *r, struct dot d);
 /* What a name means now; none: nothing. Error: it cannot be read. */
 int return_lookup(struct returning *r, struct oid parent, struct slice name, struct oid *ret);
@@ -77,6 +76,7 @@ int return_target(struct returning *r, const struct unsent_file *f, struct oid *
 /* The directory, made with all above it where it is gone. ITEM_* or error; ERR_BUSY: this was asked
  * to make it. */
 int return_dir(struct returning *r, struct oid oid, struct oid *ret);
+bool return_dir_lives(struct returning *r, struct oid oid);
 void return_note(struct returning *r, const struct return_note *note);
 void return_mapped_file(struct returning *r, struct unsent_file *f, struct oid now);
 /* The first conflict name of `name` that is free, or (ret_oid) means `placed`, or a file with the

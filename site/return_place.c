@@ -7,7 +7,7 @@
 #include "site/return_int.h"
 
 #define RENAME_EXCHANGE_FLAG 2u /* RENAME_EXCHANGE of Linux */
-#define CHAIN_MAX 16u           /* files that make way for each other */
+#define IN_THE_WAY_MAX 16u      /* files in a row, each at the place of the one before */
 
 /* A name that this site took from the file, and the others' tree still has. */
 struct old_name {
@@ -38,6 +38,9 @@ old_name_find(struct returning *r, const struct unsent_file *f, struct oid at, s
     *ret = (struct old_name){.r = r, .f = f};
     struct buf name = {0};
     int rc = merge_refs(merge_of(r->n, at), at, take_old, ret);
+    /* Who removed that directory did not know that it is in there; somebody is to bring it back. No
+     * name is taken out of it before. */
+    ret->found = ret->found && return_dir_lives(r, ret->parent);
     if (rc == 0 && ret->found)
         rc = return_visible(r, at, ret->parent, slice_of(ret->bytes, ret->len), &name);
     ret->found = ret->found && rc == 0;
@@ -148,31 +151,22 @@ static int step_aside(struct returning *r,
     return rc;
 }
 
-/* The place of a file here has another one in the others' tree. If that went from it here, as this
- * site knew it, it is replaced, as it was here; or goes to its own place first, if it has one. Such
- * a chain ends: each name in it has another file here than there, and that the next one. */
-static int place_clear(struct returning *r,
-                       const struct unsent_name *nm,
-                       struct oid to,
-                       struct oid taken,
-                       bool *ret_waits,
-                       bool *ret_free)
-{
-    *ret_waits = *ret_free = false;
-    if (oid_is_dir(taken) || !return_is_known(r, nm, taken))
-        return ITEM_DONE;
-    *ret_free = !lives_elsewhere(r, taken);
-    if (*ret_free || r->chain == CHAIN_MAX)
-        return ITEM_DONE;
-    r->chain++;
-    int rc = return_clear(r, taken, to, nm->name, ret_waits);
-    r->chain--;
-    return rc;
-}
+static int clear(struct returning *r,
+                 struct oid there,
+                 struct oid parent,
+                 struct slice name,
+                 unsigned depth,
+                 bool *ret_gone);
 
-/* What has the name in the others' tree has another one here: it goes there first. */
-static int make_way(
-    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+/* What has the name in the others' tree has another one here: it goes there first. What has that
+ * one there, and not here, is replaced, as it was here, or goes to its own place before it. Names
+ * that files have in turn have no first. */
+static int make_way(struct returning *r,
+                    struct oid there,
+                    struct oid parent,
+                    struct slice name,
+                    unsigned depth,
+                    bool *ret_gone)
 {
     struct oid to, taken;
     const struct unsent_file *f = unsent_file_find(&r->u, there);
@@ -187,11 +181,11 @@ static int make_way(
         if (rc != ITEM_DONE)
             return rc;
         rc = return_lookup(r, to, nm->name, &taken);
-        bool is_free = oid_is_none(taken);
-        if (rc == 0 && !is_free)
-            rc = place_clear(r, nm, to, taken, ret_gone, &is_free);
-        if (rc != 0 || !is_free)
+        if (rc != 0 || (!oid_is_none(taken) && !return_is_known(r, nm, taken)))
             return rc;
+        if (!oid_is_none(taken) && lives_elsewhere(r, taken))
+            return depth < IN_THE_WAY_MAX ? clear(r, taken, to, nm->name, depth + 1, ret_gone)
+                                          : step_aside(r, f, nm->last, parent, name, ret_gone);
         struct fs_request q = {.oid = parent, .name = name, .oid2 = to, .name2 = nm->name};
         *ret_gone = true;
         return return_issue(r, RPC_RENAME, &q);
@@ -199,8 +193,12 @@ static int make_way(
     return ITEM_DONE;
 }
 
-int return_clear(
-    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+static int clear(struct returning *r,
+                 struct oid there,
+                 struct oid parent,
+                 struct slice name,
+                 unsigned depth,
+                 bool *ret_gone)
 {
     struct file_view v;
     int rc = merge_file(merge_of(r->n, there), there, &v);
@@ -208,10 +206,16 @@ int return_clear(
     if (rc != 0)
         return rc;
     if (lives_elsewhere(r, there) && v.names == 1)
-        return make_way(r, there, parent, name, ret_gone);
+        return make_way(r, there, parent, name, depth, ret_gone);
     struct fs_request q = {.oid = parent, .name = name};
     *ret_gone = true;
     return return_issue(r, RPC_UNLINK, &q);
+}
+
+int return_clear(
+    struct returning *r, struct oid there, struct oid parent, struct slice name, bool *ret_gone)
+{
+    return clear(r, there, parent, name, 0, ret_gone);
 }
 
 static int put_new(struct returning *r,
@@ -321,6 +325,8 @@ int return_removal_item(struct returning *r, struct unsent_name *nm)
         return ITEM_DONE;
     const struct unsent_dir *d = unsent_dir_find(&r->u, nm->parent);
     parent = d != NULL && !oid_is_none(d->now) ? d->now : nm->parent;
+    if (!return_dir_lives(r, parent))
+        return ITEM_DONE; /* see old_name_find */
     int rc = return_lookup(r, parent, nm->name, &there);
     if (rc != 0 || oid_is_none(there) || oid_is_dir(there))
         return rc;

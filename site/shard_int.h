@@ -268,7 +268,7 @@ void shard_events_of(struct shard *s, struct merge_events *ret);
 void shard_outbox_put(struct shard *s, shard_id_t to, enum record_type type, struct slice bytes);
 /* Takes the message; it is delivered, or held. `of`: whose operation made it, or NULL. */
 void shard_outbox_send(struct shard *s, struct message *m, struct pending *of);
-void shard_outbox_load(struct shard *s); /* from the state, after opening */
+void shard_outbox_load(struct shard *s);                    /* from the state, after opening */
 uint64_t shard_outbox_next(struct shard *s, shard_id_t to); /* number of the next message */
 void shard_outbox_drop(struct shard *s);                    /* what is in memory of it */
 /* shard_results.c */

@@ -1,8 +1,8 @@
-/* Notices: operations that set registers of the root which say who is a member, who leaves, and how
- * far a member has followed it. Like any operation they stand in their issuer's order, so they may
- * wait here behind one that waits for the cut of a site that leaves; and the cut is what they are
- * needed for. So the node is told of them ahead of their turn (node_leave.c says why that is
- * right).
+/* Notices: operations that set registers of the root which say who is a member, who leaves, how
+ * far a member has followed it, and whom a member knows. Like any operation they stand in their
+ * issuer's order, so they may wait here behind one that waits for the cut of a site that leaves;
+ * and the cut is what they are needed for. So the node is told of them ahead of their turn
+ * (node_leave.c says why that is right).
  *
  * A notice is known once everything its issuer did before it, in this shard, is here, applied or
  * waiting: so whoever knows an answer knows the members that its issuer had let in before. What
@@ -18,7 +18,7 @@ static bool is_notice(const struct effect *e)
 {
     return e->kind == EFFECT_SET && oid_is_root(e->oid) && e->set.key.len > 0 &&
            (e->set.key.ptr[0] == REG_MEMBER || e->set.key.ptr[0] == REG_LEAVES ||
-            e->set.key.ptr[0] == REG_CUT);
+            e->set.key.ptr[0] == REG_CUT || e->set.key.ptr[0] == REG_KNOWS);
 }
 
 void shard_notice_kept(struct shard *s, uint64_t no, const struct op *op)

@@ -13,7 +13,9 @@ static const char magic[8] = "CFSUNSE1";
 enum {
     HASH_BYTES = 16,
     ITEMS_MAX = 1 << 26, /* of a kind */
-    LISTS = 4,
+    LISTS_SENT = 3,      /* what is behind so many lists came later */
+    LISTS_MEMBERS = 4,
+    LISTS = 5,
     FIELDS_DIR = 9,
     FIELDS_NAME = 6,
     FIELDS_FILE = 14
@@ -245,6 +247,11 @@ void unsent_encode(const struct unsent *w, struct buf *out)
     mp_array(out, w->sent_count);
     for (uint32_t i = 0; i < w->sent_count; i++)
         mp_uint(out, w->sent[i]);
+    mp_array(out, 2 * w->member_count);
+    for (uint32_t i = 0; i < w->member_count; i++) {
+        mp_uint(out, w->members[i].site);
+        mp_bin(out, w->members[i].record);
+    }
     int rc = crypto_generichash(hash, sizeof hash, out->ptr, out->len, NULL, 0);
     ASSERT(rc == 0);
     buf_append(out, hash, sizeof hash);
@@ -387,6 +394,17 @@ static void get_file(struct unsent *w, struct mp *in)
     f->regs = get_regs(w, in, &f->reg_count);
 }
 
+static void get_members(struct unsent *w, struct mp *in)
+{
+    uint32_t count = mp_get_array(in, 2 * SITE_COUNT_MAX) / 2;
+    w->members = op_alloc(&w->arena, (count + 1) * sizeof *w->members);
+    for (uint32_t i = 0; i < count && in->rc == 0; i++) {
+        w->members[i].site = (site_id_t)mp_get_uint(in, UINT32_MAX);
+        w->members[i].record = mp_get_bin(in, LIMIT_XATTR_VALUE_BYTES);
+        w->member_count++;
+    }
+}
+
 int unsent_decode(struct slice s, struct unsent *ret)
 {
     uint8_t hash[HASH_BYTES];
@@ -406,8 +424,10 @@ int unsent_decode(struct slice s, struct unsent *ret)
         get_one_name(ret, &in);
     for (uint32_t count = mp_get_array(&in, ITEMS_MAX); count > 0 && in.rc == 0; count--)
         get_file(ret, &in);
-    ret->sent_count = lists == LISTS ? mp_get_array(&in, SHARD_COUNT_MAX) : 0;
+    ret->sent_count = lists > LISTS_SENT ? mp_get_array(&in, SHARD_COUNT_MAX) : 0;
     for (uint32_t i = 0; i < ret->sent_count && in.rc == 0; i++)
         ret->sent[i] = mp_get_uint(&in, UINT64_MAX);
+    if (lists > LISTS_MEMBERS)
+        get_members(ret, &in);
     return mp_end(&in);
 }

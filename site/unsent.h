@@ -3,8 +3,9 @@
  * each thing that was touched what it was before, as far as it is known, and what it became; so it
  * can be carried out as a three-way merge on the others' tree.
  *
- * A core but for its memory. The file: magic "CFSUNSE1", msgpack [dirs, names, files, sent]
- * (without the last before there was one), BLAKE2b-128 of all before. Threads: any. */
+ * A core but for its memory. The file: magic "CFSUNSE1", msgpack [dirs, names, files, sent,
+ * members] (without the last ones before there were any), BLAKE2b-128 of all before. Threads: any.
+ */
 #ifndef SITE_UNSENT_H
 #define SITE_UNSENT_H
 
@@ -70,6 +71,11 @@ struct unsent_file {
     UT_hash_handle hh;
 };
 
+struct unsent_member {
+    site_id_t site;
+    struct slice record; /* the value of its register (member_codec.h) */
+};
+
 struct unsent {
     struct op_arena arena; /* all below */
     struct unsent_dir **dirs;
@@ -79,10 +85,13 @@ struct unsent {
     struct unsent_dir *dir_hash;
     struct unsent_name *name_hash;
     struct unsent_file *file_hash;
-    /* By shard: up to here somebody has had this site's operations. Whoever that was may have left
-     * as well, so it is the cut that counts where one is known. */
+    /* By shard: up to here somebody has had this site's operations; for one that was rolled back.
+     * For others the cut counts: whoever had them may have left as well. */
     uint64_t sent[SHARD_COUNT_MAX];
     uint32_t sent_count;
+    /* Members as this site knew them, without itself; some it may have known alone. */
+    struct unsent_member *members;
+    uint32_t member_count;
 };
 void unsent_deinit(struct unsent *w); /* accepts zeroed */
 /* Found or made. `name` is copied. */

@@ -100,7 +100,7 @@ static void last_decode(struct mp *m, bool there, unsigned shard_count, struct l
 
 void msg_hello_encode(const struct msg_hello *h, struct buf *out)
 {
-    mp_array(out, 9);
+    mp_array(out, 10);
     mp_uint(out, h->version);
     mp_bin(out, slice_of(h->fs_id, sizeof h->fs_id));
     mp_uint(out, h->site);
@@ -110,6 +110,7 @@ void msg_hello_encode(const struct msg_hello *h, struct buf *out)
     mp_uint(out, h->wall_ns);
     mp_uint(out, h->hlc);
     last_encode(h->last, h->shard_count, out);
+    mp_uint(out, h->to);
 }
 
 int msg_hello_decode(struct slice s, struct msg_hello *ret)
@@ -130,7 +131,8 @@ int msg_hello_decode(struct slice s, struct msg_hello *ret)
     ret->wall_ns = mp_get_uint(&m, UINT64_MAX);
     ret->hlc = mp_get_uint(&m, UINT64_MAX);
     last_decode(&m, count >= 9, ret->shard_count, ret->last);
-    extra_skip(&m, count, 9);
+    ret->to = count >= 10 ? (site_id_t)mp_get_uint(&m, UINT32_MAX) : 0;
+    extra_skip(&m, count, 10);
     return mp_end(&m);
 }
 

@@ -25,6 +25,7 @@ struct msg_hello {
     struct vv vvs[SHARD_COUNT_MAX]; /* durable at the receiver */
     uint64_t wall_ns, hlc;
     struct last_op last[SHARD_COUNT_MAX]; /* of the sender's, applied at the receiver */
+    site_id_t to; /* whom all this is about, as the receiver knows the sender; 0: it does not say */
 };
 void msg_hello_encode(const struct msg_hello *h, struct buf *out);
 int msg_hello_decode(struct slice s, struct msg_hello *ret) MUST_CHECK;

@@ -39,7 +39,7 @@ struct receiver {
     uint64_t number; /* of the last batch taken */
     struct lag lag;
     struct skew skew;
-    struct delay delay; /* of the heartbeats */
+    struct delay delay;     /* of the heartbeats */
     uint64_t held_ahead_ns; /* how far a held batch is ahead of the clock; 0: none is held */
     uint64_t ops_applied, bytes_applied, batches_applied; /* since the start of the program */
     uint64_t durable[SHARD_COUNT_MAX]; /* cursor known durable, of the shards: next to ask for */

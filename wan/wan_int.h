@@ -19,6 +19,10 @@
 #include "wan/wan_h2.h"
 #include "wan/zstream.h"
 
+#define WAN_STREAM_PATH "/v1/stream/" /* followed by the id of the site that asks, in 8 digits */
+/* ERR_STRANGER */
+#define WAN_STRANGER_TEXT "the id of this site is not known there: who let it in has not told yet"
+
 #define WAN_TICK_MS 250u
 #define WAN_BEAT_NS (500 * NS_PER_MS)
 /* Least time between two looks at the feed: what comes meanwhile goes together. The second, when it

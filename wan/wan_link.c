@@ -325,6 +325,14 @@ static const char *refusal(const struct wan *w, const struct wan_peer *p, int *r
     return w->removed ? "the other site was removed from the federation" : NULL;
 }
 
+/* A request for a stream says the id of the site that asks. With the certificate of a member that
+ * has left, it may be that one's new id, which is on its way here. */
+static bool is_of_stranger(struct wan *w, const char *path)
+{
+    unsigned site;
+    return sscanf(path, WAN_STREAM_PATH "%8x", &site) == 1 && wan_peer_by_site(w, site) == NULL;
+}
+
 static void
 accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const char *path)
 {
@@ -366,9 +374,11 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         return;
     }
     const char *no = refusal(a->wan, a->peer, &rc);
-    if (no != NULL)
+    if (no != NULL && a->peer->gone && is_of_stranger(a->wan, path))
+        wan_respond_error(s, 503, ERR_STRANGER, WAN_STRANGER_TEXT);
+    else if (no != NULL)
         wan_respond_error(s, rc == ERR_BUSY || rc == ERR_AGAIN ? 503 : 403, rc, no);
-    else if (post && strcmp(path, "/v1/stream") == 0)
+    else if (post && strncmp(path, WAN_STREAM_PATH, sizeof WAN_STREAM_PATH - 1) == 0)
         wan_send_accept(a->peer, s);
     else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
         wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);

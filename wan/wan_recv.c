@@ -458,6 +458,7 @@ static void hello_send(struct wan_peer *p, const struct where_call *c)
     h->wall_ns = wan_wall_ns(w);
     h->hlc = c->hlc;
     memcpy(h->last, c->peers, sizeof h->last);
+    h->to = p->member.site;
     msg_hello_encode(h, &b);
     frame_write(p, FRAME_HELLO, &b);
     mem_free(h);
@@ -471,7 +472,9 @@ static void begin(struct wan_call *call)
     if (p == NULL || p->conn == NULL || !h2_is_ready(p->conn))
         return;
     struct wan_recv *r = &p->recv;
-    r->stream = h2_request(p->conn, "POST", "/v1/stream", &stream_events, p);
+    char path[sizeof WAN_STREAM_PATH + 8];
+    (void)snprintf(path, sizeof path, WAN_STREAM_PATH "%08x", p->wan->me.site); /* fits */
+    r->stream = h2_request(p->conn, "POST", path, &stream_events, p);
     if (r->stream == NULL) {
         h2_close(p->conn, ERR_CLOSED, "no more streams fit the connection");
         return;

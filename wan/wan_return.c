@@ -4,7 +4,10 @@
  * The site that comes back asks one other after the other: `POST /v1/return`, msgpack [version,
  * file system id, id before, id now], over a connection whose certificate is that of the old id.
  * Who is asked lets the old id leave, as one that was away, if it has not left yet, and journals
- * the new one with the same name, address and certificate; both are done again without effect.
+ * the new one with the same name, address and certificate; both are done again without effect. It
+ * may never have heard of the old id: one that was let in by a site which was given up then.
+ * Where some say that this site has left, only they are asked: of a federation in two parts the
+ * other part does not know it yet, and would not be the one to come back to.
  * Whoever was removed by an operator is refused until one has let it come back (peer readmit): with
  * its directory alone, which may have been stolen, nobody gets in. The first who agrees is the one
  * to get the snapshot from. */
@@ -21,24 +24,11 @@
 struct let_in_call {
     struct wan_call call;
     struct wan_asked *asked;
-    site_id_t before;
-    struct member member; /* as it was, then with the new id */
-    struct buf cert;
+    site_id_t before, after;
+    uint8_t cert_sha256[FINGERPRINT_BYTES];
+    char name[sizeof((struct member *)0)->name];
     int rc;
 };
-
-static bool find_member(void *ctx, const struct member *m)
-{
-    struct let_in_call *c = ctx;
-    if (m->site != c->before)
-        return true;
-    site_id_t after = c->member.site;
-    c->member = *m;
-    c->member.site = after;
-    buf_append(&c->cert, m->cert.ptr, m->cert.len);
-    c->member.cert = buf_slice(&c->cert);
-    return false;
-}
 
 static void entered(void *ctx, int rc)
 {
@@ -47,32 +37,18 @@ static void entered(void *ctx, int rc)
     wan_call_return(&c->call);
 }
 
-static void left(void *ctx, int rc)
-{
-    struct let_in_call *c = ctx;
-    if (rc == 0)
-        node_member_set(c->call.wan->node, &c->member, entered, c);
-    else
-        entered(c, rc);
-}
-
 static void let_in(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
-    struct node *n = call->wan->node;
-    int rc = node_members(n, find_member, c);
-    if (rc != 0 || c->cert.len == 0)
-        entered(c, rc != 0 ? rc : ERR_NOT_FOUND);
-    else
-        node_member_remove(n, c->before, LEAVES_AWAY, left, c);
+    node_member_returns(call->wan->node, c->before, c->cert_sha256, c->after, entered, c);
 }
 
 static void was_let_in(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
     if (c->rc == 0)
-        log_info(LOG_WAN, "comes_back", "peer=%s before=%08x site=%08x", c->member.name, c->before,
-                 c->member.site);
+        log_info(LOG_WAN, "comes_back", "peer=%s before=%08x site=%08x", c->name, c->before,
+                 c->after);
     wan_members_fetch(call->wan);
     if (c->asked->stream != NULL)
         wan_asked_answer(c->asked, c->rc == 0 ? 200 : 503, c->rc,
@@ -82,7 +58,6 @@ static void was_let_in(struct wan_call *call)
 static void let_in_release(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
-    buf_deinit(&c->cert);
     wan_asked_called(c->asked);
 }
 
@@ -113,6 +88,9 @@ static void serve_decide(struct wan_asked *v)
         return;
     }
     const struct wan_peer *p = wan_peer_by_site(w, r.before), *q = wan_peer_by_site(w, r.after);
+    bool unknown = p == NULL; /* an id that only sites know which were given up themselves */
+    if (unknown && r.before != w->me.site)
+        p = wan_peer_by_fingerprint(w, fp);
     if (p == NULL || memcmp(p->member.cert_sha256, fp, FINGERPRINT_BYTES) != 0 ||
         memcmp(r.fs_id, w->fs_id, FS_ID_BYTES) != 0) {
         wan_asked_answer(v, 403, ERR_AUTH,
@@ -129,15 +107,17 @@ static void serve_decide(struct wan_asked *v)
         wan_asked_answer(v, rc == ERR_BUSY ? 503 : 403, rc, no);
         return;
     }
-    if (q != NULL && p->gone) { /* it asks again */
-        wan_asked_answer(v, q->gone ? 403 : 200, q->gone ? ERR_REMOVED : 0,
-                         "the new id has left, too");
+    if (q != NULL && p->gone && !unknown) { /* it asks again */
+        wan_asked_answer(v, q->gone ? 403 : 200, q->gone ? ERR_EXISTS : 0,
+                         "the new site id has left");
         return;
     }
     struct let_in_call *c = mem_calloc(1, sizeof *c);
     c->asked = v;
     c->before = r.before;
-    c->member.site = r.after;
+    c->after = r.after;
+    memcpy(c->cert_sha256, fp, sizeof c->cert_sha256);
+    memcpy(c->name, p->member.name, sizeof c->name);
     c->call.on_loop = let_in;
     c->call.done = was_let_in;
     c->call.release = let_in_release;
@@ -159,6 +139,8 @@ struct wan_return {
     struct wan_admin_req *req; /* NULL: answered */
     site_id_t after;
     bool rolled_back;
+    bool spent; /* somebody says that `after` has left, too: another one is drawn, once */
+    bool redrawn;
     struct member others[SITE_COUNT_MAX]; /* who can be asked */
     uint32_t other_count, next;           /* the one that is asked is before `next` */
     struct h2_conn *conn;
@@ -171,6 +153,7 @@ struct wan_return {
 };
 
 static void ask_next(struct wan_return *g);
+static void id_ask(struct wan_return *g);
 
 static void return_end(struct wan_return *g, int rc, const char *text)
 {
@@ -278,6 +261,7 @@ static void ask_ended(struct h2_stream *s)
         return;
     }
     g->rc = wan_response_error(g->status, &g->body, &g->why);
+    g->spent = g->spent || g->rc == ERR_EXISTS;
     h2_close(h2_stream_conn(s), g->rc, g->why.text); /* the next is asked when it is closed */
 }
 
@@ -333,6 +317,12 @@ static const struct h2_conn_events ask_events = {.ready = ask_ready, .closed = a
 static void ask_next(struct wan_return *g)
 {
     struct err_detail d;
+    if (g->next == g->other_count && g->spent && !g->redrawn) {
+        g->redrawn = true;
+        g->next = 0;
+        id_ask(g);
+        return;
+    }
     if (g->next == g->other_count) {
         if (g->rc != 0)
             err_detail_set(&d, "no other site takes this one back now: %s", g->why.text);
@@ -351,7 +341,7 @@ static void ask_next(struct wan_return *g)
 
 struct id_call {
     struct wan_call call;
-    bool rolled_back;
+    bool rolled_back, another;
     site_id_t after;
     int rc;
     struct err_detail detail;
@@ -360,7 +350,7 @@ struct id_call {
 static void id_on_loop(struct wan_call *call)
 {
     struct id_call *c = CONTAINER_OF(call, struct id_call, call);
-    c->rc = node_return_id(call->wan->node, c->rolled_back, &c->after, &c->detail);
+    c->rc = node_return_id(call->wan->node, c->rolled_back, c->another, &c->after, &c->detail);
     wan_call_return(call);
 }
 
@@ -376,6 +366,21 @@ static void id_known(struct wan_call *call)
     ask_next(g);
 }
 
+static bool says_removed(const struct wan_peer *p)
+{
+    return !p->gone && p->trouble_rc == ERR_REMOVED;
+}
+
+static void id_ask(struct wan_return *g)
+{
+    struct id_call *c = mem_calloc(1, sizeof *c);
+    c->rolled_back = g->rolled_back;
+    c->another = g->redrawn;
+    c->call.on_loop = id_on_loop;
+    c->call.done = id_known;
+    wan_call_start(g->wan, &c->call);
+}
+
 /* Has somebody said that this site cannot go on as it is? */
 static bool is_out(const struct wan *w, bool *ret_rolled_back)
 {
@@ -384,7 +389,8 @@ static bool is_out(const struct wan *w, bool *ret_rolled_back)
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
         if (p->gone)
             continue;
-        out = out || p->trouble_rc == ERR_REMOVED || p->trouble == TROUBLE_SNAPSHOT;
+        out = out || says_removed(p) || p->trouble == TROUBLE_SNAPSHOT ||
+              p->trouble_rc == ERR_STRANGER;
         *ret_rolled_back = *ret_rolled_back || p->trouble == TROUBLE_SNAPSHOT;
     }
     return out;
@@ -394,10 +400,14 @@ static bool is_out(const struct wan *w, bool *ret_rolled_back)
 static void others_take(struct wan_return *g)
 {
     const struct wan *w = g->wan;
+    bool said = false;
     if (w->boot != NULL)
         g->others[g->other_count++] = *wan_boot_from(w);
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next)
+        said = said || says_removed(p);
     for (const struct wan_peer *p = w->peers; p != NULL && w->boot == NULL; p = p->next)
-        if (!p->gone && p->member.wan[0] != '\0' && g->other_count < SITE_COUNT_MAX)
+        if (!p->gone && (!said || says_removed(p)) && p->member.wan[0] != '\0' &&
+            g->other_count < SITE_COUNT_MAX)
             g->others[g->other_count++] = p->member;
 }
 
@@ -416,14 +426,11 @@ void wan_return_begin(struct wan *w, struct wan_admin_req *r)
         return;
     }
     struct wan_return *g = mem_calloc(1, sizeof *g);
-    struct id_call *c = mem_calloc(1, sizeof *c);
     g->wan = w;
     g->req = r;
     w->returning = g;
     others_take(g);
     wan_boot_hold(w, true);
-    c->rolled_back = rolled_back;
-    c->call.on_loop = id_on_loop;
-    c->call.done = id_known;
-    wan_call_start(w, &c->call);
+    g->rolled_back = rolled_back;
+    id_ask(g);
 }

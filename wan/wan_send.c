@@ -471,8 +471,18 @@ static int on_hello(struct wan_send *s, struct slice payload)
     if (s->hello->version != WAN_VERSION)
         return ERR_VERSION;
     if (memcmp(s->hello->fs_id, w->fs_id, FS_ID_BYTES) != 0 ||
-        s->hello->shard_count != w->me.shard_count || s->hello->site != s->peer->member.site) {
+        s->hello->shard_count != w->me.shard_count) {
         send_fail(s, ERR_AUTH, "the two sites do not belong to the same file system");
+        return 0;
+    }
+    /* One of the two has come back under another id, which the other has not heard of yet: what is
+     * said of one life would be taken for another's. */
+    if (s->hello->site != s->peer->member.site) {
+        send_fail(s, ERR_STRANGER, WAN_STRANGER_TEXT);
+        return 0;
+    }
+    if (s->hello->to != 0 && s->hello->to != w->me.site) {
+        send_fail(s, ERR_AGAIN, "the other site has come back under another id");
         return 0;
     }
     s->state = SEND_CHECKING;

@@ -1,8 +1,8 @@
 /* Registers of the root directory that members write, and every site reads of every other: who is a
- * member, who leaves, up to where a leaver counts, how far a member has everything, settings. The
- * first two bytes choose the class and the number of shards; then length and bytes of the key; the
- * rest is the value. What is taken reads the same when it is written again, and that is no longer.
- */
+ * member, who leaves, up to where a leaver counts, how far a member has everything, settings, whom
+ * a member knows. The first two bytes choose the class and the number of shards; then length and
+ * bytes of the key; the rest is the value. What is taken reads the same when it is written again,
+ * and that is no longer. */
 #include <jansson.h>
 #include <string.h>
 
@@ -118,10 +118,30 @@ static void check_setting(const struct reg *r, unsigned shards)
     buf_deinit(&b);
 }
 
+static void check_knows(const struct reg *r, unsigned shards)
+{
+    struct known_members one, two;
+    struct buf b = {.ptr = NULL};
+    uint8_t key[MEMBER_KEY_BYTES];
+    (void)shards;
+    if (!knows_decode(r, &one))
+        return;
+    ASSERT(one.count <= SITE_COUNT_MAX);
+    member_key(r->key.ptr[0], one.from, key);
+    knows_encode(&one, &b);
+    struct reg again = {.key = slice_of(key, sizeof key), .value = buf_slice(&b)};
+    bool good = knows_decode(&again, &two);
+    ASSERT(good && slice_equal(again.key, r->key) && b.len <= r->value.len);
+    ASSERT(one.from == two.from && one.count == two.count);
+    for (uint32_t i = 0; i < one.count; i++)
+        ASSERT(one.sites[i] == two.sites[i]);
+    buf_deinit(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const checks[])(const struct reg *r, unsigned shards) = {
-        check_member, check_leaves, check_cut, check_stable, check_setting};
+        check_member, check_leaves, check_cut, check_stable, check_setting, check_knows};
     if (size < 3)
         return 0;
     size_t key_len = MIN((size_t)data[2] % 16, size - 3);

@@ -21,6 +21,7 @@ static void check_hello(struct slice s)
         ASSERT(msg_hello_decode(buf_slice(&out), again) == 0);
         ASSERT(memcmp(h->next, again->next, sizeof h->next) == 0);
         ASSERT(memcmp(h->last, again->last, sizeof h->last) == 0);
+        ASSERT(h->to == again->to);
     }
     buf_deinit(&out);
     mem_free(h);

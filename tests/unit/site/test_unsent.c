@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sodium.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -51,6 +52,11 @@ static void fill(struct unsent *u)
     u->sent[0] = 7;
     u->sent[1] = UINT64_MAX;
     u->sent_count = 2;
+    static struct unsent_member members[2];
+    members[0] = (struct unsent_member){OTHER, slice_str("its record")};
+    members[1] = (struct unsent_member){UINT32_MAX, slice_str("")};
+    u->members = members;
+    u->member_count = 2;
 }
 
 static void test_decode_of_encode_is_the_same(void **state)
@@ -76,12 +82,60 @@ static void test_decode_of_encode_is_the_same(void **state)
     assert_true(slice_equal(f->content.bytes, slice_str("hello")));
     assert_null(unsent_file_find(&v, a_dir(1)));
     assert_true(v.sent_count == 2 && v.sent[0] == 7 && v.sent[1] == UINT64_MAX);
+    assert_true(v.member_count == 2 && v.members[0].site == OTHER);
+    assert_true(slice_equal(v.members[0].record, slice_str("its record")));
+    assert_true(v.members[1].site == UINT32_MAX && v.members[1].record.len == 0);
     unsent_encode(&v, &again);
     assert_true(slice_equal(buf_slice(&b), buf_slice(&again)));
     unsent_deinit(&u);
     unsent_deinit(&v);
     buf_deinit(&b);
     buf_deinit(&again);
+}
+
+enum {
+    MAGIC_BYTES = 8,
+    HASH_BYTES = 16
+};
+
+/* The file as it was written when there were `lists` lists, of five; those behind are empty. */
+static void encode_as_before(const struct unsent *u, unsigned lists, struct buf *out)
+{
+    uint8_t hash[HASH_BYTES];
+    unsent_encode(u, out);
+    out->len -= HASH_BYTES + 5 - lists;
+    assert_int_equal(out->ptr[MAGIC_BYTES], 0x95); /* an array of five */
+    for (unsigned i = 0; i < 5 - lists; i++)
+        assert_int_equal(out->ptr[out->len + i], 0x90); /* an empty one */
+    out->ptr[MAGIC_BYTES] = (uint8_t)(0x90 | lists);
+    assert_int_equal(crypto_generichash(hash, sizeof hash, out->ptr, out->len, NULL, 0), 0);
+    buf_append(out, hash, sizeof hash);
+}
+
+/* A site that was on its way when its program became a newer one. */
+static void test_decode_of_what_was_written_before_there_were_members(void **state)
+{
+    struct unsent u = {.dirs = NULL}, v;
+    struct buf b = {0};
+    (void)state;
+    fill(&u);
+    u.member_count = 0;
+    encode_as_before(&u, 4, &b);
+    assert_int_equal(unsent_decode(buf_slice(&b), &v), 0);
+    assert_int_equal(v.member_count, 0);
+    assert_true(v.sent_count == 2 && v.sent[1] == UINT64_MAX);
+    assert_true(v.dir_count == 1 && v.name_count == 1 && v.file_count == 1);
+    unsent_deinit(&v);
+    buf_clear(&b);
+    u.sent_count = 0;
+    encode_as_before(&u, 3, &b);
+    assert_int_equal(unsent_decode(buf_slice(&b), &v), 0);
+    assert_int_equal(v.member_count, 0);
+    assert_int_equal(v.sent_count, 0);
+    assert_true(v.dir_count == 1 && v.name_count == 1 && v.file_count == 1);
+    unsent_deinit(&v);
+    unsent_deinit(&u);
+    buf_deinit(&b);
 }
 
 static void test_decode_of_a_damaged_file_is_refused(void **state)
@@ -122,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_of_encode_is_the_same),
+        cmocka_unit_test(test_decode_of_what_was_written_before_there_were_members),
         cmocka_unit_test(test_decode_of_a_damaged_file_is_refused),
         cmocka_unit_test(test_digest_tells_contents_apart),
     };

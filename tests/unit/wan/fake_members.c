@@ -105,6 +105,33 @@ void node_member_remove(struct node *n,
     node_member_set(n, &m, done, ctx);
 }
 
+static void set_ignored(void *ctx, int rc)
+{
+    (void)ctx;
+    (void)rc;
+}
+
+void node_member_returns(struct node *n,
+                         site_id_t before,
+                         const uint8_t *cert_sha256,
+                         site_id_t after,
+                         void (*done)(void *ctx, int rc),
+                         void *ctx)
+{
+    struct member m = {.site = 0};
+    pthread_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->member_count; i++)
+        if (memcmp(n->members[i].m.cert_sha256, cert_sha256, sizeof m.cert_sha256) == 0)
+            m = n->members[i].m;
+    pthread_mutex_unlock(&n->lock);
+    m.site = before;
+    m.status = MEMBER_REMOVED;
+    node_member_set(n, &m, set_ignored, NULL);
+    m.site = after;
+    m.status = MEMBER_IS;
+    node_member_set(n, &m, done, ctx);
+}
+
 void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
 {
     if (member_of(n, site).status == MEMBER_IS)

@@ -112,8 +112,10 @@ void node_settled(struct node *n, struct node_settle_wait *w)
 }
 
 /* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
-int node_return_id(struct node *n, bool rolled_back, site_id_t *ret_id, struct err_detail *d)
+int node_return_id(
+    struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
 {
+    (void)another;
     (void)n;
     (void)rolled_back;
     (void)ret_id;

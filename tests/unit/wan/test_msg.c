@@ -21,7 +21,8 @@ static void test_msg_hello_round_trip_and_truncation(void **state)
     struct buf out = {0};
     struct msg_hello *h = mem_calloc(1, sizeof *h), *got = mem_calloc(1, sizeof *got);
     rng_seed(&rng, 1);
-    *h = (struct msg_hello){.version = 1, .site = 9, .shard_count = SHARDS, .wall_ns = 5, .hlc = 6};
+    *h = (struct msg_hello){
+        .version = 1, .site = 9, .shard_count = SHARDS, .wall_ns = 5, .hlc = 6, .to = UINT32_MAX};
     test_noise(&rng, h->fs_id, sizeof h->fs_id);
     for (int s = 0; s < SHARDS; s++) {
         h->next[s] = rng_next(&rng);
@@ -34,6 +35,7 @@ static void test_msg_hello_round_trip_and_truncation(void **state)
     assert_memory_equal(got->fs_id, h->fs_id, sizeof h->fs_id);
     assert_memory_equal(got->last, h->last, sizeof h->last);
     assert_int_equal(got->hlc, 6);
+    assert_true(got->to == UINT32_MAX);
     for (int s = 0; s < SHARDS; s++)
         assert_true(vv_covers(&got->vvs[s], &h->vvs[s]) && vv_covers(&h->vvs[s], &got->vvs[s]));
     for (size_t len = 0; len < out.len; len++)
@@ -43,7 +45,8 @@ static void test_msg_hello_round_trip_and_truncation(void **state)
     buf_deinit(&out);
 }
 
-/* Of the version before: the last operations are not said. It skips them when they are. */
+/* Of a version before: the last operations are not said, nor who is addressed. It skips them when
+ * they are. */
 static void test_msg_hello_and_welcome_of_the_version_before(void **state)
 {
     (void)state;
@@ -52,6 +55,7 @@ static void test_msg_hello_and_welcome_of_the_version_before(void **state)
     struct msg_welcome *w = mem_calloc(1, sizeof *w);
     uint8_t id[FS_ID_BYTES] = {1};
     memset(h->last, 0xee, sizeof h->last);
+    h->to = 3;
     memset(w->last, 0xee, sizeof w->last);
     mp_array(&hello, 8);
     mp_uint(&hello, 2);
@@ -72,6 +76,16 @@ static void test_msg_hello_and_welcome_of_the_version_before(void **state)
     assert_int_equal(msg_hello_decode(buf_slice(&hello), h), 0);
     assert_int_equal(h->last[0].seq, 0);
     assert_int_equal(h->last[1].hlc, 0);
+    assert_int_equal(h->to, 0);
+    assert_int_equal(hello.ptr[0], 0x98); /* an array of eight: the last operations make it nine */
+    hello.ptr[0] = 0x99;
+    mp_array(&hello, 4);
+    for (uint64_t k = 1; k <= 4; k++)
+        mp_uint(&hello, k);
+    h->to = 3;
+    assert_int_equal(msg_hello_decode(buf_slice(&hello), h), 0);
+    assert_int_equal(h->last[1].hlc, 4);
+    assert_int_equal(h->to, 0);
     mp_array(&welcome, 5);
     mp_uint(&welcome, 2);
     mp_uint(&welcome, 9);

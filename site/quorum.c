@@ -1,0 +1,35 @@
+/* Majorities of members. See site/quorum.h. */
+#include "site/quorum.h"
+
+#include "base/assert.h"
+
+bool quorum_is_established(const struct quorum_member *at, uint32_t count, uint32_t i)
+{
+    ASSERT(i < count && count <= 64);
+    if (at[i].leaves || !at[i].has_said)
+        return false;
+    for (uint32_t k = 0; k < count; k++)
+        if (!at[k].leaves && at[k].has_said && (at[k].knows >> i & 1) == 0)
+            return false;
+    return true;
+}
+
+bool quorum_is_reached(const struct quorum_member *at, uint32_t count)
+{
+    site_id_t lowest = 0, lowest_reached = 0; /* 0 is no site's id */
+    uint32_t all = 0, reached = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool established = quorum_is_established(at, count, i);
+        if (at[i].reached && !at[i].leaves && !established)
+            continue; /* neither for this part nor against it */
+        all++;
+        if (lowest == 0 || at[i].site < lowest)
+            lowest = at[i].site;
+        if (!at[i].reached || !established)
+            continue;
+        reached++;
+        if (lowest_reached == 0 || at[i].site < lowest_reached)
+            lowest_reached = at[i].site;
+    }
+    return 2 * reached > all || (reached > 0 && 2 * reached == all && lowest_reached == lowest);
+}
