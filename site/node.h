@@ -153,10 +153,23 @@ enum member_leaves {
 int node_members(struct node *n,
                  bool (*fn)(void *ctx, const struct member *m),
                  void *ctx); /* loop */
+/* Writes a member's record: this site's own, or of one that another site has let in. */
 void node_member_set(struct node *n,
                      const struct member *m,
                      void (*done)(void *ctx, int rc),
                      void *ctx); /* loop; durable */
+/* Lets a site in, which begins with this one's snapshot and so with whom this one knows
+ * (node_entry.c). */
+void node_member_enter(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx); /* loop; durable */
+/* Of a member of whom only one site knew that has been given up: the others hear that it had
+ * entered, and that it has left, so it can come back. `done` may be NULL. */
+void node_member_bring(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx); /* loop; durable */
 /* Makes a member leave: from now on no operation of it is taken that no remaining member had
  * (node_leave.c). ERR_NOT_FOUND: no such member; ERR_INVALID: this site itself. */
 void node_member_remove(struct node *n,

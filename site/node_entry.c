@@ -4,8 +4,9 @@
  *   K site   [member ...]: the site knows that these have entered (some may have left since)
  *
  * once after each change of its list, ahead of its turn like all notices (shard_notice.c), and
- * behind the entries themselves in its journal. Who has to be counted follows from it (quorum.h).
- * A site by itself says nothing; one that has just joined says it when it has the others' tree. */
+ * behind the entries themselves in its journal. Who lets somebody in says it for him in the same
+ * operation: he begins with its snapshot. Who has to be counted follows from it (quorum.h). A site
+ * by itself says nothing. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -43,37 +44,11 @@ int node_entries_load(struct node *n)
 {
     int rc = node_notices(n, REG_KNOWS, load_known, n);
     const struct node_member_cache *self = node_member_find(n, n->settings.site);
-    n->entering.owed =
-        self != NULL && n->member_count > 1 && (!self->has_said || self->knows != all_of(n));
+    n->entering.owed = self != NULL && n->member_count > 1 && self->knows != all_of(n);
     return rc;
 }
 
-static void said(void *ctx, int rc)
-{
-    struct node *n = ctx;
-    n->entering.busy = false;
-    if (rc != 0) /* the next tick tries again */
-        log_warn(LOG_SITE, "known_members_not_written", "why=\"%s\"", err_text(rc));
-}
-
-void node_entries_step(struct node *n)
-{
-    uint8_t key[MEMBER_KEY_BYTES];
-    struct buf value = {0};
-    struct known_members k = {.from = n->settings.site};
-    if (n->needs_snapshot || n->stopping || n->broken || n->members_stale || node_self_leaves(n) ||
-        !n->entering.owed || n->entering.busy)
-        return;
-    for (uint32_t i = 0; i < n->member_count; i++)
-        k.sites[k.count++] = n->members[i].m.site;
-    n->entering.busy = true;
-    member_key(REG_KNOWS, k.from, key);
-    knows_encode(&k, &value);
-    node_root_set(n, slice_of(key, sizeof key), &value, said, n);
-    buf_deinit(&value);
-}
-
-/* ---- coming back ---- */
+/* ---- saying it ---- */
 
 static void add_member(struct op_builder *b, const struct member *m)
 {
@@ -93,6 +68,74 @@ static void add_leaves(struct op_builder *b, site_id_t site)
     leaves_encode(LEAVES_AWAY, &value);
     node_root_add(b, slice_of(key, sizeof key), &value);
     buf_deinit(&value);
+}
+
+/* That `from` knows all who are known here, and itself. */
+static void add_knows(const struct node *n, struct op_builder *b, site_id_t from)
+{
+    uint8_t key[MEMBER_KEY_BYTES];
+    struct buf value = {0};
+    struct known_members k = {.from = from};
+    for (uint32_t i = 0; i < n->member_count; i++)
+        k.sites[k.count++] = n->members[i].m.site;
+    if (node_member_find(n, from) == NULL && k.count < SITE_COUNT_MAX)
+        k.sites[k.count++] = from;
+    member_key(REG_KNOWS, from, key);
+    knows_encode(&k, &value);
+    node_root_add(b, slice_of(key, sizeof key), &value);
+    buf_deinit(&value);
+}
+
+static void said(void *ctx, int rc)
+{
+    struct node *n = ctx;
+    n->entering.busy = false;
+    if (rc != 0) /* the next tick tries again */
+        log_warn(LOG_SITE, "known_members_not_written", "why=\"%s\"", err_text(rc));
+}
+
+void node_entries_step(struct node *n)
+{
+    struct op_builder b = {0};
+    if (n->needs_snapshot || n->stopping || n->broken || n->members_stale || node_self_leaves(n) ||
+        !n->entering.owed || n->entering.busy)
+        return;
+    n->entering.busy = true;
+    add_knows(n, &b, n->settings.site);
+    node_root_propose(n, &b, said, n);
+    op_builder_deinit(&b);
+}
+
+/* ---- entering ---- */
+
+static void add_entry(const struct node *n, struct op_builder *b, const struct member *m)
+{
+    add_member(b, m);
+    if (node_member_find(n, m->site) == NULL)
+        add_knows(n, b, m->site);
+}
+
+void node_member_set(struct node *n,
+                     const struct member *m,
+                     void (*done)(void *ctx, int rc),
+                     void *ctx)
+{
+    struct op_builder b = {0};
+    add_member(&b, m);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
+}
+
+void node_member_enter(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx)
+{
+    struct op_builder b = {0};
+    node_members_fresh(n);
+    add_entry(n, &b, m);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
 }
 
 void node_member_bring(struct node *n,
@@ -139,7 +182,7 @@ void node_member_returns(struct node *n,
     }
     m.site = after;
     log_info(LOG_SITE, "member_returns", "name=%s before=%08x site=%08x", m.name, before, after);
-    add_member(&b, &m);
+    add_entry(n, &b, &m);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -155,10 +198,8 @@ uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX])
     for (uint32_t i = 0; i < count; i++) {
         const struct node_member_cache *c = &n->members[place[i]];
         bool self = c->m.site == n->settings.site;
-        ret[i] = (struct quorum_member){.site = c->m.site,
-                                        .reached = self,
-                                        .leaves = c->m.status == MEMBER_LEAVING,
-                                        .has_said = c->has_said};
+        ret[i] = (struct quorum_member){
+            .site = c->m.site, .reached = self, .leaves = c->m.status == MEMBER_LEAVING};
         for (uint32_t k = 0; k < count; k++)
             ret[i].knows |= (uint64_t)(self || (c->knows >> place[k] & 1) != 0) << k;
     }

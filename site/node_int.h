@@ -196,7 +196,7 @@ void node_repairs_run(struct loop_defer *d);
 /* Drops what may go. True: all that is stable was looked at, there is nothing more to come. */
 bool node_collect(struct node *n);
 void node_collect_again(struct node *n, struct oid oid); /* it is not open any more */
-uint64_t node_stable_hlc(struct node *n); /* 0: not known */
+uint64_t node_stable_hlc(struct node *n);                /* 0: not known */
 /* Gives this site's word when it helps; `now`: however short ago the last one was. */
 void node_stable_tick(struct node *n, bool now);
 /* Of a member's last word here: the stamp up to which it has everything, and up to which all its
@@ -255,17 +255,11 @@ void node_return_tick(struct node *n);
 /* node_entry.c */
 int node_entries_load(struct node *n);  /* after the members and who leaves */
 void node_entries_step(struct node *n); /* says whom it knows; later when it cannot now */
-/* A member of whom only this site knew, before it came back: the others hear that it had entered,
- * and that it has left, so it can come back, too. `done` as of node_root_set. */
-void node_member_bring(struct node *n,
-                       const struct member *m,
-                       void (*done)(void *ctx, int rc),
-                       void *ctx);
 /* The members, but for those whose cut is known; reached is only this site itself. */
 uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX]);
 
 /* node_retain.c */
-void node_retention(struct node *n);     /* lets go of what no member lacks */
+void node_retention(struct node *n); /* lets go of what no member lacks */
 /* The lowest index of a shard's journal that a member may lack, `but` not counted; UINT64_MAX. */
 uint64_t node_retain_lacked(struct node *n, site_id_t but, shard_id_t shard);
 void node_retain_forget(struct node *n); /* the journals go away */

@@ -144,19 +144,6 @@ void node_root_set(struct node *n,
     op_builder_deinit(&b);
 }
 
-void node_member_set(struct node *n,
-                     const struct member *m,
-                     void (*done)(void *ctx, int rc),
-                     void *ctx)
-{
-    struct buf value = {0};
-    uint8_t key[MEMBER_KEY_BYTES];
-    member_key(REG_MEMBER, m->site, key);
-    member_encode(m, &value);
-    node_root_set(n, slice_of(key, sizeof key), &value, done, ctx);
-    buf_deinit(&value);
-}
-
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)
 {
     n->members_changed = changed;

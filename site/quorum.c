@@ -6,10 +6,10 @@
 bool quorum_is_established(const struct quorum_member *at, uint32_t count, uint32_t i)
 {
     ASSERT(i < count && count <= 64);
-    if (at[i].leaves || !at[i].has_said)
+    if (at[i].leaves)
         return false;
     for (uint32_t k = 0; k < count; k++)
-        if (!at[k].leaves && at[k].has_said && (at[k].knows >> i & 1) == 0)
+        if (!at[k].leaves && (at[k].knows >> i & 1) == 0)
             return false;
     return true;
 }

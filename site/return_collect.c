@@ -366,14 +366,15 @@ static int by_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Whom this site let in while the others had given it up, they do not know. */
+/* Whom this site let in while the others had given it up, they do not know; nor, it may be, that
+ * one of them has left since. */
 static void members_take(struct collect *c)
 {
     struct buf value = {0};
     c->u->members = (void *)op_alloc(&c->u->arena, SITE_COUNT_MAX * sizeof c->u->members[0]);
     for (uint32_t i = 0; i < c->n->member_count; i++) {
         const struct member *m = &c->n->members[i].m;
-        if (m->status != MEMBER_IS || m->site == node_site(c->n))
+        if (m->site == node_site(c->n))
             continue;
         buf_clear(&value);
         member_encode(m, &value);

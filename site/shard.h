@@ -296,10 +296,8 @@ void shard_snapshot(struct shard *s,
                     void *ctx);
 /* Operations that the snapshot holds, as they were committed at one moment there: for this site's
  * streams (W12). All of them come before the first page of pairs, and their stamps do not fall. */
-int shard_past_load(struct shard *s,
-                    uint64_t commit_hlc,
-                    const struct slice *ops,
-                    uint32_t count) MUST_CHECK;
+int shard_past_load(struct shard *s, uint64_t commit_hlc, const struct slice *ops, uint32_t count)
+    MUST_CHECK;
 int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_t count) MUST_CHECK;
 int shard_reload(struct shard *s) MUST_CHECK; /* after the last page */
 

@@ -136,7 +136,7 @@ static void self_set_done(void *ctx, int rc)
 {
     struct member_call *c = ctx;
     if (rc == 0)
-        node_member_set(c->call.wan->node, &c->joiner, joiner_set_done, c);
+        node_member_enter(c->call.wan->node, &c->joiner, joiner_set_done, c);
     else
         joiner_set_done(ctx, rc);
 }

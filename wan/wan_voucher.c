@@ -78,15 +78,6 @@ static void entered(void *ctx, int rc)
     wan_call_return(&c->call);
 }
 
-static void leaves_at_once(void *ctx, int rc)
-{
-    struct let_in_call *c = ctx;
-    if (rc == 0)
-        node_member_remove(c->call.wan->node, c->member.site, LEAVES_AWAY, entered, c);
-    else
-        entered(c, rc);
-}
-
 static bool find_signer(void *ctx, const struct member *m)
 {
     struct let_in_call *c = ctx;
@@ -110,8 +101,10 @@ static void let_in(struct wan_call *call)
         rc = c->by_known ? c->rc : ERR_AUTH;
     if (rc != 0)
         entered(c, rc);
+    else if (c->away)
+        node_member_bring(n, &c->member, entered, c);
     else
-        node_member_set(n, &c->member, c->away ? leaves_at_once : entered, c);
+        node_member_set(n, &c->member, entered, c);
 }
 
 static void refuse(struct wan_asked *a, int status, int rc, const char *text)

@@ -68,7 +68,10 @@ void add_member(struct node_test *t, site_id_t site, unsigned number)
 {
     struct member m = {.site = site, .cert = slice_str("cert")};
     snprintf(m.name, sizeof m.name, "s%u", number);
-    node_member_set(t->n, &m, member_done, t);
+    if (site == node_site(t->n))
+        node_member_set(t->n, &m, member_done, t);
+    else
+        node_member_enter(t->n, &m, member_done, t);
     assert_int_equal(node_run(t->n), 0);
     t->n->stopping = false;
 }

@@ -93,6 +93,24 @@ static struct member member_of(struct node *n, site_id_t site)
     return m;
 }
 
+void node_member_enter(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx)
+{
+    node_member_set(n, m, done, ctx);
+}
+
+void node_member_bring(struct node *n,
+                       const struct member *m,
+                       void (*done)(void *ctx, int rc),
+                       void *ctx)
+{
+    struct member gone = *m;
+    gone.status = MEMBER_REMOVED;
+    node_member_set(n, &gone, done, ctx);
+}
+
 void node_member_remove(struct node *n,
                         site_id_t site,
                         enum member_leaves why,
