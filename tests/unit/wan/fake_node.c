@@ -244,6 +244,12 @@ void fake_wan_stop(struct node *n)
     n->members_changed = NULL;
 }
 
+void fake_become(struct node *n, site_id_t site)
+{
+    assert_null(n->wan);
+    n->settings.site = site;
+}
+
 int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d)
 {
     assert_int_equal(loop_new(&n->loop, 64, &n->clock, NULL), 0);

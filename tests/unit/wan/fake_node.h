@@ -22,6 +22,8 @@ void fake_wan_stop(struct node *n);  /* as if the daemon ended ... */
 void fake_wan_start(struct node *n); /* ... and started again */
 /* Starts the WAN part only to see how it fails; the node is stopped before and after. */
 int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d);
+/* While its WAN part is stopped: it has come back under another id. */
+void fake_become(struct node *n, site_id_t site);
 void fake_needs_snapshot(struct node *n, bool on);
 void fake_refuse_snapshots(struct node *n, bool on); /* it cannot read what it would send */
 void fake_refuse_adopt(struct node *n, int rc);      /* while nobody pairs it; 0: it adopts */
