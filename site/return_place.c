@@ -324,6 +324,8 @@ int return_removal_item(struct returning *r, struct unsent_name *nm)
         return ITEM_DONE;
     const struct unsent_dir *d = unsent_dir_find(&r->u, nm->parent);
     parent = d != NULL && !oid_is_none(d->now) ? d->now : nm->parent;
+    if (!return_dir_lives(r, parent))
+        return ITEM_DONE; /* see old_name_find */
     int rc = return_lookup(r, parent, nm->name, &there);
     if (rc != 0 || oid_is_none(there) || oid_is_dir(there))
         return rc;
