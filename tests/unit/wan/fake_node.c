@@ -491,11 +491,8 @@ uint32_t node_backlogs(struct node *n, struct node_backlog ret[SITE_COUNT_MAX])
 }
 
 /* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
-int node_return_id(struct node *n,
-                   bool rolled_back,
-                   bool another,
-                   site_id_t *ret_id,
-                   struct err_detail *d)
+int node_return_id(
+    struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
 {
     (void)another;
     (void)n;
@@ -1110,6 +1107,12 @@ void fake_wan_stop(struct node *n)
     laters_drop(n);
     n->loop = NULL;
     n->members_changed = NULL;
+}
+
+void fake_become(struct node *n, site_id_t site)
+{
+    assert_null(n->wan);
+    n->settings.site = site;
 }
 
 int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d)

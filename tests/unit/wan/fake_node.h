@@ -22,6 +22,8 @@ void fake_wan_stop(struct node *n);  /* as if the daemon ended ... */
 void fake_wan_start(struct node *n); /* ... and started again */
 /* Starts the WAN part only to see how it fails; the node is stopped before and after. */
 int fake_wan_try(struct node *n, struct wan **ret, struct err_detail *d);
+/* While its WAN part is stopped: it has come back under another id. */
+void fake_become(struct node *n, site_id_t site);
 void fake_needs_snapshot(struct node *n, bool on);
 uint16_t fake_port(struct node *n);
 

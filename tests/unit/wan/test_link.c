@@ -371,6 +371,104 @@ static void test_restart_with_more_operations_is_no_rollback(void **state)
     fake_free(b);
 }
 
+/* ---- a site that has come back under another id ---- */
+
+struct error_wish {
+    struct node *n;
+    const char *peer, *words;
+};
+static bool has_error(void *ctx)
+{
+    const struct error_wish *w = ctx;
+    json_t *error = peer_field(w->n, w->peer, "error");
+    bool has = error != NULL && strstr(json_string_value(error), w->words) != NULL;
+    json_decref(error);
+    return has;
+}
+static void wait_error(struct node *n, const char *peer, const char *words)
+{
+    struct error_wish w = {n, peer, words};
+    wait_until(has_error, &w, words);
+}
+
+struct print {
+    site_id_t site;
+    uint8_t sha256[32];
+};
+static bool take_print(void *ctx, const struct member *m)
+{
+    struct print *p = ctx;
+    if (m->site == p->site)
+        memcpy(p->sha256, m->cert_sha256, sizeof p->sha256);
+    return true;
+}
+
+static void ignore(void *ctx, int rc)
+{
+    (void)ctx;
+    (void)rc;
+}
+
+/* It is let in there under its new id. */
+static void hears_of(struct node *n, site_id_t before, site_id_t after)
+{
+    struct print p = {.site = before};
+    assert_int_equal(node_members(n, take_print, &p), 0);
+    node_member_returns(n, before, p.sha256, after, ignore, NULL);
+}
+
+/* Who knows only that its old id has left does not take the new one for it. */
+static void test_new_id_that_is_not_known_yet_was_not_removed(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    wait_same(a, b);
+    assert_int_equal(fake_admin(a, "peer.remove", "{\"name\":\"beta\"}", NULL), 0);
+    wait_state(a, "beta", "removed");
+    fake_wan_stop(b);
+    fake_become(b, 33);
+    fake_wan_start(b);
+    wait_error(b, "alpha", "the id of this site is not known there");
+    assert_false(knows_removal(b));
+    hears_of(a, 22, 33);
+    wait_state(b, "alpha", "connected");
+    fake_free(a);
+    fake_free(b);
+}
+
+/* What is said of its life before is not taken for what it is now. */
+static void test_hello_for_the_id_before_is_no_rollback(void **state)
+{
+    (void)state;
+    struct proxy *pa = proxy_new(0); /* for it listens on another port when it is started again */
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
+    struct fake_options o = {
+        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *a = fake_new(&o);
+    proxy_aim(pa, fake_port(a));
+    struct node *b = site_new("beta", 22, true);
+    struct state_wish alarm = {a, "beta", "rolled_back"}, heard = {b, "alpha", "rolled_back_there"};
+    pair_sites(a, b);
+    fake_write(a, 0, 50, 10);
+    wait_same(a, b);
+    fake_wan_stop(a);
+    fake_forget(a, 0); /* its tree is another one's from here on */
+    fake_become(a, 44);
+    fake_write(a, 0, 5, 10);
+    fake_wan_start(a);
+    proxy_aim(pa, fake_port(a));
+    wait_error(b, "alpha", "has come back under another id");
+    wait_error(a, "beta", "the id of this site is not known there");
+    assert_false(has_state(&alarm) || has_state(&heard));
+    assert_int_equal(fake_seq(b, 0, 44), 0); /* nothing of a site that is not known */
+    assert_int_not_equal(fake_admin(a, "wait", "{\"timeout_s\":0.3}", NULL), ERR_ROLLBACK);
+    fake_free(a);
+    fake_free(b);
+    proxy_free(pa);
+}
+
 static void test_journal_gone_is_said(void **state)
 {
     (void)state;
@@ -435,7 +533,7 @@ static void test_stream_slow_receiver_bounds_the_sender(void **state)
     fake_free(b);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream_both_ways),
@@ -454,9 +552,13 @@ int main(void)
         cmocka_unit_test(test_rollback_of_a_copy_with_as_many_operations_is_noticed),
         cmocka_unit_test(test_rollback_of_a_copy_with_a_trimmed_journal_is_noticed),
         cmocka_unit_test(test_restart_with_more_operations_is_no_rollback),
+        cmocka_unit_test(test_new_id_that_is_not_known_yet_was_not_removed),
+        cmocka_unit_test(test_hello_for_the_id_before_is_no_rollback),
         cmocka_unit_test(test_journal_gone_is_said),
         cmocka_unit_test(test_stamps_from_the_future_are_held),
         cmocka_unit_test(test_stream_slow_receiver_bounds_the_sender),
     };
+    if (argc == 2)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
