@@ -34,6 +34,17 @@ static inline struct slice slice_of(const void *ptr, size_t len)
 struct slice slice_str(const char *text);      /* without the terminator */
 int slice_cmp(struct slice a, struct slice b); /* bytewise; a prefix is smaller */
 bool slice_equal(struct slice a, struct slice b);
+/* FNV-1a: for tables, and against torn and edited files; not against people. The same for ever. */
+static inline uint64_t fnv1a_more(uint64_t hash, struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        hash = (hash ^ s.ptr[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+static inline uint64_t fnv1a(struct slice s)
+{
+    return fnv1a_more(UINT64_C(0xcbf29ce484222325), s);
+}
 
 /* Memory: never NULL. Running out of memory aborts with a message: a file-system daemon that
  * cannot allocate a few bytes cannot keep a promise either; sizes that users control are checked

@@ -60,9 +60,8 @@ static struct node *node_of(fuse_ino_t ino)
 
 static struct node **bucket_of(const struct node *parent, const char *name)
 {
-    uint64_t h = (uint64_t)(uintptr_t)parent * UINT64_C(0x9E3779B97F4A7C15);
-    for (; *name != '\0'; name++)
-        h = (h ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
+    uint64_t h =
+        fnv1a_more((uint64_t)(uintptr_t)parent * UINT64_C(0x9E3779B97F4A7C15), slice_str(name));
     return &fs.buckets[(h ^ h >> 29) % BUCKETS];
 }
 

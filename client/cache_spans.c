@@ -8,11 +8,6 @@ void spans_deinit(struct spans *s)
     *s = (struct spans){0};
 }
 
-void spans_clear(struct spans *s)
-{
-    s->count = 0;
-}
-
 size_t spans_find(const struct spans *s, uint64_t offset)
 {
     size_t low = 0, high = s->count;

@@ -12,7 +12,6 @@ struct spans {
     size_t count, cap;
 };
 void spans_deinit(struct spans *s);
-void spans_clear(struct spans *s);                              /* memory stays */
 void spans_add(struct spans *s, uint64_t from, uint64_t to);    /* empty ranges are ignored */
 void spans_remove(struct spans *s, uint64_t from, uint64_t to); /* likewise */
 /* The first span that ends after `offset`: index, or count when there is none. */

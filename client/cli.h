@@ -48,14 +48,15 @@ int cli_dispatch(
 
 /* ---- options ---- */
 enum cli_kind {
-    CLI_FLAG, /* bool *: present or not */
-    CLI_TEXT, /* const char **: borrowed from argv */
-    CLI_UINT  /* uint64_t *: decimal, min to max */
+    CLI_FLAG,    /* bool *: present or not */
+    CLI_TEXT,    /* const char **: borrowed from argv */
+    CLI_UINT,    /* uint64_t *: decimal, min to max */
+    CLI_SITE_DIR /* const char **: a text; without it what cli_dir() says, or an error */
 };
 struct cli_option {
     const char *name; /* "--dir" */
     enum cli_kind kind;
-    void *ret;         /* left alone when the option is not given */
+    void *ret;         /* left alone when the option is not given, but by CLI_SITE_DIR */
     uint64_t min, max; /* CLI_UINT */
 };
 struct cli_syntax {
@@ -100,6 +101,13 @@ void cli_answer_deinit(struct cli_answer *a);
 /* cli_ask for which any rc but 0 is an error: printed. *ret is the caller's. */
 int cli_request(
     const char *dir, const char *command, json_t *request, uint32_t timeout_ms, json_t **ret);
+/* cli_request, and what the daemon answered printed: as JSON, or by `print` (NULL: not at all). */
+int cli_show(const char *dir,
+             const char *command,
+             json_t *request,
+             uint32_t timeout_ms,
+             bool json,
+             void (*print)(json_t *answer));
 #define CLI_ANSWER_MS 30000u /* patience with requests that only look something up */
 
 /* ---- text ---- */

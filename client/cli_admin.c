@@ -181,3 +181,20 @@ int cli_request(
     cli_answer_deinit(&answer);
     return code;
 }
+
+int cli_show(const char *dir,
+             const char *command,
+             json_t *request,
+             uint32_t timeout_ms,
+             bool json,
+             void (*print)(json_t *answer))
+{
+    json_t *answer = NULL;
+    int code = cli_request(dir, command, request, timeout_ms, &answer);
+    if (code == CLI_OK && json)
+        cli_print_json(answer);
+    else if (code == CLI_OK && print)
+        print(answer);
+    json_decref(answer);
+    return code;
+}

@@ -135,7 +135,7 @@ static int take_option(const struct cli_syntax *s, int argc, char **argv, int at
         (void)usage_error(s, "value missing after", o->name);
         return -1;
     }
-    if (o->kind == CLI_TEXT) {
+    if (o->kind == CLI_TEXT || o->kind == CLI_SITE_DIR) {
         *(const char **)o->ret = value;
         return at + 1;
     }
@@ -148,6 +148,17 @@ static int take_option(const struct cli_syntax *s, int argc, char **argv, int at
         return -1;
     }
     return at + 1;
+}
+
+/* What needs a site has one. */
+static bool find_dirs(const struct cli_syntax *s)
+{
+    for (size_t i = 0; i < s->option_count; i++) {
+        const char **dir = s->options[i].ret;
+        if (s->options[i].kind == CLI_SITE_DIR && (*dir = cli_dir(*dir, s->command)) == NULL)
+            return false;
+    }
+    return true;
 }
 
 int cli_parse(const struct cli_syntax *s, int argc, char **argv, int *ret_exit)
@@ -180,7 +191,7 @@ int cli_parse(const struct cli_syntax *s, int argc, char **argv, int *ret_exit)
         *ret_exit = cli_error(CLI_USAGE, "%s: a word is missing: see the usage above", s->command);
         return -1;
     }
-    return words;
+    return find_dirs(s) ? words : -1;
 }
 
 const char *cli_dir(const char *given, const char *command)

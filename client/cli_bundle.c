@@ -213,10 +213,10 @@ int cmd_support_bundle(int argc, char **argv)
         "files, the machine. No keys, tokens or contents; names of files, the list of conflicts\n"
         "and the log only with --names. The daemon need not run. FILE must not exist;\n"
         "claudefs-support-TIME.tar unless told.\n";
-    const char *dir = NULL, *out = NULL;
+    const char *out = NULL;
     struct bundle b = {.names = false};
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &b.dir, 0, 0},
         {"--out", CLI_TEXT, &out, 0, 0},
         {"--names", CLI_FLAG, &b.names, 0, 0},
     };
@@ -225,9 +225,6 @@ int cmd_support_bundle(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    b.dir = cli_dir(dir, "support-bundle");
-    if (!b.dir)
-        return CLI_USAGE;
     char *conf = mem_printf("%s/site.conf", b.dir);
     if (access(conf, R_OK) != 0)
         code = cli_error(CLI_DIR, "support-bundle: %s is not a site's directory: %s: %s", b.dir,

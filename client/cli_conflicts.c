@@ -20,7 +20,7 @@ static int list(int argc, char **argv)
     const char *dir = NULL;
     bool json = false, all = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--all", CLI_FLAG, &all, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -29,9 +29,6 @@ static int list(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "conflicts");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     code = cli_request(dir, "conflicts", json_pack("{s:s}", "verb", "conflicts.list"),
                        CLI_ANSWER_MS, &answer);
@@ -113,6 +110,8 @@ static void print_diff(const json_t *sides)
 
 static void print_conflict(json_t *conflict)
 {
+    if (!json_object_get(conflict, "id"))
+        return; /* there is nothing to be said of it */
     json_t *sides = json_incref(json_object_get(conflict, "sides"));
     (void)json_object_del(conflict, "sides"); /* it may not be there */
     cli_print_object(conflict);
@@ -127,23 +126,9 @@ static void print_conflict(json_t *conflict)
 static int on_conflict(
     const struct cli_syntax *syntax, const char *verb, const char *keep, bool json, const char *dir)
 {
-    const char *command = syntax->command;
-    dir = cli_dir(dir, command);
-    if (!dir)
-        return CLI_USAGE;
-    json_t *answer = NULL;
-    int code =
-        cli_request(dir, command,
+    return cli_show(dir, syntax->command,
                     json_pack("{s:s,s:s,s:s*}", "verb", verb, "id", syntax->words[0], "keep", keep),
-                    CLI_ANSWER_MS, &answer);
-    if (code != CLI_OK)
-        return code;
-    if (json)
-        cli_print_json(answer);
-    else if (json_object_get(answer, "id"))
-        print_conflict(answer);
-    json_decref(answer);
-    return CLI_OK;
+                    CLI_ANSWER_MS, json, print_conflict);
 }
 
 static int
@@ -152,7 +137,7 @@ plain_verb(const char *command, const char *verb, const char *usage, int argc, c
     const char *words[1], *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {command, usage, options, ARRAY_COUNT(options), words, 1, 1};
@@ -193,7 +178,7 @@ static int resolve(int argc, char **argv)
     const char *words[1], *dir = NULL, *keep = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
         {"--keep", CLI_TEXT, &keep, 0, 0},
     };

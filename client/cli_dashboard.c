@@ -61,7 +61,7 @@ static int dashboard_token(int argc, char **argv)
     bool new = false;
     char token[DASH_TOKEN_LEN + 2] = "";
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--new", CLI_FLAG, &new, 0, 0},
     };
     const struct cli_syntax syntax = {
@@ -69,9 +69,6 @@ static int dashboard_token(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "dashboard token");
-    if (!dir)
-        return CLI_USAGE;
     struct site_settings settings;
     struct err_detail d = {{0}};
     if (site_settings_load(dir, &settings, &d) != 0)
@@ -91,15 +88,12 @@ static int dashboard_url(int argc, char **argv)
                                 "Prints where the running daemon serves its dashboard.\n";
     const char *dir = NULL;
     char url[200];
-    const struct cli_option options[] = {{"--dir", CLI_TEXT, &dir, 0, 0}};
+    const struct cli_option options[] = {{"--dir", CLI_SITE_DIR, &dir, 0, 0}};
     const struct cli_syntax syntax = {
         "dashboard url", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "dashboard url");
-    if (!dir)
-        return CLI_USAGE;
     if (!line_of(dir, DASH_ADDRESS_FILE, url, sizeof url))
         return cli_error(CLI_UNREACHABLE,
                          "dashboard url: %s/" DASH_ADDRESS_FILE ": %s: is the site being served, "

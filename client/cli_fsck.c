@@ -106,7 +106,7 @@ int cmd_fsck(int argc, char **argv)
     const char *dir = NULL;
     bool quick = false, repair = false, json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--quick", CLI_FLAG, &quick, 0, 0},
         {"--repair", CLI_FLAG, &repair, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -115,9 +115,6 @@ int cmd_fsck(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "fsck");
-    if (!dir)
-        return CLI_USAGE;
     struct cli_answer answer;
     code = cli_ask(
         dir, "fsck",

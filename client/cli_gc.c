@@ -102,7 +102,7 @@ int cmd_gc(int argc, char **argv)
     const char *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"gc", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
@@ -110,9 +110,6 @@ int cmd_gc(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "gc");
-    if (!dir)
-        return CLI_USAGE;
     code = cli_request(dir, "gc", json_pack("{s:s}", "verb", "gc"), CLI_ANSWER_MS, &answer);
     if (code == CLI_OK)
         code = wait_for(dir, number_of(answer, "run"), &result);

@@ -91,21 +91,14 @@ static void print_versions(json_t *versions)
     cli_print_table(versions, columns);
 }
 
-static int print_records(const char *dir, const char *command, json_t *request, bool json)
+static void print_records(json_t *answer)
 {
-    json_t *answer = NULL;
-    int code = cli_request(dir, command, request, CLI_ANSWER_MS, &answer);
-    if (code != CLI_OK)
-        return code;
     json_t *records = cli_array_of(answer, "history");
-    if (json || !records)
-        cli_print_json(answer);
-    else
+    if (records)
         print_table(records);
-    if (!json)
-        print_versions(json_object_get(answer, "versions"));
-    json_decref(answer);
-    return code;
+    else
+        cli_print_json(answer);
+    print_versions(json_object_get(answer, "versions"));
 }
 
 static int tail(int argc, char **argv)
@@ -119,7 +112,7 @@ static int tail(int argc, char **argv)
     uint64_t count = 20;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--count", CLI_UINT, &count, 1, 10000},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -128,12 +121,9 @@ static int tail(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "journal tail");
-    if (!dir)
-        return CLI_USAGE;
-    return print_records(dir, "journal tail",
-                         json_pack("{s:s,s:I}", "verb", "journal.tail", "count", (json_int_t)count),
-                         json);
+    return cli_show(dir, "journal tail",
+                    json_pack("{s:s,s:I}", "verb", "journal.tail", "count", (json_int_t)count),
+                    CLI_ANSWER_MS, json, print_records);
 }
 
 static int show(int argc, char **argv)
@@ -147,7 +137,7 @@ static int show(int argc, char **argv)
     const char *words[1], *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"journal show", usage, options, ARRAY_COUNT(options),
@@ -155,11 +145,17 @@ static int show(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "journal show");
-    if (!dir)
-        return CLI_USAGE;
-    return print_records(dir, "journal show",
-                         json_pack("{s:s,s:s}", "verb", "journal.show", "path", words[0]), json);
+    return cli_show(dir, "journal show",
+                    json_pack("{s:s,s:s}", "verb", "journal.show", "path", words[0]), CLI_ANSWER_MS,
+                    json, print_records);
+}
+
+static void print_restored(json_t *answer)
+{
+    printf("restored version %s to %s, %lld bytes\n",
+           json_string_value(json_object_get(answer, "version")),
+           json_string_value(json_object_get(answer, "path")),
+           (long long)json_integer_value(json_object_get(answer, "size")));
 }
 
 int cmd_restore(int argc, char **argv)
@@ -177,7 +173,7 @@ int cmd_restore(int argc, char **argv)
     const char *words[1], *dir = NULL, *version = NULL, *to = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--version", CLI_TEXT, &version, 0, 0},
         {"--to", CLI_TEXT, &to, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -186,23 +182,9 @@ int cmd_restore(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "restore");
-    if (!dir)
-        return CLI_USAGE;
-    json_t *answer = NULL;
     json_t *request = json_pack("{s:s,s:s,s:s*,s:s*}", "verb", "restore", "path", words[0],
                                 "version", version, "to", to);
-    code = cli_request(dir, "restore", request, RESTORE_MS, &answer);
-    if (code != CLI_OK)
-        return code;
-    if (json)
-        cli_print_json(answer);
-    else
-        printf("restored version %s to %s, %lld bytes\n",
-               json_string_value(json_object_get(answer, "version")),
-               json_string_value(json_object_get(answer, "path")),
-               (long long)json_integer_value(json_object_get(answer, "size")));
-    json_decref(answer);
+    return cli_show(dir, "restore", request, RESTORE_MS, json, print_restored);
     return CLI_OK;
 }
 

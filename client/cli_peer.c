@@ -22,16 +22,12 @@ static bool line_parse(const char *command,
                        int *ret_exit)
 {
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &ret->dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &ret->dir, 0, 0},
         {"--json", CLI_FLAG, &ret->json, 0, 0},
     };
     const struct cli_syntax syntax = {command,    usage, options, ARRAY_COUNT(options),
                                       ret->words, words, words};
-    *ret_exit = CLI_USAGE;
-    if (cli_parse(&syntax, argc, argv, ret_exit) < 0)
-        return false;
-    ret->dir = cli_dir(ret->dir, command);
-    return ret->dir != NULL;
+    return cli_parse(&syntax, argc, argv, ret_exit) >= 0;
 }
 
 static int invite(int argc, char **argv)
@@ -47,7 +43,7 @@ static int invite(int argc, char **argv)
     uint64_t expires = 900;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--expires", CLI_UINT, &expires, 1, 365u * 86400u},
         {"--address", CLI_TEXT, &address, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -57,9 +53,6 @@ static int invite(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "peer invite");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     json_t *request = json_pack("{s:s,s:I}", "verb", "peer.invite", "ttl_s", (json_int_t)expires);
     if (address)
@@ -107,18 +100,14 @@ static int accept_token(int argc, char **argv)
                                         "with 'claudefs peer invite' at the other site");
         token = text;
     }
-    json_t *answer = NULL;
-    code = cli_request(line.dir, "peer accept",
-                       json_pack("{s:s,s:s}", "verb", "peer.accept", "token", token), ACCEPT_MS,
-                       &answer);
-    if (code != CLI_OK)
-        return code;
-    if (line.json)
-        cli_print_json(answer);
-    else
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, "peer accept",
+                    json_pack("{s:s,s:s}", "verb", "peer.accept", "token", token), ACCEPT_MS,
+                    line.json, cli_print_object);
+}
+
+static void print_peers(json_t *answer)
+{
+    cli_print_table(cli_array_of(answer, "peers"), NULL);
 }
 
 static int list(int argc, char **argv)
@@ -131,17 +120,8 @@ static int list(int argc, char **argv)
     int code;
     if (!line_parse("peer list", usage, 0, argc, argv, &line, &code))
         return code;
-    json_t *answer = NULL;
-    code = cli_request(line.dir, "peer list", json_pack("{s:s}", "verb", "peer.list"),
-                       CLI_ANSWER_MS, &answer);
-    if (code != CLI_OK)
-        return code;
-    if (line.json)
-        cli_print_json(answer);
-    else
-        cli_print_table(cli_array_of(answer, "peers"), NULL);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, "peer list", json_pack("{s:s}", "verb", "peer.list"), CLI_ANSWER_MS,
+                    line.json, print_peers);
 }
 
 static int on_peer(const char *what, const char *usage, int argc, char **argv)
@@ -153,14 +133,8 @@ static int on_peer(const char *what, const char *usage, int argc, char **argv)
     (void)snprintf(verb, sizeof(verb), "peer.%s", what);
     if (!line_parse(command, usage, 1, argc, argv, &line, &code))
         return code;
-    json_t *answer = NULL;
-    code =
-        cli_request(line.dir, command, json_pack("{s:s,s:s}", "verb", verb, "name", line.words[0]),
-                    CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && line.json)
-        cli_print_json(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(line.dir, command, json_pack("{s:s,s:s}", "verb", verb, "name", line.words[0]),
+                    CLI_ANSWER_MS, line.json, NULL);
 }
 
 static int pause_peer(int argc, char **argv)

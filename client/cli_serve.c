@@ -149,16 +149,13 @@ int cmd_serve(int argc, char **argv)
         "SIGTERM and SIGINT. LEVELS as in 'claudefs log-level'.\n";
     const char *dir = NULL, *levels = NULL;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--log", CLI_TEXT, &levels, 0, 0},
     };
     const struct cli_syntax syntax = {"serve", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "serve");
-    if (!dir)
-        return CLI_USAGE;
     if (levels && log_levels_parse(levels) != 0)
         return cli_error(CLI_USAGE,
                          "serve: '%s' are no log levels: error, warn, info or debug, or "

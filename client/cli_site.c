@@ -85,7 +85,7 @@ static int create(int argc, char **argv)
     uint64_t shards = 8;
     bool trusted = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--listen", CLI_TEXT, &listen, 0, 0},
         {"--wan", CLI_TEXT, &wan, 0, 0},
         {"--advertise", CLI_TEXT, &advertise, 0, 0},
@@ -110,9 +110,6 @@ static int create(int argc, char **argv)
         (code = address_set("--advertise", advertise, s.advertise)) != CLI_OK ||
         (code = http_set(http, s.http)) != CLI_OK)
         return code;
-    dir = cli_dir(dir, "site create");
-    if (!dir)
-        return CLI_USAGE;
     struct err_detail d = {{0}};
     int rc = site_create(dir, &s, NULL, &d);
     if (rc != 0)
@@ -156,7 +153,7 @@ static int keep_versions(int argc, char **argv)
     bool json = false;
     uint64_t keep_s = 0;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {
@@ -169,20 +166,11 @@ static int keep_versions(int argc, char **argv)
                          "site keep-versions: '%s' is no period: a number and s, m, h, d or w, as "
                          "in '7d', or '0'",
                          words[0]);
-    dir = cli_dir(dir, "site keep-versions");
-    if (!dir)
-        return CLI_USAGE;
     json_t *request = json_pack("{s:s}", "verb", "versions.keep");
     if (count == 1)
         (void)json_object_set_new(request, "keep_s", json_integer((json_int_t)keep_s));
-    json_t *answer = NULL;
-    code = cli_request(dir, "site keep-versions", request, CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK && count == 0)
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "site keep-versions", request, CLI_ANSWER_MS, json,
+                    count == 0 ? cli_print_object : NULL);
 }
 
 /* "500M", "20G", "auto", "none": what the daemon takes; NULL when it is nothing of the kind. */
@@ -232,7 +220,7 @@ static int keep_journal(int argc, char **argv)
     const char *dir = NULL, *age = NULL, *size = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--age", CLI_TEXT, &age, 0, 0},
         {"--size", CLI_TEXT, &size, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
@@ -253,19 +241,7 @@ static int keep_journal(int argc, char **argv)
     }
     json_t *request =
         json_pack("{s:s,s:o*,s:o*}", "verb", "journal.keep", "age_s", age_json, "bytes", size_json);
-    dir = cli_dir(dir, "site keep-journal");
-    if (!dir) {
-        json_decref(request);
-        return CLI_USAGE;
-    }
-    json_t *answer = NULL;
-    code = cli_request(dir, "site keep-journal", request, CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK)
-        cli_print_object(answer);
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "site keep-journal", request, CLI_ANSWER_MS, json, cli_print_object);
 }
 
 /* Until the site is back; the daemon opens its directory anew meanwhile. */
@@ -307,7 +283,7 @@ static int come_back(int argc, char **argv)
     const char *dir = NULL;
     bool json = false, no_wait = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
         {"--no-wait", CLI_FLAG, &no_wait, 0, 0},
     };
@@ -316,9 +292,6 @@ static int come_back(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "site return");
-    if (!dir)
-        return CLI_USAGE;
     json_t *answer = NULL;
     code = cli_request(dir, "site return", json_pack("{s:s}", "verb", "site.return"), CLI_ANSWER_MS,
                        &answer);

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "client/status_text.h"
 
 #define WATCH_MS 1000
@@ -100,10 +100,9 @@ int cmd_status(int argc, char **argv)
         "Exit status 0: in step; 1: some site is more than S seconds (10 unless told) behind; 2:\n"
         "some site is not reached, or replication with it has stopped; from 3 on: no answer.\n";
     struct watch w = {.lag_max_s = 10};
-    const char *dir = NULL;
     bool watch = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &w.dir, 0, 0},
         {"--watch", CLI_FLAG, &watch, 0, 0},
         {"--max-lag", CLI_UINT, &w.lag_max_s, 0, 1000000000},
         {"--json", CLI_FLAG, &w.json, 0, 0},
@@ -112,9 +111,6 @@ int cmd_status(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    w.dir = cli_dir(dir, "status");
-    if (!w.dir)
-        return CLI_USAGE;
     w.in_place = watch && !w.json && isatty(STDOUT_FILENO);
     if (w.in_place)
         fputs("\033[2J", stdout);
@@ -160,12 +156,9 @@ static uint64_t operations_to_go(const char *dir)
 
 static bool progress_pause(struct progress *p)
 {
-    uint64_t at_ns = clock_wall_ns(&clock_os) + PROGRESS_MS * NS_PER_MS;
-    struct timespec until = {.tv_sec = (time_t)(at_ns / NS_PER_SEC),
-                             .tv_nsec = (long)(at_ns % NS_PER_SEC)};
     pthread_mutex_lock(&p->mutex);
     if (!p->stop)
-        (void)pthread_cond_timedwait(&p->cond, &p->mutex, &until); /* a time-out is the point */
+        (void)cond_wait_ns(&p->cond, &p->mutex, PROGRESS_MS * NS_PER_MS); /* a pause */
     bool stop = p->stop;
     pthread_mutex_unlock(&p->mutex);
     return !stop;
@@ -229,7 +222,7 @@ int cmd_wait(int argc, char **argv)
     uint64_t timeout_s = 60;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--timeout", CLI_UINT, &timeout_s, 0, 1000000},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -237,9 +230,6 @@ int cmd_wait(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "wait");
-    if (!dir)
-        return CLI_USAGE;
     struct cli_answer answer;
     struct progress progress;
     bool drawn = progress_begin(&progress, dir);
@@ -264,6 +254,11 @@ int cmd_wait(int argc, char **argv)
     return code;
 }
 
+static void print_levels(json_t *answer)
+{
+    cli_print_object(json_object_get(answer, "levels"));
+}
+
 int cmd_log_level(int argc, char **argv)
 {
     static const char usage[] =
@@ -275,7 +270,7 @@ int cmd_log_level(int argc, char **argv)
     const char *words[1] = {NULL}, *dir = NULL;
     bool json = false;
     const struct cli_option options[] = {
-        {"--dir", CLI_TEXT, &dir, 0, 0},
+        {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
     const struct cli_syntax syntax = {"log-level", usage, options, ARRAY_COUNT(options),
@@ -283,16 +278,6 @@ int cmd_log_level(int argc, char **argv)
     int code;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
-    dir = cli_dir(dir, "log-level");
-    if (!dir)
-        return CLI_USAGE;
-    json_t *answer = NULL;
-    code = cli_request(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
-                       CLI_ANSWER_MS, &answer);
-    if (code == CLI_OK && json)
-        cli_print_json(answer);
-    else if (code == CLI_OK)
-        cli_print_object(json_object_get(answer, "levels"));
-    json_decref(answer);
-    return code;
+    return cli_show(dir, "log-level", json_pack("{s:s,s:s*}", "verb", "log", "levels", words[0]),
+                    CLI_ANSWER_MS, json, print_levels);
 }

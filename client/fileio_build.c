@@ -241,11 +241,7 @@ static int update_run(struct fileio *io, const struct update *u, struct manifest
         rc = manifest_update(io->stripes[u->stripe].nodes, p, u->old, u->block_bytes, u->new_size,
                              u->extents, u->count, node_made, &made, ret, &missing);
         node_unlock(io, u->stripe);
-        if (rc == ERR_AGAIN) {
-            rc = nodes_load(io, u->stripe, &missing);
-            rc = rc == 0 ? ERR_AGAIN : rc;
-        }
-    } while (rc == ERR_AGAIN);
+    } while (nodes_brought(io, u->stripe, &missing, &rc));
     if (rc == 0)
         rc = io_each(io, made.count, node_put, &made);
     nodes_clear(&made);
@@ -290,11 +286,7 @@ content_of(struct fileio *io, unsigned stripe, const struct manifest *m, struct 
         node_lock(io, stripe);
         rc = manifest_data_blocks(io->stripes[stripe].nodes, m, &ret->data_blocks, &missing);
         node_unlock(io, stripe);
-        if (rc == ERR_AGAIN) {
-            rc = nodes_load(io, stripe, &missing);
-            rc = rc == 0 ? ERR_AGAIN : rc;
-        }
-    } while (rc == ERR_AGAIN);
+    } while (nodes_brought(io, stripe, &missing, &rc));
     chunk_ids_deinit(&missing);
     return rc;
 }

@@ -258,10 +258,13 @@ static int node_load(void *ctx, size_t idx)
     return rc;
 }
 
-int nodes_load(struct fileio *io, unsigned stripe, const struct chunk_ids *missing)
+bool nodes_brought(struct fileio *io, unsigned stripe, const struct chunk_ids *missing, int *rc)
 {
     struct node_batch b = {.io = io, .stripe = stripe, .ids = missing};
-    return io_each(io, missing->count, node_load, &b);
+    if (*rc != ERR_AGAIN)
+        return false;
+    *rc = io_each(io, missing->count, node_load, &b);
+    return *rc == 0;
 }
 
 /* Ids of blocks [first, first + count). */
@@ -278,11 +281,7 @@ static int lookup(
         if (rc == 0 && node_cache_bytes(io->stripes[stripe].nodes) > NODE_STRIPE_BYTES)
             node_cache_trim(io->stripes[stripe].nodes, NODE_STRIPE_BYTES / 2);
         node_unlock(io, stripe);
-        if (rc == ERR_AGAIN) {
-            rc = nodes_load(io, stripe, &missing);
-            rc = rc == 0 ? ERR_AGAIN : rc;
-        }
-    } while (rc == ERR_AGAIN);
+    } while (nodes_brought(io, stripe, &missing, &rc));
     chunk_ids_deinit(&missing);
     return rc;
 }

@@ -159,7 +159,9 @@ int chunk_send(struct fileio *io,
 /* A stripe's node cache is to be locked around operations. */
 void node_lock(struct fileio *io, unsigned stripe);
 void node_unlock(struct fileio *io, unsigned stripe);
-int nodes_load(struct fileio *io, unsigned stripe, const struct chunk_ids *missing) MUST_CHECK;
+/* *rc is what an operation on it came to. True: it lacked these nodes, which are there now, and is
+ * to be tried again; else *rc stands. Waits for the site; unlocked. */
+bool nodes_brought(struct fileio *io, unsigned stripe, const struct chunk_ids *missing, int *rc);
 
 /* ---- fileio_part.c ---- */
 /* Bytes [from, to) of a block by the parts that hold them. False: read the whole block instead. */

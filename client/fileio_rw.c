@@ -326,11 +326,7 @@ static int seek_block(
         node_lock(io, b->stripe);
         rc = manifest_seek(io->stripes[b->stripe].nodes, &b->manifest, from, what, ret, &missing);
         node_unlock(io, b->stripe);
-        if (rc == ERR_AGAIN) {
-            rc = nodes_load(io, b->stripe, &missing);
-            rc = rc == 0 ? ERR_AGAIN : rc;
-        }
-    } while (rc == ERR_AGAIN);
+    } while (nodes_brought(io, b->stripe, &missing, &rc));
     chunk_ids_deinit(&missing);
     return rc;
 }
@@ -392,15 +388,31 @@ clone_len(const struct base *from, const struct base *to, const struct file_clon
     return tail ? len : len / bb * bb;
 }
 
-/* Commits the spliced content as if it were a flush with nothing dirty, so that none overtakes. */
-static int clone_commit(struct fileio *io, struct inode *i, const struct content_splice *s)
+/* The target is frozen as it is, with nothing dirty. */
+static int splice_and_commit(struct fileio *io,
+                             struct file *f,
+                             const struct content_splice *s,
+                             struct base **ret_now)
 {
-    struct file *f = file_of(io, i);
     struct content content;
-    struct base *now = NULL;
     int rc = content_splice(io, s, &content);
     if (rc != 0)
         return rc;
+    pthread_mutex_lock(&f->lock);
+    f->kept.set &= ~SET_MTIME;
+    int64_t mtime_ns = f->mtime_ns;
+    pthread_mutex_unlock(&f->lock);
+    struct commit c = {
+        .oid = f->inode->oid, .base = s->target, .content = &content, .mtime_ns = mtime_ns};
+    return file_commit(f, &c, ret_now);
+}
+
+/* As if it were a flush with nothing dirty: so none overtakes it, and whoever flushes all waits for
+ * it from before it puts a node, which is nobody's until it is committed. */
+static int clone_commit(struct fileio *io, struct inode *i, const struct content_splice *s)
+{
+    struct file *f = file_of(io, i);
+    struct base *now = NULL;
     pthread_mutex_lock(&f->lock);
     while (f->frozen_busy)
         pthread_cond_wait(&f->moved, &f->lock);
@@ -410,13 +422,11 @@ static int clone_commit(struct fileio *io, struct inode *i, const struct content
     }
     dirty_init(&f->frozen, base_size(f->base));
     f->frozen_busy = true;
-    int64_t mtime_ns = f->mtime_ns = (int64_t)clock_wall_ns(io->config.clock);
-    f->kept.set &= ~SET_MTIME;
+    f->mtime_ns = (int64_t)clock_wall_ns(io->config.clock);
     pthread_mutex_unlock(&f->lock);
-    struct commit c = {.oid = i->oid, .base = s->target, .content = &content, .mtime_ns = mtime_ns};
-    rc = file_commit(f, &c, &now);
+    int rc = splice_and_commit(io, f, s, &now);
     pthread_mutex_lock(&f->lock);
-    if (rc == 0 || rc == ERR_STALE_BASE)
+    if (now != NULL)
         file_set_base(f, now);
     dirty_deinit(&f->frozen);
     f->frozen_busy = false;

@@ -2,9 +2,7 @@
 
 static uint32_t slot_of(struct oid oid)
 {
-    uint64_t h = UINT64_C(0x9e3779b97f4a7c15);
-    for (size_t i = 0; i < sizeof oid.b; i++)
-        h = (h ^ oid.b[i]) * UINT64_C(0x100000001b3);
+    uint64_t h = fnv1a(slice_of(oid.b, sizeof oid.b));
     return (uint32_t)((h ^ h >> 32) % INODE_CLOCK_SLOTS);
 }
 

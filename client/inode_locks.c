@@ -1,8 +1,7 @@
 #include "client/inode_locks.h"
 
-#include <errno.h>
-
 #include "base/clock.h"
+#include "base/cond.h"
 
 #define TYPE_UNLOCK 2u
 
@@ -94,17 +93,14 @@ bool held_locks_of_handle(struct held_locks *t,
 
 bool held_locks_await(struct held_locks *t, struct oid oid, uint64_t owner, bool flock, uint64_t ns)
 {
-    uint64_t until = clock_wall_ns(&clock_os) + ns;
-    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    uint64_t until = clock_mono_ns(&clock_os) + ns;
     pthread_mutex_lock(&t->lock);
     const struct held_lock *h = t->held;
     while (h != NULL && (h->flock != flock || h->lock.owner == owner || !oid_equal(h->oid, oid)))
         h = h->next;
     bool there = h != NULL;
     uint64_t before = t->releases;
-    while (there && t->releases == before &&
-           pthread_cond_timedwait(&t->released, &t->lock, &ts) != ETIMEDOUT)
+    while (there && t->releases == before && cond_wait_until(&t->released, &t->lock, until))
         ;
     pthread_mutex_unlock(&t->lock);
     return there;

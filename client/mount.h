@@ -100,19 +100,21 @@ void forgetter_back(struct forgetter *f);
 int pruner_new(struct mount *m, struct pruner **ret) MUST_CHECK;
 void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
-/* ---- mount_recall.c: the site asks for what is kept of a file ---- */
+/* ---- mount_flush.c: the site asks for all that was written to be committed ---- */
 int flusher_new(struct mount *m, struct flusher **ret) MUST_CHECK;
-void flusher_push(struct flusher *f, uint64_t number);
+void flusher_push(struct flusher *f, uint64_t number); /* PUSH_FLUSH */
+/* RPC_FLUSHED. Waits for the site. */
 void flusher_tell(struct mount *m, uint64_t number, bool all);
-void flusher_stop(struct flusher *f); /* joins; accepts NULL */
+void flusher_stop(struct flusher *f); /* joins; what comes later is not looked at; accepts NULL */
 void flusher_free(struct flusher *f); /* after nobody pushes any more; accepts NULL */
 
+/* ---- mount_recall.c: the site asks for what is kept of a file ---- */
 int recaller_new(struct mount *m, struct recaller **ret) MUST_CHECK;
 /* Tells the site in the background what is kept of the file, then acknowledges the push; 0: no
  * more than tells. */
 void recaller_push(struct recaller *r, uint64_t push_id, struct oid oid);
-void recaller_stop(struct recaller *r); /* joins; what comes later is not looked at; accepts NULL */
-void recaller_free(struct recaller *r); /* after nobody pushes any more; accepts NULL */
+void recaller_stop(struct recaller *r); /* as flusher_stop */
+void recaller_free(struct recaller *r); /* as flusher_free */
 
 /* ---- fuse_session.c ---- */
 /* Mounts; ERR with a sentence. */

@@ -3,14 +3,13 @@
  * the same wish again is no news, and another number waits for its turn. */
 #include "base/log.h"
 #include "client/fuse_ops.h"
+#include "client/worker.h"
 
 struct flusher {
     struct mount *m;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work;
+    struct worker worker;
+    /* Under its lock. */
     uint64_t wanted, done; /* numbers of pushes */
-    bool stopping, joined;
 };
 
 void flusher_tell(struct mount *m, uint64_t number, bool all)
@@ -25,67 +24,51 @@ void flusher_tell(struct mount *m, uint64_t number, bool all)
     conn_call_deinit(&call);
 }
 
-static void *flusher_main(void *arg)
+static void flush_step(struct worker *w)
 {
-    struct flusher *f = arg;
-    pthread_mutex_lock(&f->lock);
-    while (!f->stopping) {
-        uint64_t number = f->wanted;
-        if (number == f->done) {
-            pthread_cond_wait(&f->work, &f->lock);
-            continue;
-        }
-        pthread_mutex_unlock(&f->lock);
-        int rc = fileio_sync_all(f->m->io);
-        flusher_tell(f->m, number, rc == 0);
-        pthread_mutex_lock(&f->lock);
-        f->done = number;
+    struct flusher *f = CONTAINER_OF(w, struct flusher, worker);
+    uint64_t number = f->wanted;
+    if (number == f->done) {
+        worker_sleep(w);
+        return;
     }
-    pthread_mutex_unlock(&f->lock);
-    return NULL;
+    pthread_mutex_unlock(&w->lock);
+    int rc = fileio_sync_all(f->m->io);
+    flusher_tell(f->m, number, rc == 0);
+    pthread_mutex_lock(&w->lock);
+    f->done = number;
 }
 
 int flusher_new(struct mount *m, struct flusher **ret)
 {
     struct flusher *f = mem_calloc(1, sizeof *f);
     f->m = m;
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->work, NULL);
-    int rc = err_from_errno(pthread_create(&f->thread, NULL, flusher_main, f));
-    if (rc != 0) {
+    int rc = worker_start(&f->worker, flush_step);
+    if (rc != 0)
         mem_free(f);
-        return rc;
-    }
-    *ret = f;
-    return 0;
+    else
+        *ret = f;
+    return rc;
 }
 
 void flusher_push(struct flusher *f, uint64_t number)
 {
-    pthread_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->worker.lock);
     f->wanted = number;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
+    worker_wake(&f->worker);
+    pthread_mutex_unlock(&f->worker.lock);
 }
 
 void flusher_stop(struct flusher *f)
 {
-    if (f == NULL || f->joined)
-        return;
-    pthread_mutex_lock(&f->lock);
-    f->stopping = true;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
-    f->joined = true;
+    if (f != NULL)
+        worker_stop(&f->worker);
 }
 
 void flusher_free(struct flusher *f)
 {
     if (f == NULL)
         return;
-    flusher_stop(f);
-    pthread_cond_destroy(&f->work);
-    pthread_mutex_destroy(&f->lock);
+    worker_free(&f->worker);
     mem_free(f);
 }

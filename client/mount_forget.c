@@ -4,10 +4,10 @@
  * order. While a batch is out, its objects are hit in the clock, so replies that make one of them
  * known again, and cross it, fill no cache; what is known again afterwards is asked for once more,
  * and nothing that was known before that is believed (C2). */
-#include <errno.h>
+#include <string.h>
 
-#include "base/assert.h"
 #include "client/mount.h"
+#include "client/worker.h"
 
 #define BATCH_MAX 4096u
 #define DELAY_NS (500u * NS_PER_MS)
@@ -15,13 +15,12 @@
 
 struct forgetter {
     struct mount *m;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work;
+    struct worker worker;
+    struct oid batch[BATCH_MAX]; /* of its thread */
+    /* Under its lock. */
     struct oid *oids;
     size_t count, cap;
-    uint64_t not_before_ns; /* nothing is told, of the wall clock */
-    bool stopping, joined;
+    uint64_t not_before_ns; /* nothing is told; of the monotone clock */
 };
 
 /* Interest again: what the kernel and we have of it may be outdated. */
@@ -32,14 +31,18 @@ static void renew(struct forgetter *f, struct oid oid)
     call.req.oid = oid;
     conn_call_tell(f->m->conn, &call); /* gone: then there is nothing to be told about */
     conn_call_deinit(&call);
-    struct fs_inval v = {.oid = oid, .content = true};
-    mount_take_inval(f->m, &v);
-    notifier_push(f->m->notifier, 0, &v, 1);
+    /* Names under a directory, too: others may have changed them while the site did not tell. */
+    const struct fs_inval v[] = {{.oid = oid, .content = true},
+                                 {.oid = oid, .name = slice_str("*")}};
+    mount_take_inval(f->m, &v[0]);
+    notifier_push(f->m->notifier, 0, v, oid_is_dir(oid) ? 2 : 1);
 }
 
-static void send_batch(struct forgetter *f, struct oid *oids, size_t count)
+/* The first `count` of the batch. */
+static void send_batch(struct forgetter *f, size_t count)
 {
     struct mount *m = f->m;
+    struct oid *oids = f->batch;
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         inode_clock_hit_forgotten(&m->clock, oids[i]);
@@ -61,97 +64,71 @@ static void send_batch(struct forgetter *f, struct oid *oids, size_t count)
     }
 }
 
-/* Or until so many are there. Lock held. */
-static void wait_until(struct forgetter *f, uint64_t until_ns, size_t count)
+static void forget_step(struct worker *w)
 {
-    struct timespec ts = {.tv_sec = (time_t)(until_ns / NS_PER_SEC),
-                          .tv_nsec = (long)(until_ns % NS_PER_SEC)};
-    while (!f->stopping && f->count < count &&
-           pthread_cond_timedwait(&f->work, &f->lock, &ts) != ETIMEDOUT)
-        ;
-}
-
-static void *forget_main(void *arg)
-{
-    struct forgetter *f = arg;
-    struct oid *batch = mem_calloc(BATCH_MAX, sizeof *batch);
-    pthread_mutex_lock(&f->lock);
-    while (!f->stopping) {
-        if (f->count == 0) {
-            pthread_cond_wait(&f->work, &f->lock);
-            continue;
-        }
-        uint64_t now = clock_wall_ns(&clock_os);
-        if (now < f->not_before_ns)
-            wait_until(f, MIN(f->not_before_ns, now + DELAY_BACK_NS), SIZE_MAX);
-        if (f->count < BATCH_MAX) /* more will follow */
-            wait_until(f, clock_wall_ns(&clock_os) + DELAY_NS, BATCH_MAX);
-        size_t n = MIN(f->count, BATCH_MAX);
-        f->count -= n;
-        memcpy(batch, &f->oids[f->count], n * sizeof *batch);
-        pthread_mutex_unlock(&f->lock);
-        send_batch(f, batch, n);
-        pthread_mutex_lock(&f->lock);
+    struct forgetter *f = CONTAINER_OF(w, struct forgetter, worker);
+    uint64_t now = clock_mono_ns(&clock_os);
+    if (f->count == 0) {
+        worker_sleep(w);
+        return;
     }
-    pthread_mutex_unlock(&f->lock);
-    mem_free(batch);
-    return NULL;
+    if (now < f->not_before_ns)
+        worker_rest(w, f->not_before_ns - now);
+    uint64_t until = clock_mono_ns(&clock_os) + DELAY_NS;
+    while (!w->stopping && f->count < BATCH_MAX && worker_sleep_until(w, until))
+        ; /* more will follow */
+    size_t n = MIN(f->count, BATCH_MAX);
+    f->count -= n;
+    memcpy(f->batch, &f->oids[f->count], n * sizeof *f->batch);
+    pthread_mutex_unlock(&w->lock);
+    send_batch(f, n);
+    pthread_mutex_lock(&w->lock);
 }
 
 int forgetter_new(struct mount *m, struct forgetter **ret)
 {
     struct forgetter *f = mem_calloc(1, sizeof *f);
     f->m = m;
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->work, NULL);
-    int rc = err_from_errno(pthread_create(&f->thread, NULL, forget_main, f));
-    if (rc != 0) {
+    int rc = worker_start(&f->worker, forget_step);
+    if (rc != 0)
         mem_free(f);
-        return rc;
-    }
-    *ret = f;
-    return 0;
+    else
+        *ret = f;
+    return rc;
 }
 
 void forgetter_back(struct forgetter *f)
 {
-    pthread_mutex_lock(&f->lock);
-    f->not_before_ns = clock_wall_ns(&clock_os) + DELAY_BACK_NS;
-    pthread_mutex_unlock(&f->lock);
+    pthread_mutex_lock(&f->worker.lock);
+    f->not_before_ns = clock_mono_ns(&clock_os) + DELAY_BACK_NS;
+    pthread_mutex_unlock(&f->worker.lock);
 }
 
 void forgetter_add(struct forgetter *f, struct oid oid)
 {
-    pthread_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->worker.lock);
     if (f->count == f->cap) {
         f->cap = MAX(256u, f->cap * 2);
         f->oids = mem_realloc(f->oids, f->cap * sizeof *f->oids);
     }
     f->oids[f->count++] = oid;
     if (f->count == 1 || f->count == BATCH_MAX)
-        pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
+        worker_wake(&f->worker);
+    pthread_mutex_unlock(&f->worker.lock);
 }
 
 void forgetter_stop(struct forgetter *f)
 {
-    if (f == NULL || f->joined)
+    if (f == NULL)
         return;
-    pthread_mutex_lock(&f->lock);
-    f->stopping = true;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
-    f->joined = true;
+    worker_stop(&f->worker);
 }
 
 void forgetter_free(struct forgetter *f)
 {
     if (f == NULL)
         return;
-    forgetter_stop(f);
-    pthread_cond_destroy(&f->work);
-    pthread_mutex_destroy(&f->lock);
+    worker_free(&f->worker);
     mem_free(f->oids);
     mem_free(f);
 }

@@ -11,11 +11,9 @@
  *        ^------------------------ a while later, longer each time in vain ----/
  *
  * What is in use beyond the limit stays: the limit is for what is only remembered. */
-#include <errno.h>
-
-#include "base/assert.h"
 #include "base/log.h"
 #include "client/mount.h"
+#include "client/worker.h"
 
 #define KEEP_SHARE 8u                   /* one part of so many of the limit is made free */
 #define PAUSE_NS_MIN (100u * NS_PER_MS) /* for forgets to arrive */
@@ -23,28 +21,28 @@
 
 struct pruner {
     struct mount *m;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work;
-    bool stopping;
+    struct worker worker;
+    /* Of its thread. */
+    size_t at; /* where the hand is */
+    uint64_t wait_ns;
 };
 
 static void crowded(void *ctx)
 {
     struct pruner *p = ctx;
-    pthread_mutex_lock(&p->lock);
-    pthread_cond_signal(&p->work);
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_lock(&p->worker.lock);
+    worker_wake(&p->worker);
+    pthread_mutex_unlock(&p->worker.lock);
 }
 
 /* Two rounds at most: what was used since the last one is let pass once. */
-static size_t ask(struct pruner *p, size_t *at, size_t count)
+static size_t ask(struct pruner *p, size_t count)
 {
     struct mount *m = p->m;
     struct inode_ids ids;
     size_t asked = 0;
     for (unsigned rounds = 0; asked < count && rounds < 2;) {
-        rounds += !inode_table_unused(m->inodes, at, &ids);
+        rounds += !inode_table_unused(m->inodes, &p->at, &ids);
         ids.count = MIN(ids.count, count - asked);
         if (ids.count > 0 && !notifier_prune(m->notifier, &ids))
             break; /* the mount is ending */
@@ -53,39 +51,23 @@ static size_t ask(struct pruner *p, size_t *at, size_t count)
     return asked;
 }
 
-static void pause_ns(struct pruner *p, uint64_t ns)
+static void prune_step(struct worker *w)
 {
-    uint64_t until = clock_wall_ns(&clock_os) + ns;
-    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                          .tv_nsec = (long)(until % NS_PER_SEC)};
-    while (!p->stopping && pthread_cond_timedwait(&p->work, &p->lock, &ts) != ETIMEDOUT)
-        ;
-}
-
-static void *prune_main(void *arg)
-{
-    struct pruner *p = arg;
+    struct pruner *p = CONTAINER_OF(w, struct pruner, worker);
     struct inode_table *t = p->m->inodes;
-    size_t max = (size_t)p->m->options.inodes_max, at = 0;
-    uint64_t wait_ns = PAUSE_NS_MIN;
-    pthread_mutex_lock(&p->lock);
-    while (!p->stopping) {
-        size_t before = inode_table_count(t);
-        if (before <= max) {
-            wait_ns = PAUSE_NS_MIN;
-            pthread_cond_wait(&p->work, &p->lock);
-            continue;
-        }
-        pthread_mutex_unlock(&p->lock);
-        size_t asked = ask(p, &at, before - (max - max / KEEP_SHARE));
-        pthread_mutex_lock(&p->lock);
-        pause_ns(p, wait_ns);
-        size_t after = inode_table_count(t);
-        log_debug(LOG_CLIENT, "pruned", "inodes=%zu asked=%zu then=%zu", before, asked, after);
-        wait_ns = after < before ? PAUSE_NS_MIN : MIN(wait_ns * 2, PAUSE_NS_MAX);
+    size_t max = (size_t)p->m->options.inodes_max, before = inode_table_count(t);
+    if (before <= max) {
+        p->wait_ns = PAUSE_NS_MIN;
+        worker_sleep(w);
+        return;
     }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
+    pthread_mutex_unlock(&w->lock);
+    size_t asked = ask(p, before - (max - max / KEEP_SHARE));
+    pthread_mutex_lock(&w->lock);
+    worker_rest(w, p->wait_ns);
+    size_t after = inode_table_count(t);
+    log_debug(LOG_CLIENT, "pruned", "inodes=%zu asked=%zu then=%zu", before, asked, after);
+    p->wait_ns = after < before ? PAUSE_NS_MIN : MIN(p->wait_ns * 2, PAUSE_NS_MAX);
 }
 
 int pruner_new(struct mount *m, struct pruner **ret)
@@ -100,9 +82,8 @@ int pruner_new(struct mount *m, struct pruner **ret)
     }
     struct pruner *p = mem_calloc(1, sizeof *p);
     p->m = m;
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->work, NULL);
-    int rc = err_from_errno(pthread_create(&p->thread, NULL, prune_main, p));
+    p->wait_ns = PAUSE_NS_MIN;
+    int rc = worker_start(&p->worker, prune_step);
     if (rc != 0) {
         mem_free(p);
         return rc;
@@ -117,12 +98,6 @@ void pruner_free(struct pruner *p)
     if (p == NULL)
         return;
     inode_table_limit(p->m->inodes, 0, NULL, NULL);
-    pthread_mutex_lock(&p->lock);
-    p->stopping = true;
-    pthread_cond_signal(&p->work);
-    pthread_mutex_unlock(&p->lock);
-    pthread_join(p->thread, NULL);
-    pthread_cond_destroy(&p->work);
-    pthread_mutex_destroy(&p->lock);
+    worker_free(&p->worker);
     mem_free(p);
 }

@@ -7,6 +7,7 @@
  * acknowledged all the same: who waits sees the file as the site has it. */
 #include "base/log.h"
 #include "client/mount.h"
+#include "client/worker.h"
 
 struct recall {
     uint64_t push_id; /* 0: nobody waits */
@@ -15,11 +16,8 @@ struct recall {
 };
 struct recaller {
     struct mount *m;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work;
-    struct recall *first, **last;
-    bool stopping, joined;
+    struct worker worker;
+    struct recall *first, **last; /* under its lock */
 };
 
 static void run(struct recaller *r, const struct recall *w)
@@ -36,26 +34,21 @@ static void run(struct recaller *r, const struct recall *w)
         conn_ack(m->conn, w->push_id);
 }
 
-static void *recall_main(void *arg)
+static void recall_step(struct worker *worker)
 {
-    struct recaller *r = arg;
-    pthread_mutex_lock(&r->lock);
-    while (!r->stopping) {
-        struct recall *w = r->first;
-        if (w == NULL) {
-            pthread_cond_wait(&r->work, &r->lock);
-            continue;
-        }
-        r->first = w->next;
-        if (r->first == NULL)
-            r->last = &r->first;
-        pthread_mutex_unlock(&r->lock);
-        run(r, w);
-        mem_free(w);
-        pthread_mutex_lock(&r->lock);
+    struct recaller *r = CONTAINER_OF(worker, struct recaller, worker);
+    struct recall *w = r->first;
+    if (w == NULL) {
+        worker_sleep(worker);
+        return;
     }
-    pthread_mutex_unlock(&r->lock);
-    return NULL;
+    r->first = w->next;
+    if (r->first == NULL)
+        r->last = &r->first;
+    pthread_mutex_unlock(&worker->lock);
+    run(r, w);
+    mem_free(w);
+    pthread_mutex_lock(&worker->lock);
 }
 
 int recaller_new(struct mount *m, struct recaller **ret)
@@ -63,15 +56,12 @@ int recaller_new(struct mount *m, struct recaller **ret)
     struct recaller *r = mem_calloc(1, sizeof *r);
     r->m = m;
     r->last = &r->first;
-    pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->work, NULL);
-    int rc = err_from_errno(pthread_create(&r->thread, NULL, recall_main, r));
-    if (rc != 0) {
+    int rc = worker_start(&r->worker, recall_step);
+    if (rc != 0)
         mem_free(r);
-        return rc;
-    }
-    *ret = r;
-    return 0;
+    else
+        *ret = r;
+    return rc;
 }
 
 void recaller_push(struct recaller *r, uint64_t push_id, struct oid oid)
@@ -79,36 +69,28 @@ void recaller_push(struct recaller *r, uint64_t push_id, struct oid oid)
     struct recall *w = mem_calloc(1, sizeof *w);
     w->push_id = push_id;
     w->oid = oid;
-    pthread_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->worker.lock);
     *r->last = w;
     r->last = &w->next;
-    pthread_cond_signal(&r->work);
-    pthread_mutex_unlock(&r->lock);
+    worker_wake(&r->worker);
+    pthread_mutex_unlock(&r->worker.lock);
 }
 
 void recaller_stop(struct recaller *r)
 {
-    if (r == NULL || r->joined)
-        return;
-    pthread_mutex_lock(&r->lock);
-    r->stopping = true;
-    pthread_cond_signal(&r->work);
-    pthread_mutex_unlock(&r->lock);
-    pthread_join(r->thread, NULL);
-    r->joined = true;
+    if (r != NULL)
+        worker_stop(&r->worker);
 }
 
 void recaller_free(struct recaller *r)
 {
     if (r == NULL)
         return;
-    recaller_stop(r);
+    worker_free(&r->worker);
     while (r->first != NULL) {
         struct recall *w = r->first;
         r->first = w->next;
         mem_free(w);
     }
-    pthread_cond_destroy(&r->work);
-    pthread_mutex_destroy(&r->lock);
     mem_free(r);
 }

@@ -161,9 +161,6 @@ int merge_regs(struct merge *m,
                uint8_t key_class,
                bool (*fn)(void *ctx, const struct reg *r),
                void *ctx) MUST_CHECK;
-/* Shard 0: where the fold has this directory; ERR_NOT_FOUND when it never moved. */
-int merge_position(struct merge *m, struct oid dir, struct oid *ret_parent, struct buf *ret_name)
-    MUST_CHECK;
 
 /* The directory of this shard with the lowest oid in [first, last]; ERR_NOT_FOUND. */
 int merge_find_dir(struct merge *m, struct oid first, struct oid last, struct oid *ret) MUST_CHECK;

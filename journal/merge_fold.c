@@ -665,25 +665,6 @@ bool fold_seen_move(struct merge *m, struct oid oid, struct dot *ret)
     return true;
 }
 
-int merge_position(struct merge *m, struct oid dir, struct oid *ret_parent, struct buf *ret_name)
-{
-    ASSERT(m->shard == 0);
-    int rc = work_health(m);
-    if (rc != 0)
-        return rc;
-    const struct fold *f = m->fold;
-    uint32_t n = node_of(m, dir);
-    const struct fold_node *node = &f->nodes[n];
-    const struct fold_move *at = f->places[n].at;
-    if (at == NULL && !node->has_base)
-        return ERR_NOT_FOUND;
-    struct slice name = at != NULL ? at->name : node->base.name;
-    *ret_parent = f->nodes[f->places[n].parent].oid;
-    buf_clear(ret_name);
-    buf_append(ret_name, name.ptr, name.len);
-    return work_health(m);
-}
-
 /* ---- the stable prefix ---- */
 
 /* Makes an applied move, redone with nothing of its node before it, the base of its node. */

@@ -18,14 +18,6 @@ static int fds_used; /* all below are in use */
 
 /* --- names --- */
 
-static uint64_t path_hash(const char *path)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *path != '\0'; path++)
-        h = (h ^ (uint8_t)*path) * 0x100000001b3u;
-    return h;
-}
-
 static bool name_is(const struct disk *d, size_t i, uint64_t hash, const char *path)
 {
     return i < d->name_count && d->names[i].hash == hash && strcmp(d->names[i].path, path) == 0;
@@ -34,7 +26,7 @@ static bool name_is(const struct disk *d, size_t i, uint64_t hash, const char *p
 /* Names move down when one before them goes: then the hint is wrong, and all are looked at. */
 static size_t name_find(struct disk *d, const char *path)
 {
-    uint64_t hash = path_hash(path);
+    uint64_t hash = fnv1a(slice_str(path));
     uint32_t *hint = &d->name_hints[hash % DISK_NAME_HINTS];
     for (size_t back = 0; back < 4 && back <= *hint; back++)
         if (name_is(d, *hint - back, hash, path))
@@ -75,7 +67,7 @@ static void name_set(struct disk *d, const char *path, struct inode *inode)
         d->name_cap = d->name_cap == 0 ? 64 : 2 * d->name_cap;
         d->names = mem_realloc(d->names, d->name_cap * sizeof d->names[0]);
     }
-    uint64_t hash = path_hash(path);
+    uint64_t hash = fnv1a(slice_str(path));
     d->name_hints[hash % DISK_NAME_HINTS] = (uint32_t)d->name_count;
     d->names[d->name_count++] =
         (struct name){.path = mem_strdup(path), .hash = hash, .inode = inode};

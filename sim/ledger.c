@@ -7,9 +7,7 @@
 
 static uint64_t *head_of(const struct ledger *l, struct oid oid)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < sizeof oid.b; i++)
-        h = (h ^ oid.b[i]) * 0x100000001b3u;
+    uint64_t h = fnv1a(slice_of(oid.b, sizeof oid.b));
     size_t i = (size_t)(h ^ h >> 32) & (l->head_cap - 1);
     while (l->heads[i] != 0 && !oid_equal(l->at[l->heads[i] - 1].oid, oid))
         i = (i + 1) & (l->head_cap - 1);

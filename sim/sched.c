@@ -12,7 +12,7 @@ void sched_init(struct sched *s, uint64_t seed)
 {
     memset(s, 0, sizeof *s);
     rng_seed(&s->rng, seed);
-    s->hash = 0xcbf29ce484222325u;
+    s->hash = fnv1a(slice_of(NULL, 0));
 }
 
 void sched_deinit(struct sched *s)
@@ -111,9 +111,7 @@ bool sched_step(uint64_t until_ns)
 void sched_note(const char *what, uint64_t a, uint64_t b)
 {
     struct sched *s = sched;
-    uint64_t h = s->hash;
-    for (const char *p = what; *p != '\0'; p++)
-        h = (h ^ (uint8_t)*p) * 0x100000001b3u;
+    uint64_t h = fnv1a_more(s->hash, slice_str(what));
     h = (h ^ s->now_ns) * 0x9e3779b97f4a7c15u;
     h = (h ^ (h >> 29) ^ a) * 0x9e3779b97f4a7c15u;
     h = (h ^ (h >> 31) ^ b) * 0x9e3779b97f4a7c15u;

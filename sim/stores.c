@@ -125,9 +125,7 @@ static const struct pair *pair_at(const struct version *v, struct place p)
 
 static uint32_t key_hash(struct slice key)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < key.len; i++)
-        h = (h ^ key.ptr[i]) * 0x100000001b3u;
+    uint64_t h = fnv1a(key);
     return (uint32_t)(h ^ h >> 32);
 }
 

@@ -61,20 +61,12 @@ static void fail(struct walk *w, const char *why)
     w->bad = true;
 }
 
-static uint64_t hash(struct slice s)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < s.len; i++)
-        h = (h ^ s.ptr[i]) * 0x100000001b3u;
-    return h;
-}
-
 void tree_line(struct buf *out, struct slice path, struct oid oid, struct slice content)
 {
     char id[OID_TEXT_LEN + 1];
     oid_to_text(oid, id);
     char *text = mem_printf("%.*s %s %016llx\n", (int)path.len, (const char *)path.ptr, id,
-                            oid_is_dir(oid) ? 0ull : (unsigned long long)hash(content));
+                            oid_is_dir(oid) ? 0ull : (unsigned long long)fnv1a(content));
     buf_append(out, text, strlen(text));
     mem_free(text);
 }
@@ -87,7 +79,7 @@ static void line(struct walk *w, const struct fs_attr *a)
     uint64_t h = 0;
     bool dir = oid_is_dir(a->oid);
     if (!dir && content_get(w->node, a->oid, &c, &version, &mtime) == 0) {
-        h = hash(large_key(&c));
+        h = fnv1a(large_key(&c));
         if (w->content != NULL)
             w->content(w->ctx, a->oid, &c);
     }

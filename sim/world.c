@@ -461,12 +461,9 @@ char *world_tree_text(struct world *w, unsigned site)
 uint64_t world_tree_hash(struct world *w, unsigned site)
 {
     char *text = world_tree_text(w, site);
-    uint64_t h = 0xcbf29ce484222325u;
-    for (const char *p = text; p != NULL && *p != '\0'; p++)
-        h = (h ^ (uint8_t)*p) * 0x100000001b3u;
-    bool there = text != NULL;
+    uint64_t h = text == NULL ? 0 : fnv1a(slice_str(text)) | 1;
     mem_free(text);
-    return there ? h | 1 : 0;
+    return h;
 }
 
 void world_lag(const struct world *w, unsigned from, unsigned to, struct world_lag *ret)

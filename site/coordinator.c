@@ -42,14 +42,6 @@ void coordinator_close(struct coordinator *c)
     mem_free(c);
 }
 
-static uint64_t checksum(const uint8_t *p, size_t len)
-{
-    uint64_t h = 0xcbf29ce484222325ull; /* FNV-1a: against torn and edited files, not attackers */
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * 0x100000001b3ull;
-    return h;
-}
-
 static void file_name(shard_id_t shard, char out[24])
 {
     static const char digits[] = "0123456789";
@@ -74,7 +66,7 @@ static int record_decode_file(struct slice bytes, struct shard_record *ret)
     r.in_sync_count = dec_u32(&in);
     for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
         r.in_sync[i] = dec_u64(&in);
-    if (dec_u64(&in) != checksum(bytes.ptr, bytes.len - 8) || dec_end(&in) != 0 ||
+    if (dec_u64(&in) != fnv1a(slice_of(bytes.ptr, bytes.len - 8)) || dec_end(&in) != 0 ||
         r.in_sync_count > COORDINATOR_REPLICAS_MAX)
         return ERR_CORRUPT;
     *ret = r;
@@ -138,7 +130,7 @@ int coordinator_swap(struct coordinator *c,
     enc_u32(&b, record->in_sync_count);
     for (unsigned i = 0; i < COORDINATOR_REPLICAS_MAX; i++)
         enc_u64(&b, record->in_sync[i]);
-    enc_u64(&b, checksum(b.ptr, b.len));
+    enc_u64(&b, fnv1a(buf_slice(&b)));
     ASSERT(b.len == RECORD_BYTES);
     rc = dir_file_write(c->dir, name, b.ptr, b.len, d);
     buf_deinit(&b);

@@ -6,21 +6,13 @@
 
 #define MAGIC 0x31424743u /* "CGB1" */
 
-static uint64_t sum_of(const uint8_t *p, size_t len)
-{
-    uint64_t h = 0xcbf29ce484222325ull;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * 0x100000001b3ull;
-    return h;
-}
-
 void gc_last_encode(const struct gc_last_pass *p, struct buf *out)
 {
     buf_clear(out);
     enc_u32(out, MAGIC);
     enc_u64(out, p->epoch);
     enc_u64(out, p->age_ns);
-    enc_u64(out, sum_of(out->ptr, out->len));
+    enc_u64(out, fnv1a(buf_slice(out)));
     ASSERT_EQ(out->len, GC_LAST_BYTES);
 }
 
@@ -32,7 +24,7 @@ bool gc_last_decode(struct slice bytes, struct gc_last_pass *ret)
     p.age_ns = dec_u64(&d);
     uint64_t sum = dec_u64(&d);
     if (dec_end(&d) != 0 || magic != MAGIC || p.epoch == 0 ||
-        sum != sum_of(bytes.ptr, GC_LAST_BYTES - 8))
+        sum != fnv1a(slice_of(bytes.ptr, GC_LAST_BYTES - 8)))
         return false;
     *ret = p;
     return true;

@@ -425,39 +425,6 @@ void node_stop(struct node *n)
     loop_stop(n->loop);
 }
 
-struct sync_call {
-    struct loop_msg msg;
-    void (*fn)(void *arg);
-    void *arg;
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool done;
-};
-
-static void sync_call_run(struct loop_msg *msg)
-{
-    struct sync_call *s = CONTAINER_OF(msg, struct sync_call, msg);
-    s->fn(s->arg);
-    pthread_mutex_lock(&s->mutex);
-    s->done = true;
-    pthread_cond_signal(&s->cond);
-    pthread_mutex_unlock(&s->mutex);
-}
-
-void node_call(struct node *n, void (*fn)(void *arg), void *arg)
-{
-    struct sync_call s = {.msg = {.run = sync_call_run}, .fn = fn, .arg = arg};
-    pthread_mutex_init(&s.mutex, NULL);
-    pthread_cond_init(&s.cond, NULL);
-    loop_post(n->loop, &s.msg);
-    pthread_mutex_lock(&s.mutex);
-    while (!s.done)
-        pthread_cond_wait(&s.cond, &s.mutex);
-    pthread_mutex_unlock(&s.mutex);
-    pthread_cond_destroy(&s.cond);
-    pthread_mutex_destroy(&s.mutex);
-}
-
 struct hlc_seen {
     struct loop_msg msg;
     struct node *n;

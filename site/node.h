@@ -124,8 +124,6 @@ struct node_settle_wait {
     struct node_settle_wait *next; /* private */
 };
 void node_settled(struct node *n, struct node_settle_wait *w);
-/* Runs fn on the loop and returns when it has run; from any other thread. */
-void node_call(struct node *n, void (*fn)(void *arg), void *arg);
 void node_hlc_see(struct node *n, uint64_t hlc); /* any */
 uint64_t node_hlc_now(struct node *n);           /* any */
 /* The last operation of a site that is applied here, by shard. Loop. */

@@ -44,7 +44,8 @@ struct garbage {
     uint64_t runs;               /* begun so far */
     bool again;                  /* one more is wanted */
     uint64_t epoch;              /* of the store: what was put before */
-    uint64_t goal;               /* the stable point that is waited for */
+    uint64_t wish; /* of mounts, its number: drawn, so that no run gave it out before */
+    uint64_t goal; /* the stable point that is waited for */
     bool settled, passing;
     char why[NODE_FLUSH_WHY]; /* not settled */
     uint64_t disk_before;
@@ -129,7 +130,7 @@ static void step_mounts(struct garbage *g)
 {
     struct node *n = g->n;
     bool tell = (n->tick_count - g->step_tick) % MOUNTS_TELL_TICKS == 0;
-    enum node_flush f = node_sessions_flush(n, g->epoch, g->step_ns, tell, g->why);
+    enum node_flush f = node_sessions_flush(n, g->wish, g->step_ns, tell, g->why);
     if (f == NODE_FLUSH_WAITS && !is_late(g, MOUNTS_NS))
         return;
     g->settled = f == NODE_FLUSH_ALL;
@@ -172,6 +173,7 @@ void node_garbage_tick(struct node *n)
         if (n->lock_grace)
             break;
         g->epoch = store_epoch_advance(n->store);
+        g->wish = random_u64() | 1; /* 0 says that a mount ends */
         step_begin(g, STEP_MOUNTS);
         step_mounts(g);
         break;

@@ -85,7 +85,7 @@ struct upkeep {
     struct store_sweep sweep;
     struct store_compact compact;
     struct store_scrub scrub;
-    bool scrubbing;
+    bool compacting, scrubbing; /* the store is at it */
     struct loop_defer step;
 };
 
@@ -372,6 +372,7 @@ static void pass_cancel(struct upkeep *u, int rc, const char *why)
 static void compact_done(struct store_compact *c, int rc)
 {
     struct upkeep *u = CONTAINER_OF(c, struct upkeep, compact);
+    u->compacting = false;
     if (rc != 0)
         log_warn(LOG_DATA, "compaction_failed", "why=\"%s\"", err_text(rc));
     if (rc != 0 || c->nothing)
@@ -530,12 +531,26 @@ static void sweep_step(struct upkeep *u)
 {
     u->sweep = (struct store_sweep){
         .before = gc_sweep_before(u->gc), .keep = gc_keep, .ctx = u->gc, .done = sweep_done};
-    if (u->sweep.before == 0 || store_sweep(u->n->store, &u->sweep) != 0) {
+    /* Who waits is told what stays, though nothing may go. */
+    bool wanted = u->sweep.before != 0 || u->pass != NULL;
+    int rc = wanted ? store_sweep(u->n->store, &u->sweep) : 0;
+    if (!wanted || rc != 0) {
         gc_end(u->gc);
-        pass_end(u, 0, "");
+        pass_end(u, rc, "the store is busy");
     }
 }
 
+static void compact_step(struct upkeep *u)
+{
+    u->compact = (struct store_compact){
+        .live_percent = u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT, .done = compact_done};
+    int rc = store_compact(u->n->store, &u->compact);
+    u->compacting = rc == 0;
+    if (rc != 0)
+        pass_end(u, rc, "the store is busy");
+}
+
+/* Not only when a step is due: what else the upkeep does comes by here as well. */
 static void gc_step(struct upkeep *u)
 {
     if (u->n->stopping)
@@ -547,13 +562,8 @@ static void gc_step(struct upkeep *u)
             loop_defer(u->n->loop, &u->step);
         if (u->phase == GC_SWEEP)
             sweep_step(u);
-    } else if (u->phase == GC_COMPACT) {
-        u->compact = (struct store_compact){.live_percent =
-                                                u->pass != NULL ? LIVE_PERCENT_ASKED : LIVE_PERCENT,
-                                            .done = compact_done};
-        int rc = store_compact(u->n->store, &u->compact);
-        if (rc != 0)
-            pass_end(u, rc, "the store is busy");
+    } else if (u->phase == GC_COMPACT && !u->compacting) {
+        compact_step(u);
     }
 }
 

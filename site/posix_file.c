@@ -116,12 +116,8 @@ static int check_content(const struct content *k)
 {
     if (k->size > LIMIT_FILE_BYTES)
         return ERR_FILE_TOO_BIG;
-    if (k->kind == CONTENT_INLINE)
-        return k->bytes.len > LIMIT_INLINE_BYTES || k->bytes.len > k->size ? ERR_INVALID : 0;
-    if (k->kind != CONTENT_MANIFEST)
-        return ERR_INVALID;
-    bool power = k->block_bytes != 0 && (k->block_bytes & (k->block_bytes - 1)) == 0;
-    return power && k->block_bytes >= 64 * KIB && k->block_bytes <= 4 * MIB ? 0 : ERR_INVALID;
+    bool fits = k->kind != CONTENT_INLINE || k->bytes.len <= LIMIT_INLINE_BYTES;
+    return fits && content_valid(k) ? 0 : ERR_INVALID;
 }
 
 /* The attributes that come with a new version, and what becomes of set-id bits: they hold for the

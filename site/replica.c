@@ -356,11 +356,6 @@ uint64_t replica_primary(const struct replica *r)
     return r->primary;
 }
 
-const struct shard_record *replica_known(const struct replica *r)
-{
-    return &r->known;
-}
-
 uint64_t replica_promise(const struct replica *r, uint64_t t)
 {
     if (r->cfg.lease_ns == REPLICA_LEASE_ENDLESS)

@@ -136,8 +136,6 @@ uint64_t replica_epoch(const struct replica *r);
 uint64_t replica_commit(const struct replica *r);
 bool replica_blank(const struct replica *r);       /* for the next start: remember it */
 uint64_t replica_primary(const struct replica *r); /* whom to ask; 0: not known */
-/* The record as this replica knows it; it may be older than the coordinator's. */
-const struct shard_record *replica_known(const struct replica *r);
 /* A primary may promise "nothing below t any more" up to what its record reserves: a later one
  * stamps above that, whatever became of its clock. (Alone, with an endless lease: any t.) */
 uint64_t replica_promise(const struct replica *r, uint64_t t);

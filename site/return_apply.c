@@ -474,7 +474,7 @@ static void item_failed(struct returning *r, int rc)
 }
 
 /* What was done, conflict records too, is in states that are frozen from here on and written down:
- * then the list may go (R1). */
+ * then the list may go (T1). */
 static void store_step(struct returning *r)
 {
     struct node *n = r->n;

@@ -276,7 +276,6 @@ int wan_response_error(int status, const struct buf *body, struct err_detail *d)
 void wan_rolled_back(struct wan *w, const char *by_whom, const char *how);
 /* Who dialled: the peer behind an accepted connection, NULL for a stranger. */
 struct wan_peer *wan_conn_peer(const struct h2_conn *c);
-struct wan *wan_conn_wan(const struct h2_conn *c);
 
 /* wan_history.c: what a peer knows of our operations, and what we know of them. All by shard. */
 #define WAN_HOW_BYTES 140

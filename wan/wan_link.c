@@ -156,11 +156,6 @@ struct wan_peer *wan_conn_peer(const struct h2_conn *c)
     return ((const struct accepted *)h2_user(c))->peer;
 }
 
-struct wan *wan_conn_wan(const struct h2_conn *c)
-{
-    return ((const struct accepted *)h2_user(c))->wan;
-}
-
 static bool is_stranger(const struct h2_conn *c)
 {
     const struct accepted *a = h2_user(c);

@@ -71,9 +71,7 @@ static void check_settings(struct slice text)
 /* The checksum is against accidents: here it is made right, or nothing would get past it. */
 static void sum_right(uint8_t *p, size_t len)
 {
-    uint64_t h = 0xcbf29ce484222325ull;
-    for (size_t i = 0; i + 8 < len; i++)
-        h = (h ^ p[i]) * 0x100000001b3ull;
+    uint64_t h = fnv1a(slice_of(p, len < 8 ? 0 : len - 8));
     for (size_t i = 0; i < 8 && len >= 8; i++)
         p[len - 8 + i] = (uint8_t)(h >> (8 * i));
 }

@@ -163,6 +163,17 @@ def check_invariants(s, readmes, report):
                 report(s, no, "invariant", f"{m.group()} is not defined in {folder}/README.md")
 
 
+def check_numbers(folder, readme, findings):
+    """Two invariants of one number: nobody can tell which of them a citation means."""
+    seen = set()
+    for no, line in enumerate(readme.split("\n"), 1):
+        m = re.match(r"- \*\*([A-Z]\d{1,2})\*\*", line)
+        if m and m.group(1) in seen:
+            findings.append(f"{folder}/README.md:{no}: invariant-twice: {m.group(1)} is another one already")
+        if m:
+            seen.add(m.group(1))
+
+
 def check_built(s, root, report):
     """A source or test that no CMakeLists.txt names is neither compiled nor run."""
     if not s.path.endswith(".c"):
@@ -220,6 +231,7 @@ def lint(root, compiler):
         if os.path.exists(path):
             with open(path, encoding="utf-8") as f:
                 readmes[folder] = f.read()
+            check_numbers(folder, readmes[folder], findings)
     found = sources(root)
     for s in found:
         check_includes(s, report)

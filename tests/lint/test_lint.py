@@ -32,6 +32,7 @@ PLANTED = [
     ("function-size", "site/a.c", "void f(void)\n{\n" + "    g();\n" * 81 + "}\n"),
     ("unfinished", "site/a.c", "/* TODO: the rest */\n"),
     ("invariant", "site/a.c", "/* Keeps S77. */\n"),
+    ("invariant-twice", "wan/README.md", "- **W1** this\n- **W1** that (W1)\n"),
     ("not-built", "site/unlisted.c", "int x;\n"),
     ("self-contained", "site/a.h", "struct a { uint8_t x; };\n"),
 ]
@@ -44,6 +45,7 @@ CLEAN = [
     ("site/a.c", "/* Keeps S1. */\n"),
     ("base/util.c", "    free(p);\n"),
     ("tests/unit/site/test_a.c", '#include "sim/x.h"\n#include "site/a_int.h"\n    free(p);\n'),
+    ("wan/README.md", "- **W1** this\n- **W2** that, as **W1**\n"),
     ("site/a.h", "#include <stdint.h>\nstruct a {\n    uint8_t x;\n};\n"),
 ]
 

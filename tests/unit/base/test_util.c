@@ -30,6 +30,17 @@ static void test_slice_equal_compares_length_and_bytes(void **state)
     assert_false(slice_equal(slice_str("name"), slice_str("nama")));
 }
 
+/* Values of the authors' test suite: files and seeds depend on them. */
+static void test_fnv1a_gives_what_it_is_known_to(void **state)
+{
+    (void)state;
+    assert_int_equal(fnv1a(slice_str("")), UINT64_C(0xcbf29ce484222325));
+    assert_int_equal(fnv1a(slice_str("a")), UINT64_C(0xaf63dc4c8601ec8c));
+    assert_int_equal(fnv1a(slice_str("foobar")), UINT64_C(0x85944171f73967e8));
+    assert_int_equal(fnv1a_more(fnv1a(slice_str("foo")), slice_str("bar")),
+                     fnv1a(slice_str("foobar")));
+}
+
 static void test_mem_zero_sizes_are_pointers(void **state)
 {
     (void)state;
@@ -133,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slice_cmp_orders_bytewise),
         cmocka_unit_test(test_slice_equal_compares_length_and_bytes),
+        cmocka_unit_test(test_fnv1a_gives_what_it_is_known_to),
         cmocka_unit_test(test_mem_zero_sizes_are_pointers),
         cmocka_unit_test(test_mem_aligned_is_aligned_and_freed_as_any),
         cmocka_unit_test(test_mem_printf_formats),

@@ -121,6 +121,8 @@ static int chunk(struct site *s, struct conn_call *call)
     }
     s->puts++;
     pthread_cond_broadcast(&s->was_put);
+    if (s->at_put.fn != NULL)
+        *(s->at_put.fn(s->at_put.ctx) ? &s->at_put.yes : &s->at_put.no) += 1;
     if (s->fail_puts > 0) {
         s->fail_puts--;
         return ERR_NO_SPACE;

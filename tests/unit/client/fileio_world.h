@@ -26,6 +26,11 @@ struct site {
     int fail_commits; /* so many fail with NO_SPACE */
     bool spoil;       /* what is given of a chunk in part is damaged */
     int fail_puts;    /* so many fail with NO_SPACE */
+    struct {
+        bool (*fn)(void *ctx); /* asked at each put of a chunk, in the thread that puts; or NULL */
+        void *ctx;
+        unsigned yes, no; /* answers */
+    } at_put;
 };
 struct client {
     struct conn *conn;

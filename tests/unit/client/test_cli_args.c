@@ -158,6 +158,32 @@ static void test_dir_comes_from_option_then_environment(void **state)
     assert_null(cli_dir("", "cmd"));
 }
 
+/* What a command gets that takes a site's directory; NULL: it got an error. */
+static const char *site_dir(int argc, char **argv)
+{
+    const char *dir = NULL;
+    int code = -1;
+    const struct cli_option options[] = {{"--dir", CLI_SITE_DIR, &dir, 0, 0}};
+    const struct cli_syntax syntax = {"cmd", "usage: cmd\n", options, 1, NULL, 0, 0};
+    if (cli_parse(&syntax, argc, argv, &code) == 0)
+        return dir;
+    assert_int_equal(code, CLI_USAGE);
+    return NULL;
+}
+
+static void test_parse_finds_the_site(void **state)
+{
+    (void)state;
+    char cmd[] = "cmd", option[] = "--dir", given[] = "/given";
+    char *argv[] = {cmd, option, given, NULL};
+    assert_int_equal(setenv("CLAUDEFS_DIR", "/env", 1), 0);
+    assert_string_equal(site_dir(3, argv), "/given");
+    assert_string_equal(site_dir(1, argv), "/env");
+    assert_int_equal(unsetenv("CLAUDEFS_DIR"), 0);
+    assert_string_equal(site_dir(3, argv), "/given");
+    assert_null(site_dir(1, argv));
+}
+
 static void test_exit_codes_follow_the_error(void **state)
 {
     (void)state;
@@ -180,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_parse_help_is_no_error),
         cmocka_unit_test(test_dispatch_finds_the_command),
         cmocka_unit_test(test_dir_comes_from_option_then_environment),
+        cmocka_unit_test(test_parse_finds_the_site),
         cmocka_unit_test(test_exit_codes_follow_the_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

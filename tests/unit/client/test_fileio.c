@@ -301,6 +301,46 @@ static void test_clone_moves_no_bytes(void **state)
     mem_free(data);
 }
 
+static bool is_under_way(void *ctx)
+{
+    return file_is_dirty(ctx);
+}
+
+/* Whoever wants all committed that was put (a garbage pass that is asked for) waits for a clone
+ * from before it puts its first node. */
+static void test_clone_is_under_way_when_its_nodes_are_put(void **state)
+{
+    struct fixture *x = *state;
+    struct open_file *from = open_nth(&x->a, 0), *to = open_nth(&x->a, 1);
+    uint8_t *data = make_bytes(500000, false);
+    put(&x->a, from, 0, data, 500000);
+    assert_int_equal(file_flush(x->a.io, from->inode), 0);
+    x->site.at_put.fn = is_under_way;
+    x->site.at_put.ctx = to->inode;
+    struct file_clone c = {.from = from->inode, .to = to->inode, .len = 1u << 30};
+    uint64_t len;
+    assert_int_equal(file_clone(x->a.io, &c, &len), 0);
+    c = (struct file_clone){.from = from->inode,
+                            .to = to->inode,
+                            .from_offset = 65536,
+                            .to_offset = 131072,
+                            .len = 65536};
+    assert_int_equal(file_clone(x->a.io, &c, &len), 0);
+    assert_int_equal(len, 65536);
+    assert_true(x->site.at_put.yes > 0);
+    assert_int_equal(x->site.at_put.no, 0);
+    /* One that cannot put them leaves the file as it was. */
+    x->site.at_put.fn = NULL;
+    x->site.fail_puts = 1;
+    c.to_offset = 196608;
+    assert_int_equal(file_clone(x->a.io, &c, &len), ERR_NO_SPACE);
+    assert_false(file_is_dirty(to->inode));
+    check(&x->a, to, 196608, data + 196608, 65536);
+    done(&x->a, from);
+    done(&x->a, to);
+    mem_free(data);
+}
+
 /* ---- many threads, two mounts ---- */
 
 #define SLOTS 16u
@@ -466,6 +506,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_cut_and_extend_reads_zeros, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clone_moves_no_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clone_is_under_way_when_its_nodes_are_put, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_closes_that_wait_are_told_in_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_record_of_a_closed_file_goes_and_its_pages_stay, setup,
                                         teardown),

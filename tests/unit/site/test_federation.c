@@ -94,19 +94,27 @@ static void test_settled_revives_all_the_way_up(void **state)
     world_deinit(&w);
 }
 
+/* Two sites that both have "/f", which the second has edited since. */
+static struct oid edited_elsewhere(struct world *w)
+{
+    struct oid oid;
+    world_init(w, 2, 1, 3);
+    call_path(w, 0, RPC_CREATE, "/f");
+    drain(w);
+    assert_int_equal(node_test_walk(&w->sites[0], "/f", &oid), 0);
+    user_write(&w->sites[1], oid, 2);
+    return oid;
+}
+
 /* A file is removed here, written to while it has no name, and linked again because another site
  * had edited it meanwhile (rule 3): from then on all sites show the edit. What was written to it
  * without a name was this site's alone and is not shown any more. */
 static void test_relinked_file_shows_what_others_show(void **state)
 {
     struct world w;
-    struct oid oid, again;
+    struct oid again;
     (void)state;
-    world_init(&w, 2, 1, 3);
-    call_path(&w, 0, RPC_CREATE, "/f");
-    drain(&w);
-    assert_int_equal(node_test_walk(&w.sites[0], "/f", &oid), 0);
-    user_write(&w.sites[1], oid, 2);
+    struct oid oid = edited_elsewhere(&w);
     call_path(&w, 0, RPC_UNLINK, "/f");
     user_write(&w.sites[0], oid, 1);
     drain(&w);
@@ -188,13 +196,8 @@ static void check_conflicts_tell(struct world *w, unsigned site, const char *ver
 static void test_conflict_of_a_file_without_a_name_tells_its_last_one(void **state)
 {
     struct world w;
-    struct oid oid;
     (void)state;
-    world_init(&w, 2, 1, 3);
-    call_path(&w, 0, RPC_CREATE, "/f");
-    drain(&w);
-    assert_int_equal(node_test_walk(&w.sites[0], "/f", &oid), 0);
-    user_write(&w.sites[1], oid, 2);
+    struct oid oid = edited_elsewhere(&w);
     struct merge *mine = shard_merge(w.sites[0].n->shards[0]);
     struct merge *other = shard_merge(w.sites[1].n->shards[0]);
     while (hlc_ms(merge_hlc_max(mine)) <= hlc_ms(merge_hlc_max(other)))
@@ -330,18 +333,24 @@ static void test_death_before_the_shards_are_known_joins_the_same_file_system(vo
     check_joins_anyway("site.conf");
 }
 
+/* A new site that cannot write this file, and so cannot take over the file system of another. */
+static void join_fails(struct node_test *alpha, struct node_test *beta, const char *file)
+{
+    struct err_detail d = {{0}};
+    char cmd[128];
+    node_test_init(alpha, 3);
+    node_test_init(beta, 3);
+    snprintf(cmd, sizeof cmd, "mkdir %s/.%s.new", beta->dir, file);
+    assert_int_equal(system(cmd), 0);
+    assert_int_not_equal(node_adopt(beta->n, node_fs_key(alpha->n), 3, &d), 0);
+}
+
 /* The disk is full, say: what is then created here must be here after a restart. */
 static void test_join_that_could_not_begin_leaves_the_site_its_own(void **state)
 {
     (void)state;
     struct node_test alpha, beta;
-    struct err_detail d = {{0}};
-    char cmd[128];
-    node_test_init(&alpha, 3);
-    node_test_init(&beta, 3);
-    snprintf(cmd, sizeof cmd, "mkdir %s/.joining.new", beta.dir); /* it cannot be written there */
-    assert_int_equal(system(cmd), 0);
-    assert_int_not_equal(node_adopt(beta.n, node_fs_key(alpha.n), 3, &d), 0);
+    join_fails(&alpha, &beta, "joining");
     user_creates(&beta, "kept");
     node_test_close(&beta);
     node_test_open(&beta);
@@ -359,13 +368,8 @@ static void test_join_that_could_not_end_goes_on_at_the_next_start(void **state)
 {
     (void)state;
     struct node_test alpha, beta;
-    struct err_detail d = {{0}};
     char cmd[128];
-    node_test_init(&alpha, 3);
-    node_test_init(&beta, 3);
-    snprintf(cmd, sizeof cmd, "mkdir %s/.fs.key.new", beta.dir);
-    assert_int_equal(system(cmd), 0);
-    assert_int_not_equal(node_adopt(beta.n, node_fs_key(alpha.n), 3, &d), 0);
+    join_fails(&alpha, &beta, "fs.key");
     assert_int_not_equal(node_run(beta.n), 0);
     node_test_close(&beta);
     snprintf(cmd, sizeof cmd, "rmdir %s/.fs.key.new", beta.dir);

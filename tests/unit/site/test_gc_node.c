@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -86,6 +87,103 @@ static uint64_t chunks_after_passes(struct node_test *t)
     }
     node_store_stats(t->n, &st);
     return st.chunks;
+}
+
+/* ---- a pass that is asked for ---- */
+
+struct asked {
+    struct gc_pass pass;
+    unsigned ended;
+    int rc;
+    char why[128];
+};
+
+static void asked_done(struct gc_pass *p, int rc, const char *why)
+{
+    struct asked *a = CONTAINER_OF(p, struct asked, pass);
+    a->ended++;
+    a->rc = rc;
+    (void)snprintf(a->why, sizeof a->why, "%s", why);
+}
+
+/* `busy`: contents of peers come all the while, which are to be looked at. */
+static void ask(struct node_test *t, struct asked *a, uint64_t settled, bool busy)
+{
+    const struct fs_request sync = {.count = 0};
+    *a = (struct asked){.pass.done = asked_done};
+    assert_int_equal(node_gc_pass(t->n, &a->pass, settled), 0);
+    while (a->ended == 0) { /* the pool is at it; the test's time is bounded */
+        if (busy)
+            node_prefetch(t->n, oid_file(0, OID_FILE, 7, 1));
+        assert_int_equal(node_test_call(t, RPC_SYNC, &sync), 0);
+    }
+    assert_int_equal(a->ended, 1);
+    if (a->rc != 0)
+        print_error("%s\n", a->why);
+    assert_int_equal(a->rc, 0);
+}
+
+static void put_chunk(struct node_test *t, uint8_t first)
+{
+    const uint8_t id[32] = {first};
+    node_chunk_put(t->n, id, slice_str("some bytes"), stored, t);
+    assert_int_equal(node_run(t->n), 0);
+    t->n->stopping = false;
+}
+
+static struct store_stats stats_of(struct node_test *t)
+{
+    struct store_stats st;
+    node_store_stats(t->n, &st);
+    return st;
+}
+
+/* Nothing may go in the first pass after a crash while somebody may have put something: what stays
+ * for that is counted, so that the operator is told. */
+static void test_asked_pass_counts_what_is_too_young(void **state)
+{
+    struct node_test t;
+    struct asked a;
+    (void)state;
+    setup(&t);
+    put_chunk(&t, 1);
+    put_chunk(&t, 2);
+    ask(&t, &a, 0, false);
+    assert_int_equal(a.pass.chunks, 0);
+    assert_int_equal(a.pass.young_chunks, 2);
+    assert_true(a.pass.young_bytes > 0);
+    assert_int_equal(stats_of(&t).chunks, 2);
+    ask(&t, &a, store_epoch_advance(t.n->store), false);
+    assert_int_equal(a.pass.chunks, 2);
+    assert_int_equal(a.pass.young_chunks, 0);
+    assert_int_equal(stats_of(&t).chunks, 0);
+    node_test_deinit(&t);
+}
+
+/* Segments are written anew one after the other, whatever else is to be done meanwhile. */
+static void test_asked_pass_makes_the_store_smaller_while_peers_write(void **state)
+{
+    struct node_test t;
+    struct asked a;
+    (void)state;
+    setup(&t);
+    for (uint8_t i = 1; i <= 4; i++) { /* a start leaves a segment that is not full */
+        put_chunk(&t, i);
+        node_test_close(&t);
+        node_test_open(&t);
+        loop_timer_stop(t.n->loop, &t.n->tick);
+        t.n->garbage_ns = 1;
+    }
+    uint64_t settled = store_epoch_advance(t.n->store);
+    put_chunk(&t, 4); /* is put again, so it stays and has to be moved */
+    put_chunk(&t, 3);
+    size_t before = stats_of(&t).segments;
+    assert_true(before >= 4);
+    ask(&t, &a, settled, true);
+    assert_int_equal(a.pass.chunks, 2);
+    assert_int_equal(a.pass.young_chunks, 2);
+    assert_true(stats_of(&t).segments <= 2); /* the one that is written to, and the next */
+    node_test_deinit(&t);
 }
 
 /* A content whose tree no site has any more is no reason to keep garbage for ever; one whose tree
@@ -219,6 +317,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_while_a_pass_marks),
+        cmocka_unit_test(test_asked_pass_counts_what_is_too_young),
+        cmocka_unit_test(test_asked_pass_makes_the_store_smaller_while_peers_write),
         cmocka_unit_test(test_lost_content_does_not_end_collection),
         cmocka_unit_test(test_bring_stores_what_was_here_before),
     };

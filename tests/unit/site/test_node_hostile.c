@@ -214,7 +214,8 @@ static struct slice draw_json(struct hostile *h)
                                         "conflicts.undo", "journal.show",
                                         "journal.tail",   "journal.keep",
                                         "restore",        "versions.keep",
-                                        "fsck",           "?"};
+                                        "fsck",           "gc",
+                                        "gc.status",      "?"};
     static const char *const keys[] = {"levels", "id",      "quick", "repair", "path", "count",
                                        "keep_s", "version", "to",    "oid",    "keep", "bytes"};
     static const char *const values[] = {"null",
@@ -260,6 +261,7 @@ static void draw_content(struct hostile *h, struct fs_request *q)
         c->bytes = draw_bytes(h, 9000);
     c->size = below(h, 2) == 0 ? c->bytes.len : draw_number(h);
     c->block_bytes = 1u << below(h, 32);
+    c->data_blocks = below(h, 2) == 0 ? 0 : draw_number(h);
     if (below(h, 2) == 0)
         memcpy(c->root, h->bytes + below(h, 100), sizeof c->root);
 }
@@ -480,9 +482,89 @@ static void test_requests_that_make_no_sense_are_answered(void **state)
         run(seed);
 }
 
+/* The daemon's answer to `json`; NUL-terminated, in h->arena. */
+static const char *tell(struct hostile *h, const char *json)
+{
+    struct fs_reply r = {0};
+    assert_int_equal(
+        ask_well(h, true, RPC_ADMIN, &(struct fs_request){.data = slice_str(json)}, &r), 0);
+    assert_int_equal(r.rc, 0);
+    struct buf b = {0};
+    buf_append(&b, r.data.ptr, r.data.len);
+    buf_append(&b, "", 1);
+    const char *text = (const char *)op_dup(&h->arena, buf_slice(&b)).ptr;
+    buf_deinit(&b);
+    return text;
+}
+
+/* A mount says that it has committed all it had put, under the number that the store's next epoch
+ * has: so it may have been asked by a run that ended with a crash, which gives numbers out again.
+ * What it has put since is not committed. */
+static void test_word_of_a_mount_that_was_not_asked_does_not_count(void **state)
+{
+    struct hostile *h = mem_calloc(1, sizeof *h);
+    struct fs_reply r = {0};
+    (void)state;
+    node_test_init(&h->t, SHARDS);
+    struct fs_request q = {.number2 = store_epoch(h->t.n->store) + 1};
+    start(h);
+    join(h, false);
+    join(h, true);
+    q.session = h->session;
+    assert_int_equal(ask_well(h, false, RPC_FLUSHED, &q, &r), 0);
+    assert_int_equal(r.rc, 0);
+    (void)tell(h, "{\"verb\":\"gc\"}");
+    const char *at;
+    do {
+        at = tell(h, "{\"verb\":\"gc.status\"}");
+        assert_non_null(strstr(at, "\"result\":null"));
+    } while (strstr(at, "waiting for mounts") == NULL);
+    stop(h);
+    node_test_deinit(&h->t);
+    op_arena_deinit(&h->arena);
+    buf_deinit(&h->raw.storage);
+    mem_free(h);
+}
+
+/* What a journal, a peer or the state would not take back is not taken in. */
+static void test_content_that_could_not_be_read_back_is_refused(void **state)
+{
+    struct node_test t;
+    struct content manifest = {
+        .kind = CONTENT_MANIFEST, .size = 3 * MIB, .block_bytes = 64 * KIB, .root = {1}};
+    struct content bad[] = {manifest,
+                            manifest,
+                            manifest,
+                            manifest,
+                            {.kind = CONTENT_INLINE, .size = 1, .bytes = slice_str("longer")}};
+    bad[0].data_blocks = UINT64_MAX;
+    bad[1].block_bytes = 96 * KIB;
+    bad[2].block_bytes = 32 * KIB;
+    bad[3].kind = (enum content_kind)7;
+    (void)state;
+    node_test_init(&t, SHARDS);
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f"), .mode = 0644, .kind = OID_FILE};
+    assert_int_equal(node_test_call(&t, RPC_CREATE, &q), 0);
+    q = (struct fs_request){.oid = t.attr.oid, .base = t.attr.version, .has_content = true};
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+        q.content = bad[i];
+        assert_int_equal(node_test_call(&t, RPC_COMMIT, &q), ERR_INVALID);
+    }
+    q.content = manifest;
+    q.content.size = LIMIT_FILE_BYTES + 1;
+    assert_int_equal(node_test_call(&t, RPC_COMMIT, &q), ERR_FILE_TOO_BIG);
+    node_test_close(&t);
+    node_test_open(&t);
+    assert_int_equal(node_test_call(&t, RPC_GETATTR, &(struct fs_request){.oid = q.oid}), 0);
+    assert_int_equal(t.attr.size, 0);
+    node_test_deinit(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_word_of_a_mount_that_was_not_asked_does_not_count),
+        cmocka_unit_test(test_content_that_could_not_be_read_back_is_refused),
         cmocka_unit_test(test_requests_that_make_no_sense_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
