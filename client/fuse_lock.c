@@ -16,6 +16,7 @@
 #include "client/mount_locks.h"
 
 #include "base/assert.h"
+#include "base/cond.h"
 #include "base/log.h"
 
 #define TYPE_READ 0u
@@ -151,10 +152,7 @@ static bool settle(struct lock_waits *t, const struct lock_wait *w)
     bool interrupted = false;
     pthread_mutex_lock(&t->lock);
     while (settles(t, w) && !interrupted) {
-        uint64_t until = clock_wall_ns(&clock_os) + SETTLE_SLICE_NS;
-        struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
-                              .tv_nsec = (long)(until % NS_PER_SEC)};
-        (void)pthread_cond_timedwait(&t->settled, &t->lock, &ts); /* a slice, at most */
+        (void)cond_wait_ns(&t->settled, &t->lock, SETTLE_SLICE_NS);
         interrupted = fuse_req_interrupted(w->req) || fuse_session_exited(w->m->session);
     }
     pthread_mutex_unlock(&t->lock);

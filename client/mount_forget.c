@@ -119,8 +119,9 @@ void forgetter_add(struct forgetter *f, struct oid oid)
 
 void forgetter_stop(struct forgetter *f)
 {
-    if (f != NULL)
-        worker_stop(&f->worker);
+    if (f == NULL)
+        return;
+    worker_stop(&f->worker);
 }
 
 void forgetter_free(struct forgetter *f)

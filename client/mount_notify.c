@@ -152,22 +152,26 @@ static void pause_ns(struct notifier *n, uint64_t ns)
     pthread_mutex_unlock(&n->lock);
 }
 
-/* What the kernel says; who is not there is as good as told. */
-static int inval_inode(struct notifier *n, uint64_t id, off_t offset)
+enum told {
+    TOLD,
+    TOLD_UNKNOWN, /* the kernel does not know it, or not yet */
+    TOLD_NOBODY   /* there is no kernel any more */
+};
+static enum told inval_inode(struct notifier *n, uint64_t id, off_t offset)
 {
     if (!kernel_enter(n))
-        return 0;
+        return TOLD_NOBODY;
     int rc = fuse_lowlevel_notify_inval_inode(n->m->session, id, offset, 0);
     kernel_leave(n);
-    return rc;
+    return rc == -ENOENT ? TOLD_UNKNOWN : TOLD;
 }
 
 /* The kernel may not have made an inode of our last reply yet: it is then told again. */
 static void tell_inode(struct notifier *n, struct inode *i, off_t offset)
 {
     for (unsigned tries = 0; tries < UNKNOWN_TRIES; tries++) {
-        int rc = inval_inode(n, i->id, offset);
-        if (rc != -ENOENT || inode_table_lookups(n->m->inodes, i->oid) == 0)
+        if (inval_inode(n, i->id, offset) != TOLD_UNKNOWN ||
+            inode_table_lookups(n->m->inodes, i->oid) == 0)
             return;
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
     }
@@ -210,7 +214,7 @@ static void tell_again(struct notifier *n, uint64_t *ids, size_t count)
         pause_ns(n, UNKNOWN_WAIT_NS << tries);
         for (size_t k = 0; k < count; k++) {
             struct inode *i = inode_table_get(n->m->inodes, ids[k]);
-            if (i != NULL && inval_inode(n, ids[k], 0) == -ENOENT)
+            if (i != NULL && inval_inode(n, ids[k], 0) == TOLD_UNKNOWN)
                 ids[kept++] = ids[k];
             inode_unref(n->m->inodes, i);
         }
@@ -228,7 +232,9 @@ static void tell_walk(struct notifier *n, enum inode_walk which)
     while (more && !is_stopping(n)) {
         more = inode_table_ids(n->m->inodes, &at, which, &ids);
         for (size_t k = 0; k < ids.count; k++) {
-            if (inval_inode(n, ids.at[k], 0) != -ENOENT)
+            enum told told = inval_inode(n, ids.at[k], 0);
+            more = more && told != TOLD_NOBODY;
+            if (told != TOLD_UNKNOWN)
                 continue;
             if (again_count == again_cap) {
                 again_cap = MAX(64u, again_cap * 2);

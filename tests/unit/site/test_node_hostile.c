@@ -3,6 +3,7 @@
  * bodies. The node answers each or closes the connection, goes on serving, is in order, and starts
  * again (P9). */
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +32,7 @@ struct hostile {
     struct node_test t;
     struct rng rng;
     pthread_t thread;
+    sem_t stopped;
     struct rpc_auth auth;
     char path[96];
     struct rpc_client *client, *admin; /* NULL: not open */
@@ -66,6 +68,8 @@ static void *node_main(void *arg)
 {
     struct hostile *h = arg;
     h->run_rc = node_run(h->t.n);
+    while (sem_wait(&h->stopped) != 0) /* node_stop may still be in there */
+        ;
     for (unsigned i = 0; i < SHARDS && h->run_rc == 0; i++)
         h->run_rc = merge_check(shard_merge(h->t.n->shards[i]), on_violation, h);
     node_test_close(&h->t);
@@ -77,6 +81,7 @@ static void start(struct hostile *h)
     struct err_detail d;
     (void)snprintf(h->path, sizeof h->path, "%s/sock", h->t.dir);
     assert_int_equal(dir_file_read(h->t.dir, "site.key", h->auth.site_key, 32, &d), 0);
+    assert_int_equal(sem_init(&h->stopped, 0, 0), 0);
     assert_int_equal(pthread_create(&h->thread, NULL, node_main, h), 0);
 }
 
@@ -86,7 +91,9 @@ static void stop(struct hostile *h)
     rpc_client_close(h->admin);
     h->client = h->admin = NULL;
     node_stop(h->t.n);
+    assert_int_equal(sem_post(&h->stopped), 0);
     assert_int_equal(pthread_join(h->thread, NULL), 0);
+    assert_int_equal(sem_destroy(&h->stopped), 0);
     assert_int_equal(h->run_rc, 0);
     assert_int_equal(h->violations, 0);
 }
