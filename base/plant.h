@@ -53,6 +53,9 @@
  * 40 [crowd] nobody is told to drop the name that a rename has replaced
  * 41 [away] a site that comes back takes what others have changed meanwhile for known
  * 42 [away] a site that comes back says that its list is there before it is
+ * 43 [away,short] most of the members that are known decide, whoever else knows them
+ * 44 [away,join] a site that comes back does not bring along whom only it knew
+ * 45 [join,lose] a snapshot comes without what other members may lack of it
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -79,7 +82,7 @@
  * 121 an operation of a peer is journaled before what it names in another shard is committed
  */
 /* clang-format on */
-#define PLANT_COUNT 42u
+#define PLANT_COUNT 45u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

@@ -2,13 +2,14 @@
 #include "site/quorum.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 bool quorum_is_established(const struct quorum_member *at, uint32_t count, uint32_t i)
 {
     ASSERT(i < count && count <= 64);
     if (at[i].leaves)
         return false;
-    for (uint32_t k = 0; k < count; k++)
+    for (uint32_t k = 0; k < count && !PLANTED(43); k++)
         if (!at[k].leaves && (at[k].knows >> i & 1) == 0)
             return false;
     return true;
