@@ -242,10 +242,17 @@ int node_snapshot_next_page(struct node_snapshot *s,
                             struct buf *out,
                             bool *ret_done) MUST_CHECK;
 void node_snapshot_free(struct node_snapshot *s);
-/* Receiving side: a site created with an fs_key loads pages in order, then commits; before commit
- * the site serves nothing. Loop. */
+/* Receiving side: a site created with an fs_key loads pages in order, then commits; before that is
+ * done the site serves nothing, and a start finds it joining. Loop. */
 int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d) MUST_CHECK;
-int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail *d) MUST_CHECK;
+/* done: once, on the loop, with rc 0 when all of the snapshot is durable and the site has stopped
+ * joining, durably; at once when it cannot be written; ERR_AGAIN when what came is removed by
+ * node_adopt or by another first page; never when the node stops before. d is valid during the
+ * call. One at a time. */
+void node_snapshot_commit(struct node *n,
+                          site_id_t from_peer,
+                          void (*done)(void *ctx, int rc, const struct err_detail *d),
+                          void *ctx);
 bool node_needs_snapshot(struct node *n);
 /* Nothing was ever created here and there are no members: the site may join a file system. Loop. */
 bool node_is_empty(struct node *n);

@@ -110,6 +110,13 @@ struct node {
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
     uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here;
                                                  UINT64_MAX: pairs are */
+    struct {
+        void (*done)(void *ctx, int rc, const struct err_detail *d); /* NULL: none is under way */
+        void *ctx;
+        unsigned at; /* the shard that is waited for; those before it have all of it on disk */
+        struct shard_wait wait;
+        struct loop_defer defer;
+    } snapshot_commit;
     /* chunks */
     void (*fetch)(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx);
     void *fetch_ctx;

@@ -10,8 +10,9 @@
  * the sender be lost (W12). They are in the sender's journal until the new site's stream begins,
  * because that is a member already.
  *
- * The receiver writes pages through its journals, so that a crash in between leaves a site that is
- * still marked as joining, and starts over; and so it does when another first page comes. */
+ * The receiver writes pages through its journals, and is marked as joining until these have all of
+ * it on disk, so that a crash in between leaves a site that starts over; and so it does when
+ * another first page comes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -304,37 +305,101 @@ int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
     return rc;
 }
 
-int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail *d)
+static void commit_end(struct node *n, int rc, const char *what)
+{
+    void (*done)(void *ctx, int rc, const struct err_detail *d) = n->snapshot_commit.done;
+    struct err_detail d = {{0}};
+    if (rc != 0)
+        err_detail_set(&d, "%s: %s", what, err_text(rc));
+    n->snapshot_commit.done = NULL;
+    done(n->snapshot_commit.ctx, rc, &d);
+}
+
+static bool commit_goes_on(const struct node *n)
+{
+    return n->snapshot_commit.done != NULL && !n->stopping && !n->broken;
+}
+
+/* All of it is on disk: a start finds it whole, or, while the file is there, begins it anew. */
+static void commit_finish(struct loop_defer *defer)
+{
+    struct node *n = CONTAINER_OF(defer, struct node, snapshot_commit.defer);
+    int rc = 0;
+    if (!commit_goes_on(n))
+        return;
+    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
+        rc = shard_reload(n->shards[i]);
+    if (rc == 0)
+        rc = node_members_load(n);
+    if (rc != 0) {
+        commit_end(n, rc, "the snapshot cannot be taken over");
+        return;
+    }
+    rc = dir_file_remove(n->dir, "joining");
+    if (rc != 0) { /* or it may be gone, and another attempt would begin without it */
+        node_fail(n, rc, "the file joining cannot be removed");
+        return;
+    }
+    n->needs_snapshot = false;
+    node_retention(n);
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        shard_resend(n->shards[i]);
+    node_repairs_later(n);
+    node_feed_publish(n);
+    commit_end(n, 0, NULL);
+}
+
+/* The journals are waited for one after the other; nothing else is appended meanwhile. */
+static void commit_step(struct shard_wait *w)
+{
+    struct node *n = CONTAINER_OF(w, struct node, snapshot_commit.wait);
+    unsigned *at = &n->snapshot_commit.at;
+    if (!commit_goes_on(n))
+        return;
+    for (; *at < n->settings.shard_count; ++*at) {
+        struct shard_durable durable;
+        uint64_t last = log_last(shard_log(n->shards[*at]));
+        shard_durable(n->shards[*at], &durable);
+        if (durable.index < last) {
+            shard_wait_durable(n->shards[*at], last, w);
+            return;
+        }
+    }
+    loop_defer(n->loop, &n->snapshot_commit.defer); /* not within a shard's own turn */
+}
+
+void node_snapshot_commit(struct node *n,
+                          site_id_t from_peer,
+                          void (*done)(void *ctx, int rc, const struct err_detail *d),
+                          void *ctx)
 {
     int rc = 0;
+    ASSERT(n->snapshot_commit.done == NULL && done != NULL);
+    n->snapshot_commit.done = done;
+    n->snapshot_commit.ctx = ctx;
+    n->snapshot_commit.at = 0;
+    n->snapshot_commit.wait.run = commit_step;
+    n->snapshot_commit.defer.run = commit_finish;
     for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++) {
         /* The stream goes on where the snapshot ends. */
         struct shard_part part = {.commit_hlc = node_hlc_stamp(n),
                                   .peer = from_peer,
                                   .cursor = n->snapshot_index[i] + 1 + PLANTED(31)};
         rc = shard_remote(n->shards[i], &part);
-        if (rc == 0)
-            rc = shard_reload(n->shards[i]);
     }
-    if (rc == 0)
-        rc = node_members_load(n);
-    if (rc != 0) {
-        err_detail_set(d, "the snapshot cannot be taken over: %s", err_text(rc));
-        return rc;
-    }
-    char *path = mem_printf("%s/joining", n->dir);
-    if (unlink(path) != 0 && errno != ENOENT) {
-        rc = err_from_errno(errno);
-        err_detail_set(d, "cannot remove %s: %s", path, strerror(errno));
-    }
-    mem_free(path);
-    n->needs_snapshot = rc != 0;
-    node_retention(n);
-    for (unsigned i = 0; i < n->settings.shard_count && rc == 0; i++)
-        shard_resend(n->shards[i]);
-    node_repairs_later(n);
-    node_feed_publish(n);
-    return rc;
+    if (rc != 0)
+        commit_end(n, rc, "the snapshot cannot be taken over");
+    else
+        commit_step(&n->snapshot_commit.wait);
+}
+
+/* Before the shards are closed, which makes durable what is waited for. */
+static void commit_drop(struct node *n)
+{
+    if (n->snapshot_commit.done == NULL)
+        return;
+    loop_undefer(n->loop, &n->snapshot_commit.defer);
+    commit_end(n, ERR_AGAIN, "what came of the snapshot is removed");
 }
 
 bool node_is_empty(struct node *n)
@@ -377,6 +442,7 @@ int site_wipe(const char *dir)
 
 int node_wipe_shards(struct node *n)
 {
+    commit_drop(n);
     node_retain_forget(n);
     node_close_shards(n);
     return site_wipe_shards(n->dir);

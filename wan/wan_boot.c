@@ -286,16 +286,30 @@ struct load_call {
     struct wan_settings_copy settings;
 };
 
+static void load_return(struct load_call *c)
+{
+    wan_settings_copy(c->call.wan, &c->settings);
+    wan_call_return(&c->call);
+}
+
+static void load_committed(void *ctx, int rc, const struct err_detail *d)
+{
+    struct load_call *c = ctx;
+    c->rc = rc;
+    c->detail = *d;
+    load_return(c);
+}
+
 static void load_on_loop(struct wan_call *call)
 {
     struct load_call *c = CONTAINER_OF(call, struct load_call, call);
     struct node *n = call->wan->node;
-    if (c->commit)
-        c->rc = node_snapshot_commit(n, c->from, &c->detail);
-    else
-        c->rc = node_snapshot_load(n, buf_slice(&c->page), &c->detail);
-    wan_settings_copy(call->wan, &c->settings);
-    wan_call_return(call);
+    if (c->commit) {
+        node_snapshot_commit(n, c->from, load_committed, c);
+        return;
+    }
+    c->rc = node_snapshot_load(n, buf_slice(&c->page), &c->detail);
+    load_return(c);
 }
 
 static void load_release(struct wan_call *call)
@@ -312,6 +326,11 @@ static void load_done(struct wan_call *call)
     if (b == NULL)
         return;
     b->loading = false;
+    if (c->commit && c->rc == 0) { /* also when the connection has broken meanwhile */
+        wan_settings_use(call->wan, &c->settings);
+        boot_end(b);
+        return;
+    }
     if (b->generation != c->generation) { /* the attempt is over; the next may begin */
         if (b->conn == NULL && !uv_is_active((uv_handle_t *)&b->timer))
             boot_dial(b);
@@ -319,9 +338,6 @@ static void load_done(struct wan_call *call)
     }
     if (c->rc != 0) {
         boot_fail(b, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
-    } else if (c->commit) {
-        wan_settings_use(call->wan, &c->settings);
-        boot_end(b);
     } else {
         b->pages++;
         boot_frames(b);

@@ -49,11 +49,31 @@ void load_pages(struct node_test *from, struct node_test *to, unsigned pages)
     buf_deinit(&page);
 }
 
+static void committed(void *ctx, int rc, const struct err_detail *d)
+{
+    struct node_test *t = ctx;
+    if (rc != 0)
+        print_error("commit: %s\n", d->text);
+    assert_int_equal(rc, 0);
+    node_stop(t->n);
+}
+
+void commit_begin(struct node_test *from, struct node_test *to)
+{
+    node_snapshot_commit(to->n, node_site(from->n), committed, to);
+}
+
+void commit_wait(struct node_test *t)
+{
+    assert_int_equal(node_run(t->n), 0);
+    t->n->stopping = false;
+}
+
 void bootstrap(struct node_test *from, struct node_test *to)
 {
-    struct err_detail d = {{0}};
     load_pages(from, to, UINT32_MAX);
-    assert_int_equal(node_snapshot_commit(to->n, node_site(from->n), &d), 0);
+    commit_begin(from, to);
+    commit_wait(to);
 }
 
 void member_done(void *ctx, int rc)
@@ -76,9 +96,10 @@ void add_member(struct node_test *t, site_id_t site, unsigned number)
     t->n->stopping = false;
 }
 
-static void adopt(struct world *w, unsigned inviter, unsigned i)
+void world_adopt(struct world *w, unsigned inviter)
 {
     struct err_detail d = {{0}};
+    unsigned i = w->count;
     node_test_init(&w->sites[i], 3);
     add_member(&w->sites[inviter], node_site(w->sites[i].n), i);
     assert_int_equal(node_adopt(w->sites[i].n, node_fs_key(w->sites[inviter].n), w->shards, &d), 0);
@@ -86,7 +107,7 @@ static void adopt(struct world *w, unsigned inviter, unsigned i)
 
 void world_join(struct world *w, unsigned inviter)
 {
-    adopt(w, inviter, w->count);
+    world_adopt(w, inviter);
     bootstrap(&w->sites[inviter], &w->sites[w->count]);
     w->count++;
 }

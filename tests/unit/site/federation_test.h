@@ -22,9 +22,14 @@ void world_init(struct world *w, unsigned count, unsigned shards, uint64_t seed)
 void world_deinit(struct world *w);
 /* One more site, invited by `inviter` and started from its snapshot. */
 void world_join(struct world *w, unsigned inviter);
+/* The first half of that: the site, which does not count yet, has nothing of the snapshot. */
+void world_adopt(struct world *w, unsigned inviter);
 /* As many pages of a snapshot as there are, or `pages`; what a connection that breaks then leaves.
  */
 void load_pages(struct node_test *from, struct node_test *to, unsigned pages);
+/* Between the two, what came is not durable; after the second the site has all of it. */
+void commit_begin(struct node_test *from, struct node_test *to);
+void commit_wait(struct node_test *t);
 /* Starts an empty site from another one's snapshot, as pairing does after the key was adopted. */
 void bootstrap(struct node_test *from, struct node_test *to);
 /* Enters a site as a member at another one, as pairing does. */

@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -179,7 +181,6 @@ static void check_no_more_than(struct world *w, unsigned site, unsigned other)
 static void test_an_attempt_that_broke_off_leaves_nothing(void **state)
 {
     struct world w;
-    struct err_detail d = {{0}};
     (void)state;
     world_init(&w, 1, 2, 9);
     for (unsigned i = 0; i < 12; i++) {
@@ -187,9 +188,7 @@ static void test_an_attempt_that_broke_off_leaves_nothing(void **state)
         snprintf(path, sizeof path, "/%u", i);
         call_path(&w, 0, RPC_CREATE, path);
     }
-    node_test_init(&w.sites[1], 3);
-    add_member(&w.sites[0], node_site(w.sites[1].n), 1);
-    assert_int_equal(node_adopt(w.sites[1].n, node_fs_key(w.sites[0].n), w.shards, &d), 0);
+    world_adopt(&w, 0);
     load_pages(&w.sites[0], &w.sites[1], UINT32_MAX);
     for (unsigned i = 0; i < 12; i++) {
         char path[8];
@@ -206,6 +205,82 @@ static void test_an_attempt_that_broke_off_leaves_nothing(void **state)
     world_deinit(&w);
 }
 
+/* What a loss of power now would leave of a site's directory, opened as one more site. */
+static void open_copy(const struct node_test *t, struct node_test *copy)
+{
+    char cmd[200];
+    memset(copy, 0, sizeof *copy);
+    snprintf(copy->dir, sizeof copy->dir, "%.50s.copy", t->dir);
+    snprintf(cmd, sizeof cmd, "cp -r %s %s", t->dir, copy->dir);
+    assert_int_equal(system(cmd), 0);
+    node_test_open(copy);
+}
+
+/* The power goes when all pages are here, but are not on disk yet: the site joins again. Once it
+ * says that it has joined, they are, with what it is to pass on. */
+static void test_a_site_joins_until_its_snapshot_is_on_disk(void **state)
+{
+    struct world w;
+    struct node_test copy;
+    (void)state;
+    world_init(&w, 2, 4, 10);
+    drain(&w);
+    work(&w, 1, 60);
+    world_adopt(&w, 1);
+    load_pages(&w.sites[1], &w.sites[2], UINT32_MAX);
+    commit_begin(&w.sites[1], &w.sites[2]);
+    open_copy(&w.sites[2], &copy);
+    assert_true(node_needs_snapshot(copy.n));
+    assert_memory_equal(node_fs_key(copy.n), node_fs_key(w.sites[1].n), 32);
+    bootstrap(&w.sites[1], &copy);
+    node_test_deinit(&copy);
+    assert_true(node_needs_snapshot(w.sites[2].n));
+    commit_wait(&w.sites[2]);
+    open_copy(&w.sites[2], &copy);
+    assert_false(node_needs_snapshot(copy.n));
+    node_test_deinit(&w.sites[2]);
+    w.sites[2] = copy;
+    w.count = 3;
+    w.left[1] = true;
+    assert_true(journaled_of(&w, 2, 1) > 0);
+    drain(&w);
+    check_equal(&w, 10);
+    world_deinit(&w);
+}
+
+static int drop_rc;
+
+static void dropped(void *ctx, int rc, const struct err_detail *d)
+{
+    (void)ctx;
+    (void)d;
+    drop_rc = rc;
+}
+
+/* What is waited for goes with the shards, and what is made durable while they close ends nothing:
+ * the site still joins. */
+static void test_another_first_page_ends_a_commit(void **state)
+{
+    struct world w;
+    struct node_test copy;
+    (void)state;
+    world_init(&w, 1, 3, 11);
+    work(&w, 0, 30);
+    world_adopt(&w, 0);
+    load_pages(&w.sites[0], &w.sites[1], UINT32_MAX);
+    node_snapshot_commit(w.sites[1].n, node_site(w.sites[0].n), dropped, NULL);
+    load_pages(&w.sites[0], &w.sites[1], 1);
+    assert_int_equal(drop_rc, ERR_AGAIN);
+    open_copy(&w.sites[1], &copy);
+    assert_true(node_needs_snapshot(copy.n));
+    node_test_deinit(&copy);
+    bootstrap(&w.sites[0], &w.sites[1]);
+    w.count = 2;
+    drain(&w);
+    check_equal(&w, 11);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +289,8 @@ int main(void)
         cmocka_unit_test(test_what_all_others_have_does_not_come_along),
         cmocka_unit_test(test_stamps_of_a_journal_with_a_past_do_not_fall),
         cmocka_unit_test(test_an_attempt_that_broke_off_leaves_nothing),
+        cmocka_unit_test(test_a_site_joins_until_its_snapshot_is_on_disk),
+        cmocka_unit_test(test_another_first_page_ends_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

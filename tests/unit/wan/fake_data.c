@@ -144,7 +144,9 @@ int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
     struct mp m = mp_of(page);
     (void)d;
     pthread_mutex_lock(&n->lock);
-    if (mp_peek(&m) == MP_ARRAY) { /* the first page */
+    if (!n->needs_snapshot)
+        m.rc = ERR_EXISTS;
+    if (m.rc == 0 && mp_peek(&m) == MP_ARRAY) { /* the first page */
         struct cursors *c = fake_cursors_of(n, 0);
         for (unsigned i = 0; i < FAKE_SHARDS; i++) {
             struct shard *s = &n->shards[i];
@@ -168,16 +170,45 @@ int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
     return mp_end(&m);
 }
 
-int node_snapshot_commit(struct node *n, site_id_t from_peer, struct err_detail *d)
+void fake_commit_run(struct later *l)
 {
-    (void)d;
+    struct node *n = l->n;
+    struct err_detail d = {{0}};
     pthread_mutex_lock(&n->lock);
-    memcpy(fake_cursors_of(n, from_peer)->next, fake_cursors_of(n, 0)->next,
-           sizeof n->cursors[0].next);
-    n->needs_snapshot = false;
-    fake_moved(n);
+    struct commit c = n->commit;
+    n->commit.done = NULL;
+    if (c.done != NULL) {
+        memcpy(fake_cursors_of(n, c.from)->next, fake_cursors_of(n, 0)->next,
+               sizeof n->cursors[0].next);
+        n->needs_snapshot = false;
+        fake_moved(n);
+    }
     pthread_mutex_unlock(&n->lock);
-    return 0;
+    if (c.done != NULL)
+        c.done(c.ctx, 0, &d);
+}
+
+void node_snapshot_commit(struct node *n,
+                          site_id_t from_peer,
+                          void (*done)(void *ctx, int rc, const struct err_detail *d),
+                          void *ctx)
+{
+    pthread_mutex_lock(&n->lock);
+    n->commit = (struct commit){.from = from_peer, .done = done, .ctx = ctx};
+    bool stalled = n->stalled;
+    pthread_mutex_unlock(&n->lock);
+    if (!stalled)
+        fake_later(n, (struct later){.run = fake_commit_run});
+    else
+        fake_wake();
+}
+
+bool fake_commits(struct node *n)
+{
+    pthread_mutex_lock(&n->lock);
+    bool commits = n->commit.done != NULL;
+    pthread_mutex_unlock(&n->lock);
+    return commits;
 }
 
 bool node_needs_snapshot(struct node *n)

@@ -91,6 +91,7 @@ void fake_later(struct node *n, struct later what)
 
 static void laters_drop(struct node *n)
 {
+    n->commit.done = NULL;
     while (n->laters != NULL) {
         struct later *l = n->laters;
         n->laters = l->next;

@@ -42,7 +42,8 @@ uint64_t fake_duplicates(struct node *n); /* operations that came again, and wer
 const char *fake_broken(struct node *n);  /* what contract was violated, or NULL */
 void fake_clock_shift(struct node *n, int64_t wall_ns);
 void fake_members_hide(struct node *n, bool on); /* as if nobody had come to read them */
-void fake_stall(struct node *n, bool on);        /* batches are not finished meanwhile */
+void fake_stall(struct node *n, bool on); /* batches and snapshots are not finished meanwhile */
+bool fake_commits(struct node *n);        /* all pages are here: the snapshot is to be finished */
 void fake_forget(struct node *n, uint64_t keep); /* rolls the journals back to so many records */
 void fake_trim(struct node *n); /* drops all that is in the journals from the feed */
 uint64_t fake_acked(struct node *n, site_id_t peer); /* sum of acknowledged indexes */

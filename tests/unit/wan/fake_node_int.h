@@ -66,6 +66,11 @@ struct node {
     admin_handler admin;
     void *admin_ctx;
     struct later *laters; /* under the lock */
+    struct commit {
+        site_id_t from;
+        void (*done)(void *ctx, int rc, const struct err_detail *d); /* NULL: there is none */
+        void *ctx;
+    } commit; /* under the lock: of a snapshot */
 };
 
 /* ---- fake_node.c ---- */
@@ -97,6 +102,9 @@ void fake_op_commit(struct node *n, const struct head *h, struct slice op);
 void fake_op_make(struct node *n, shard_id_t shard, uint64_t hlc, struct slice body);
 void fake_moved(struct node *n); /* tells who waits; lets go of the lock meanwhile */
 struct cursors *fake_cursors_of(struct node *n, site_id_t peer);
+
+/* ---- fake_data.c ---- */
+void fake_commit_run(struct later *l);
 
 /* ---- fake_members.c ---- */
 void fake_member_apply(struct node *n, struct slice body, uint64_t hlc);

@@ -397,9 +397,12 @@ void fake_stall(struct node *n, bool on)
     struct apply_batch *b = on ? NULL : n->stalled_batch;
     if (!on)
         n->stalled_batch = NULL;
+    bool commits = !on && n->commit.done != NULL;
     pthread_mutex_unlock(&n->lock);
     if (b != NULL)
         loop_post(n->loop, &b->msg);
+    if (commits)
+        fake_later(n, (struct later){.run = fake_commit_run});
 }
 
 void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard)

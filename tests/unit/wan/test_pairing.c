@@ -1,6 +1,7 @@
 /* Pairing, chunks and strangers over real TLS and HTTP/2 on loopback. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -188,6 +189,53 @@ static void test_accept_snapshot_starts_over_after_cuts(void **state)
     mem_free(token);
     fake_free(b);
     proxy_free(p);
+    fake_free(a);
+}
+
+struct breaking {
+    struct node *joins;
+    struct proxy *p;
+};
+
+static bool commits(void *ctx)
+{
+    return fake_commits(ctx);
+}
+
+static void *break_at_commit(void *ctx)
+{
+    struct breaking *b = ctx;
+    wait_until(commits, b->joins, "all pages");
+    proxy_cut(b->p);
+    return NULL;
+}
+
+/* The link breaks when all pages are here, while they are made durable: nothing is asked for again.
+ */
+static void test_accept_ends_without_the_link_once_all_is_here(void **state)
+{
+    (void)state;
+    struct breaking k = {.p = proxy_new(0)};
+    char address[32];
+    pthread_t thread;
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(k.p));
+    struct fake_options o = {
+        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *a = fake_new(&o), *b = site_new("beta", 22, false);
+    k.joins = b;
+    proxy_aim(k.p, fake_port(a));
+    fake_write(a, 0, 10, 100);
+    char *token = token_new(a, "{}");
+    fake_stall(b, true);
+    assert_int_equal(pthread_create(&thread, NULL, break_at_commit, &k), 0);
+    assert_int_not_equal(token_accept(b, token, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fake_stall(b, false);
+    wait_state(b, "alpha", "connected");
+    wait_same(a, b);
+    mem_free(token);
+    fake_free(b);
+    proxy_free(k.p);
     fake_free(a);
 }
 
@@ -503,6 +551,7 @@ int main(void)
         cmocka_unit_test(test_invite_needs_an_address),
         cmocka_unit_test(test_accept_snapshot_of_many_pages),
         cmocka_unit_test(test_accept_snapshot_starts_over_after_cuts),
+        cmocka_unit_test(test_accept_ends_without_the_link_once_all_is_here),
         cmocka_unit_test(test_chunk_fetch),
         cmocka_unit_test(test_joiner_is_known_when_it_is_told_so),
         cmocka_unit_test(test_chunk_fetch_asks_the_next_peer),
