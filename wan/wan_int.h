@@ -19,7 +19,8 @@
 #include "wan/wan_h2.h"
 #include "wan/zstream.h"
 
-#define WAN_STREAM_PATH "/v1/stream/" /* followed by the id of the site that asks, in 8 digits */
+#define WAN_STREAM_PATH "/v1/stream/"    /* followed by the id of the site that asks, in 8 digits */
+#define WAN_STREAM_PATH_OLD "/v1/stream" /* of older versions, without the id */
 /* ERR_STRANGER */
 #define WAN_STRANGER_TEXT "the id of this site is not known there: who let it in has not told yet"
 
@@ -83,7 +84,8 @@ struct wan_recv {
     enum wan_recv_state state;
     uint64_t generation; /* of the stream; answers for older ones are dropped */
     struct h2_stream *stream;
-    int status; /* of the response */
+    int status;      /* of the response */
+    bool without_id; /* the peer, on this connection, is of an older version */
     struct buf error_body;
     struct frame_reader frames;
     struct zunpack *unpack;

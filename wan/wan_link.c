@@ -326,7 +326,8 @@ static const char *refusal(const struct wan *w, const struct wan_peer *p, int *r
 }
 
 /* A request for a stream says the id of the site that asks. With the certificate of a member that
- * has left, it may be that one's new id, which is on its way here. */
+ * has left, it may be that one's new id, which is on its way here. An older version does not say
+ * it: then nothing is known of the id. */
 static bool is_of_stranger(struct wan *w, const char *path)
 {
     unsigned site;
@@ -378,7 +379,8 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
         wan_respond_error(s, 503, ERR_STRANGER, WAN_STRANGER_TEXT);
     else if (no != NULL)
         wan_respond_error(s, rc == ERR_BUSY || rc == ERR_AGAIN ? 503 : 403, rc, no);
-    else if (post && strncmp(path, WAN_STREAM_PATH, sizeof WAN_STREAM_PATH - 1) == 0)
+    else if (post && (strncmp(path, WAN_STREAM_PATH, sizeof WAN_STREAM_PATH - 1) == 0 ||
+                      strcmp(path, WAN_STREAM_PATH_OLD) == 0))
         wan_send_accept(a->peer, s);
     else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
         wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);

@@ -113,6 +113,7 @@ void wan_recv_stop(struct wan_peer *p)
     r->state = RECV_IDLE;
     r->generation = ++p->wan->generation;
     r->stream = NULL;
+    r->without_id = false;
     frame_reader_deinit(&r->frames);
     zunpack_free(r->unpack);
     r->unpack = NULL;
@@ -411,6 +412,16 @@ static void stream_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
     recv_frames(p);
 }
 
+/* The peer knows no request with an id: it is of an older version, and asked as those ask, at once
+ * and on this connection. The next one begins anew, for it may be upgraded meanwhile. */
+static void ask_without_id(struct wan_peer *p)
+{
+    h2_reset(p->recv.stream);
+    wan_recv_stop(p);
+    p->recv.without_id = true;
+    wan_recv_start(p);
+}
+
 static void stream_ended(struct h2_stream *s)
 {
     struct wan_peer *p = h2_stream_user(s);
@@ -422,6 +433,10 @@ static void stream_ended(struct h2_stream *s)
         return;
     }
     int rc = wan_response_error(p->recv.status, &p->recv.error_body, &d);
+    if (rc == ERR_NOT_SUPPORTED && !p->recv.without_id) {
+        ask_without_id(p);
+        return;
+    }
     p->recv.stream = NULL;
     if (rc != ERR_AUTH || !wan_voucher_show(p, wan_now_ns(p->wan)))
         wan_recv_fail(p, rc, d.text);
@@ -474,7 +489,8 @@ static void begin(struct wan_call *call)
     struct wan_recv *r = &p->recv;
     char path[sizeof WAN_STREAM_PATH + 8];
     (void)snprintf(path, sizeof path, WAN_STREAM_PATH "%08x", p->wan->me.site); /* fits */
-    r->stream = h2_request(p->conn, "POST", path, &stream_events, p);
+    r->stream =
+        h2_request(p->conn, "POST", r->without_id ? WAN_STREAM_PATH_OLD : path, &stream_events, p);
     if (r->stream == NULL) {
         h2_close(p->conn, ERR_CLOSED, "no more streams fit the connection");
         return;

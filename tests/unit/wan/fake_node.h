@@ -29,6 +29,17 @@ void fake_refuse_snapshots(struct node *n, bool on); /* it cannot read what it w
 void fake_refuse_adopt(struct node *n, int rc);      /* while nobody pairs it; 0: it adopts */
 uint16_t fake_port(struct node *n);
 
+/* As a program of before the paths that say more: what it asks for, and what it knows when
+ * it is asked. The program of the test needs fake_older.c. */
+enum fake_older {
+    FAKE_NEW = 0,
+    FAKE_ASKS_OLD = 1,
+    FAKE_KNOWS_OLD = 2
+};
+void fake_older(struct node *n, unsigned what);
+/* How many requests came with the paths that say more; counted, whatever it knows. */
+unsigned fake_asked_new(struct node *n);
+
 /* Makes `count` operations in a shard with bodies of len bytes. */
 void fake_write(struct node *n, shard_id_t shard, unsigned count, size_t len);
 /* An operation with a stamp of its own. */

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "tests/unit/wan/fake_node.h"
+#include "wan/wan_h2.h"
 
 enum {
     PEERS_MAX = 8,
@@ -56,6 +57,13 @@ struct node {
     char broken[200];
     bool needs_snapshot, stalled, members_hidden, snapshots_refused;
     int adopt_rc;
+    unsigned older;     /* of enum fake_older; atomic */
+    unsigned asked_new; /* requests with the new paths; atomic */
+    struct h2_conn_events accepted_events, lent_events; /* fake_older.c; the WAN thread's */
+    void (*serve_request)(struct h2_conn *c,
+                          struct h2_stream *s,
+                          const char *method,
+                          const char *path);
     struct apply_batch *stalled_batch;
     void (*feed_changed)(void *ctx);
     void *feed_ctx;

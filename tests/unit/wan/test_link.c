@@ -469,6 +469,57 @@ static void test_hello_for_the_id_before_is_no_rollback(void **state)
     proxy_free(pa);
 }
 
+/* ---- sites of two versions, while a federation is upgraded ---- */
+
+/* An older program does not say which id asks: what is refused is refused as it was before. */
+static void test_older_program_is_answered(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    fake_older(b, FAKE_ASKS_OLD | FAKE_KNOWS_OLD);
+    pair_sites(a, b);
+    for (unsigned i = 0; i < 3; i++) {
+        fake_write(a, 1, 20, 100);
+        fake_write(b, 2, 20, 100);
+        wait_same(a, b);
+    }
+    wait_state(b, "alpha", "connected");
+    assert_int_equal(fake_asked_new(a), 0);
+    assert_int_equal(fake_admin(a, "peer.remove", "{\"name\":\"beta\"}", NULL), 0);
+    wait_state(a, "beta", "removed");
+    fake_wan_stop(b);
+    fake_become(b, 33);
+    fake_wan_start(b);
+    wait_state(b, "alpha", "removed_there");
+    fake_free(a);
+    fake_free(b);
+}
+
+/* Who is answered that there is no such request asks as older programs do, once for a connection;
+ * and the next one as it would, for the other site may be upgraded. */
+static void test_older_program_is_asked_as_it_can_answer(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    wait_state(b, "alpha", "connected");
+    fake_older(a, FAKE_ASKS_OLD | FAKE_KNOWS_OLD);
+    for (unsigned round = 0; round < 3; round++) {
+        if (round == 2)
+            fake_older(a, FAKE_NEW);
+        unsigned before = fake_asked_new(a);
+        assert_int_equal(fake_admin(b, "peer.pause", "{\"name\":\"alpha\"}", NULL), 0);
+        fake_write(a, 1, 20, 100);
+        fake_write(b, 2, 20, 100);
+        assert_int_equal(fake_admin(b, "peer.resume", "{\"name\":\"alpha\"}", NULL), 0);
+        wait_same(a, b);
+        wait_state(b, "alpha", "connected");
+        assert_int_equal(fake_asked_new(a), before + 1);
+    }
+    fake_free(a);
+    fake_free(b);
+}
+
 static void test_journal_gone_is_said(void **state)
 {
     (void)state;
@@ -554,6 +605,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_restart_with_more_operations_is_no_rollback),
         cmocka_unit_test(test_new_id_that_is_not_known_yet_was_not_removed),
         cmocka_unit_test(test_hello_for_the_id_before_is_no_rollback),
+        cmocka_unit_test(test_older_program_is_answered),
+        cmocka_unit_test(test_older_program_is_asked_as_it_can_answer),
         cmocka_unit_test(test_journal_gone_is_said),
         cmocka_unit_test(test_stamps_from_the_future_are_held),
         cmocka_unit_test(test_stream_slow_receiver_bounds_the_sender),
