@@ -193,7 +193,7 @@ struct wan_boot {
     struct h2_stream *stream;
     bool stream_over; /* all of it has come; frames may wait to be read */
     int status;
-    bool without_past; /* who is asked is of an older version */
+    bool without_past; /* who is asked, on this connection, is of an older version */
     struct buf error_body;
     struct frame_reader frames;
     struct zunpack *unpack; /* while an attempt is on */
@@ -432,6 +432,8 @@ static void boot_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
     h2_consume(s, len);
 }
 
+static bool boot_ask(struct wan_boot *b);
+
 static void boot_ended(struct h2_stream *s)
 {
     struct wan_boot *b = boot_of(s);
@@ -439,7 +441,13 @@ static void boot_ended(struct h2_stream *s)
     if (b == NULL || b->status == 200)
         return; /* the last frame says whether that was all */
     int rc = wan_response_error(b->status, &b->error_body, &d);
-    b->without_past = b->without_past || rc == ERR_NOT_SUPPORTED;
+    if (rc == ERR_NOT_SUPPORTED && !b->without_past) { /* at once: the attempt has not failed */
+        b->without_past = true;
+        b->status = 0;
+        buf_clear(&b->error_body);
+        if (boot_ask(b))
+            return;
+    }
     boot_fail(b, rc, d.text);
 }
 
@@ -463,15 +471,21 @@ static const struct h2_stream_events boot_stream_events = {
     .closed = boot_stream_closed,
 };
 
+static bool boot_ask(struct wan_boot *b)
+{
+    const char *path = b->without_past ? WAN_SNAPSHOT_PATH_OLD : WAN_SNAPSHOT_PATH;
+    b->stream = h2_request(b->conn, "GET", path, &boot_stream_events, b);
+    if (b->stream != NULL)
+        h2_end(b->stream);
+    return b->stream != NULL;
+}
+
 static bool boot_ready(struct h2_conn *c)
 {
     struct wan_boot *b = h2_user(c);
     b->unpack = zunpack_new();
-    const char *path = b->without_past ? WAN_SNAPSHOT_PATH_OLD : WAN_SNAPSHOT_PATH;
-    b->stream = h2_request(c, "GET", path, &boot_stream_events, b);
-    if (b->stream != NULL)
-        h2_end(b->stream);
-    return b->stream != NULL;
+    b->without_past = false; /* it may have been upgraded meanwhile */
+    return boot_ask(b);
 }
 
 static void boot_closed(struct h2_conn *c, int rc, const char *why)

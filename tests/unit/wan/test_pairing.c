@@ -167,6 +167,20 @@ static void test_accept_snapshot_of_many_pages(void **state)
     fake_free(b);
 }
 
+/* The site that lets it in is of an older version, which knows a state alone: that is asked for at
+ * once, and the token's answer is not that there was an error. */
+static void test_accept_snapshot_of_an_older_program(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    fake_older(a, FAKE_ASKS_OLD | FAKE_KNOWS_OLD);
+    fake_write(a, 1, 50, 100);
+    pair_sites(a, b);
+    wait_same(a, b);
+    fake_free(a);
+    fake_free(b);
+}
+
 /* The link breaks in the middle of the snapshot, again and again: it starts over, and ends. */
 static void test_accept_snapshot_starts_over_after_cuts(void **state)
 {
@@ -550,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_accept_second_site_of_a_name_is_refused),
         cmocka_unit_test(test_invite_needs_an_address),
         cmocka_unit_test(test_accept_snapshot_of_many_pages),
+        cmocka_unit_test(test_accept_snapshot_of_an_older_program),
         cmocka_unit_test(test_accept_snapshot_starts_over_after_cuts),
         cmocka_unit_test(test_accept_ends_without_the_link_once_all_is_here),
         cmocka_unit_test(test_chunk_fetch),
