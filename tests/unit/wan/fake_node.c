@@ -112,23 +112,41 @@ void node_settled(struct node *n, struct node_settle_wait *w)
     fake_later(n, (struct later){.run = settled_run, .wait = w});
 }
 
+void fake_returns(struct node *n, site_id_t id, site_id_t another)
+{
+    pthread_mutex_lock(&n->lock);
+    n->returns = (struct fake_return){.ids = {id, another}};
+    pthread_mutex_unlock(&n->lock);
+}
+
+struct fake_return fake_returned(struct node *n)
+{
+    pthread_mutex_lock(&n->lock);
+    struct fake_return r = n->returns;
+    pthread_mutex_unlock(&n->lock);
+    return r;
+}
+
 /* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
 int node_return_id(
     struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
 {
-    (void)another;
-    (void)n;
     (void)rolled_back;
-    (void)ret_id;
     (void)d;
-    return ERR_NOT_SUPPORTED;
+    pthread_mutex_lock(&n->lock);
+    n->returns.drawn++;
+    *ret_id = n->returns.ids[another ? 1 : 0];
+    pthread_mutex_unlock(&n->lock);
+    return 0;
 }
 
 int node_return_go(struct node *n, struct err_detail *d)
 {
-    (void)n;
     (void)d;
-    return ERR_NOT_SUPPORTED;
+    pthread_mutex_lock(&n->lock);
+    n->returns.gone++;
+    pthread_mutex_unlock(&n->lock);
+    return 0;
 }
 
 bool node_is_returning(const struct node *n)

@@ -40,6 +40,14 @@ void fake_older(struct node *n, unsigned what);
 /* How many requests came with the paths that say more; counted, whatever it knows. */
 unsigned fake_asked_new(struct node *n);
 
+/* What it does when it is to come back: draws ids[0], and ids[1] when another one is wanted. */
+struct fake_return {
+    site_id_t ids[2];
+    unsigned drawn, gone; /* how often it was asked to */
+};
+void fake_returns(struct node *n, site_id_t id, site_id_t another);
+struct fake_return fake_returned(struct node *n);
+
 /* Makes `count` operations in a shard with bodies of len bytes. */
 void fake_write(struct node *n, shard_id_t shard, unsigned count, size_t len);
 /* An operation with a stamp of its own. */

@@ -59,6 +59,7 @@ struct node {
     int adopt_rc;
     unsigned older;     /* of enum fake_older; atomic */
     unsigned asked_new; /* requests with the new paths; atomic */
+    struct fake_return returns;
     struct h2_conn_events accepted_events, lent_events; /* fake_older.c; the WAN thread's */
     void (*serve_request)(struct h2_conn *c,
                           struct h2_stream *s,

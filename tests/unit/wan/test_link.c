@@ -437,6 +437,110 @@ static void test_new_id_that_is_not_known_yet_was_not_removed(void **state)
     fake_free(b);
 }
 
+static site_id_t drawn_last(const char *text)
+{
+    json_t *o = json_loads(text, 0, NULL);
+    site_id_t id = (site_id_t)strtoul(json_string_value(json_object_get(o, "after_id")), NULL, 16);
+    json_decref(o);
+    return id;
+}
+
+static bool knows_site(struct node *n, site_id_t site)
+{
+    static const uint8_t none[32];
+    struct print p = {.site = site};
+    assert_int_equal(node_members(n, take_print, &p), 0);
+    return memcmp(p.sha256, none, sizeof none) != 0;
+}
+
+/* So it is told by the answer to its request, and passes nothing on. */
+static void left_while_away(struct node *n, site_id_t site, struct node *there)
+{
+    fake_wan_stop(n);
+    node_member_remove(there, site, LEAVES_AWAY, ignore, NULL);
+    fake_wan_start(n);
+}
+
+/* `to` and `other` do not talk, and only the first knows that the site has left. */
+static void returns_to(const char *to, const char *other)
+{
+    struct node *a = site_new("alpha", 11, false), *b = site_new("beta", 22, true);
+    struct node *c = site_new("gamma", 33, true);
+    struct node *left = strcmp(to, "beta") == 0 ? b : c, *stays = left == b ? c : b;
+    char *text, *json = mem_printf("{\"name\":\"%s\"}", other);
+    pair_sites(b, a);
+    pair_sites(b, c);
+    wait_state(b, "gamma", "connected");
+    wait_state(c, "beta", "connected");
+    assert_int_equal(fake_admin(left, "peer.pause", json, NULL), 0);
+    wait_state(stays, to, "paused_there");
+    left_while_away(a, 11, left);
+    wait_state(a, to, "removed_there");
+    wait_state(a, other, "connected");
+    fake_returns(a, 44, 55);
+    int rc = fake_admin(a, "site.return", "{}", &text);
+    if (rc != 0)
+        fail_msg("site.return: %s: %s", err_name(rc), text);
+    assert_non_null(strstr(text, to));
+    assert_int_equal(drawn_last(text), 44);
+    assert_int_equal(fake_returned(a).gone, 1);
+    assert_true(knows_site(left, 44));
+    assert_false(knows_site(stays, 44));
+    mem_free(text);
+    mem_free(json);
+    fake_free(a);
+    fake_free(b);
+    fake_free(c);
+}
+
+/* Of a federation in two parts only that one is asked that has given it up, whichever of them would
+ * come first. */
+static void test_return_asks_those_who_say_that_it_has_left(void **state)
+{
+    (void)state;
+    returns_to("beta", "gamma");
+    returns_to("gamma", "beta");
+}
+
+/* It was a member under this id, too, and that has left. */
+static void knows_as_left(struct node *n, site_id_t site, site_id_t spent)
+{
+    struct print p = {.site = site};
+    struct member m = {.site = spent, .why = LEAVES_AWAY};
+    assert_int_equal(node_members(n, take_print, &p), 0);
+    memcpy(m.cert_sha256, p.sha256, sizeof m.cert_sha256);
+    snprintf(m.name, sizeof m.name, "alpha");
+    node_member_bring(n, &m, ignore, NULL);
+}
+
+static void test_return_draws_an_id_that_has_left_anew_once(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, false), *b = site_new("beta", 22, true);
+    char *text;
+    pair_sites(b, a);
+    wait_same(a, b);
+    knows_as_left(b, 11, 44);
+    knows_as_left(b, 11, 55);
+    wait_same(a, b);
+    left_while_away(a, 11, b);
+    wait_state(a, "beta", "removed_there");
+    fake_returns(a, 44, 55);
+    assert_int_equal(fake_admin(a, "site.return", "{}", &text), ERR_EXISTS);
+    assert_non_null(strstr(text, "the new site id has left"));
+    assert_int_equal(fake_returned(a).drawn, 2);
+    assert_int_equal(fake_returned(a).gone, 0);
+    mem_free(text);
+    fake_returns(a, 44, 66);
+    assert_int_equal(fake_admin(a, "site.return", "{}", &text), 0);
+    assert_int_equal(drawn_last(text), 66);
+    assert_int_equal(fake_returned(a).drawn, 2);
+    assert_int_equal(fake_returned(a).gone, 1);
+    mem_free(text);
+    fake_free(a);
+    fake_free(b);
+}
+
 /* What is said of its life before is not taken for what it is now. */
 static void test_hello_for_the_id_before_is_no_rollback(void **state)
 {
@@ -605,6 +709,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_restart_with_more_operations_is_no_rollback),
         cmocka_unit_test(test_new_id_that_is_not_known_yet_was_not_removed),
         cmocka_unit_test(test_hello_for_the_id_before_is_no_rollback),
+        cmocka_unit_test(test_return_asks_those_who_say_that_it_has_left),
+        cmocka_unit_test(test_return_draws_an_id_that_has_left_anew_once),
         cmocka_unit_test(test_older_program_is_answered),
         cmocka_unit_test(test_older_program_is_asked_as_it_can_answer),
         cmocka_unit_test(test_journal_gone_is_said),
