@@ -132,12 +132,27 @@ bool cut_decode(const struct reg *r, unsigned shards, struct cut_answer *ret)
 
 /* ---- whom a member knows ---- */
 
+static void sites_put(struct buf *out, const site_id_t *sites, uint32_t count)
+{
+    mp_array(out, count);
+    for (uint32_t i = 0; i < count; i++)
+        mp_uint(out, sites[i]);
+}
+
+static uint32_t sites_get(struct mp *in, site_id_t *ret)
+{
+    uint32_t count = mp_get_array(in, SITE_COUNT_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        ret[i] = (site_id_t)mp_get_uint(in, UINT32_MAX);
+    return count;
+}
+
 void knows_encode(const struct known_members *k, struct buf *out)
 {
-    ASSERT(k->count <= SITE_COUNT_MAX);
-    mp_array(out, k->count);
-    for (uint32_t i = 0; i < k->count; i++)
-        mp_uint(out, k->sites[i]);
+    ASSERT(k->count <= SITE_COUNT_MAX && k->leaver_count <= SITE_COUNT_MAX);
+    mp_array(out, 2);
+    sites_put(out, k->sites, k->count);
+    sites_put(out, k->leavers, k->leaver_count);
 }
 
 bool knows_decode(const struct reg *r, struct known_members *ret)
@@ -146,9 +161,10 @@ bool knows_decode(const struct reg *r, struct known_members *ret)
     if (r->key.len != MEMBER_KEY_BYTES)
         return false;
     ret->from = site_get(r->key.ptr + 1);
-    ret->count = mp_get_array(&in, SITE_COUNT_MAX);
-    for (uint32_t i = 0; i < ret->count; i++)
-        ret->sites[i] = (site_id_t)mp_get_uint(&in, UINT32_MAX);
+    if (mp_get_array(&in, 2) != 2)
+        return false;
+    ret->count = sites_get(&in, ret->sites);
+    ret->leaver_count = sites_get(&in, ret->leavers);
     return mp_end(&in) == 0;
 }
 

@@ -4,7 +4,7 @@
  *   M site              [name, wan address, fingerprint, certificate (PEM), 0]: node_member.c
  *   R leaver            [why]: node_leave.c
  *   C leaver, answerer  [seq of each shard, who else leaves ...]: node_leave.c
- *   K site              [member ...]: node_entry.c
+ *   K site              [[member ...], [who of them leaves or has left ...]]: node_entry.c
  *   V site              [clock, seen, goal, seq of each shard]: node_stable.c
  *   S name              a number, 8 bytes, little endian: node_setting.c
  *
@@ -42,8 +42,8 @@ bool cut_decode(const struct reg *r, unsigned shards, struct cut_answer *ret);
 
 struct known_members {
     site_id_t from;
-    site_id_t sites[SITE_COUNT_MAX];
-    uint32_t count;
+    site_id_t sites[SITE_COUNT_MAX], leavers[SITE_COUNT_MAX];
+    uint32_t count, leaver_count;
 };
 void knows_encode(const struct known_members *k, struct buf *out);
 bool knows_decode(const struct reg *r, struct known_members *ret);

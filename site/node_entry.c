@@ -1,7 +1,8 @@
 /* Entering: who has heard of whom. A member is let in by any one other, so for a while some know
  * of it and others do not. Each says, in a register of the root, whom it knows:
  *
- *   K site   [member ...]: the site knows that these have entered (some may have left since)
+ *   K site   [[member ...], [leaver ...]]: the site knows that these have entered, and that of them
+ *            these leave, or have left
  *
  * once after each change of its list, ahead of its turn like all notices (shard_notice.c), and
  * behind the entries themselves in its journal. Who lets somebody in says it for him in the same
@@ -16,6 +17,16 @@
 
 /* ---- who knows whom ---- */
 
+static uint64_t places_of(const struct node *n, const site_id_t *sites, uint32_t count)
+{
+    uint64_t places = 0;
+    for (uint32_t i = 0; i < n->member_count; i++)
+        for (uint32_t j = 0; j < count; j++)
+            if (sites[j] == n->members[i].m.site)
+                places |= (uint64_t)1 << i;
+    return places;
+}
+
 static bool load_known(void *ctx, const struct reg *r)
 {
     struct node *n = ctx;
@@ -27,11 +38,8 @@ static bool load_known(void *ctx, const struct reg *r)
         return true;
     c->has_said = true;
     c->said = r->stamp;
-    c->knows = 0;
-    for (uint32_t i = 0; i < n->member_count; i++)
-        for (uint32_t j = 0; j < k.count; j++)
-            if (k.sites[j] == n->members[i].m.site)
-                c->knows |= (uint64_t)1 << i;
+    c->knows = places_of(n, k.sites, k.count);
+    c->gone = places_of(n, k.leavers, k.leaver_count);
     return true;
 }
 
@@ -44,7 +52,9 @@ int node_entries_load(struct node *n)
 {
     int rc = node_notices(n, REG_KNOWS, load_known, n);
     const struct node_member_cache *self = node_member_find(n, n->settings.site);
-    n->entering.owed = self != NULL && n->member_count > 1 && self->knows != all_of(n);
+    n->entering.owed = self != NULL && n->member_count > 1 &&
+                       (self->knows != all_of(n) ||
+                        self->gone != places_of(n, n->leaving.sites, n->leaving.count));
     return rc;
 }
 
@@ -70,18 +80,30 @@ static void add_leaves(struct op_builder *b, site_id_t site)
     buf_deinit(&value);
 }
 
-/* That `from` knows all who are known here, and itself. */
-static void add_knows(const struct node *n, struct op_builder *b, site_id_t from)
+static void known_here(const struct node *n, site_id_t from, struct known_members *ret)
+{
+    *ret = (struct known_members){.from = from};
+    for (uint32_t i = 0; i < n->member_count; i++)
+        ret->sites[ret->count++] = n->members[i].m.site;
+    for (uint32_t i = 0; i < n->leaving.count; i++)
+        ret->leavers[ret->leaver_count++] = n->leaving.sites[i];
+}
+
+static void list_add(site_id_t *list, uint32_t *count, site_id_t site)
+{
+    for (uint32_t i = 0; i < *count; i++)
+        if (list[i] == site)
+            return;
+    if (*count < SITE_COUNT_MAX) /* the engine refuses so many */
+        list[(*count)++] = site;
+}
+
+static void add_knows(struct op_builder *b, const struct known_members *k)
 {
     uint8_t key[MEMBER_KEY_BYTES];
     struct buf value = {0};
-    struct known_members k = {.from = from};
-    for (uint32_t i = 0; i < n->member_count; i++)
-        k.sites[k.count++] = n->members[i].m.site;
-    if (node_member_find(n, from) == NULL && k.count < SITE_COUNT_MAX)
-        k.sites[k.count++] = from;
-    member_key(REG_KNOWS, from, key);
-    knows_encode(&k, &value);
+    member_key(REG_KNOWS, k->from, key);
+    knows_encode(k, &value);
     node_root_add(b, slice_of(key, sizeof key), &value);
     buf_deinit(&value);
 }
@@ -97,22 +119,30 @@ static void said(void *ctx, int rc)
 void node_entries_step(struct node *n)
 {
     struct op_builder b = {0};
+    struct known_members k;
     if (n->needs_snapshot || n->stopping || n->broken || n->members_stale || node_self_leaves(n) ||
         !n->entering.owed || n->entering.busy)
         return;
     n->entering.busy = true;
-    add_knows(n, &b, n->settings.site);
+    known_here(n, n->settings.site, &k);
+    add_knows(&b, &k);
     node_root_propose(n, &b, said, n);
     op_builder_deinit(&b);
 }
 
 /* ---- entering ---- */
 
-static void add_entry(const struct node *n, struct op_builder *b, const struct member *m)
+/* A new member, which will know whom `k` names, and itself. */
+static void add_entry(const struct node *n,
+                      struct op_builder *b,
+                      const struct member *m,
+                      struct known_members *k)
 {
     add_member(b, m);
-    if (node_member_find(n, m->site) == NULL)
-        add_knows(n, b, m->site);
+    if (node_member_find(n, m->site) != NULL)
+        return;
+    list_add(k->sites, &k->count, m->site);
+    add_knows(b, k);
 }
 
 void node_member_set(struct node *n,
@@ -132,8 +162,10 @@ void node_member_enter(struct node *n,
                        void *ctx)
 {
     struct op_builder b = {0};
+    struct known_members k;
     node_members_fresh(n);
-    add_entry(n, &b, m);
+    known_here(n, m->site, &k);
+    add_entry(n, &b, m, &k);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -159,16 +191,20 @@ void node_member_returns(struct node *n,
                          void *ctx)
 {
     struct op_builder b = {0};
+    struct known_members known;
     struct member m = {.site = 0};
     node_members_fresh(n);
+    known_here(n, after, &known);
     for (uint32_t i = 0; i < n->member_count; i++) {
         const struct member *k = &n->members[i].m;
         if (memcmp(k->cert_sha256, cert_sha256, sizeof k->cert_sha256) != 0)
             continue;
         if (m.site == 0 || k->told_hlc > m.told_hlc)
             m = *k;
-        if (k->status == MEMBER_IS && k->site != after)
-            add_leaves(&b, k->site);
+        if (k->status != MEMBER_IS || k->site == after)
+            continue;
+        add_leaves(&b, k->site);
+        list_add(known.leavers, &known.leaver_count, k->site);
     }
     if (m.site == 0 || node_self_leaves(n)) {
         op_builder_deinit(&b);
@@ -179,10 +215,12 @@ void node_member_returns(struct node *n,
         m.site = before;
         add_member(&b, &m);
         add_leaves(&b, before);
+        list_add(known.sites, &known.count, before);
+        list_add(known.leavers, &known.leaver_count, before);
     }
     m.site = after;
     log_info(LOG_SITE, "member_returns", "name=%s before=%08x site=%08x", m.name, before, after);
-    add_entry(n, &b, &m);
+    add_entry(n, &b, &m, &known);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -200,8 +238,10 @@ uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX])
         bool self = c->m.site == n->settings.site;
         ret[i] = (struct quorum_member){
             .site = c->m.site, .reached = self, .leaves = c->m.status == MEMBER_LEAVING};
-        for (uint32_t k = 0; k < count; k++)
+        for (uint32_t k = 0; k < count; k++) {
             ret[i].knows |= (uint64_t)(self || (c->knows >> place[k] & 1) != 0) << k;
+            ret[i].gone |= (uint64_t)(self || (c->gone >> place[k] & 1) != 0) << k;
+        }
     }
     return count;
 }

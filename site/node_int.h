@@ -25,7 +25,7 @@ struct node_member_cache {
     uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
     bool has_said;        /* whom it knows; what follows is from there (node_entry.c) */
     struct stamp said;
-    uint64_t knows; /* a bit for each place of node.members */
+    uint64_t knows, gone; /* a bit for each place of node.members: whom, and who of them leaves */
 };
 
 struct node {

@@ -23,8 +23,9 @@
 struct quorum_member {
     site_id_t site;
     bool reached;   /* it is this site, or there is contact with it */
-    bool leaves;    /* it was given up or removed, and not all who remain know that */
+    bool leaves;    /* it was given up or removed */
     uint64_t knows; /* a bit for the place of each member that it has said it knows */
+    uint64_t gone;  /* the same, of those that it has said it knows to leave */
 };
 
 /* Is the member in place `i` of `count` (64 at most) known to all who do not leave? */

@@ -126,13 +126,16 @@ static void check_knows(const struct reg *r, unsigned shards)
     (void)shards;
     if (!knows_decode(r, &one))
         return;
-    ASSERT(one.count <= SITE_COUNT_MAX);
+    ASSERT(one.count <= SITE_COUNT_MAX && one.leaver_count <= SITE_COUNT_MAX);
     member_key(r->key.ptr[0], one.from, key);
     knows_encode(&one, &b);
     struct reg again = {.key = slice_of(key, sizeof key), .value = buf_slice(&b)};
     bool good = knows_decode(&again, &two);
     ASSERT(good && slice_equal(again.key, r->key) && b.len <= r->value.len);
     ASSERT(one.from == two.from && one.count == two.count);
+    ASSERT(one.leaver_count == two.leaver_count);
+    for (uint32_t i = 0; i < one.leaver_count; i++)
+        ASSERT(one.leavers[i] == two.leavers[i]);
     for (uint32_t i = 0; i < one.count; i++)
         ASSERT(one.sites[i] == two.sites[i]);
     buf_deinit(&b);

@@ -73,6 +73,14 @@ static void test_who_leaves_counts_until_all_know_it(void **state)
     at[1].reached = false;
     assert_false(quorum_is_reached(at, 3)); /* one of three */
     assert_true(quorum_is_reached(at, 2));  /* one of two, and the lowest, when it has left */
+    at[0].site = 4;
+    at[1].reached = true;
+    at[2].site = 1;
+    at[0].gone = at[1].gone = 4;
+    assert_true(quorum_is_reached(at, 3)); /* both know: two of two */
+    at[1].gone = 0;
+    at[1].reached = false;
+    assert_false(quorum_is_reached(at, 3));
 }
 
 /* ---- the model ---- */
@@ -86,7 +94,7 @@ enum {
 struct knowledge {
     uint64_t entered, leaves; /* bits: ids */
     uint64_t answered[IDS];   /* for a leaver: by whom */
-    uint64_t knows[IDS];
+    uint64_t knows[IDS], gone[IDS];
 };
 struct machine {
     bool exists;
@@ -120,6 +128,7 @@ static void says(struct machine *m)
     if ((k->leaves & bit(m->id)) != 0)
         return;
     k->knows[m->id] = k->entered;
+    k->gone[m->id] = k->leaves;
     for (unsigned x = 0; x < IDS; x++)
         if ((k->leaves & bit(x)) != 0)
             k->answered[x] |= bit(m->id);
@@ -133,6 +142,7 @@ static bool merge_in(struct knowledge *to, const struct knowledge *from)
     for (unsigned i = 0; i < IDS; i++) {
         to->answered[i] |= from->answered[i];
         to->knows[i] |= from->knows[i];
+        to->gone[i] |= from->gone[i];
     }
     return memcmp(&before, to, sizeof before) != 0;
 }
@@ -176,6 +186,7 @@ static void lets_in(struct machine *m, unsigned id)
 {
     m->k.entered |= bit(id);
     m->k.knows[id] = m->k.entered;
+    m->k.gone[id] = m->k.leaves;
     says(m);
 }
 
@@ -243,8 +254,10 @@ static bool may_give_up(struct model *w, const struct machine *m)
         at[i] = (struct quorum_member){.site = w->site[place[i]],
                                        .reached = here,
                                        .leaves = (m->k.leaves & bit(place[i])) != 0};
-        for (uint32_t j = 0; j < count; j++)
+        for (uint32_t j = 0; j < count; j++) {
             at[i].knows |= (m->k.knows[place[i]] >> place[j] & 1) << j;
+            at[i].gone |= (m->k.gone[place[i]] >> place[j] & 1) << j;
+        }
         all += !at[i].leaves;
         reached += !at[i].leaves && here;
     }
