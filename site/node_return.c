@@ -209,8 +209,12 @@ static site_id_t another_id(const struct node *n, const struct return_plan *plan
     return id;
 }
 
-int node_return_id(
-    struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
+int node_return_id(struct node *n,
+                   bool rolled_back,
+                   bool another,
+                   site_id_t asked,
+                   site_id_t *ret_id,
+                   struct err_detail *d)
 {
     struct return_plan plan;
     int rc = plan_load(n->dir, &plan, d);
@@ -226,10 +230,11 @@ int node_return_id(
         plan.before = n->settings.site;
     /* Given up once more before it had anything: another id, the same list. */
     if (plan.phase == RETURN_NONE || plan.after == n->settings.site ||
-        (another && plan.phase == RETURN_ASKING)) {
+        (plan.phase == RETURN_ASKING && (another || (plan.asked != 0 && plan.asked != asked)))) {
         plan.after = another_id(n, &plan);
         plan.phase = plan.phase == RETURN_NONE ? RETURN_ASKING : plan.phase;
     }
+    plan.asked = asked;
     plan.rolled_back = plan.rolled_back || rolled_back;
     *ret_id = plan.after;
     return plan_save(n->dir, &plan, d);

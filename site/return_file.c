@@ -16,19 +16,21 @@ static const char *const phase_text[RETURN_PHASES] = {"none", "asking", "collect
 int return_plan_parse(struct slice text, struct return_plan *ret)
 {
     json_t *o = json_loadb((const char *)text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
-    json_int_t before = 0, after = 0;
+    json_int_t before = 0, after = 0, asked = 0;
     const char *phase = "";
     int rolled_back = 0;
-    int rc = json_unpack(o, "{s:s,s:I,s:I,s:b}", "phase", &phase, "before", &before, "after",
-                         &after, "rolled_back", &rolled_back);
-    struct return_plan p = {
-        .before = (site_id_t)before, .after = (site_id_t)after, .rolled_back = rolled_back != 0};
+    int rc = json_unpack(o, "{s:s,s:I,s:I,s:b,s?I}", "phase", &phase, "before", &before, "after",
+                         &after, "rolled_back", &rolled_back, "asked", &asked);
+    struct return_plan p = {.before = (site_id_t)before,
+                            .after = (site_id_t)after,
+                            .asked = (site_id_t)asked,
+                            .rolled_back = rolled_back != 0};
     for (int i = RETURN_ASKING; rc == 0 && i < RETURN_PHASES; i++)
         if (strcmp(phase, phase_text[i]) == 0)
             p.phase = (enum return_phase)i;
     json_decref(o);
     if (rc != 0 || p.phase == RETURN_NONE || before <= 0 || before > UINT32_MAX || after <= 0 ||
-        after >= UINT32_MAX || before == after)
+        after >= UINT32_MAX || before == after || asked < 0 || asked > UINT32_MAX)
         return ERR_CORRUPT;
     *ret = p;
     return 0;
@@ -36,9 +38,9 @@ int return_plan_parse(struct slice text, struct return_plan *ret)
 
 json_t *return_plan_json(const struct return_plan *p)
 {
-    json_t *o = json_pack("{s:s,s:I,s:I,s:b}", "phase", phase_text[p->phase], "before",
+    json_t *o = json_pack("{s:s,s:I,s:I,s:b,s:I}", "phase", phase_text[p->phase], "before",
                           (json_int_t)p->before, "after", (json_int_t)p->after, "rolled_back",
-                          (int)p->rolled_back);
+                          (int)p->rolled_back, "asked", (json_int_t)p->asked);
     ASSERT(o != NULL);
     return o;
 }

@@ -22,6 +22,7 @@ enum return_phase {
 struct return_plan {
     enum return_phase phase;
     site_id_t before, after;
+    site_id_t asked;  /* to whom `after` was shown; 0: to nobody, or it is not known */
     bool rolled_back; /* the old id may have named other operations with the same numbers */
 };
 int return_plan_parse(struct slice text, struct return_plan *ret) MUST_CHECK; /* ERR_CORRUPT */

@@ -320,8 +320,6 @@ static void ask_next(struct wan_return *g)
     if (g->next == g->other_count && g->spent && !g->redrawn) {
         g->redrawn = true;
         g->next = 0;
-        id_ask(g);
-        return;
     }
     if (g->next == g->other_count) {
         if (g->rc != 0)
@@ -332,6 +330,11 @@ static void ask_next(struct wan_return *g)
         return_end(g, g->rc != 0 ? g->rc : ERR_NOT_FOUND, d.text);
         return;
     }
+    id_ask(g);
+}
+
+static void ask(struct wan_return *g)
+{
     const struct member *m = &g->others[g->next++];
     g->rc = 0;
     g->status = 0;
@@ -342,7 +345,7 @@ static void ask_next(struct wan_return *g)
 struct id_call {
     struct wan_call call;
     bool rolled_back, another;
-    site_id_t after;
+    site_id_t asked, after;
     int rc;
     struct err_detail detail;
 };
@@ -350,7 +353,8 @@ struct id_call {
 static void id_on_loop(struct wan_call *call)
 {
     struct id_call *c = CONTAINER_OF(call, struct id_call, call);
-    c->rc = node_return_id(call->wan->node, c->rolled_back, c->another, &c->after, &c->detail);
+    c->rc = node_return_id(call->wan->node, c->rolled_back, c->another, c->asked, &c->after,
+                           &c->detail);
     wan_call_return(call);
 }
 
@@ -363,7 +367,7 @@ static void id_known(struct wan_call *call)
         return;
     }
     g->after = c->after;
-    ask_next(g);
+    ask(g);
 }
 
 static bool says_removed(const struct wan_peer *p)
@@ -376,6 +380,7 @@ static void id_ask(struct wan_return *g)
     struct id_call *c = mem_calloc(1, sizeof *c);
     c->rolled_back = g->rolled_back;
     c->another = g->redrawn;
+    c->asked = g->others[g->next].site;
     c->call.on_loop = id_on_loop;
     c->call.done = id_known;
     wan_call_start(g->wan, &c->call);
@@ -432,5 +437,5 @@ void wan_return_begin(struct wan *w, struct wan_admin_req *r)
     others_take(g);
     wan_boot_hold(w, true);
     g->rolled_back = rolled_back;
-    id_ask(g);
+    ask_next(g);
 }

@@ -459,6 +459,11 @@ static void begin(struct wan_call *call)
     wan_wait_check(w);
 }
 
+static bool is_same_site(const struct wan_peer *a, const struct wan_peer *b)
+{
+    return memcmp(a->member.cert_sha256, b->member.cert_sha256, FINGERPRINT_BYTES) == 0;
+}
+
 static int on_hello(struct wan_send *s, struct slice payload)
 {
     struct wan *w = s->wan;
@@ -478,7 +483,11 @@ static int on_hello(struct wan_send *s, struct slice payload)
     /* One of the two has come back under another id, which the other has not heard of yet: what is
      * said of one life would be taken for another's. */
     if (s->hello->site != s->peer->member.site) {
-        send_fail(s, ERR_STRANGER, WAN_STRANGER_TEXT);
+        const struct wan_peer *q = wan_peer_by_site(w, s->hello->site);
+        if (q != NULL && q->gone && is_same_site(q, s->peer))
+            send_fail(s, ERR_REMOVED, wan_peer_leaves_text(q)); /* another of its ids is a member */
+        else
+            send_fail(s, ERR_STRANGER, WAN_STRANGER_TEXT);
         return 0;
     }
     if (s->hello->to != 0 && s->hello->to != w->me.site) {

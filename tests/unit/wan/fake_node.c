@@ -128,9 +128,14 @@ struct fake_return fake_returned(struct node *n)
 }
 
 /* The site's part of coming back is tested with real nodes (tests/e2e/test_return.py). */
-int node_return_id(
-    struct node *n, bool rolled_back, bool another, site_id_t *ret_id, struct err_detail *d)
+int node_return_id(struct node *n,
+                   bool rolled_back,
+                   bool another,
+                   site_id_t asked,
+                   site_id_t *ret_id,
+                   struct err_detail *d)
 {
+    (void)asked;
     (void)rolled_back;
     (void)d;
     pthread_mutex_lock(&n->lock);

@@ -437,6 +437,23 @@ static void test_new_id_that_is_not_known_yet_was_not_removed(void **state)
     fake_free(b);
 }
 
+/* Somebody let it in under another id as well, which it never got to know. */
+static void test_id_that_has_left_hears_so_while_another_of_its_is_a_member(void **state)
+{
+    (void)state;
+    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
+    pair_sites(a, b);
+    wait_same(a, b);
+    fake_wan_stop(b);
+    hears_of(a, 22, 33);
+    wait_state(a, "beta", "unreachable");
+    fake_wan_start(b);
+    wait_error(b, "alpha", "it can come back");
+    assert_true(knows_removal(b));
+    fake_free(a);
+    fake_free(b);
+}
+
 static site_id_t drawn_last(const char *text)
 {
     json_t *o = json_loads(text, 0, NULL);
@@ -708,6 +725,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rollback_of_a_copy_with_a_trimmed_journal_is_noticed),
         cmocka_unit_test(test_restart_with_more_operations_is_no_rollback),
         cmocka_unit_test(test_new_id_that_is_not_known_yet_was_not_removed),
+        cmocka_unit_test(test_id_that_has_left_hears_so_while_another_of_its_is_a_member),
         cmocka_unit_test(test_hello_for_the_id_before_is_no_rollback),
         cmocka_unit_test(test_return_asks_those_who_say_that_it_has_left),
         cmocka_unit_test(test_return_draws_an_id_that_has_left_anew_once),
