@@ -199,6 +199,8 @@ static void call_run(struct call *c)
     int rc;
     c->n->evaluations++;
     c->now_ns = node_wall_ns(c->n);
+    /* Not its own, and it may be the hello of a mount that acknowledges once it has the answer. */
+    node_inval_flush(c->n, NULL);
     call_hold(c); /* so that nothing finishes it under our feet */
     if (handlers[c->type].changes && c->req.number != 0 && !PLANTED(19) &&
         !(PLANTED(39) && c->type == RPC_CREATE) && answer_again(c))
