@@ -1,9 +1,11 @@
 /* What the answer to a request waits for of other mounts: that they drop what it changed (S7), and
  * nothing else. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -69,8 +71,7 @@ static void test_a_change_is_answered_when_the_others_have_dropped_it(void **sta
 }
 
 /* The node has changed something by itself, and has not told the mounts yet when a request comes.
- * It tells them then. The request has nothing to do with it: it may be the hello of the very mount
- * that is to acknowledge, which does so when it has the answer. */
+ * It tells them then. The request has nothing to do with it. */
 static void test_a_request_does_not_wait_for_what_the_node_changed_before(void **state)
 {
     struct world w;
@@ -86,11 +87,107 @@ static void test_a_request_does_not_wait_for_what_the_node_changed_before(void *
     teardown(&w);
 }
 
+/* ---- a hello ---- */
+
+#define HELLO_MS 5000u /* client/conn.c waits as long */
+
+struct mount {
+    struct node *n;
+    struct rpc_target target;
+    struct rpc_client *push, *again;
+    struct rpc_reply frame;
+    struct op_arena arena;
+    uint64_t session;
+    unsigned pushes;
+    int rc;
+};
+
+static void hello_send(struct rpc_client *c, uint64_t session)
+{
+    const struct fs_request q = {.session = session, .flags = HELLO_PUSH};
+    struct buf body = {0};
+    fs_request_encode(&q, &body);
+    assert_int_equal(rpc_client_send(c, RPC_HELLO, 1, 0, buf_slice(&body)), 0);
+    buf_deinit(&body);
+}
+
+/* Up to the answer; what is pushed meanwhile is acknowledged later. */
+static void hello_receive(struct mount *m, struct rpc_client *c)
+{
+    struct fs_reply r;
+    m->pushes = 0;
+    for (;; m->pushes++) {
+        m->rc = rpc_client_recv(c, HELLO_MS, &m->frame);
+        if (m->rc != 0 || (m->frame.frame.flags & RPC_FLAG_PUSH) == 0)
+            break;
+    }
+    if (m->rc == 0)
+        m->rc = fs_reply_decode(m->frame.frame.body, &m->arena, &r);
+    if (m->rc == 0)
+        m->rc = r.rc;
+    if (m->rc == 0)
+        m->session = r.session;
+}
+
+static void *joins(void *arg)
+{
+    struct mount *m = arg;
+    assert_int_equal(rpc_client_connect(&m->push, &m->target, &m->n->auth, 0, NULL), 0);
+    assert_int_equal(rpc_client_connect(&m->again, &m->target, &m->n->auth, 0, NULL), 0);
+    hello_send(m->push, 0);
+    hello_receive(m, m->push);
+    rpc_client_close(m->push);
+    node_stop(m->n);
+    return NULL;
+}
+
+static void *is_back(void *arg)
+{
+    struct mount *m = arg;
+    hello_receive(m, m->again);
+    node_stop(m->n);
+    return NULL;
+}
+
+static void node_runs_with(struct world *w, void *(*client)(void *arg), struct mount *m)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, client, m), 0);
+    assert_int_equal(node_run(w->t.n), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    w->t.n->stopping = false; /* it only left its loop */
+    assert_int_equal(m->rc, 0);
+}
+
+/* Its hello has come when the node, before it looks at it, writes something of its own. */
+static void test_a_hello_does_not_wait_for_its_own_mount(void **state)
+{
+    struct world w;
+    char path[128];
+    (void)state;
+    setup(&w);
+    snprintf(path, sizeof path, "%s/sock", w.t.dir);
+    struct mount m = {.n = w.t.n, .target = {.unix_path = path}};
+    node_runs_with(&w, joins, &m);
+    session_forget(w.t.n->sessions, B, OID_ROOT);
+    session_interest(w.t.n->sessions, m.session, OID_ROOT);
+    hello_send(m.again, m.session);
+    node_setting_set(w.t.n, "versions_s", 60, NULL, NULL);
+    node_runs_with(&w, is_back, &m);
+    assert_int_equal(m.pushes, 1);
+    assert_int_equal(session_acked(w.t.n->sessions, m.session, 1), 0);
+    rpc_client_close(m.again);
+    buf_deinit(&m.frame.storage);
+    op_arena_deinit(&m.arena);
+    teardown(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_change_is_answered_when_the_others_have_dropped_it),
         cmocka_unit_test(test_a_request_does_not_wait_for_what_the_node_changed_before),
+        cmocka_unit_test(test_a_hello_does_not_wait_for_its_own_mount),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
