@@ -54,7 +54,7 @@
  * 41 [away] a site that comes back takes what others have changed meanwhile for known
  * 42 [away] a site that comes back says that its list is there before it is
  * 43 [away,short] most of the members that are known decide, whoever else knows them
- * 44 [away,join] a site that comes back does not bring along whom only it knew
+ * 44 [away,short] a site that comes back does not bring along whom only it knew
  * 45 [join,lose] a snapshot comes without what other members may lack of it
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
