@@ -12,9 +12,9 @@
 int node_return_prepare(const struct node_config *config, struct err_detail *d) MUST_CHECK;
 
 /* Draws the id to come back with when this member is asked, durably; the same again until the site
- * is back, somebody else is asked, or that id is known as one that has left as well (`another`). Who
- * does not answer may have let it in: were it the same that another one lets in then, it would have
- * two pasts. ERR_BUSY: it is on its way already. Loop. */
+ * is back, somebody else is asked, or that id is known as one that has left as well (`another`).
+ * Who does not answer may have let it in: were it the same that another one lets in then, it would
+ * have two pasts. ERR_BUSY: it is on its way already. Loop. */
 int node_return_id(struct node *n,
                    bool rolled_back,
                    bool another,
