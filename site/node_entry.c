@@ -70,16 +70,6 @@ static void add_member(struct op_builder *b, const struct member *m)
     buf_deinit(&value);
 }
 
-static void add_leaves(struct op_builder *b, site_id_t site)
-{
-    uint8_t key[MEMBER_KEY_BYTES];
-    struct buf value = {0};
-    member_key(REG_LEAVES, site, key);
-    leaves_encode(LEAVES_AWAY, &value);
-    node_root_add(b, slice_of(key, sizeof key), &value);
-    buf_deinit(&value);
-}
-
 static void known_here(const struct node *n, site_id_t from, struct known_members *ret)
 {
     *ret = (struct known_members){.from = from};
@@ -178,7 +168,7 @@ void node_member_bring(struct node *n,
     struct op_builder b = {0};
     log_info(LOG_SITE, "member_brought", "name=%s site=%08x", m->name, m->site);
     add_member(&b, m);
-    add_leaves(&b, m->site);
+    node_leaves_add(&b, m->site, LEAVES_AWAY);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -203,7 +193,7 @@ void node_member_returns(struct node *n,
             m = *k;
         if (k->status != MEMBER_IS || k->site == after)
             continue;
-        add_leaves(&b, k->site);
+        node_leaves_add(&b, k->site, LEAVES_AWAY);
         list_add(known.leavers, &known.leaver_count, k->site);
     }
     if (m.site == 0 || node_self_leaves(n)) {
@@ -214,7 +204,7 @@ void node_member_returns(struct node *n,
     if (node_member_find(n, before) == NULL) {
         m.site = before;
         add_member(&b, &m);
-        add_leaves(&b, before);
+        node_leaves_add(&b, before, LEAVES_AWAY);
         list_add(known.sites, &known.count, before);
         list_add(known.leavers, &known.leaver_count, before);
     }

@@ -237,6 +237,8 @@ void node_root_propose(struct node *n,
                        struct op_builder *b,
                        void (*done)(void *ctx, int rc),
                        void *ctx);
+/* Says that a member leaves (node_leave.c). */
+void node_leaves_add(struct op_builder *b, site_id_t site, enum member_leaves why);
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
 /* As they were loaded last; NULL: not one. */
 struct node_member_cache *node_member_find(const struct node *n, site_id_t site);

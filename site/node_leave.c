@@ -244,18 +244,26 @@ bool node_left(struct node *n, site_id_t site)
 
 /* ---- saying it ---- */
 
+void node_leaves_add(struct op_builder *b, site_id_t site, enum member_leaves why)
+{
+    uint8_t key[MEMBER_KEY_BYTES];
+    struct buf value = {0};
+    member_key(REG_LEAVES, site, key);
+    leaves_encode(why, &value);
+    node_root_add(b, slice_of(key, sizeof key), &value);
+    buf_deinit(&value);
+}
+
 static void mark(struct node *n,
                  site_id_t site,
                  enum member_leaves why,
                  void (*done)(void *ctx, int rc),
                  void *ctx)
 {
-    uint8_t key[MEMBER_KEY_BYTES];
-    struct buf value = {0};
-    member_key(REG_LEAVES, site, key);
-    leaves_encode(why, &value);
-    node_root_set(n, slice_of(key, sizeof key), &value, done, ctx);
-    buf_deinit(&value);
+    struct op_builder b = {0};
+    node_leaves_add(&b, site, why);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
 }
 
 void node_member_remove(struct node *n,
