@@ -446,7 +446,7 @@ static void test_id_that_has_left_hears_so_while_another_of_its_is_a_member(void
     wait_same(a, b);
     fake_wan_stop(b);
     hears_of(a, 22, 33);
-    wait_state(a, "beta", "unreachable");
+    wait_state(a, "beta", "removed"); /* its old id, which is told last */
     fake_wan_start(b);
     wait_error(b, "alpha", "it can come back");
     assert_true(knows_removal(b));
