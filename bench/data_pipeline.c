@@ -1,7 +1,7 @@
 /* The chunk pipeline against its own parts: sealing and opening of random bytes and of text, beside
  * bare SHA-256, AES-256-GCM and zstd over the same bytes. All are measured in turn, many short
- * rounds each, and the best round counts, because neighbours on the machine move all of them. The
- * limit of a figure is what its parts would give one after the other with nothing in between.
+ * rounds each. The limit of a figure is what its parts of the same round would give one after the
+ * other with nothing in between.
  *
  *     bench_data_pipeline [ROUNDS] */
 #include <stdio.h>
@@ -122,44 +122,55 @@ static double measure(struct bench *b, enum part part)
     return (double)(now - start) / (double)calls;
 }
 
-static void print(const char *name, const char *kind, size_t len, double ns, double limit_ns)
+/* Bytes a second of `len` bytes that take ns. */
+static double rate(size_t len, double ns)
 {
-    double value = (double)len / ns;
-    double limit = (double)len / limit_ns;
-    printf("{\"name\":\"%s_%s_%zuk\",\"value\":%.3f,\"unit\":\"GB/s\",\"limit\":%.3f,"
-           "\"ratio\":%.3f}\n",
-           name, kind, len / 1024, value, limit, value / limit);
+    return (double)len / ns * (double)NS_PER_SEC;
+}
+
+static void print(const char *name,
+                  const char *kind,
+                  size_t len,
+                  const struct samples *value,
+                  const struct samples *limit)
+{
+    char full[64];
+    (void)snprintf(full, sizeof full, "%s_%s_%zuk", name, kind, len / 1024); /* fits */
+    figure_print(full, "B/s", MORE_IS_BETTER, value, limit);
 }
 
 static void
 bench_data(struct bench *b, const char *kind, const uint8_t *plain, size_t len, unsigned rounds)
 {
-    double best[PART_COUNT] = {0};
+    struct samples rates[PART_COUNT] = {{.count = 0}}, seal = {.count = 0}, open = {.count = 0};
     b->plain = plain;
     b->len = len;
     b->packed_len = ZSTD_compressCCtx(b->compress, b->packed, BYTES_MAX, plain, len, 1);
     if (ZSTD_isError(b->packed_len) || b->packed_len > len - len / 16)
         b->packed_len = 0;
+    size_t sealed_len = b->packed_len != 0 ? b->packed_len : len;
     for (unsigned round = 0; round < rounds; round++) {
+        double ns[PART_COUNT];
         for (unsigned part = 0; part < PART_COUNT; part++) {
-            double ns = measure(b, (enum part)part);
-            if (round == 0 || ns < best[part])
-                best[part] = ns;
+            ns[part] = measure(b, (enum part)part);
+            samples_add(&rates[part], rate(part == GCM ? sealed_len : len, ns[part]));
         }
+        samples_add(&seal, rate(len, ns[SHA] + ns[GCM] + ns[ZSTD]));
+        samples_add(&open, rate(len, ns[SHA] + ns[GCM] + ns[UNZSTD]));
     }
-    print("bare_sha256", kind, len, best[SHA], best[SHA]);
-    print("bare_aes256gcm", kind, b->packed_len != 0 ? b->packed_len : len, best[GCM], best[GCM]);
+    print("bare_sha256", kind, len, &rates[SHA], NULL);
+    print("bare_aes256gcm", kind, sealed_len, &rates[GCM], NULL);
     if (b->packed_len != 0) {
-        print("bare_zstd1", kind, len, best[ZSTD], best[ZSTD]);
-        print("bare_unzstd", kind, len, best[UNZSTD], best[UNZSTD]);
+        print("bare_zstd1", kind, len, &rates[ZSTD], NULL);
+        print("bare_unzstd", kind, len, &rates[UNZSTD], NULL);
     }
-    print("seal", kind, len, best[SEAL], best[SHA] + best[GCM] + best[ZSTD]);
-    print("open", kind, len, best[OPEN], best[SHA] + best[GCM] + best[UNZSTD]);
+    print("seal", kind, len, &rates[SEAL], &seal);
+    print("open", kind, len, &rates[OPEN], &open);
 }
 
 int main(int argc, char **argv)
 {
-    unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 15;
+    unsigned rounds = argc > 1 ? (unsigned)MIN(number_of(argv[1]), SAMPLES_MAX) : 15;
     static const size_t sizes[] = {64 * 1024, 1024 * 1024, BYTES_MAX};
     struct bench b = {.sha = EVP_MD_fetch(NULL, "SHA256", NULL),
                       .sha_ctx = EVP_MD_CTX_new(),

@@ -1,6 +1,5 @@
-/* Group commit of the journal against what the disk can do: each figure is the best of many short
- * rounds, taken in turn with bare O_DIRECT|O_DSYNC writes of the same size to a file that was
- * written before, because neighbours on the machine move both by large factors.
+/* Group commit of the journal against what the disk can do: many short rounds, in turn with bare
+ * O_DIRECT|O_DSYNC writes of the same size to a file that was written before.
  *
  *     bench_log [DIRECTORY [ROUNDS]]      the directory has to be on the disk in question */
 #include <errno.h>
@@ -13,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "bench/common.h"
 #include "journal/log.h"
 
 #define RECORD_BYTES 256u
@@ -31,11 +31,6 @@ struct bench {
 };
 #define BARE_BYTES (64u * MIB)
 
-static uint64_t now_ns(void)
-{
-    return clock_mono_ns(&clock_os);
-}
-
 static void append_batch(struct bench *b)
 {
     struct slice record = slice_of(b->data, RECORD_BYTES);
@@ -53,7 +48,7 @@ static void on_durable(void *ctx, uint64_t index)
         return; /* the commit was several writes */
     b->commits++;
     log_trim(b->log, index);
-    if (now_ns() >= b->end_ns)
+    if (bench_ns() >= b->end_ns)
         loop_stop(b->loop);
     else
         append_batch(b);
@@ -70,16 +65,16 @@ static void on_failed(void *ctx, int rc, const struct err_detail *detail)
 static double round_log(struct bench *b)
 {
     b->commits = 0;
-    uint64_t start = now_ns();
+    uint64_t start = bench_ns();
     b->end_ns = start + ROUND_NS;
     append_batch(b);
     loop_run(b->loop);
-    return (double)b->commits * 1e9 / (double)(now_ns() - start);
+    return (double)b->commits * 1e9 / (double)(bench_ns() - start);
 }
 
 static double round_bare(struct bench *b, size_t bytes)
 {
-    uint64_t start = now_ns(), writes = 0;
+    uint64_t start = bench_ns(), writes = 0;
     off_t offset = 0;
     do {
         if (pwrite(b->fd, b->data, bytes, offset) != (ssize_t)bytes) {
@@ -88,26 +83,27 @@ static double round_bare(struct bench *b, size_t bytes)
         }
         writes++;
         offset = (offset + 2 * (off_t)bytes) % (off_t)(BARE_BYTES - bytes) / BLOCK * BLOCK;
-    } while (now_ns() < start + ROUND_NS);
-    return (double)writes * 1e9 / (double)(now_ns() - start);
+    } while (bench_ns() < start + ROUND_NS);
+    return (double)writes * 1e9 / (double)(bench_ns() - start);
 }
 
 static void measure(struct bench *b, uint32_t batch, unsigned rounds)
 {
-    double best = 0, bare = 0;
+    struct samples commits = {.count = 0}, bare = {.count = 0};
+    struct samples records = {.count = 0}, bare_records = {.count = 0};
     size_t bytes = ((size_t)batch * RECORD_DISK_BYTES + BLOCK - 1) / BLOCK * BLOCK;
+    char name[32];
     b->batch = batch;
     for (unsigned i = 0; i < rounds; i++) {
-        best = MAX(best, round_log(b));
-        bare = MAX(bare, round_bare(b, bytes));
+        samples_add(&commits, round_log(b));
+        samples_add(&bare, round_bare(b, bytes));
+        samples_add(&records, commits.v[i] * batch);
+        samples_add(&bare_records, bare.v[i] * batch);
     }
-    (void)printf("{\"name\":\"log_commit_%u\",\"value\":%.0f,\"unit\":\"commits/s\","
-                 "\"limit\":%.0f,\"ratio\":%.3f}\n",
-                 batch, best, bare, best / bare);
-    (void)printf("{\"name\":\"log_records_%u\",\"value\":%.0f,\"unit\":\"records/s\","
-                 "\"limit\":%.0f,\"ratio\":%.3f}\n",
-                 batch, best * batch, bare * batch, best / bare);
-    (void)fflush(stdout);
+    (void)snprintf(name, sizeof name, "log_commit_%u", batch); /* fits */
+    figure_print(name, "commits/s", MORE_IS_BETTER, &commits, &bare);
+    (void)snprintf(name, sizeof name, "log_records_%u", batch); /* fits */
+    figure_print(name, "records/s", MORE_IS_BETTER, &records, &bare_records);
 }
 
 static void bare_open(struct bench *b, const char *dir)
@@ -138,7 +134,7 @@ int main(int argc, char **argv)
 {
     static const uint32_t batches[] = {1, 16, 256, 4096};
     char *dir = mem_printf("%s/bench-log-XXXXXX", argc > 1 ? argv[1] : "/tmp");
-    unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 15;
+    unsigned rounds = argc > 2 ? (unsigned)MIN(number_of(argv[2]), SAMPLES_MAX) : 15;
     struct bench b = {0};
     struct err_detail detail = {{0}};
     struct log_recovery info;

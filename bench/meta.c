@@ -1,7 +1,7 @@
 /* Names and attributes through a mount: one thread and four over 100 directories, beside an
  * in-memory FUSE file system (the limit) and the local file system, in turn. Every repetition
- * starts with an empty tree: files are created, looked at, listed, renamed and removed. Then a tar
- * archive with a tree like that of a source package is unpacked.
+ * starts with an empty tree: files are created, looked at, listed, renamed and removed. Then tar
+ * archives with a tree like that of a source package are unpacked.
  *
  *     bench_meta [options] DIR            DIR: a directory of the mount
  *       -m DIR   a directory of bench_memfs
@@ -9,7 +9,8 @@
  *       -z DIR   a directory of bench_memfs -t 0, where the kernel asks for every name
  *       -R CMD   makes DIR cold: mounts it again
  *       -n N     files of a repetition (5000)      -r N  repetitions (10)
- *       -u N     files of the archive (20000), 0: leave that out
+ *       -u N     files of the tree that is unpacked (20000), a repetition is a piece of it; 0:
+ *                leave that out
  *       -o PART  only this: 1t, 4t, cold or unpack */
 #include <dirent.h>
 #include <fcntl.h>
@@ -25,7 +26,7 @@
 #define DIRS 100u
 #define SMALL_BYTES 4096u
 #define FILE_BYTES_MAX (96u * 1024u)
-#define FILES_PER_DIR 16u /* of the archive */
+#define FILES_PER_DIR 16u /* of the archives */
 
 enum side {
     OURS,
@@ -273,16 +274,17 @@ static size_t file_size(struct rng *rng)
     return (size_t)rng_below(rng, FILE_BYTES_MAX >> halvings) + 1;
 }
 
-static void make_archive(const struct run *run, const char *archive)
+/* A piece of the tree: `count` files under the directory piece-N, in piece-N.tar beside it. */
+static void make_archive(const struct run *run, unsigned piece, unsigned count)
 {
     uint8_t *data = mem_alloc(2 * FILE_BYTES_MAX);
     struct rng rng;
     char root[PATH_ROOM], path[PATH_ROOM];
-    path_of(root, "%s/source", run->dir[LOCAL]);
+    path_of(root, "%s/piece-%u", run->dir[LOCAL], piece);
     make_dir(root);
-    rng_seed(&rng, 1);
+    rng_seed(&rng, 1 + piece);
     fill_text(data, 2 * FILE_BYTES_MAX, 1);
-    for (unsigned i = 0; i < run->archive_files; i++) {
+    for (unsigned i = 0; i < count; i++) {
         unsigned dir = i / FILES_PER_DIR;
         path_of(path, "%s/part%02u", root, dir % 40);
         if (dir < 40)
@@ -293,48 +295,51 @@ static void make_archive(const struct run *run, const char *archive)
         path_of(path, "%s/part%02u/module%04u/source-%u.c", root, dir % 40, dir, i);
         int fd = open_or_die(path, O_CREAT | O_EXCL | O_WRONLY);
         uint8_t *from = data + rng_below(&rng, FILE_BYTES_MAX);
-        data_tag(from, FILE_BYTES_MAX, i);
+        data_tag(from, FILE_BYTES_MAX, (uint64_t)piece * count + i);
         write_whole(fd, from, file_size(&rng), 0);
         (void)close(fd); /* tar reads it again */
     }
-    char *command =
-        mem_printf("tar -C '%s' -cf '%s' source && rm -r '%s'", run->dir[LOCAL], archive, root);
+    char *command = mem_printf("tar -C '%s' -cf '%s.tar' piece-%u && rm -r '%s'", run->dir[LOCAL],
+                               root, piece, root);
     run_command(command);
     mem_free(command);
     mem_free(data);
 }
 
+static double timed(char *command /* taken */)
+{
+    uint64_t start_ns = bench_ns();
+    run_command(command);
+    mem_free(command);
+    return seconds_since(start_ns);
+}
+
+/* The tree is unpacked piece by piece, each at all sides in turn, until it is whole; and removed
+ * the same way. */
 static void bench_unpack(const struct run *run)
 {
     struct samples seconds[SIDES] = {{.count = 0}}, removal[SIDES] = {{.count = 0}};
-    unsigned repetitions = MAX(run->repetitions / 5, 1);
     if (run->archive_files == 0 || run->dir[LOCAL] == NULL)
         return;
-    char *archive = mem_printf("%s/tree.tar", run->dir[LOCAL]);
-    make_archive(run, archive);
-    for (unsigned r = 0; r < repetitions; r++) {
-        for (unsigned side = 0; side < SIDES; side++) {
-            if (run->dir[side] == NULL)
-                continue;
-            char *unpack = mem_printf("tar -C '%s' -xf '%s'", run->dir[side], archive);
-            char *away = mem_printf("rm -r '%s/source'", run->dir[side]);
-            uint64_t start_ns = bench_ns();
-            run_command(unpack);
-            samples_add(&seconds[side], seconds_since(start_ns));
-            start_ns = bench_ns();
-            run_command(away);
-            samples_add(&removal[side], seconds_since(start_ns));
-            mem_free(unpack);
-            mem_free(away);
-        }
-    }
+    for (unsigned piece = 0; piece < run->repetitions; piece++)
+        make_archive(run, piece, run->archive_files / run->repetitions);
+    for (unsigned piece = 0; piece < run->repetitions; piece++)
+        for (unsigned side = 0; side < SIDES; side++)
+            if (run->dir[side] != NULL)
+                samples_add(&seconds[side],
+                            timed(mem_printf("tar -C '%s' -xf '%s/piece-%u.tar'", run->dir[side],
+                                             run->dir[LOCAL], piece)));
+    for (unsigned piece = 0; piece < run->repetitions; piece++)
+        for (unsigned side = 0; side < SIDES; side++)
+            if (run->dir[side] != NULL)
+                samples_add(&removal[side],
+                            timed(mem_printf("rm -r '%s/piece-%u'", run->dir[side], piece)));
     figure_print("meta_unpack", "s", LESS_IS_BETTER, &seconds[OURS], &seconds[LOCAL]);
     figure_print("meta_unpack_beside_memory", "s", LESS_IS_BETTER, &seconds[OURS],
                  &seconds[MEMORY]);
     figure_print("meta_rm_r", "s", LESS_IS_BETTER, &removal[OURS], &removal[LOCAL]);
     figure_print("meta_rm_r_beside_memory", "s", LESS_IS_BETTER, &removal[OURS], &removal[MEMORY]);
-    (void)unlink(archive); /* the directory goes anyway */
-    mem_free(archive);
+    run_command("sync"); /* what is still to be written is not another figure's */
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
-/* Calls per second on one connection, and bytes per second of bulk, beside what the machine allows:
- * a bare ping-pong between two threads over a socketpair, and a bare stream over one.
+/* Calls per second on one connection, and bytes per second of bulk, in turn with what the machine
+ * allows: a bare ping-pong between two threads over a socketpair, and a bare stream over one.
  *
- *     bench_rpc [CALLS] */
+ *     bench_rpc [CALLS]                   of a round; there are ten */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,21 +18,15 @@
 
 enum {
     MESSAGE_BYTES = 128,
+    ROUNDS = 10,
     CALLS_PER_BULK = 600, /* so that both take about as long */
     BULK_BYTES = LIMIT_CHUNK_BYTES,
     REQUEST_ECHO = 1,
     REQUEST_SINK = 2
 };
 static const struct slice none;
-static uint64_t calls = 200000;
+static uint64_t calls = 20000;
 static uint64_t bulk_calls;
-
-static void print(const char *name, double value, const char *unit, double limit)
-{
-    (void)printf("{\"name\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"limit\":%.4g,\"ratio\":%.3f}\n",
-                 name, value, unit, limit, value / limit);
-    (void)fflush(stdout);
-}
 
 /* --- the limits --- */
 
@@ -55,7 +49,7 @@ static double ping_pong_rate(void)
     ASSERT(rc == 0);
     rc = pthread_create(&thread, NULL, pong_thread, &fds[1]);
     ASSERT(rc == 0);
-    uint64_t start_ns = clock_mono_ns(&clock_os);
+    uint64_t start_ns = bench_ns();
     for (uint64_t i = 0; i < calls; i++) {
         ssize_t len = send(fds[0], bytes, sizeof bytes, 0);
         ASSERT(len == (ssize_t)sizeof bytes);
@@ -93,7 +87,7 @@ static double stream_rate(void)
     ASSERT(rc == 0);
     rc = pthread_create(&thread, NULL, drain_thread, &fds[1]);
     ASSERT(rc == 0);
-    uint64_t start_ns = clock_mono_ns(&clock_os);
+    uint64_t start_ns = bench_ns();
     for (uint64_t i = 0; i < bulk_calls; i++) {
         ssize_t len = send(fds[0], bytes, BULK_BYTES, 0);
         ASSERT(len == BULK_BYTES);
@@ -175,7 +169,7 @@ static double call_rate(const struct rpc_target *t, const struct rpc_auth *auth)
     uint8_t body[MESSAGE_BYTES - RPC_HEADER_BYTES] = {0};
     int rc = rpc_client_connect(&c, t, auth, 10000, NULL);
     ASSERT(rc == 0);
-    uint64_t start_ns = clock_mono_ns(&clock_os);
+    uint64_t start_ns = bench_ns();
     for (uint64_t i = 0; i < calls; i++) {
         rc = rpc_client_call(c, REQUEST_ECHO, i, 1, slice_of(body, sizeof body), none, 10000,
                              &reply);
@@ -194,7 +188,7 @@ static double bulk_rate(const struct rpc_target *t, const struct rpc_auth *auth)
     uint8_t *bulk = mem_calloc(1, BULK_BYTES);
     int rc = rpc_client_connect(&c, t, auth, 10000, NULL);
     ASSERT(rc == 0);
-    uint64_t start_ns = clock_mono_ns(&clock_os);
+    uint64_t start_ns = bench_ns();
     for (uint64_t i = 0; i < bulk_calls; i++) {
         rc =
             rpc_client_call(c, REQUEST_SINK, i, 1, none, slice_of(bulk, BULK_BYTES), 10000, &reply);
@@ -205,6 +199,25 @@ static double bulk_rate(const struct rpc_target *t, const struct rpc_auth *auth)
     mem_free(bulk);
     rpc_client_close(c);
     return rate;
+}
+
+static void measure(const struct rpc_target *unix_target,
+                    const struct rpc_target *tcp_target,
+                    const struct rpc_auth *auth)
+{
+    struct samples one[3] = {{.count = 0}}, bulk[3] = {{.count = 0}};
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        samples_add(&one[0], ping_pong_rate());
+        samples_add(&one[1], call_rate(unix_target, auth));
+        samples_add(&one[2], call_rate(tcp_target, auth));
+        samples_add(&bulk[0], stream_rate());
+        samples_add(&bulk[1], bulk_rate(unix_target, auth));
+        samples_add(&bulk[2], bulk_rate(tcp_target, auth));
+    }
+    figure_print("rpc_unix_calls", "1/s", MORE_IS_BETTER, &one[1], &one[0]);
+    figure_print("rpc_tcp_sealed_calls", "1/s", MORE_IS_BETTER, &one[2], &one[0]);
+    figure_print("rpc_unix_bulk", "B/s", MORE_IS_BETTER, &bulk[1], &bulk[0]);
+    figure_print("rpc_tcp_sealed_bulk", "B/s", MORE_IS_BETTER, &bulk[2], &bulk[0]);
 }
 
 int main(int argc, char **argv)
@@ -241,12 +254,7 @@ int main(int argc, char **argv)
 
     const struct rpc_target unix_target = {.unix_path = path};
     const struct rpc_target tcp_target = {.host = "127.0.0.1", .port = port};
-    double calls_limit = ping_pong_rate(), bytes_limit = stream_rate();
-    print("rpc_unix_calls", call_rate(&unix_target, &auth), "1/s", calls_limit);
-    print("rpc_tcp_sealed_calls", call_rate(&tcp_target, &auth), "1/s", calls_limit);
-    print("rpc_unix_bulk", bulk_rate(&unix_target, &auth), "B/s", bytes_limit);
-    print("rpc_tcp_sealed_bulk", bulk_rate(&tcp_target, &auth), "B/s", bytes_limit);
-
+    measure(&unix_target, &tcp_target, &auth);
     loop_post(b.loop, &b.stop);
     (void)pthread_join(thread, NULL);
     rpc_server_free(b.server);
