@@ -35,8 +35,8 @@ struct conn {
     struct conn_seq seq;
     struct conn_ahead ahead;
     bool may_ahead;
-    pthread_t push_thread;
-    bool push_started;
+    pthread_t push_thread, recover_thread;
+    bool push_started, recover_started;
     uint8_t fs_key[32];
     char site_name[64];
 
@@ -44,6 +44,7 @@ struct conn {
     pthread_cond_t moved; /* state changed */
     enum conn_state state;
     uint64_t incarnation; /* counts reconnects; connections of older ones are closed when met */
+    bool new_session;     /* the last reconnect opened one */
     uint64_t session;
     uint32_t site_flags; /* SITE_*, from the last hello */
     struct rpc_client *push;
@@ -67,7 +68,7 @@ struct conn_thread {
     struct conn_share share;
     bool (*interrupted)(void *arg);
     void *interrupted_arg;
-    bool recovering; /* this is the push thread */
+    bool recovering; /* this is the recovery thread */
     struct conn_scratch *scratch;
     unsigned scratch_count;
 };
@@ -206,7 +207,7 @@ static int wait_up(struct conn *c, const struct conn_thread *t)
         }
         if (c->state == CONN_UP || (c->state == CONN_RECOVER && t->recovering))
             break;
-        if (t->recovering) { /* broken again while recovering: the push thread starts over */
+        if (t->recovering) { /* broken again while recovering: it starts over */
             rc = ERR_UNREACHABLE;
             break;
         }
@@ -470,8 +471,10 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
         pthread_mutex_unlock(&c->ack_lock);
         c->site_flags = call.reply.flags;
         c->incarnation++;
+        c->new_session = *ret_new;
         if (c->state != CONN_STOPPED)
             c->state = CONN_RECOVER;
+        pthread_cond_broadcast(&c->moved);
         pthread_mutex_unlock(&c->lock);
         client = NULL;
     } else {
@@ -482,10 +485,10 @@ static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
     return rc;
 }
 
-static void state_up(struct conn *c)
+static void state_up(struct conn *c, uint64_t incarnation)
 {
     pthread_mutex_lock(&c->lock);
-    if (c->state == CONN_RECOVER) {
+    if (c->state == CONN_RECOVER && c->incarnation == incarnation) {
         c->state = CONN_UP;
         pthread_cond_broadcast(&c->moved);
     }
@@ -499,15 +502,17 @@ static void durable_pushed(struct conn *c, struct slice numbers)
         conn_ahead_durable(&c->ahead, dec_u64(&d));
 }
 
-/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED: no answer. */
+/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED: no answer, or this
+ * is not the node any more that those before it were sent to. */
 static int ahead_send(struct conn *c,
+                      uint64_t incarnation,
                       const struct ahead_entry *e,
                       struct rpc_reply *frame,
                       struct op_arena *arena,
                       struct fs_reply *ret)
 {
     struct conn_thread *t = thread_self();
-    if (thread_connect(c, t) != 0)
+    if (thread_connect(c, t) != 0 || t->incarnation != incarnation)
         return ERR_CLOSED; /* the next reconnect begins again */
     int rc = rpc_client_call(t->client, e->type, t->next_id++, 0, buf_slice(&e->body),
                              slice_of(NULL, 0), 0, frame);
@@ -516,11 +521,15 @@ static int ahead_send(struct conn *c,
         return ERR_CLOSED;
     }
     rc = fs_reply_decode(frame->frame.body, arena, ret);
-    return rc == 0 ? ret->rc : rc;
+    rc = rc == 0 ? ret->rc : rc;
+    if (rc != ERR_AUTH)
+        return rc;
+    thread_broken(c, t); /* the session is over: nothing was carried out */
+    return ERR_CLOSED;
 }
 
 /* What was answered ahead is sent again, in order. What the site has gets its first answer. */
-static void ahead_again(struct conn *c)
+static void ahead_again(struct conn *c, uint64_t incarnation)
 {
     struct rpc_reply frame = {0};
     struct op_arena arena = {0};
@@ -530,7 +539,7 @@ static void ahead_again(struct conn *c)
     while (!stopped(c) && conn_ahead_next(&c->ahead, done, &e)) {
         struct fs_reply r = {0};
         op_arena_reset(&arena);
-        int rc = ahead_send(c, &e, &frame, &arena, &r);
+        int rc = ahead_send(c, incarnation, &e, &frame, &arena, &r);
         if (rc == ERR_CLOSED)
             break;
         if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY) {
@@ -598,7 +607,6 @@ static void push_close(struct conn *c)
 static void *push_main(void *arg)
 {
     struct conn *c = arg;
-    thread_self()->recovering = true;
     while (!stopped(c)) {
         push_receive(c);
         push_close(c);
@@ -609,8 +617,11 @@ static void *push_main(void *arg)
         while (!stopped(c)) {
             struct err_detail d;
             int rc = push_connect(c, &new_session, &d);
-            if (rc == 0)
+            if (rc == 0) {
+                log_info(LOG_CLIENT, "site_back", "site=%s new_session=%d", c->site_name,
+                         new_session);
                 break;
+            }
             log_debug(LOG_CLIENT, "reconnect_failed", "rc=%s why=\"%s\"", err_name(rc), d.text);
             pthread_mutex_lock(&c->lock);
             if (c->state != CONN_STOPPED)
@@ -619,14 +630,33 @@ static void *push_main(void *arg)
             backoff_ms =
                 MIN(backoff_ms * 2, c->unix_path != NULL ? BACKOFF_HERE_MAX_MS : BACKOFF_MAX_MS);
         }
-        if (stopped(c))
-            break;
-        log_info(LOG_CLIENT, "site_back", "site=%s new_session=%d", c->site_name, new_session);
-        c->events.recover(c->events.ctx, new_session);
-        ahead_again(c);
-        state_up(c);
     }
     push_close(c);
+    return NULL;
+}
+
+/* After each reconnect, until calls go on. Not by the push thread: the site may need this mount's
+ * word for what another one makes again, while that one's is needed for ours. */
+static void *recover_main(void *arg)
+{
+    struct conn *c = arg;
+    uint64_t recovered = 0; /* the last incarnation that was begun with */
+    thread_self()->recovering = true;
+    pthread_mutex_lock(&c->lock);
+    while (c->state != CONN_STOPPED) {
+        if (c->state != CONN_RECOVER || c->incarnation == recovered) {
+            pthread_cond_wait(&c->moved, &c->lock);
+            continue;
+        }
+        uint64_t incarnation = recovered = c->incarnation;
+        bool new_session = c->new_session;
+        pthread_mutex_unlock(&c->lock);
+        c->events.recover(c->events.ctx, new_session);
+        ahead_again(c, incarnation);
+        state_up(c, incarnation);
+        pthread_mutex_lock(&c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
     return NULL;
 }
 
@@ -689,14 +719,17 @@ int conn_open(struct conn **ret,
         conn_free(c);
         return rc;
     }
-    state_up(c);
+    state_up(c, c->incarnation);
     *ret = c;
     return 0;
 }
 
 int conn_start(struct conn *c)
 {
-    int rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
+    int rc = err_from_errno(pthread_create(&c->recover_thread, NULL, recover_main, c));
+    c->recover_started = rc == 0;
+    if (rc == 0)
+        rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
     c->push_started = rc == 0;
     return rc;
 }
@@ -726,7 +759,9 @@ void conn_join(struct conn *c)
 {
     if (c->push_started)
         pthread_join(c->push_thread, NULL);
-    c->push_started = false;
+    if (c->recover_started)
+        pthread_join(c->recover_thread, NULL);
+    c->push_started = c->recover_started = false;
 }
 
 void conn_free(struct conn *c)
