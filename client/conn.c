@@ -1,76 +1,14 @@
-#include "client/conn.h"
+#include "client/conn_int.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 
 #include "base/assert.h"
-#include "base/codec.h"
 #include "base/cond.h"
 #include "base/log.h"
-#include "client/conn_ahead.h"
-#include "client/conn_share.h"
 
-#define CONNECT_TIMEOUT_MS 5000u
 #define WAIT_SLICE_NS (50u * NS_PER_MS)
-#define BACKOFF_MIN_MS 10u
-#define BACKOFF_MAX_MS 1000u
-#define BACKOFF_HERE_MAX_MS 100u /* on this machine it costs next to nothing to try */
 #define SCRATCH_KEPT 4u
-
-enum conn_state {
-    CONN_DOWN,
-    CONN_RECOVER,
-    CONN_UP,
-    CONN_STOPPED
-};
-struct conn {
-    struct rpc_target target;
-    char *unix_path, *host; /* what target points to */
-    char *name;
-    struct rpc_auth auth;
-    const struct clock *clock;
-    struct conn_events events;
-    int (*answer)(void *ctx, struct conn_call *call); /* instead of a site */
-    void *answer_ctx;
-    struct conn_seq seq;
-    struct conn_ahead ahead;
-    bool may_ahead;
-    pthread_t push_thread;
-    bool push_started;
-    uint8_t fs_key[32];
-    char site_name[64];
-
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t moved; /* state changed */
-    enum conn_state state;
-    uint64_t incarnation; /* counts reconnects; connections of older ones are closed when met */
-    uint64_t session;
-    uint32_t site_flags; /* SITE_*, from the last hello */
-    struct rpc_client *push;
-    pthread_mutex_t ack_lock; /* writers on the push connection; taken after `lock` */
-};
-
-/* Buffers of one call, kept by the thread for its next one. */
-struct conn_scratch {
-    struct op_arena arena;
-    struct buf body;
-    struct rpc_reply reply;
-    struct conn_scratch *next;
-};
-/* What a thread has of its own. */
-struct conn_thread {
-    const struct conn *conn;
-    struct rpc_client *client;
-    uint64_t incarnation;
-    uint64_t next_id;
-    uint64_t connects; /* counted; which connection `client` is */
-    struct conn_share share;
-    bool (*interrupted)(void *arg);
-    void *interrupted_arg;
-    bool recovering; /* this is the push thread */
-    struct conn_scratch *scratch;
-    unsigned scratch_count;
-};
 
 static pthread_key_t thread_key;
 static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
@@ -102,7 +40,7 @@ static void thread_key_make(void)
     ASSERT_EQ(rc, 0);
 }
 
-static struct conn_thread *thread_self(void)
+struct conn_thread *conn_thread_self(void)
 {
     pthread_once(&thread_once, thread_key_make);
     struct conn_thread *t = pthread_getspecific(thread_key);
@@ -116,7 +54,7 @@ static struct conn_thread *thread_self(void)
 
 void conn_thread_interrupt(bool (*interrupted)(void *arg), void *arg)
 {
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     t->interrupted = interrupted;
     t->interrupted_arg = arg;
 }
@@ -126,7 +64,7 @@ void conn_thread_interrupt(bool (*interrupted)(void *arg), void *arg)
 void conn_call_init(struct conn_call *call, uint16_t type)
 {
     *call = (struct conn_call){.type = type};
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     if (t->scratch != NULL) {
         call->scratch = t->scratch;
         t->scratch = call->scratch->next;
@@ -139,7 +77,7 @@ void conn_call_init(struct conn_call *call, uint16_t type)
 void conn_call_deinit(struct conn_call *call)
 {
     struct conn_scratch *s = call->scratch;
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     call->scratch = NULL;
     if (s == NULL)
         return;
@@ -188,8 +126,7 @@ enum {
 };
 #define JOIN_PAUSE_NS (200u * NS_PER_MS)
 
-/* Waits for a change of state, a slice of time at most. Lock held. */
-static void wait_slice(struct conn *c, uint64_t ns)
+void conn_wait_slice(struct conn *c, uint64_t ns)
 {
     (void)cond_wait_ns(&c->moved, &c->lock, ns); /* the caller looks again, whatever woke it */
 }
@@ -206,7 +143,7 @@ static int wait_up(struct conn *c, const struct conn_thread *t)
         }
         if (c->state == CONN_UP || (c->state == CONN_RECOVER && t->recovering))
             break;
-        if (t->recovering) { /* broken again while recovering: the push thread starts over */
+        if (t->recovering) { /* broken again while recovering: it starts over */
             rc = ERR_UNREACHABLE;
             break;
         }
@@ -214,7 +151,7 @@ static int wait_up(struct conn *c, const struct conn_thread *t)
             rc = ERR_CANCELLED;
             break;
         }
-        wait_slice(c, WAIT_SLICE_NS);
+        conn_wait_slice(c, WAIT_SLICE_NS);
     }
     pthread_mutex_unlock(&c->lock);
     return rc;
@@ -233,8 +170,7 @@ static void broken(struct conn *c, uint64_t incarnation)
     pthread_mutex_unlock(&c->lock);
 }
 
-static int
-hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_call *call)
+int conn_hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_call *call)
 {
     struct conn_scratch *s = call->scratch;
     call->req.session = session;
@@ -242,7 +178,7 @@ hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_c
     buf_clear(&s->body);
     fs_request_encode(&call->req, &s->body);
     int rc = rpc_client_call(client, RPC_HELLO, 1, 0, buf_slice(&s->body), slice_of(NULL, 0),
-                             CONNECT_TIMEOUT_MS, &s->reply);
+                             CONN_TIMEOUT_MS, &s->reply);
     if (rc == 0)
         rc = fs_reply_decode(s->reply.frame.body, &s->arena, &call->reply);
     if (rc != 0)
@@ -253,7 +189,7 @@ hello(struct rpc_client *client, uint64_t session, uint32_t flags, struct conn_c
     return session != 0 && call->reply.session != session ? ERR_STALE : 0;
 }
 
-static bool stopped(struct conn *c)
+bool conn_stopped(struct conn *c)
 {
     pthread_mutex_lock(&c->lock);
     bool yes = c->state == CONN_STOPPED;
@@ -261,9 +197,7 @@ static bool stopped(struct conn *c)
     return yes;
 }
 
-/* Makes sure this thread has a connection that is joined to the session. ERR_AGAIN: it was not to
- * be had; wait and try again. */
-static int thread_connect(struct conn *c, struct conn_thread *t)
+int conn_thread_connect(struct conn *c, struct conn_thread *t)
 {
     pthread_mutex_lock(&c->lock);
     uint64_t incarnation = c->incarnation, session = c->session;
@@ -277,9 +211,9 @@ static int thread_connect(struct conn *c, struct conn_thread *t)
     struct rpc_client *client = NULL;
     struct conn_call call;
     conn_call_init(&call, RPC_HELLO);
-    int rc = rpc_client_connect(&client, &c->target, &c->auth, CONNECT_TIMEOUT_MS, NULL);
+    int rc = rpc_client_connect(&client, &c->target, &c->auth, CONN_TIMEOUT_MS, NULL);
     if (rc == 0)
-        rc = hello(client, session, 0, &call);
+        rc = conn_hello(client, session, 0, &call);
     conn_call_deinit(&call);
     if (rc != 0) {
         rpc_client_close(client);
@@ -292,7 +226,7 @@ static int thread_connect(struct conn *c, struct conn_thread *t)
     return 0;
 }
 
-static void thread_broken(struct conn *c, struct conn_thread *t)
+void conn_thread_broken(struct conn *c, struct conn_thread *t)
 {
     rpc_client_close(t->client);
     t->client = NULL;
@@ -311,16 +245,16 @@ static bool site_does(struct conn *c, uint32_t flag)
 
 uint8_t *conn_share(struct conn *c, size_t *ret_len)
 {
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     if (c->answer != NULL || c->unix_path == NULL || !site_does(c, SITE_SHARES) ||
-        wait_up(c, t) != 0 || thread_connect(c, t) != 0)
+        wait_up(c, t) != 0 || conn_thread_connect(c, t) != 0)
         return NULL;
     if (t->share.connect != t->connects) {
         pthread_mutex_lock(&c->lock);
         uint64_t session = c->session;
         pthread_mutex_unlock(&c->lock);
         if (conn_share_ask(&t->share, t->client, session, t->next_id++) != 0)
-            thread_broken(c, t);
+            conn_thread_broken(c, t);
         t->share.connect = t->connects; /* asked once, whatever the answer */
     }
     *ret_len = t->share.len;
@@ -352,7 +286,7 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
     struct conn_scratch *s = call->scratch;
     if (c->answer != NULL)
         return c->answer(c->answer_ctx, call);
-    int rc = thread_connect(c, t);
+    int rc = conn_thread_connect(c, t);
     if (rc != 0)
         return rc;
     pthread_mutex_lock(&c->lock);
@@ -385,30 +319,28 @@ static int call_once(struct conn *c, struct conn_thread *t, struct conn_call *ca
         bool told = rc == 0 && (call->reply.flags & REPLY_AHEAD) != 0;
         int again = e != NULL ? ahead_end(c, t, e, told ? &call->reply : NULL, call) : 0;
         if (over)
-            thread_broken(c, t);
+            conn_thread_broken(c, t);
         return again != 0 || over ? ERR_AGAIN : rc;
     }
     if (e != NULL)
         (void)conn_ahead_end(&c->ahead, e, NULL, NULL); /* there was no answer: not kept */
     if (rc == ERR_TOO_BIG)
         return rc;
-    thread_broken(c, t);
+    conn_thread_broken(c, t);
     return ERR_AGAIN;
 }
 
-/* Either the connection is gone, and the next round waits for the next one, or the site is not
- * ready for this: give it a moment. */
-static void pause_before_again(struct conn *c)
+void conn_pause(struct conn *c)
 {
     pthread_mutex_lock(&c->lock);
-    if (c->state == CONN_UP || thread_self()->recovering)
-        wait_slice(c, BACKOFF_MIN_MS * NS_PER_MS);
+    if (c->state == CONN_UP || conn_thread_self()->recovering)
+        conn_wait_slice(c, CONN_BACKOFF_MIN_MS * NS_PER_MS);
     pthread_mutex_unlock(&c->lock);
 }
 
 int conn_call_run(struct conn *c, struct conn_call *call)
 {
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     if (type_changes(call->type))
         (void)conn_call_number(c, call);
     int rc;
@@ -418,7 +350,7 @@ int conn_call_run(struct conn *c, struct conn_call *call)
             rc = call_once(c, t, call);
         if (rc != ERR_AGAIN && rc != ERR_NOT_PRIMARY)
             break;
-        pause_before_again(c);
+        conn_pause(c);
     }
     if (call->numbered)
         conn_seq_end(&c->seq, &call->number);
@@ -431,221 +363,6 @@ void conn_call_tell(struct conn *c, struct conn_call *call)
     int rc = conn_call_run(c, call);
     if (rc != 0)
         log_debug(LOG_CLIENT, "call_failed", "type=%u rc=%s", call->type, err_name(rc));
-}
-
-/* ---- the push connection ---- */
-
-/* Connects and joins the session, or opens one. *ret_new: a session was opened. */
-static int push_connect(struct conn *c, bool *ret_new, struct err_detail *d)
-{
-    struct rpc_client *client = NULL;
-    struct conn_call call;
-    int rc = rpc_client_connect(&client, &c->target, &c->auth, CONNECT_TIMEOUT_MS, d);
-    if (rc != 0)
-        return rc;
-    conn_call_init(&call, RPC_HELLO);
-    if (c->name != NULL)
-        call.req.name = slice_str(c->name);
-    rc = hello(client, c->session, HELLO_PUSH | HELLO_FLUSHES, &call);
-    *ret_new = c->session == 0;
-    if (rc == ERR_STALE && call.reply.rc == 0) {
-        *ret_new = true; /* it opened a new one by itself */
-        rc = 0;
-    } else if (rc != 0 && c->session != 0 && err_class(rc) == ERR_CLASS_USER) {
-        *ret_new = true;
-        rc = hello(client, 0, HELLO_PUSH | HELLO_FLUSHES, &call);
-    }
-    if (rc == 0 && call.reply_bulk.len != sizeof c->fs_key)
-        rc = ERR_PEER;
-    if (rc == 0) {
-        memcpy(c->fs_key, call.reply_bulk.ptr, sizeof c->fs_key);
-        size_t len = MIN(call.reply.name.len, sizeof c->site_name - 1);
-        if (len > 0)
-            memcpy(c->site_name, call.reply.name.ptr, len);
-        c->site_name[len] = '\0';
-        pthread_mutex_lock(&c->lock);
-        pthread_mutex_lock(&c->ack_lock); /* conn_ack reads both under this one alone */
-        c->session = call.reply.session;
-        c->push = client;
-        pthread_mutex_unlock(&c->ack_lock);
-        c->site_flags = call.reply.flags;
-        c->incarnation++;
-        if (c->state != CONN_STOPPED)
-            c->state = CONN_RECOVER;
-        pthread_mutex_unlock(&c->lock);
-        client = NULL;
-    } else {
-        err_detail_set(d, "the site refused the session: %s", err_text(rc));
-    }
-    conn_call_deinit(&call);
-    rpc_client_close(client);
-    return rc;
-}
-
-static void state_up(struct conn *c)
-{
-    pthread_mutex_lock(&c->lock);
-    if (c->state == CONN_RECOVER) {
-        c->state = CONN_UP;
-        pthread_cond_broadcast(&c->moved);
-    }
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void durable_pushed(struct conn *c, struct slice numbers)
-{
-    struct dec d = dec_of(numbers);
-    while (d.rc == 0 && dec_left(&d) >= 8)
-        conn_ahead_durable(&c->ahead, dec_u64(&d));
-}
-
-/* Sends one of the kept changes again: what the node says to it, or ERR_CLOSED: no answer. */
-static int ahead_send(struct conn *c,
-                      const struct ahead_entry *e,
-                      struct rpc_reply *frame,
-                      struct op_arena *arena,
-                      struct fs_reply *ret)
-{
-    struct conn_thread *t = thread_self();
-    if (thread_connect(c, t) != 0)
-        return ERR_CLOSED; /* the next reconnect begins again */
-    int rc = rpc_client_call(t->client, e->type, t->next_id++, 0, buf_slice(&e->body),
-                             slice_of(NULL, 0), 0, frame);
-    if (rc != 0) {
-        thread_broken(c, t);
-        return ERR_CLOSED;
-    }
-    rc = fs_reply_decode(frame->frame.body, arena, ret);
-    return rc == 0 ? ret->rc : rc;
-}
-
-/* What was answered ahead is sent again, in order. What the site has gets its first answer. */
-static void ahead_again(struct conn *c)
-{
-    struct rpc_reply frame = {0};
-    struct op_arena arena = {0};
-    struct ahead_entry e = {0};
-    uint64_t done = 0;
-    unsigned count = 0;
-    while (!stopped(c) && conn_ahead_next(&c->ahead, done, &e)) {
-        struct fs_reply r = {0};
-        op_arena_reset(&arena);
-        int rc = ahead_send(c, &e, &frame, &arena, &r);
-        if (rc == ERR_CLOSED)
-            break;
-        if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY) {
-            pause_before_again(c);
-            continue;
-        }
-        done = e.id;
-        count += rc == 0;
-        if (rc == 0 && r.has_attr)
-            conn_ahead_answered_again(&c->ahead, e.id, &r.attr);
-        if (rc != 0 || (r.flags & REPLY_AHEAD) == 0)
-            conn_ahead_durable(&c->ahead, e.id);
-        if (rc != 0)
-            c->events.lost(c->events.ctx, e.type, e.oid, rc);
-        else if (e.type == RPC_CREATE)
-            c->events.made_again(c->events.ctx, e.oid);
-    }
-    if (count > 0)
-        log_info(LOG_CLIENT, "changes_made_again", "count=%u", count);
-    buf_deinit(&e.body);
-    buf_deinit(&frame.storage);
-    op_arena_deinit(&arena);
-}
-
-static void push_receive(struct conn *c)
-{
-    struct rpc_reply frame = {0};
-    struct op_arena arena = {0};
-    for (;;) {
-        struct fs_reply push;
-        int rc = rpc_client_recv(c->push, 0, &frame);
-        if (rc != 0)
-            break;
-        if ((frame.frame.flags & RPC_FLAG_PUSH) == 0)
-            continue;
-        op_arena_reset(&arena);
-        rc = fs_reply_decode(frame.frame.body, &arena, &push);
-        if (rc != 0) {
-            log_error(LOG_CLIENT, "push_malformed", "type=%u rc=%s", frame.frame.type,
-                      err_name(rc));
-            break;
-        }
-        if (frame.frame.type == PUSH_DURABLE)
-            durable_pushed(c, push.data);
-        else
-            c->events.push(c->events.ctx, frame.frame.type, frame.frame.id, &push);
-    }
-    buf_deinit(&frame.storage);
-    op_arena_deinit(&arena);
-}
-
-static void push_close(struct conn *c)
-{
-    pthread_mutex_lock(&c->lock);
-    pthread_mutex_lock(&c->ack_lock);
-    struct rpc_client *gone = c->push;
-    c->push = NULL;
-    pthread_mutex_unlock(&c->ack_lock);
-    if (c->state != CONN_STOPPED)
-        c->state = CONN_DOWN;
-    pthread_mutex_unlock(&c->lock);
-    rpc_client_close(gone);
-}
-
-static void *push_main(void *arg)
-{
-    struct conn *c = arg;
-    thread_self()->recovering = true;
-    while (!stopped(c)) {
-        push_receive(c);
-        push_close(c);
-        uint64_t backoff_ms = BACKOFF_MIN_MS;
-        bool new_session = false;
-        if (!stopped(c))
-            log_warn(LOG_CLIENT, "site_away", "site=%s", c->site_name);
-        while (!stopped(c)) {
-            struct err_detail d;
-            int rc = push_connect(c, &new_session, &d);
-            if (rc == 0)
-                break;
-            log_debug(LOG_CLIENT, "reconnect_failed", "rc=%s why=\"%s\"", err_name(rc), d.text);
-            pthread_mutex_lock(&c->lock);
-            if (c->state != CONN_STOPPED)
-                wait_slice(c, backoff_ms * NS_PER_MS);
-            pthread_mutex_unlock(&c->lock);
-            backoff_ms =
-                MIN(backoff_ms * 2, c->unix_path != NULL ? BACKOFF_HERE_MAX_MS : BACKOFF_MAX_MS);
-        }
-        if (stopped(c))
-            break;
-        log_info(LOG_CLIENT, "site_back", "site=%s new_session=%d", c->site_name, new_session);
-        c->events.recover(c->events.ctx, new_session);
-        ahead_again(c);
-        state_up(c);
-    }
-    push_close(c);
-    return NULL;
-}
-
-void conn_ack(struct conn *c, uint64_t id)
-{
-    struct conn_call call;
-    conn_call_init(&call, RPC_INVAL_ACK);
-    pthread_mutex_lock(&c->ack_lock);
-    if (c->push != NULL) {
-        call.req.session = c->session;
-        call.req.number2 = id;
-        buf_clear(&call.scratch->body);
-        fs_request_encode(&call.req, &call.scratch->body);
-        int rc = rpc_client_send(c->push, RPC_INVAL_ACK, id, 0, buf_slice(&call.scratch->body));
-        if (rc != 0) /* the site will send it again */
-            log_debug(LOG_CLIENT, "ack_not_sent", "rc=%s", err_name(rc));
-    }
-    pthread_mutex_unlock(&c->ack_lock);
-    conn_call_deinit(&call);
 }
 
 /* ---- opening and closing ---- */
@@ -677,26 +394,29 @@ int conn_open(struct conn **ret,
     c->target = (struct rpc_target){
         .unix_path = c->unix_path, .host = c->host, .port = config->target.port};
     bool new_session;
-    int rc = push_connect(c, &new_session, d);
+    int rc = conn_push_connect(c, &new_session, d);
     /* A site that is joining another one serves nothing until its first snapshot is here. */
     for (unsigned i = 0; rc == ERR_AGAIN && i < JOIN_TRIES; i++) {
         pthread_mutex_lock(&c->lock);
-        wait_slice(c, JOIN_PAUSE_NS);
+        conn_wait_slice(c, JOIN_PAUSE_NS);
         pthread_mutex_unlock(&c->lock);
-        rc = push_connect(c, &new_session, d);
+        rc = conn_push_connect(c, &new_session, d);
     }
     if (rc != 0) {
         conn_free(c);
         return rc;
     }
-    state_up(c);
+    conn_state_up(c, c->incarnation);
     *ret = c;
     return 0;
 }
 
 int conn_start(struct conn *c)
 {
-    int rc = err_from_errno(pthread_create(&c->push_thread, NULL, push_main, c));
+    int rc = err_from_errno(pthread_create(&c->recover_thread, NULL, conn_recover_main, c));
+    c->recover_started = rc == 0;
+    if (rc == 0)
+        rc = err_from_errno(pthread_create(&c->push_thread, NULL, conn_push_main, c));
     c->push_started = rc == 0;
     return rc;
 }
@@ -726,7 +446,9 @@ void conn_join(struct conn *c)
 {
     if (c->push_started)
         pthread_join(c->push_thread, NULL);
-    c->push_started = false;
+    if (c->recover_started)
+        pthread_join(c->recover_thread, NULL);
+    c->push_started = c->recover_started = false;
 }
 
 void conn_free(struct conn *c)
@@ -736,7 +458,7 @@ void conn_free(struct conn *c)
     conn_stop(c);
     conn_join(c);
     rpc_client_close(c->push);
-    struct conn_thread *t = thread_self();
+    struct conn_thread *t = conn_thread_self();
     if (t->conn == c) {
         rpc_client_close(t->client);
         t->client = NULL;

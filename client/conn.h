@@ -1,11 +1,11 @@
 /* The mount's connections to its site: one session, one blocking connection per thread, and one
- * push connection with a thread of its own.
+ * push connection with a thread of its own, which makes no call.
  *
  * A call that loses its connection waits until the site is there again and is sent once more with
  * the same number, so that it is carried out once (site/proto.h). Any broken connection takes the
  * whole mount through a reconnect: the push thread joins the session again (or opens a new one when
- * the site does not know it any more), the owner re-opens its files and locks in
- * events.recover(), and only then do waiting calls go on (C5).
+ * the site does not know it any more), on a third thread the owner re-opens its files and locks in
+ * events.recover(), and only then do waiting calls go on (C5). Pushes come all that time.
  *
  *        connect + hello         recovered
  *  DOWN ----------------> RECOVER ---------> UP
@@ -32,14 +32,14 @@ struct conn_config {
 struct conn_events {
     /* A push; push thread; slices are valid during the call. `id` is what conn_ack wants. */
     void (*push)(void *ctx, uint16_t type, uint64_t id, const struct fs_reply *push);
-    /* The site is there again; push thread, whose own calls pass. `new_session`: the site knew
+    /* The site is there again; recovery thread, whose own calls pass. `new_session`: the site knew
      * nothing of us. Not called for the first connection. */
     void (*recover)(void *ctx, bool new_session);
     /* A change that was answered ahead of the disk went with the node that had it in memory, and
-     * cannot be made again: `rc` says why. Push thread. */
+     * cannot be made again: `rc` says why. Recovery thread. */
     void (*lost)(void *ctx, uint16_t type, struct oid oid, int rc);
     /* A file that was made ahead of the disk was made again, and this session has it open if it was
-     * opened with it. Push thread. */
+     * opened with it. Recovery thread. */
     void (*made_again)(void *ctx, struct oid oid);
     void *ctx;
 };
@@ -66,7 +66,8 @@ bool conn_holds(struct conn *c);        /* changes may be answered ahead, and SI
  */
 bool conn_in_touch(struct conn *c);
 void conn_ack(struct conn *c, uint64_t id); /* RPC_INVAL_ACK */
-/* Will a recovery make this file again? Then it is opened with that, not before. Push thread. */
+/* Will a recovery make this file again? Then it is opened with that, not before. Recovery thread.
+ */
 bool conn_makes_again(struct conn *c, struct oid oid);
 /* Is there anything that was answered, and may not be durable? */
 bool conn_is_ahead(struct conn *c);

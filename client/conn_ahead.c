@@ -84,9 +84,11 @@ static void rewrite(struct ahead_entry *e,
     op_arena_deinit(&arena);
 }
 
-static void set_oid2(struct fs_request *r, const void *arg)
+/* Not held once more: two mounts that make their files again would wait for each other's. */
+static void set_made(struct fs_request *r, const void *arg)
 {
     r->oid2 = *(const struct oid *)arg;
+    r->flags &= ~CREATE_HOLDS;
 }
 
 bool conn_ahead_end(struct conn_ahead *a,
@@ -155,7 +157,7 @@ bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *r
         *ret = *best;
         ret->body = body;
         if (ret->made)
-            rewrite(ret, set_oid2, &ret->oid);
+            rewrite(ret, set_made, &ret->oid);
     }
     pthread_mutex_unlock(&a->lock);
     return best != NULL;

@@ -6,8 +6,8 @@
  *        \-> end, answered ahead: kept -> durable: gone
  *                                   \-> sent again by the owner -> gone, or kept
  *
- * What was made ahead is made again under the oid that it was given at first. A node that starts
- * anew gives new names to versions: what is sent again later says the new one
+ * What was made ahead is made again under the oid that it was given at first, and not held. A node
+ * that starts anew gives new names to versions: what is sent again later says the new one
  * (conn_ahead_answered_again). Threads: any. */
 #ifndef CLIENT_CONN_AHEAD_H
 #define CLIENT_CONN_AHEAD_H

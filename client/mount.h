@@ -96,8 +96,9 @@ void forgetter_add(struct forgetter *f, struct oid oid);
 void forgetter_back(struct forgetter *f);
 
 /* ---- mount_prune.c: asking the kernel to drop what is too much ---- */
-/* Starts when the kernel can be asked; after the mount is there. */
-int pruner_new(struct mount *m, struct pruner **ret) MUST_CHECK;
+/* After the mount is there. NULL: the kernel cannot be asked, or there is no thread for it; logged.
+ */
+struct pruner *pruner_new(struct mount *m);
 void pruner_free(struct pruner *p); /* joins; accepts NULL */
 
 /* ---- mount_flush.c: the site asks for all that was written to be committed ---- */

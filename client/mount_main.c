@@ -278,12 +278,11 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     int rc = mount_parts_start(m, config, &d);
     if (rc == 0)
         rc = session_mount(m, &d);
-    if (rc == 0)
-        rc = pruner_new(m, &m->pruner);
     if (rc != 0) {
         code = cli_error(rc == ERR_UNREACHABLE ? CLI_UNREACHABLE : cli_exit_of(rc), "mount: %s: %s",
                          o->mountpoint, d.text[0] != '\0' ? d.text : err_text(rc));
     } else {
+        m->pruner = pruner_new(m);
         if (!o->foreground)
             redirect(o);
         (void)pthread_sigmask(SIG_UNBLOCK, &ends, NULL); /* likewise */

@@ -70,27 +70,26 @@ static void prune_step(struct worker *w)
     p->wait_ns = after < before ? PAUSE_NS_MIN : MIN(p->wait_ns * 2, PAUSE_NS_MAX);
 }
 
-int pruner_new(struct mount *m, struct pruner **ret)
+struct pruner *pruner_new(struct mount *m)
 {
     const struct inode_ids none = {.count = 0};
     if (!notifier_prune(m->notifier, &none)) {
         log_warn(LOG_CLIENT, "no_prune",
                  "this kernel is older than 6.18: it drops inodes when memory is short, whatever "
                  "'inodes' says");
-        *ret = NULL;
-        return 0;
+        return NULL;
     }
     struct pruner *p = mem_calloc(1, sizeof *p);
     p->m = m;
     p->wait_ns = PAUSE_NS_MIN;
     int rc = worker_start(&p->worker, prune_step);
     if (rc != 0) {
+        log_warn(LOG_CLIENT, "no_prune", "why=\"%s\": 'inodes' bounds nothing", err_text(rc));
         mem_free(p);
-        return rc;
+        return NULL;
     }
     inode_table_limit(m->inodes, (size_t)m->options.inodes_max, crowded, p);
-    *ret = p;
-    return 0;
+    return p;
 }
 
 void pruner_free(struct pruner *p)

@@ -1,6 +1,7 @@
 """The dashboard: what the page shows while two real sites are in step, cut apart, healed and
 restarted; its JSON and metrics; who may see it; and what bad clients do to it."""
 
+import http.client
 import json
 import os
 import re
@@ -227,7 +228,7 @@ def test_history_is_known_from_the_first_answer_on(two):
         while not done.is_set():
             try:
                 codes.add(code_of(question))
-            except OSError:  # it is not there just now
+            except (OSError, http.client.HTTPException):  # it is not there just now, or no more
                 pass
     pages = [threading.Thread(target=ask) for _ in range(4)]
     for page in pages:

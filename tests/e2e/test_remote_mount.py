@@ -118,11 +118,17 @@ class Locker:
         self.says(until)
 
     def interrupt(self):
-        self.process.send_signal(signal.SIGUSR1)
-        self.says("interrupted")
+        """Again and again: it says that it tries before it does."""
+        def interrupted():
+            self.process.send_signal(signal.SIGUSR1)
+            return self.said() == "interrupted"
+        lib.eventually(interrupted, 30, "interrupted")
+
+    def said(self):
+        return lib.tail(self.log).splitlines()[-1]
 
     def says(self, word):
-        lib.eventually(lambda: lib.tail(self.log).splitlines()[-1] == word, 30, word)
+        lib.eventually(lambda: self.said() == word, 30, word)
 
 
 @pytest.fixture
