@@ -52,6 +52,23 @@ def test_what_is_in_it(package):
 
 
 @pytest.mark.nofuse
+@pytest.mark.parametrize("prefix", ["/usr/local", "/opt/claudefs"])
+def test_installed_without_a_package(tmp_path, prefix):
+    """cmake --install, as README.md says it: to where programs look."""
+    lib.run("cmake", "--install", lib.BUILD, "--prefix", prefix, timeout=120,
+            env={**lib.environment(), "DESTDIR": str(tmp_path)})
+    at = f"{tmp_path}{prefix}"
+    assert lib.run(f"{at}/bin/claudefs", "version").stdout == lib.claudefs("version").stdout
+    for page in "man1/claudefs.1", "man8/mount.claudefs.8":
+        assert os.path.exists(f"{at}/share/man/{page}"), page
+    with open(f"{at}/lib/systemd/system/claudefs@.service", encoding="utf-8") as f:
+        assert f"ExecStart={prefix}/bin/claudefs serve" in f.read()
+    sbin = "/usr/sbin" if prefix == "/usr/local" else f"{prefix}/sbin"  # mount(8) looks in no other
+    helper = f"{tmp_path}{sbin}/mount.claudefs"
+    assert os.path.samefile(helper, f"{at}/bin/claudefs")
+
+
+@pytest.mark.nofuse
 def test_unpacked_it_runs(package, tmp_path):
     lib.run("dpkg-deb", "-x", package, tmp_path)
     program = tmp_path / "usr/bin/claudefs"

@@ -236,6 +236,42 @@ class RmdirAgainstRenameInto(Case):
         assert f.names() == ["d"] and f.names("d") == ["f"] and f.read("d/f") == "content"
 
 
+class RmdirAgainstDirectoryMovedInto(Case):
+    rule = 4
+
+    def before(self, f):
+        os.mkdir(f / "d")
+        os.mkdir(f / "e")
+        f.write("e/f", "content")
+
+    def alpha(self, f):
+        os.rmdir(f / "d")
+
+    def beta(self, f):
+        os.rename(f / "e", f / "d/e")
+
+    def after(self, f):
+        assert f.names() == ["d"] and f.names("d") == ["e"] and f.read("d/e/f") == "content"
+
+
+class RmdirAgainstLinkInto(Case):
+    rule = 4
+
+    def before(self, f):
+        os.mkdir(f / "d")
+        f.write("f", "content")
+
+    def alpha(self, f):
+        os.rmdir(f / "d")
+
+    def beta(self, f):
+        os.link(f / "f", f / "d/l")
+
+    def after(self, f):
+        assert f.names() == ["d", "f"] and f.names("d") == ["l"]
+        assert os.path.samefile(f / "f", f / "d/l") and os.stat(f / "f").st_nlink == 2
+
+
 class RmdirAgainstMkdirInside(Case):
     rule = 4
 
@@ -422,6 +458,26 @@ class TwoDirectoriesMovedToOneName(Case):
         assert [d[0] for d in derived] == ["z"] and f.names(derived[0][2]) == ["fp"]
 
 
+class DirectoryMovedToCreatedName(Case):
+    rule = 6
+
+    def before(self, f):
+        os.mkdir(f / "p")
+        f.write("p/fp", "p")
+
+    def alpha(self, f):
+        os.rename(f / "p", f / "z")
+
+    def beta(self, f):
+        os.mkdir(f / "z", 0o700)
+        f.write("z/fz", "z")
+
+    def after(self, f):
+        plain, derived = f.split()
+        assert plain == ["z"] and [d[0] for d in derived] == ["z"]
+        assert {tuple(f.names(n)) for n in ("z", derived[0][2])} == {("fp",), ("fz",)}
+
+
 class LongNames(Case):
     rule = 6
 
@@ -571,6 +627,7 @@ class Attributes(Case):
 CASES = {c.__name__: c() for c in (
     TwoEdits, TwoEditsLarge, TwoEqualEdits, DeleteThenEdit, EditThenDelete, ReplaceThenEdit,
     RemoveOneOfTwoLinks, RmdirAgainstCreate, RmdirOfManyAgainstCreate, RmdirAgainstRenameInto,
+    RmdirAgainstDirectoryMovedInto, RmdirAgainstLinkInto, DirectoryMovedToCreatedName,
     RmdirAgainstMkdirInside, RmdirAgainstMoveAndCreate, MoveAgainstCreateInside, MovesIntoEachOther,
     MovesToTwoPlaces, SameNameTwoFiles, SameNameTwins, SameNameDirectoryAndFile, SameNameSymlinks,
     RenameOntoCreated, TwoDirectoriesMovedToOneName, LongNames, SaveByRenameTwice, SameMkdir,

@@ -123,6 +123,40 @@ def test_mount_survives_a_restart_of_the_daemon(world):
     alpha.fsck()
 
 
+# The same of a file that has no name any more.
+HOLDER_OF_NAMELESS = """
+import os, sys
+with open(sys.argv[1], "w+b", buffering=0) as f:
+    f.write(b"a" * 100000)
+    os.fsync(f.fileno())
+    os.unlink(sys.argv[1])
+    print("open", flush=True)
+    sys.stdin.readline()
+    f.write(b"b")
+    os.fsync(f.fileno())
+    f.seek(0)
+    whole = b"".join(iter(lambda: f.read(1 << 20), b""))
+    assert whole == b"a" * 100000 + b"b", len(whole)
+    assert os.fstat(f.fileno()).st_nlink == 0
+"""
+
+
+def test_open_file_without_a_name_survives_kill_9_of_the_daemon(world):
+    alpha = world.site("alpha")
+    a = alpha.mount()
+    with subprocess.Popen([sys.executable, "-c", HOLDER_OF_NAMELESS, a / "open"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        alpha.kill()
+        alpha.serve()
+        holder.stdin.write(b"go on\n")
+        holder.stdin.close()
+        assert holder.wait(60) == 0
+    assert a.names() == []
+    alpha.stop()
+    alpha.fsck()
+
+
 def test_everything_is_there_after_a_restart(two):
     world, a, b = two
     a.write("d/small", "s")

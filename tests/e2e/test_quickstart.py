@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -123,3 +125,25 @@ def test_wrong_words(demo):
     done = demo.run("strat", code=2)
     assert "scripts/quickstart stop" in done.stderr
     assert subprocess.run([SCRIPT, "--help"], capture_output=True, check=True).stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to be somebody else")
+def test_who_is_not_root_is_told_what_is_missing():
+    """A user without fusermount3, which lets users mount. (Its package is there: nothing is installed.)"""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o777)
+        shutil.copytree(os.path.join(lib.REPO, "scripts"), os.path.join(top, "scripts"))
+        programs = os.path.join(top, "bin")
+        os.mkdir(programs)
+        for folder in "/bin", "/usr/bin":
+            for name in os.listdir(folder):
+                if name != "fusermount3" and not os.path.lexists(os.path.join(programs, name)):
+                    os.symlink(os.path.join(folder, name), os.path.join(programs, name))
+        demo = os.path.join(top, "demo")
+        done = lib.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"PATH={programs}",
+                       f"CLAUDEFS_DEMO={demo}", os.path.join(top, "scripts", "quickstart"), check=False)
+        assert done.returncode == 1
+        assert "run this as root" in done.stderr
+        may_open = os.stat("/dev/fuse").st_mode & 0o006 == 0o006
+        assert ("fusermount3" if may_open else "you may not open /dev/fuse") in done.stderr
+        assert not os.path.exists(demo)

@@ -1,6 +1,7 @@
 """Two mounts of one site: what one does the other sees at once. No waiting for it: a call of the
 second mount that starts after a call of the first returned must see what that did (P1)."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -224,26 +225,30 @@ def test_open_file_outlives_its_name(pair):
         assert os.fstat(f.fileno()).st_nlink == 0
 
 
-def test_flock_is_handed_over(pair):
+LOCKS = pytest.mark.parametrize("lock", [fcntl.flock, fcntl.lockf], ids=["flock", "fcntl"])
+
+
+@LOCKS
+def test_lock_is_handed_over(pair, lock):
     world, a, b = pair
     a.write("lock", "")
-    with open(a / "lock", "rb") as fa, open(b / "lock", "rb") as fb:
+    with open(a / "lock", "r+b") as fa, open(b / "lock", "r+b") as fb:
         for first, second in ((fa, fb), (fb, fa)):
-            fcntl.flock(first, fcntl.LOCK_EX)
+            lock(first, fcntl.LOCK_EX)
             with pytest.raises(BlockingIOError):
-                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
             got = threading.Event()
 
-            def take(lock=second, event=got):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            def take(file=second, event=got):
+                lock(file, fcntl.LOCK_EX)
                 event.set()
             thread = threading.Thread(target=take)
             thread.start()
             assert not got.wait(0.3)
-            fcntl.flock(first, fcntl.LOCK_UN)
+            lock(first, fcntl.LOCK_UN)
             assert got.wait(30), "the waiting lock was not granted"
             thread.join()
-            fcntl.flock(second, fcntl.LOCK_UN)
+            lock(second, fcntl.LOCK_UN)
 
 
 def test_record_locks_exclude_ranges(pair):
@@ -322,16 +327,17 @@ def test_who_gives_up_a_lock_while_the_site_is_away_does_not_have_it(pair):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_lock_of_a_killed_mount_is_released(pair):
+@LOCKS
+def test_lock_of_a_killed_mount_is_released(pair, lock):
     world, a, b = pair
     a.write("lock", "")
-    holder = open(a / "lock", "rb")
-    fcntl.flock(holder, fcntl.LOCK_EX)
-    with open(b / "lock", "rb") as f:
+    holder = open(a / "lock", "r+b")
+    lock(holder, fcntl.LOCK_EX)
+    with open(b / "lock", "r+b") as f:
         with pytest.raises(BlockingIOError):
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         a.kill()
-        lib.eventually(lambda: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB) is None, 90,
+        lib.eventually(lambda: lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB) is None, 90,
                        "lock of a killed mount is released")
     try:
         holder.close()
@@ -621,3 +627,60 @@ def test_two_mounts_that_make_changes_again_at_once(pair):
                 assert stat.S_IMODE(os.stat(m / name).st_mode) == 0o600 + (count[n] - 1) % 0o100
     for fd in opened:
         os.close(fd)
+
+
+class Handle:
+    """What name_to_handle_at(2) makes of a path; to be opened again whatever the kernel has forgotten."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def __init__(self, path):
+        self.bytes = ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 8 + 128)
+        mount_id = ctypes.c_int()
+        if self.libc.name_to_handle_at(-100, os.fsencode(path), self.bytes,
+                                       ctypes.byref(mount_id), 0) != 0:
+            raise OSError(ctypes.get_errno(), path)
+
+    def open(self, mount):
+        at = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fd = self.libc.open_by_handle_at(at, self.bytes, os.O_RDONLY)
+            if fd < 0:
+                raise OSError(ctypes.get_errno(), mount.path)
+            return fd
+        finally:
+            os.close(at)
+
+
+def kernel_forgets():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+        f.write("2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="opening by handle takes root")
+def test_handles_outlive_what_the_kernel_and_the_daemon_remember(pair):
+    """An NFS server has nothing else: the inode number, a parent that is found again, the content."""
+    _, a, b = pair
+    a.write("d/e/file", "content")
+    inos = [os.stat(a / p).st_ino for p in ("d/e/file", "d/e")]
+    file, folder = Handle(a / "d/e/file"), Handle(a / "d/e")
+
+    def check(name):
+        fd = file.open(a)
+        assert os.fstat(fd).st_ino == inos[0] and os.read(fd, 100) == b"content"
+        os.close(fd)
+        fd = folder.open(a)
+        assert os.fstat(fd).st_ino == inos[1] and os.listdir(fd) == [name]
+        assert os.stat("..", dir_fd=fd).st_ino == os.stat(a / "d").st_ino
+        os.close(fd)
+    kernel_forgets()
+    check("file")
+    os.rename(b / "d/e/file", b / "d/e/renamed")
+    kernel_forgets()
+    a.site.restart()
+    check("renamed")
+    os.unlink(b / "d/e/renamed")
+    with pytest.raises(OSError) as e:
+        file.open(a)
+    assert e.value.errno == errno.ESTALE
