@@ -456,6 +456,31 @@ def test_stranger_without_a_certificate_gets_nothing(world):
     assert site.alive() and site.status()["name"] == "alpha"
 
 
+@pytest.mark.nofuse
+def test_sites_speak_tls_1_3_and_nothing_older(world):
+    """With the right certificate, too: no older handshake is completed."""
+    alpha, beta = world.two()
+    member = [os.path.join(beta.dir, name) for name in ("wan.crt", "wan.key")]
+    for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = version
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(*member)
+        with socket.create_connection(alpha.wan, 10) as raw:
+            if version == ssl.TLSVersion.TLSv1_3:
+                with context.wrap_socket(raw) as s:
+                    assert s.version() == "TLSv1.3" and s.selected_alpn_protocol() == "h2"
+                continue
+            with pytest.raises(ssl.SSLError) as e:
+                context.wrap_socket(raw)
+            assert "PROTOCOL_VERSION" in e.value.reason, e.value
+    eventually(lambda: alpha.peers()["beta"]["state"] == "connected", 30, "beta itself is back")
+    alpha.wait()
+
+
 @pytest.mark.limit(200)
 def test_false_server_is_not_believed(two):
     """Somebody else answers at alpha's address: beta notices, sends nothing, and says so."""
