@@ -22,7 +22,7 @@
 #define LIMIT_FILE_BYTES ((uint64_t)1 << 62) /* largest file; fits loff_t with room */
 #define LIMIT_LINKS 65000u                   /* names of one file */
 #define LIMIT_SYMLINK_BYTES 4095u
-#define LIMIT_SESSIONS 1024u /* mounts of one site */
+#define LIMIT_SESSIONS 1024u                    /* mounts of one site */
 #define LIMIT_SESSION_INTERESTS (1024u * 1024u) /* objects one mount is told about one by one */
 #define LIMIT_SESSION_PUSHES 4096u              /* invalidations one mount has not acknowledged */
 #define LIMIT_LOCKS_FILE 8192u                  /* advisory locks held on one file */

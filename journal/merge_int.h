@@ -388,7 +388,7 @@ void fold_free(struct merge *m);
 void fold_apply(struct merge *m, const struct op *op);
 bool fold_seen_move(struct merge *m, struct oid oid, struct dot *ret);
 uint32_t fold_collect(struct merge *m, uint64_t stable_hlc, uint32_t budget);
-uint32_t fold_steps(const struct merge *m); /* moves above the stable point */
+uint32_t fold_steps(const struct merge *m);                /* moves above the stable point */
 bool fold_due(const struct merge *m, uint64_t stable_hlc); /* fold_collect would do something */
 void fold_check(struct merge *m, void (*fn)(void *ctx, const char *what), void *ctx);
 

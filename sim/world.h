@@ -63,8 +63,8 @@ enum world_workload {
 };
 struct world_work {
     enum world_workload kind;
-    unsigned clients;    /* mounts of this site; 0: 1 */
-    uint64_t think_ns;   /* mean pause between an answer and the next call; 0: none */
+    unsigned clients;  /* mounts of this site; 0: 1 */
+    uint64_t think_ns; /* mean pause between an answer and the next call; 0: none */
     /* Not 0: so many calls of each mount at once, one after the other, whenever burst_ns of the
      * world's time have passed; and no pauses else. So mounts meet. */
     unsigned burst;

@@ -200,6 +200,12 @@ static int check_exists(struct call *c)
     return rc != 0 ? rc : value_get(c, c->req.name, &old);
 }
 
+/* What the system says itself nobody sets or takes away; the rest of the names are kept for it. */
+static bool is_virtual(struct slice name)
+{
+    return begins(name, VIRTUAL) && !is(name, VIRTUAL "policy");
+}
+
 int call_setxattr(struct call *c)
 {
     const struct fs_request *r = &c->req;
@@ -208,7 +214,7 @@ int call_setxattr(struct call *c)
         return rc;
     if (r->data.len > LIMIT_XATTR_VALUE_BYTES)
         return ERR_TOO_BIG;
-    if (begins(r->name, VIRTUAL) && !is(r->name, VIRTUAL "policy"))
+    if (is_virtual(r->name))
         return ERR_NOT_PERMITTED;
     rc = check_exists(c);
     if (rc != 0 && rc != ERR_NO_DATA)
@@ -229,6 +235,8 @@ int call_removexattr(struct call *c)
     int rc = check_name(c->req.name);
     if (rc != 0)
         return rc == ERR_NOT_SUPPORTED ? rc : ERR_NO_DATA;
+    if (is_virtual(c->req.name))
+        return ERR_NOT_PERMITTED;
     rc = check_exists(c);
     return rc != 0 ? rc : propose_set(c, false);
 }

@@ -29,6 +29,7 @@ PROGRAM = os.path.join(BUILD, "claudefs")
 READY_S = 60
 STOP_S = 30
 GOODBYE_S = 3
+COMMAND_MARK = "--- "  # of the line in a log that says what was started
 # Sanitizers and a busy machine slow everything down alike.
 SLOW = float(os.environ.get("CLAUDEFS_TEST_SLOW", "1"))
 
@@ -363,8 +364,10 @@ class Site:
         assert done.returncode == 0, f"fsck of {self.name}: {done.stdout}{done.stderr}"
 
     def log(self):
+        """What the daemon has written; without the lines of spawn(), which name the test's folder and
+        so the test: a word of its name would be found whatever the daemon says."""
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return f.read()
+            return "".join(line for line in f if not line.startswith(COMMAND_MARK))
 
 
 _spawner = None
@@ -420,7 +423,7 @@ class World:
     # ---- processes ----
     def spawn(self, args, log_path, **env):
         with open(log_path, "ab") as log:
-            log.write(f"--- {' '.join(args)}\n".encode())
+            log.write(f"{COMMAND_MARK}{' '.join(args)}\n".encode())
         process = spawner().start(args, log_path, {**environment(), **env},
                                   self.dir)  # where a core file goes
         process.log_name = os.path.basename(log_path)

@@ -6,12 +6,15 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
+import typing
 
 import pytest
 
@@ -46,13 +49,15 @@ def ends_with_error(site, *words):
 
 # ---- damaged files ----
 def journal(site):
-    """The journal segment with the most in it, and where its bytes end."""
-    found = []
-    for path in glob.glob(os.path.join(site.dir, "shard-*/journal/*.seg")):
-        with open(path, "rb") as f:
-            found.append((len(f.read().rstrip(b"\0")), path))
+    """The journal segment with the most in it."""
+    found = glob.glob(os.path.join(site.dir, "shard-*/journal/*.seg"))
     assert found
-    return max(found)
+    return max(found, key=journal_end)
+
+
+def journal_end(path):
+    with open(path, "rb") as f:
+        return len(f.read().rstrip(b"\0"))
 
 
 def flip(path, offset, count=8):
@@ -70,16 +75,63 @@ def flip(path, offset, count=8):
     return mend
 
 
+class Record(typing.NamedTuple):
+    """A record of a journal's segment, as journal/README.md describes it."""
+    index: int
+    at: int  # its first byte in the file
+    end: int  # behind its last
+    durable: int  # the last index that was durable when it was written
+    epoch: int
+
+
+RECORD_HEAD = struct.Struct("<IIIIQQ")  # checksum, length, segment, index - durable, index, epoch
+BLOCK = 4096
+
+
+def block_up(at):
+    return -(-at // BLOCK) * BLOCK
+
+
+def records(path):
+    """All records of a segment that was never recycled: behind the last there is nothing."""
+    with open(path, "rb") as f:
+        data = f.read()
+    found, at = [], BLOCK
+    while at + RECORD_HEAD.size <= len(data):
+        _, length, _, behind, index, epoch = RECORD_HEAD.unpack_from(data, at)
+        if length == 0 and at % BLOCK == 0:
+            break
+        if length == 0:  # the rest of a write's last block
+            at = block_up(at)
+            continue
+        end = at + -(-(RECORD_HEAD.size + length) // 8) * 8
+        assert not found or index == found[-1].index + 1, f"{path}: {found[-1]}, then {index}"
+        found.append(Record(index, at, end, index - behind, epoch))
+        at = end
+    assert found, path
+    return found
+
+
+def offset_in(path, part):
+    if part == "head":
+        return 4
+    if part == "middle":
+        return journal_end(path) // 2
+    # The tail: the last of those records of which a later one says that they are durable.
+    found = records(path)
+    return next(r for r in found if r.index == found[-1].durable).at + RECORD_HEAD.size
+
+
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("part", ["head", "middle"])
+@pytest.mark.parametrize("part", ["head", "middle", "tail"])
 def test_damaged_journal_is_refused_and_nothing_lost(world, part):
     site = world.site("alpha", shards=1)
     a = site.mount()
     fill(a)
     a.stop()
     site.kill()
-    used, path = journal(site)
-    mend = flip(path, used // 2 if part == "middle" else 4, 8)
+    path = journal(site)
+    mend = flip(path, offset_in(path, part), 1 if part == "tail" else 8)
     code = ends_with_error(site, os.path.basename(path))
     assert code == 6
     done = site.cli("fsck", check=False)
@@ -91,34 +143,63 @@ def test_damaged_journal_is_refused_and_nothing_lost(world, part):
     site.fsck()
 
 
+def torn_tails(site):
+    """How often it said that it has cut a torn tail."""
+    said = r" site journal_torn_tail shard=0 file=\d+\.seg bytes=\d+$"
+    return len(re.findall(said, site.log(), re.MULTILINE))
+
+
 @pytest.mark.limit(300)
-def test_torn_tail_of_a_journal_is_cut(world):
-    """What a power cut leaves: the last record is half there. It was never acknowledged as synced."""
+def test_half_a_record_at_the_end_of_a_journal_is_cut_and_nothing_lost(world):
+    """What a power cut leaves of a write that nobody was told of."""
     site = world.site("alpha", shards=1)
     a = site.mount()
     fill(a)
-    site.cli("status")
     a.stop()
     site.kill()
-    used, path = journal(site)
-    flip(path, used - 3, 2)
-    site.serve(wait=False)
-    eventually(lambda: site.process.poll() is not None or
-               site.cli("status", check=False).returncode == 0, 30, "up, or ended with an error")
-    if site.alive():
-        assert "torn" in site.log(), site.log()[-2000:]
-        a.start()
-        # What was in the last write may be gone, and nothing else; a file is whole or as it was.
-        for n in range(200):
-            data = bytes([n % 256]) * (n * 40)
-            path = a / f"d{n % 7}/f{n}"
-            assert n >= 180 and not os.path.exists(path) or \
-                a.read(f"d{n % 7}/f{n}") in ((data, b"") if n >= 180 else (data,)), n
-        site.fsck()
-    else:
-        # The last record was known to be durable: then this is damage, and is named.
-        assert os.path.basename(path) in site.log()[-4000:]
-        site.process = None
+    path = journal(site)
+    last = records(path)[-1]
+    number = int(os.path.basename(path).split(".")[0])
+    with open(path, "r+b") as f:
+        f.seek(block_up(last.end))
+        f.write(RECORD_HEAD.pack(0x7042, 3000, number, 1, last.index + 1, last.epoch) +
+                random.Random(3).randbytes(1200))
+    site.serve()
+    assert torn_tails(site) == 1, site.log()
+    a.start()
+    filled(a)
+    a.write("afterwards", "x", sync=True)
+    a.stop()
+    site.kill()
+    site.serve()  # what was cut does not come back
+    assert torn_tails(site) == 1, site.log()
+    a.start()
+    filled(a)
+    assert a.text("afterwards") == "x"
+    site.fsck()
+
+
+@pytest.mark.limit(300)
+def test_last_record_of_a_journal_gone_bad_is_cut_and_said(world):
+    """Nothing on the disk tells it from a torn write: at most that one record is gone."""
+    site = world.site("alpha", shards=1)
+    a = site.mount()
+    fill(a)
+    a.write("last", "written last", sync=True)
+    site.kill()
+    a.kill()
+    path = journal(site)
+    flip(path, records(path)[-1].at + RECORD_HEAD.size, 1)
+    site.serve()
+    assert torn_tails(site) == 1, site.log()
+    a.start()
+    filled(a)
+    assert a.names() == sorted({f"d{n}" for n in range(7)} | {"last"}) and a.read("last") == b""
+    a.write("last", "written again", sync=True)
+    site.kill()
+    site.serve()
+    assert torn_tails(site) == 1 and a.text("last") == "written again"
+    site.fsck()
 
 
 def chunk_files(site):
@@ -373,6 +454,31 @@ def test_stranger_without_a_certificate_gets_nothing(world):
             pass
         assert b"alpha" not in answer
     assert site.alive() and site.status()["name"] == "alpha"
+
+
+@pytest.mark.nofuse
+def test_sites_speak_tls_1_3_and_nothing_older(world):
+    """With the right certificate, too: no older handshake is completed."""
+    alpha, beta = world.two()
+    member = [os.path.join(beta.dir, name) for name in ("wan.crt", "wan.key")]
+    for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = version
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(*member)
+        with socket.create_connection(alpha.wan, 10) as raw:
+            if version == ssl.TLSVersion.TLSv1_3:
+                with context.wrap_socket(raw) as s:
+                    assert s.version() == "TLSv1.3" and s.selected_alpn_protocol() == "h2"
+                continue
+            with pytest.raises(ssl.SSLError) as e:
+                context.wrap_socket(raw)
+            assert "PROTOCOL_VERSION" in e.value.reason, e.value
+    eventually(lambda: alpha.peers()["beta"]["state"] == "connected", 30, "beta itself is back")
+    alpha.wait()
 
 
 @pytest.mark.limit(200)

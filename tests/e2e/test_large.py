@@ -82,10 +82,10 @@ def test_where_data_goes_by_policy(two):
     """Small files come at once and large ones when they are read, unless the directory says
     otherwise; a policy set later counts for what is written later."""
     world, a, b = two
-    for name in ("plain", "lazy", "pinned", "pinned/below"):
+    for name in ("plain", "lazy", "lazy/eager", "eager", "pinned", "pinned/below"):
         os.mkdir(a / name)
-    os.setxattr(a / "lazy", "user.claudefs.policy", b"lazy")
-    os.setxattr(a / "pinned", "user.claudefs.policy", b"pinned")
+        if os.path.basename(name) in ("lazy", "eager", "pinned"):
+            os.setxattr(a / name, "user.claudefs.policy", os.path.basename(name).encode())
     lib.converge(a, b)
     small, large = os.urandom(300_000), os.urandom(20 << 20)
     a.write("plain/small", small, sync=True)
@@ -94,6 +94,11 @@ def test_where_data_goes_by_policy(two):
     a.write("pinned/below/large", large, sync=True)
     lib.converge(a, b, trees=False)
     lib.eventually(lambda: elsewhere(b.site) == 0, 60, "a pinned file comes by itself")
+    eager = {"eager/large": os.urandom(20 << 20), "lazy/eager/large": os.urandom(20 << 20)}
+    for name, data in eager.items():  # of two directories above it the nearer one says
+        a.write(name, data, sync=True)
+        lib.converge(a, b, trees=False)
+        lib.eventually(lambda: elsewhere(b.site) == 0, 60, f"{name} comes by itself")
     lazy = os.urandom(400_000)
     a.write("lazy/small", lazy, sync=True)
     lib.converge(a, b, trees=False)
@@ -102,7 +107,8 @@ def test_where_data_goes_by_policy(two):
     a.write("plain/large", other, sync=True)
     lib.converge(a, b, trees=False)
     world.cut("reset")
-    assert b.read("pinned/below/large") == large  # cut off, it has what was pinned
+    assert b.read("pinned/below/large") == large  # cut off, it has what was pinned, or eager
+    assert all(b.read(name) == data for name, data in eager.items())
     assert b.read("plain/small") == small
     with pytest.raises(OSError):
         b.read("lazy/small")

@@ -1,9 +1,13 @@
 """The main job, small: two sites, one tree."""
 
+import errno
 import os
+import re
 import subprocess
 import sys
 import time
+
+import pytest
 
 import lib
 from lib import eventually
@@ -49,12 +53,15 @@ def test_pause_and_resume(two):
     a.site.cli("peer", "pause", "beta")
     assert a.site.peers()["beta"]["paused"]
     a.write("quiet.txt", "not yet")
-    lib.holds(lambda: not os.path.exists(b / "quiet.txt"), 1, "nothing passes a paused link")
+    b.write("quiet there.txt", "not yet either")
+    lib.holds(lambda: not os.path.exists(b / "quiet.txt") and
+              not os.path.exists(a / "quiet there.txt"), 1, "nothing passes a paused link")
     a.site.restart()
     assert a.site.peers()["beta"]["paused"], "pause lasts over a restart"
     a.site.cli("peer", "resume", "beta")
     eventually(lambda: os.path.exists(b / "quiet.txt"), 30, "quiet.txt at beta after resume")
     lib.converge(a, b)
+    assert a.names() == b.names() == ["quiet there.txt", "quiet.txt"]
 
 
 def test_wait_times_out_and_says_what_is_missing(two):
@@ -62,9 +69,9 @@ def test_wait_times_out_and_says_what_is_missing(two):
     lib.converge(a, b)
     a.site.cli("peer", "pause", "beta")
     a.write("late.txt", "x")
-    done = a.site.cli("wait", "--timeout", "1", check=False)
     # A paused peer is no "reachable" peer; an unpaused one that is held up is.
-    assert done.returncode in (0, 1)
+    waited = a.site.json("wait", "--timeout", "1")
+    assert waited["peers"] == [{"peer": "beta", "state": "paused"}], waited
     a.site.cli("peer", "resume", "beta")
     a.site.wait()
     world.cut("stall")
@@ -74,6 +81,62 @@ def test_wait_times_out_and_says_what_is_missing(two):
     assert "beta" in done.stderr
     world.heal()
     lib.converge(a, b)
+
+
+OWN = lib.OWN_XATTRS
+FILE_OWN, DIR_OWN = ("oid", "version", "origin", "placement"), ("oid", "placement")
+
+
+def own_xattrs(mount, name, which=FILE_OWN):
+    """What the system says of a file or directory in its virtual attributes."""
+    return {x: os.getxattr(mount / name, OWN + x).decode() for x in which}
+
+
+def test_virtual_attributes_say_what_the_system_knows(two):
+    """claudefs-mount(1): which object it is, who wrote what it holds, and where that lies."""
+    world, a, b = two
+    a.write("dir/file", "one")
+    a.write("dir/other", "one")
+    lib.converge(a, b)
+    first = own_xattrs(a, "dir/file")
+    assert own_xattrs(b, "dir/file") == first
+    assert first["origin"] == "alpha"
+    assert re.fullmatch("[0-9a-f]{32}", first["oid"])
+    assert first["placement"].startswith(f"shard={int(first['oid'][:4], 16)} "), first
+    other = own_xattrs(a, "dir/other")
+    assert other["oid"] != first["oid"] and other["version"] != first["version"]
+    b.write("dir/file", "two")
+    lib.converge(a, b)
+    second = own_xattrs(b, "dir/file")
+    assert own_xattrs(a, "dir/file") == second
+    assert second["origin"] == "beta" and second["version"] != first["version"]
+    assert second["oid"] == first["oid"]
+    os.chmod(a / "dir/file", 0o600)
+    os.rename(a / "dir/file", a / "moved")
+    lib.converge(a, b)
+    assert own_xattrs(a, "moved") == own_xattrs(b, "moved") == second  # no new content
+    folder = own_xattrs(a, "dir", DIR_OWN)
+    assert own_xattrs(b, "dir", DIR_OWN) == folder and folder["oid"] != second["oid"]
+    for name in ("version", "origin"):  # a directory has no content
+        with pytest.raises(OSError) as e:
+            os.getxattr(a / "dir", OWN + name)
+        assert e.value.errno == errno.ENODATA
+
+
+def test_virtual_attributes_are_not_listed_and_not_to_be_changed(world):
+    a = world.site("alpha").mount()
+    a.write("dir/file", "content")
+    os.setxattr(a / "dir", OWN + "policy", b"lazy")  # a setting, and no virtual one
+    assert os.listxattr(a / "dir/file") == [] and os.listxattr(a / "dir") == [OWN + "policy"]
+    for path, which in ((a / "dir/file", FILE_OWN), (a / "dir", DIR_OWN)):
+        for name in (*which, "unheard-of"):
+            for change in (lambda p, n: os.setxattr(p, n, b"forged"), os.removexattr):
+                with pytest.raises(OSError) as e:
+                    change(path, OWN + name)
+                assert e.value.errno == errno.EPERM, (path, name)
+    assert own_xattrs(a, "dir/file")["origin"] == "alpha"
+    os.removexattr(a / "dir", OWN + "policy")
+    assert os.listxattr(a / "dir") == []
 
 
 def test_background_mount_returns_when_usable(world):

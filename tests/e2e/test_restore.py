@@ -31,16 +31,17 @@ def test_rolled_back_directory_is_noticed(two, who):
     shutil.rmtree(site.dir)
     os.rename(copy, site.dir)
     before = len(site.log())
-    site.serve(wait=False)
-
-    def noticed():
-        said = site.log()[before:].lower()
-        if site.alive():
-            said += site.cli("status", "--json", check=False).stdout.lower()
-            said += site.cli("peer", "list", "--json", check=False).stdout.lower()
-        assert "roll" in said, said[-2000:]
-        return True
-    lib.eventually(noticed, 60, "the site says that it was rolled back")
+    site.serve()
+    lib.eventually(lambda: site.status()["wan_state"] == "rolled_back", 60,
+                   "the site says that it was rolled back")
+    said = site.status()["wan_error"]
+    assert "rolled back" in said and "restore the newest copy" in said, said
+    assert "claudefs site return" in said, said
+    assert " rolled_back why=" in site.log()[before:], site.log()[before:][-2000:]
+    text = site.cli("status", check=False)
+    assert text.returncode == 2 and "rolled back" in text.stdout, text.stdout
+    done = site.cli("wait", "--timeout", "5", check=False)
+    assert done.returncode != 0 and "rolled back" in done.stderr, done
     # The other site is none the worse.
     assert other.names() == sorted(["before"] + [f"after{n}" for n in range(20)])
     assert other.site.alive()

@@ -7,6 +7,7 @@ Each rule names the class of bug it prevents. A line may opt out of one rule wit
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 # Includes point to a smaller number only. client and sim do not see each other.
 LAYERS = {"base": 0, "journal": 1, "data": 2, "site": 3, "wan": 4, "client": 5, "sim": 5}
 TOP = {"bench": 6, "tests": 7}  # see all folders; nobody sees them (tests/lib serves both)
+DOCUMENTED = [*LAYERS, *TOP, "docs", "scripts"]
 FILE_LINES_MAX = 800
 LINE_COLUMNS_MAX = 100
 FUNCTION_LINES_MAX = 80
+FORMATTER_VERSION = "14"  # of clang-format: Debian 12's
 
 # (rule, pattern, folders it does not apply to, files it does not apply to, message)
 BANNED = [
@@ -190,6 +193,14 @@ def check_built(s, root, report):
     report(s, 1, "not-built", f"no CMakeLists.txt names {name}")
 
 
+def check_readmes(root, findings):
+    """A folder that says nothing of itself is understood by nobody who comes new."""
+    for folder in DOCUMENTED:
+        path = os.path.join(root, folder)
+        if os.path.isdir(path) and not os.path.exists(os.path.join(path, "README.md")):
+            findings.append(f"{folder}/README.md:1: no-readme: say what the folder is for")
+
+
 def header_flags(root):
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-I" + root]
     for package in ("fuse3", "libmicrohttpd"):
@@ -217,6 +228,38 @@ def check_headers(headers, root, compiler, report):
                 report(s, 1, "self-contained", first)
 
 
+def formatter():
+    """The one whose output .clang-format describes; other versions put some lines differently."""
+    for name in (f"clang-format-{FORMATTER_VERSION}", "clang-format"):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        if re.search(r"version %s\." % FORMATTER_VERSION, said):
+            return path
+    return None
+
+
+def check_format(found, root, findings):
+    """Two ways to set the same code: a change shows lines that nobody has changed."""
+    program = formatter()
+    if program is None or not os.path.exists(os.path.join(root, ".clang-format")):
+        return
+    paths = [s.path for s in found]
+
+    def run(part):
+        return subprocess.run([program, "--dry-run", "-Werror", *part], cwd=root,
+                              capture_output=True, text=True, check=False).stderr
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for text in pool.map(run, (paths[i::16] for i in range(min(16, len(paths))))):
+            seen = set()
+            for m in re.finditer(r"^(\S+?):(\d+):\d+: error: ", text, re.M):
+                if m.group(1) not in seen:
+                    findings.append(f"{m.group(1)}:{m.group(2)}: format: clang-format -i sets it otherwise")
+                seen.add(m.group(1))
+
+
 def lint(root, compiler):
     findings = []
 
@@ -225,6 +268,7 @@ def lint(root, compiler):
         if not s.lines or not s.allows(line_no, rule):
             findings.append(f"{s.path}:{line_no}: {rule}: {message}")
 
+    check_readmes(root, findings)
     readmes = {}
     for folder in LAYERS:
         path = os.path.join(root, folder, "README.md")
@@ -241,6 +285,7 @@ def lint(root, compiler):
         check_invariants(s, readmes, report)
         check_built(s, root, report)
     check_headers([s for s in found if s.path.endswith(".h")], root, compiler, report)
+    check_format(found, root, findings)
     return found, findings
 
 

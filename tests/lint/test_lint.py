@@ -2,6 +2,7 @@
 """Plants one violation of each rule: a checker that finds nothing must be known to be able to."""
 
 import os
+import shutil
 import sys
 import tempfile
 import unittest
@@ -50,10 +51,14 @@ CLEAN = [
 ]
 
 
-def findings(path, text):
+def findings(path, text, readme=True):
     with tempfile.TemporaryDirectory() as root:
         target = os.path.join(root, path)
         os.makedirs(os.path.dirname(target))
+        if readme:
+            with open(os.path.join(root, path.split("/")[0], "README.md"), "w",
+                      encoding="utf-8") as f:
+                f.write("What it is for.\n")
         with open(target, "w", encoding="utf-8") as f:
             f.write(text)
         with open(os.path.join(os.path.dirname(target), "CMakeLists.txt"), "w",
@@ -75,6 +80,28 @@ class LintTest(unittest.TestCase):
         for path, text in CLEAN:
             with self.subTest(path=path, text=text):
                 self.assertEqual(findings(path, text), [])
+
+    def test_a_folder_without_readme_is_found(self):
+        for path in ("base/a.c", "docs/a.md", "scripts/a", "tests/unit/site/test_a.c"):
+            with self.subTest(path=path):
+                self.assertEqual(findings(path, "", readme=False),
+                                 [f"{path.split('/')[0]}/README.md:1: no-readme: "
+                                  "say what the folder is for"])
+
+    @unittest.skipUnless(lint.formatter(), "the version of clang-format that counts is not here")
+    def test_code_that_is_set_otherwise_is_found(self):
+        style = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".clang-format")
+        for text, expected in (("int a;\nint  b;\nint   c;\n", ["site/a.c:2: format: clang-format "
+                                                               "-i sets it otherwise"]),
+                               ("int a;\nint b;\n", [])):
+            with self.subTest(text=text), tempfile.TemporaryDirectory() as root:
+                shutil.copy(style, root)
+                os.mkdir(os.path.join(root, "site"))
+                with open(os.path.join(root, "site/a.c"), "w", encoding="utf-8") as f:
+                    f.write(text)
+                found = []
+                lint.check_format([lint.Source(root, "site/a.c")], root, found)
+                self.assertEqual(found, expected)
 
     def test_every_banned_rule_is_planted(self):
         planted = {rule for rule, _, _ in PLANTED}

@@ -37,7 +37,7 @@ struct trio {
     struct loop_timer poll;
     bool (*until)(struct trio *t);
     uint64_t until_ns;
-    bool so; /* when it was looked at last */
+    bool so;        /* when it was looked at last */
     unsigned names; /* made so far */
 };
 
