@@ -206,6 +206,12 @@ static bool is_virtual(struct slice name)
     return begins(name, VIRTUAL) && !is(name, VIRTUAL "policy");
 }
 
+/* A word that nobody knows would be passed over when data is to go somewhere (node_gc.c). */
+static bool is_policy(struct slice value)
+{
+    return is(value, "eager") || is(value, "pinned") || is(value, "lazy");
+}
+
 int call_setxattr(struct call *c)
 {
     const struct fs_request *r = &c->req;
@@ -216,6 +222,8 @@ int call_setxattr(struct call *c)
         return ERR_TOO_BIG;
     if (is_virtual(r->name))
         return ERR_NOT_PERMITTED;
+    if (is(r->name, VIRTUAL "policy") && !is_policy(r->data))
+        return ERR_INVALID;
     rc = check_exists(c);
     if (rc != 0 && rc != ERR_NO_DATA)
         return rc;

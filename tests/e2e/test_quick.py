@@ -135,6 +135,9 @@ def test_virtual_attributes_are_not_listed_and_not_to_be_changed(world):
                     change(path, OWN + name)
                 assert e.value.errno == errno.EPERM, (path, name)
     assert own_xattrs(a, "dir/file")["origin"] == "alpha"
+    with pytest.raises(OSError) as e:
+        os.setxattr(a / "dir", OWN + "policy", b"lasy")
+    assert e.value.errno == errno.EINVAL
     os.removexattr(a / "dir", OWN + "policy")
     assert os.listxattr(a / "dir") == []
 
