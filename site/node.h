@@ -235,7 +235,8 @@ void node_snapshot_begin(struct node *n,
                          site_id_t to,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx); /* loop */
-/* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. The first page
+/* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. It reads no
+ * more than about that at a time, so a page may be empty before: it is no page then. The first page
  * starts with the cursors a receiver continues from. */
 int node_snapshot_next_page(struct node_snapshot *s,
                             size_t bytes_max,

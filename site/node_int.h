@@ -108,8 +108,7 @@ struct node {
     uint64_t reopen_tick; /* then: after this tick, so that whoever asked for it got an answer */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
-    uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here;
-                                                 UINT64_MAX: pairs are */
+    uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here */
     struct {
         void (*done)(void *ctx, int rc, const struct err_detail *d); /* NULL: none is under way */
         void *ctx;
