@@ -7,7 +7,12 @@
  * once after each change of its list, ahead of its turn like all notices (shard_notice.c), and
  * behind the entries themselves in its journal. Who lets somebody in says it for him in the same
  * operation: he begins with its snapshot. Who has to be counted follows from it (quorum.h). A site
- * by itself says nothing. */
+ * by itself says nothing. Older programs say no K; but whoever has given its word (node_stable.c)
+ * that it has applied an entry knows of it, too.
+ *
+ * A site may have entered twice: who let it in under one id did not get the answer through, and
+ * somebody else let it in under another. Which of them it is it knows best, so it makes the other
+ * ones leave when it hears of them. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -229,9 +234,11 @@ uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX])
         ret[i] = (struct quorum_member){
             .site = c->m.site, .reached = self, .leaves = c->m.status == MEMBER_LEAVING};
         for (uint32_t k = 0; k < count; k++) {
-            ret[i].knows |= (uint64_t)(self || (c->knows >> place[k] & 1) != 0) << k;
+            bool has_seen = n->members[place[k]].entered.hlc <= seen;
+            ret[i].knows |= (uint64_t)(has_seen || (c->knows >> place[k] & 1) != 0) << k;
             ret[i].gone |= (uint64_t)(self || (c->gone >> place[k] & 1) != 0) << k;
         }
     }
     return count;
 }
+        uint64_t seen = self ? UINT64_MAX : node_stable_seen(n, c->m.site);

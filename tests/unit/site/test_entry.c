@@ -154,6 +154,63 @@ static void test_a_site_by_itself_says_nothing(void **state)
     world_deinit(&w);
 }
 
+/* The third one runs a program of before, which says no K, and nobody has said one for it. */
+static void joins_silently(struct world *w, unsigned site)
+{
+    struct err_detail d = {{0}};
+    struct member m = {
+        .site = 0, .name = "old", .cert_sha256 = {(uint8_t)(1 + site)}, .cert = slice_str("cert")};
+    assert_int_equal(site, w->count);
+    node_test_init(&w->sites[site], 3);
+    w->sites[site].n->entering.busy = true;
+    m.site = id_of(w, site);
+    node_member_set(w->sites[0].n, &m, member_done, &w->sites[0]);
+    assert_int_equal(node_run(w->sites[0].n), 0);
+    w->sites[0].n->stopping = false;
+    assert_int_equal(node_adopt(w->sites[site].n, node_fs_key(w->sites[0].n), w->shards, &d), 0);
+    bootstrap(&w->sites[0], &w->sites[site]);
+    w->count++;
+}
+
+static bool reach_most(struct world *w, unsigned site, site_id_t missing)
+{
+    struct quorum_member at[SITE_COUNT_MAX];
+    uint32_t count = quorum_at(w, site, at);
+    for (uint32_t i = 0; i < count; i++)
+        at[i].reached = at[i].site != missing;
+    return quorum_is_reached(at, count);
+}
+
+/* Two of three were upgraded, the third one is gone for good: they have to be able to give it up.
+ */
+static void test_who_says_nothing_is_taken_by_its_word_for_what_it_has(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 2, 1);
+    joins_silently(&w, 2);
+    drain(&w);
+    says(&w, 0);
+    says(&w, 1);
+    drain(&w);
+    assert_false(node_member_find(w.sites[0].n, id_of(&w, 2))->has_said);
+    assert_false(reach_most(&w, 0, id_of(&w, 2)));
+    call_path(&w, 0, RPC_CREATE, "/f");
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    check_collected(&w);
+    assert_false(node_member_find(w.sites[0].n, id_of(&w, 2))->has_said);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned k = 0; k < w.count; k++)
+            assert_true(is_established(&w, i, id_of(&w, k)));
+        assert_true(reach_most(&w, i, id_of(&w, 2)));
+    }
+    /* Of whom it had never heard it has not said so. */
+    add_member(&w.sites[0], NEW_ID, 9);
+    says(&w, 0);
+    assert_false(is_established(&w, 0, NEW_ID));
+    world_deinit(&w);
+}
+
 /* Whoever has not heard of it may have a majority without it. */
 static void test_who_was_let_in_is_established_when_all_say_so(void **state)
 {
@@ -465,3 +522,4 @@ int main(void)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
+        cmocka_unit_test(test_who_says_nothing_is_taken_by_its_word_for_what_it_has),
