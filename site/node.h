@@ -168,6 +168,7 @@ void node_member_enter(struct node *n,
  * entered, and that it has left, so it can come back. `done` may be NULL. */
 void node_member_bring(struct node *n,
                        const struct member *m,
+                       enum member_leaves why,
                        void (*done)(void *ctx, int rc),
                        void *ctx); /* loop; durable */
 /* Makes a member leave: from now on no operation of it is taken that no remaining member had

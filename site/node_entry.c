@@ -173,7 +173,7 @@ void node_member_bring(struct node *n,
     struct op_builder b = {0};
     log_info(LOG_SITE, "member_brought", "name=%s site=%08x", m->name, m->site);
     add_member(&b, m);
-    node_leaves_add(&b, m->site, LEAVES_AWAY);
+    node_leaves_add(&b, m->site, why);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -195,6 +195,7 @@ void node_member_returns(struct node *n,
         if (memcmp(k->cert_sha256, cert_sha256, sizeof k->cert_sha256) != 0)
             continue;
         if (m.site == 0 || k->told_hlc > m.told_hlc)
+                       enum member_leaves why,
             m = *k;
         if (k->status != MEMBER_IS || k->site == after)
             continue;

@@ -22,6 +22,7 @@ struct node_member_cache {
     struct member m;
     char *cert_text;      /* owns m.cert */
     struct stamp entered; /* of its record */
+    struct stamp left;    /* of the R that says why it leaves; 0: only answers say that it does */
     uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
     bool has_said;        /* whom it knows; what follows is from there (node_entry.c) */
     struct stamp said;

@@ -185,6 +185,7 @@ static void leaves_apply(struct leaves *l)
             continue;
         c->m.status = MEMBER_LEAVING;
         c->m.why = l->why[i];
+        c->left = l->marked[i];
     }
     n->leaving.owed = 0;
     for (uint32_t i = 0; i < n->leaving.count; i++) {

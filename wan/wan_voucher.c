@@ -102,7 +102,7 @@ static void let_in(struct wan_call *call)
     if (rc != 0)
         entered(c, rc);
     else if (c->away)
-        node_member_bring(n, &c->member, entered, c);
+        node_member_bring(n, &c->member, LEAVES_AWAY, entered, c);
     else
         node_member_set(n, &c->member, entered, c);
 }

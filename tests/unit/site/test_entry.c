@@ -489,7 +489,7 @@ static void test_a_member_that_is_brought_may_come_back(void **state)
                        .cert = slice_str("cert")};
     (void)state;
     world_of(&w, 2);
-    node_member_bring(w.sites[0].n, &m, member_done, &w.sites[0]);
+    node_member_bring(w.sites[0].n, &m, LEAVES_AWAY, member_done, &w.sites[0]);
     assert_int_equal(node_run(w.sites[0].n), 0);
     w.sites[0].n->stopping = false;
     struct stamp entered = stamp_of(&w, 0, REG_MEMBER, OTHER_ID);

@@ -103,11 +103,13 @@ void node_member_enter(struct node *n,
 
 void node_member_bring(struct node *n,
                        const struct member *m,
+                       enum member_leaves why,
                        void (*done)(void *ctx, int rc),
                        void *ctx)
 {
     struct member gone = *m;
     gone.status = MEMBER_REMOVED;
+    gone.why = (uint8_t)why;
     node_member_set(n, &gone, done, ctx);
 }
 

@@ -523,11 +523,11 @@ static void test_return_asks_those_who_say_that_it_has_left(void **state)
 static void knows_as_left(struct node *n, site_id_t site, site_id_t spent)
 {
     struct print p = {.site = site};
-    struct member m = {.site = spent, .why = LEAVES_AWAY};
+    struct member m = {.site = spent};
     assert_int_equal(node_members(n, take_print, &p), 0);
     memcpy(m.cert_sha256, p.sha256, sizeof m.cert_sha256);
     snprintf(m.name, sizeof m.name, "alpha");
-    node_member_bring(n, &m, ignore, NULL);
+    node_member_bring(n, &m, LEAVES_AWAY, ignore, NULL);
 }
 
 static void test_return_draws_an_id_that_has_left_anew_once(void **state)
