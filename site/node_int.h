@@ -242,6 +242,8 @@ void node_leaves_add(struct op_builder *b, site_id_t site, enum member_leaves wh
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
 /* As they were loaded last; NULL: not one. */
 struct node_member_cache *node_member_find(const struct node *n, site_id_t site);
+/* Are both ids of one site? It keeps its certificate when it comes back under another id. */
+bool node_same_site(const struct member *a, const struct member *b);
 /* Writes a register of the root; `done` (or NULL: a failure is logged) runs when it is durable, or
  * at once when it cannot be written. */
 void node_root_set(struct node *n,

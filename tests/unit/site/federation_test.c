@@ -90,7 +90,8 @@ void member_done(void *ctx, int rc)
 /* Enters a site as a member at the first one, as pairing does. */
 void add_member(struct node_test *t, site_id_t site, unsigned number)
 {
-    struct member m = {.site = site, .cert = slice_str("cert")};
+    struct member m = {
+        .site = site, .cert_sha256 = {(uint8_t)(1 + number)}, .cert = slice_str("cert")};
     snprintf(m.name, sizeof m.name, "s%u", number);
     if (site == node_site(t->n))
         node_member_set(t->n, &m, member_done, t);

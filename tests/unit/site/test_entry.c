@@ -417,6 +417,45 @@ static void test_a_site_comes_back_in_one_operation(void **state)
     world_deinit(&w);
 }
 
+/* Two let it in, each under another id, since the first answer was lost: which of them it is it
+ * says itself, as soon as it has heard of both. */
+static void test_of_two_ids_of_a_site_the_one_that_it_has_stays(void **state)
+{
+    struct world w;
+    struct err_detail d = {{0}};
+    struct member m = {.site = OTHER_ID,
+                       .name = "s2",
+                       .wan = "s2:9000",
+                       .cert_sha256 = {3},
+                       .cert = slice_str("cert")};
+    (void)state;
+    world_of(&w, 2);
+    node_member_set(w.sites[0].n, &m, member_done, &w.sites[0]);
+    assert_int_equal(node_run(w.sites[0].n), 0);
+    w.sites[0].n->stopping = false;
+    drain(&w);
+    node_test_init(&w.sites[2], 3);
+    site_id_t id = id_of(&w, 2);
+    returns(&w, 0, OTHER_ID, 3, NEW_ID);
+    returns(&w, 1, OTHER_ID, 3, id);
+    assert_int_equal(node_adopt(w.sites[2].n, node_fs_key(w.sites[1].n), w.shards, &d), 0);
+    bootstrap(&w.sites[1], &w.sites[2]);
+    drain(&w);
+    for (unsigned i = 0; i < 2; i++) {
+        check_is(&w, i, NEW_ID, 2);
+        check_is(&w, i, id, 2);
+    }
+    w.count++;
+    all_say(&w);
+    for (unsigned i = 0; i < 3; i++) {
+        check_left(&w, i, OTHER_ID);
+        check_left(&w, i, NEW_ID);
+        check_is(&w, i, id, 2);
+        check_is(&w, i, id_of(&w, 0), 0);
+    }
+    world_deinit(&w);
+}
+
 /* Only a site that was given up itself knew of the id that it had last. */
 static void test_a_site_comes_back_with_an_id_that_is_unknown(void **state)
 {
@@ -478,6 +517,73 @@ static void test_who_never_was_a_member_does_not_come_back(void **state)
     world_deinit(&w);
 }
 
+static int returns_refused(struct world *w, site_id_t before, uint8_t cert, site_id_t after)
+{
+    struct node *n = w->sites[0].n;
+    uint8_t cert_sha256[32] = {cert};
+    uint64_t next = shard_next_seq(n->shards[0]);
+    int rc = 0;
+    node_member_returns(n, before, cert_sha256, after, refused, &rc);
+    settle(w, 0);
+    assert_int_equal(shard_next_seq(n->shards[0]), next);
+    return rc;
+}
+
+static void remove_by_operator(struct world *w, unsigned site, site_id_t leaver)
+{
+    node_member_remove(w->sites[site].n, leaver, LEAVES_REMOVED, member_done, &w->sites[site]);
+    assert_int_equal(node_run(w->sites[site].n), 0);
+    w->sites[site].n->stopping = false;
+}
+
+/* It was given up, came back, and an operator removed it: that was the site, not one of its ids. */
+static void test_who_was_removed_does_not_come_back_by_an_id_before(void **state)
+{
+    struct world w;
+    (void)state;
+    world_of(&w, 2);
+    site_id_t before = id_of(&w, 1);
+    returns(&w, 0, before, 2, NEW_ID);
+    check_is(&w, 0, NEW_ID, 1);
+    remove_by_operator(&w, 0, NEW_ID);
+    assert_int_equal(returns_refused(&w, before, 2, NEW_ID + 2), ERR_REMOVED);
+    assert_int_equal(returns_refused(&w, OTHER_ID, 2, NEW_ID + 2), ERR_REMOVED);
+    assert_int_equal(returns_refused(&w, NEW_ID, 2, NEW_ID + 2), ERR_REMOVED);
+    node_member_readmit(w.sites[0].n, before, member_done, &w.sites[0]); /* by whichever id */
+    assert_int_equal(node_run(w.sites[0].n), 0);
+    w.sites[0].n->stopping = false;
+    check_left(&w, 0, NEW_ID);
+    returns(&w, 0, before, 2, NEW_ID + 2);
+    check_is(&w, 0, NEW_ID + 2, 1);
+    world_deinit(&w);
+}
+
+static void test_who_is_removed_leaves_with_all_ids_that_are_members(void **state)
+{
+    struct world w;
+    (void)state;
+    world_of(&w, 3);
+    site_id_t before = id_of(&w, 2);
+    returns(&w, 0, before, 3, NEW_ID);
+    returns(&w, 1, before, 3, OTHER_ID);
+    w.left[2] = true;
+    drain(&w);
+    check_is(&w, 1, NEW_ID, 2);
+    check_is(&w, 1, OTHER_ID, 2);
+    remove_by_operator(&w, 1, NEW_ID);
+    drain(&w);
+    for (unsigned i = 0; i < 2; i++) {
+        const site_id_t ids[2] = {NEW_ID, OTHER_ID};
+        for (unsigned k = 0; k < 2; k++) {
+            assert_int_not_equal(member_at(&w, i, ids[k])->status, MEMBER_IS);
+            assert_int_equal(member_at(&w, i, ids[k])->why, LEAVES_REMOVED);
+        }
+        check_left(&w, i, before);
+        check_is(&w, i, id_of(&w, 1), 1);
+    }
+    world_deinit(&w);
+}
+
 /* A member that only a site knew which was given up: it has left, and may come back. */
 static void test_a_member_that_is_brought_may_come_back(void **state)
 {
@@ -510,16 +616,19 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_are_established_when_all_have_exchanged),
         cmocka_unit_test(test_a_site_by_itself_says_nothing),
+        cmocka_unit_test(test_who_says_nothing_is_taken_by_its_word_for_what_it_has),
         cmocka_unit_test(test_who_was_let_in_is_established_when_all_say_so),
         cmocka_unit_test(test_who_leaves_counts_against_until_all_know_it),
         cmocka_unit_test(test_what_was_said_outlasts_a_restart),
         cmocka_unit_test(test_a_word_behind_what_waits_is_known),
         cmocka_unit_test(test_the_root_does_not_change_when_a_site_says_whom_it_knows),
         cmocka_unit_test(test_a_site_comes_back_in_one_operation),
+        cmocka_unit_test(test_of_two_ids_of_a_site_the_one_that_it_has_stays),
         cmocka_unit_test(test_a_site_comes_back_with_an_id_that_is_unknown),
         cmocka_unit_test(test_who_never_was_a_member_does_not_come_back),
+        cmocka_unit_test(test_who_was_removed_does_not_come_back_by_an_id_before),
+        cmocka_unit_test(test_who_is_removed_leaves_with_all_ids_that_are_members),
         cmocka_unit_test(test_a_member_that_is_brought_may_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
-        cmocka_unit_test(test_who_says_nothing_is_taken_by_its_word_for_what_it_has),
