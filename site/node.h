@@ -165,20 +165,22 @@ void node_member_enter(struct node *n,
                        void (*done)(void *ctx, int rc),
                        void *ctx); /* loop; durable */
 /* Of a member of whom only one site knew that has been given up: the others hear that it had
- * entered, and that it has left, so it can come back. `done` may be NULL. */
+ * entered, and that it has left, and why: whether it can come back by itself. */
 void node_member_bring(struct node *n,
                        const struct member *m,
+                       enum member_leaves why,
                        void (*done)(void *ctx, int rc),
                        void *ctx); /* loop; durable */
 /* Makes a member leave: from now on no operation of it is taken that no remaining member had
- * (node_leave.c). ERR_NOT_FOUND: no such member; ERR_INVALID: this site itself. */
+ * (node_leave.c). Whom an operator removes leaves with all ids that it is a member with.
+ * ERR_NOT_FOUND: no such member; ERR_INVALID: this site itself. */
 void node_member_remove(struct node *n,
                         site_id_t site,
                         enum member_leaves why,
                         void (*done)(void *ctx, int rc),
                         void *ctx); /* loop; durable */
-/* A site that an operator removed may come back by itself, as one that was away (node_return.h).
- * ERR_NOT_FOUND: no such site; ERR_INVALID: it has not left. */
+/* A site that an operator removed, under whatever id, may come back by itself, as one that was away
+ * (node_return.h). ERR_NOT_FOUND: no such site; ERR_INVALID: it has not left. */
 void node_member_readmit(struct node *n,
                          site_id_t site,
                          void (*done)(void *ctx, int rc),
@@ -186,8 +188,8 @@ void node_member_readmit(struct node *n,
 /* The site with this certificate comes back under the id `after`: whatever ids it is a member with
  * leave, as ones that were away. `before`, the id it had last, may be unknown here, where only a
  * site knew of it that was given up itself; then it has entered and left. All in one operation, and
- * again without effect. ERR_NOT_FOUND: no member ever had the certificate; ERR_INVALID: this site
- * leaves itself. */
+ * again without effect. ERR_NOT_FOUND: no member ever had the certificate; ERR_REMOVED: an operator
+ * has removed the site, under this or another id; ERR_INVALID: this site leaves itself. */
 void node_member_returns(struct node *n,
                          site_id_t before,
                          const uint8_t *cert_sha256,
@@ -235,7 +237,8 @@ void node_snapshot_begin(struct node *n,
                          site_id_t to,
                          void (*ready)(void *ctx, int rc, struct node_snapshot *s),
                          void *ctx); /* loop */
-/* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. The first page
+/* Fills `out` with up to bytes_max of encoded pairs; *ret_done after the last page. It reads no
+ * more than about that at a time, so a page may be empty before: it is no page then. The first page
  * starts with the cursors a receiver continues from. */
 int node_snapshot_next_page(struct node_snapshot *s,
                             size_t bytes_max,

@@ -7,7 +7,12 @@
  * once after each change of its list, ahead of its turn like all notices (shard_notice.c), and
  * behind the entries themselves in its journal. Who lets somebody in says it for him in the same
  * operation: he begins with its snapshot. Who has to be counted follows from it (quorum.h). A site
- * by itself says nothing. */
+ * by itself says nothing. Older programs say no K; but whoever has given its word (node_stable.c)
+ * that it has applied an entry knows of it, too.
+ *
+ * A site may have entered twice: who let it in under one id did not get the answer through, and
+ * somebody else let it in under another. Which of them it is it knows best, so it makes the other
+ * ones leave when it hears of them. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -48,12 +53,26 @@ static uint64_t all_of(const struct node *n)
     return n->member_count == 64 ? UINT64_MAX : ((uint64_t)1 << n->member_count) - 1;
 }
 
+/* Another id of this very site, under which nobody works. */
+static bool is_other_life(const struct node_member_cache *self, const struct member *m)
+{
+    return m->status == MEMBER_IS && m->site != self->m.site && node_same_site(&self->m, m);
+}
+
+static bool has_other_life(const struct node *n, const struct node_member_cache *self)
+{
+    for (uint32_t i = 0; i < n->member_count; i++)
+        if (is_other_life(self, &n->members[i].m))
+            return true;
+    return false;
+}
+
 int node_entries_load(struct node *n)
 {
     int rc = node_notices(n, REG_KNOWS, load_known, n);
     const struct node_member_cache *self = node_member_find(n, n->settings.site);
     n->entering.owed = self != NULL && n->member_count > 1 &&
-                       (self->knows != all_of(n) ||
+                       (self->knows != all_of(n) || has_other_life(n, self) ||
                         self->gone != places_of(n, n->leaving.sites, n->leaving.count));
     return rc;
 }
@@ -106,6 +125,19 @@ static void said(void *ctx, int rc)
         log_warn(LOG_SITE, "known_members_not_written", "why=\"%s\"", err_text(rc));
 }
 
+static void other_lives_leave(const struct node *n, struct op_builder *b, struct known_members *k)
+{
+    const struct node_member_cache *self = node_member_find(n, n->settings.site);
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        const struct member *m = &n->members[i].m;
+        if (!is_other_life(self, m))
+            continue;
+        log_info(LOG_SITE, "other_id_leaves", "name=%s site=%08x", m->name, m->site);
+        node_leaves_add(b, m->site, LEAVES_AWAY);
+        list_add(k->leavers, &k->leaver_count, m->site);
+    }
+}
+
 void node_entries_step(struct node *n)
 {
     struct op_builder b = {0};
@@ -115,6 +147,7 @@ void node_entries_step(struct node *n)
         return;
     n->entering.busy = true;
     known_here(n, n->settings.site, &k);
+    other_lives_leave(n, &b, &k);
     add_knows(&b, &k);
     node_root_propose(n, &b, said, n);
     op_builder_deinit(&b);
@@ -162,13 +195,14 @@ void node_member_enter(struct node *n,
 
 void node_member_bring(struct node *n,
                        const struct member *m,
+                       enum member_leaves why,
                        void (*done)(void *ctx, int rc),
                        void *ctx)
 {
     struct op_builder b = {0};
     log_info(LOG_SITE, "member_brought", "name=%s site=%08x", m->name, m->site);
     add_member(&b, m);
-    node_leaves_add(&b, m->site, LEAVES_AWAY);
+    node_leaves_add(&b, m->site, why);
     node_root_propose(n, &b, done, ctx);
     op_builder_deinit(&b);
 }
@@ -183,12 +217,14 @@ void node_member_returns(struct node *n,
     struct op_builder b = {0};
     struct known_members known;
     struct member m = {.site = 0};
+    bool removed = false;
     node_members_fresh(n);
     known_here(n, after, &known);
     for (uint32_t i = 0; i < n->member_count; i++) {
         const struct member *k = &n->members[i].m;
         if (memcmp(k->cert_sha256, cert_sha256, sizeof k->cert_sha256) != 0)
             continue;
+        removed = removed || (k->status != MEMBER_IS && k->why == LEAVES_REMOVED);
         if (m.site == 0 || k->told_hlc > m.told_hlc)
             m = *k;
         if (k->status != MEMBER_IS || k->site == after)
@@ -196,9 +232,9 @@ void node_member_returns(struct node *n,
         node_leaves_add(&b, k->site, LEAVES_AWAY);
         list_add(known.leavers, &known.leaver_count, k->site);
     }
-    if (m.site == 0 || node_self_leaves(n)) {
+    if (m.site == 0 || removed || node_self_leaves(n)) {
         op_builder_deinit(&b);
-        done(ctx, m.site == 0 ? ERR_NOT_FOUND : ERR_INVALID);
+        done(ctx, m.site == 0 ? ERR_NOT_FOUND : removed ? ERR_REMOVED : ERR_INVALID);
         return;
     }
     if (node_member_find(n, before) == NULL) {
@@ -226,10 +262,12 @@ uint32_t node_quorum(struct node *n, struct quorum_member ret[SITE_COUNT_MAX])
     for (uint32_t i = 0; i < count; i++) {
         const struct node_member_cache *c = &n->members[place[i]];
         bool self = c->m.site == n->settings.site;
+        uint64_t seen = self ? UINT64_MAX : node_stable_seen(n, c->m.site);
         ret[i] = (struct quorum_member){
             .site = c->m.site, .reached = self, .leaves = c->m.status == MEMBER_LEAVING};
         for (uint32_t k = 0; k < count; k++) {
-            ret[i].knows |= (uint64_t)(self || (c->knows >> place[k] & 1) != 0) << k;
+            bool has_seen = n->members[place[k]].entered.hlc <= seen;
+            ret[i].knows |= (uint64_t)(has_seen || (c->knows >> place[k] & 1) != 0) << k;
             ret[i].gone |= (uint64_t)(self || (c->gone >> place[k] & 1) != 0) << k;
         }
     }

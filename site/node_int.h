@@ -22,6 +22,7 @@ struct node_member_cache {
     struct member m;
     char *cert_text;      /* owns m.cert */
     struct stamp entered; /* of its record */
+    struct stamp left;    /* of the R that says why it leaves; 0: only answers say that it does */
     uint64_t *cut;        /* status MEMBER_REMOVED: by shard, the last operation anybody takes */
     bool has_said;        /* whom it knows; what follows is from there (node_entry.c) */
     struct stamp said;
@@ -108,8 +109,7 @@ struct node {
     uint64_t reopen_tick; /* then: after this tick, so that whoever asked for it got an answer */
     bool needs_snapshot;
     uint64_t snapshot_index[SHARD_COUNT_MAX]; /* of the peer's journals, while one is loaded */
-    uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here;
-                                                 UINT64_MAX: pairs are */
+    uint64_t snapshot_past[SHARD_COUNT_MAX];  /* the last commit stamp of its past that is here */
     struct {
         void (*done)(void *ctx, int rc, const struct err_detail *d); /* NULL: none is under way */
         void *ctx;
@@ -242,6 +242,8 @@ void node_leaves_add(struct op_builder *b, site_id_t site, enum member_leaves wh
 void node_members_fresh(struct node *n); /* loads them again if they were touched */
 /* As they were loaded last; NULL: not one. */
 struct node_member_cache *node_member_find(const struct node *n, site_id_t site);
+/* Are both ids of one site? It keeps its certificate when it comes back under another id. */
+bool node_same_site(const struct member *a, const struct member *b);
 /* Writes a register of the root; `done` (or NULL: a failure is logged) runs when it is durable, or
  * at once when it cannot be written. */
 void node_root_set(struct node *n,

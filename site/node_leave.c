@@ -185,6 +185,7 @@ static void leaves_apply(struct leaves *l)
             continue;
         c->m.status = MEMBER_LEAVING;
         c->m.why = l->why[i];
+        c->left = l->marked[i];
     }
     n->leaving.owed = 0;
     for (uint32_t i = 0; i < n->leaving.count; i++) {
@@ -254,16 +255,24 @@ void node_leaves_add(struct op_builder *b, site_id_t site, enum member_leaves wh
     buf_deinit(&value);
 }
 
-static void mark(struct node *n,
-                 site_id_t site,
-                 enum member_leaves why,
-                 void (*done)(void *ctx, int rc),
-                 void *ctx)
+/* All ids of the site, those that are members or those that have left, where that is not said yet:
+ * who is kept out by an operator, or let in again, is the site, not one of its ids. */
+static uint32_t mark_all(const struct node *n,
+                         struct op_builder *b,
+                         const struct member *site,
+                         bool members,
+                         enum member_leaves why)
 {
-    struct op_builder b = {0};
-    node_leaves_add(&b, site, why);
-    node_root_propose(n, &b, done, ctx);
-    op_builder_deinit(&b);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n->member_count; i++) {
+        const struct member *m = &n->members[i].m;
+        if (m->site == n->settings.site || (m->status == MEMBER_IS) != members || m->why == why ||
+            !node_same_site(m, site))
+            continue;
+        node_leaves_add(b, m->site, why);
+        count++;
+    }
+    return count;
 }
 
 void node_member_remove(struct node *n,
@@ -272,6 +281,7 @@ void node_member_remove(struct node *n,
                         void (*done)(void *ctx, int rc),
                         void *ctx)
 {
+    struct op_builder b = {0};
     node_members_fresh(n);
     const struct node_member_cache *c = node_member_find(n, site);
     if (c == NULL || site == n->settings.site || node_self_leaves(n)) {
@@ -284,23 +294,31 @@ void node_member_remove(struct node *n,
     }
     log_info(LOG_SITE, "member_leaves", "name=%s site=%08x why=%s", c->m.name, site,
              why == LEAVES_AWAY ? "away_too_long" : "removed");
-    mark(n, site, why, done, ctx);
+    if (why == LEAVES_REMOVED)
+        (void)mark_all(n, &b, &c->m, true, why); /* this one is among them */
+    else
+        node_leaves_add(&b, site, why);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
 }
 
 void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
 {
+    struct op_builder b = {0};
     node_members_fresh(n);
     const struct node_member_cache *c = node_member_find(n, site);
     if (c == NULL || c->m.status == MEMBER_IS || node_self_leaves(n)) {
         done(ctx, c == NULL ? ERR_NOT_FOUND : ERR_INVALID);
         return;
     }
-    if (c->m.why == LEAVES_AWAY) {
+    if (mark_all(n, &b, &c->m, false, LEAVES_AWAY) == 0) {
+        op_builder_deinit(&b);
         done(ctx, 0);
         return;
     }
     log_info(LOG_SITE, "member_readmitted", "name=%s site=%08x", c->m.name, site);
-    mark(n, site, LEAVES_AWAY, done, ctx);
+    node_root_propose(n, &b, done, ctx);
+    op_builder_deinit(&b);
 }
 
 /* ---- answering ---- */

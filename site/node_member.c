@@ -17,6 +17,11 @@ struct node_member_cache *node_member_find(const struct node *n, site_id_t site)
     return NULL;
 }
 
+bool node_same_site(const struct member *a, const struct member *b)
+{
+    return memcmp(a->cert_sha256, b->cert_sha256, sizeof a->cert_sha256) == 0;
+}
+
 static struct node_member_cache *place_for(struct node *n, site_id_t site)
 {
     struct node_member_cache *c = node_member_find(n, site);

@@ -10,8 +10,8 @@
  * how the two make the time that is left. When nothing is left a member is given up: it leaves,
  * with a cut (node_leave.c), and nothing more is kept for it. Who is cut off must not do that to
  * all the others, so a site does it only as part of a majority of the members (of halves, the one
- * with the lowest id) that it has been in contact with for a while; that while is also the time in
- * which it would have heard of a member that others reach. */
+ * with the lowest id; who counts: quorum.h) that it has been in contact with for a while; that
+ * while is also the time in which it would have heard of a member that others reach. */
 #include <string.h>
 
 #include "base/assert.h"

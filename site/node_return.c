@@ -228,9 +228,10 @@ int node_return_id(struct node *n,
     }
     if (plan.phase == RETURN_NONE)
         plan.before = n->settings.site;
+    bool asks = plan.phase == RETURN_ASKING || plan.phase == RETURN_APPLYING;
     /* Given up once more before it had anything: another id, the same list. */
     if (plan.phase == RETURN_NONE || plan.after == n->settings.site ||
-        (plan.phase == RETURN_ASKING && (another || (plan.asked != 0 && plan.asked != asked)))) {
+        (asks && (another || (plan.asked != 0 && plan.asked != asked)))) {
         plan.after = another_id(n, &plan);
         plan.phase = plan.phase == RETURN_NONE ? RETURN_ASKING : plan.phase;
     }
@@ -384,21 +385,60 @@ void return_finish(struct returning *r)
     node_return_close(n);
 }
 
-/* Nobody else has heard of them: without this they could not come back themselves. */
+static void member_brought(void *ctx, int rc)
+{
+    struct node *n = ctx;
+    if (n->returning != NULL)
+        n->returning->bringing--;
+    if (rc != 0) /* the next tick tries again */
+        log_warn(LOG_SITE, "member_not_brought", "why=\"%s\"", err_text(rc));
+}
+
+/* Nobody else has heard of it: without this it could not come back itself. */
+static bool unknown_bring(struct returning *r, const struct unsent_member *u)
+{
+    uint8_t key[MEMBER_KEY_BYTES];
+    struct member m;
+    member_key(REG_MEMBER, u->site, key);
+    struct reg reg = {.key = slice_of(key, sizeof key), .value = u->record, .present = true};
+    if (r->n->member_count == SITE_COUNT_MAX || !member_decode(&reg, &m) || PLANTED(44))
+        return false;
+    r->bringing++;
+    node_member_bring(r->n, &m, u->why == LEAVES_REMOVED ? LEAVES_REMOVED : LEAVES_AWAY,
+                      member_brought, r->n);
+    return true;
+}
+
+/* An operator here has removed it, of which nobody else has heard: were this site still the one it
+ * was then, all would follow that, unless one has let it back since. */
+static bool removal_bring(struct returning *r, const struct unsent_member *u)
+{
+    struct op_builder b = {0};
+    struct node *n = r->n;
+    const struct node_member_cache *c = node_member_find(n, u->site);
+    if (u->why != LEAVES_REMOVED || u->left.site == 0 || u->site == n->settings.site)
+        return false;
+    if (c->m.status != MEMBER_IS &&
+        (c->m.why == LEAVES_REMOVED || stamp_cmp(c->left, u->left) >= 0))
+        return false;
+    log_info(LOG_SITE, "removal_brought", "name=%s site=%08x", c->m.name, u->site);
+    r->bringing++;
+    node_leaves_add(&b, u->site, LEAVES_REMOVED);
+    node_root_propose(n, &b, member_brought, n);
+    op_builder_deinit(&b);
+    return true;
+}
+
 static void members_bring(struct returning *r)
 {
-    struct node *n = r->n;
-    r->brought = true;
-    node_members_fresh(n);
+    bool any = false;
+    node_members_fresh(r->n);
     for (uint32_t i = 0; i < r->u.member_count; i++) {
-        uint8_t key[MEMBER_KEY_BYTES];
-        struct member m;
         const struct unsent_member *u = &r->u.members[i];
-        member_key(REG_MEMBER, u->site, key);
-        struct reg reg = {.key = slice_of(key, sizeof key), .value = u->record, .present = true};
-        if (node_member_find(n, u->site) == NULL && member_decode(&reg, &m) && !PLANTED(44))
-            node_member_bring(n, &m, NULL, NULL);
+        bool known = node_member_find(r->n, u->site) != NULL;
+        any = (known ? removal_bring(r, u) : unknown_bring(r, u)) || any;
     }
+    r->brought = !any;
 }
 
 void node_return_tick(struct node *n)
@@ -406,7 +446,7 @@ void node_return_tick(struct node *n)
     struct returning *r = n->returning;
     if (r == NULL || n->needs_snapshot || r->issued)
         return;
-    if (!r->brought)
+    if (!r->brought && r->bringing == 0)
         members_bring(r);
     if (r->stage == STAGE_WAIT && (r->hurries || node_left(n, r->plan.before))) {
         if (!r->loaded)

@@ -5,10 +5,11 @@
  * at that moment keeps exactly this view. Pages are read from the iterators by another thread.
  *
  * Pages: snapshot_page.h. What is only the sender's business (stored results, orphans, what peers
- * acknowledged) stays out; its cursors go in: the state holds all they cover. Before the state go
+ * acknowledged) stays out; its cursors go in: the state holds all they cover. Behind the state go
  * those operations in it that some member may lack, so that the new site can pass them on should
  * the sender be lost (W12). They are in the sender's journal until the new site's stream begins,
- * because that is a member already.
+ * because that is a member already; and in the new site's journal they keep only what is behind
+ * them, so not the state, for a member that is away.
  *
  * The receiver writes pages through its journals, and is marked as joining until these have all of
  * it on disk, so that a crash in between leaves a site that starts over; and so it does when
@@ -127,24 +128,24 @@ static bool past_add(void *ctx, const struct feed_item *item)
     return true;
 }
 
-/* Nothing is added when all of it went. */
+static bool past_is_over(struct node_snapshot *s)
+{
+    while (s->past_at < s->shard_count && s->past[s->past_at] > s->index[s->past_at])
+        s->past_at++;
+    return s->past_at == s->shard_count;
+}
+
+/* A piece of the journal, however little of it are operations: nothing is added when none is. */
 static int past_page(struct node_snapshot *s, size_t bytes_max, struct buf *out)
 {
     struct past_page p = {.s = s, .bytes_max = bytes_max};
-    int rc = 0;
-    while (s->past_at < s->shard_count && p.count == 0 && rc == 0) {
-        uint64_t *next = &s->past[s->past_at], from = *next, to = from;
-        if (from > s->index[s->past_at]) {
-            s->past_at++;
-            continue;
-        }
-        rc = node_feed_read(s->n, (shard_id_t)s->past_at, from, bytes_max, past_add, &p, &to);
-        if (rc == 0 && to == from && p.count == 0)
-            rc = ERR_CORRUPT; /* what is durable can be read */
-        if (to > *next) {
-            *next = to;
-            s->past_done = 0;
-        }
+    uint64_t *next = &s->past[s->past_at], from = *next, to = from;
+    int rc = node_feed_read(s->n, (shard_id_t)s->past_at, from, bytes_max, past_add, &p, &to);
+    if (rc == 0 && to == from && p.count == 0)
+        rc = ERR_CORRUPT; /* what is durable can be read */
+    if (to > *next) {
+        *next = to;
+        s->past_done = 0;
     }
     if (rc == 0 && p.count > 0)
         snapshot_past_encode(s->past_at, p.count, buf_slice(&p.ops), out);
@@ -189,17 +190,16 @@ int node_snapshot_next_page(struct node_snapshot *s,
                             bool *ret_done)
 {
     int rc = 0;
-    size_t before = out->len;
     *ret_done = false;
     if (!s->header_sent)
         snapshot_header_encode(s->index, s->shard_count, out);
-    else
+    else if (s->at < s->shard_count)
+        rc = pairs_page(s, bytes_max, out);
+    else if (!past_is_over(s))
         rc = past_page(s, bytes_max, out);
     s->header_sent = true;
-    if (rc == 0 && out->len == before)
-        rc = pairs_page(s, bytes_max, out);
     if (rc == 0)
-        *ret_done = s->at >= s->shard_count;
+        *ret_done = s->at >= s->shard_count && past_is_over(s);
     return rc;
 }
 
@@ -294,7 +294,6 @@ int node_snapshot_load(struct node *n, struct slice page, struct err_detail *d)
             rc = load_past(n, &p);
             break;
         case PAGE_PAIRS:
-            n->snapshot_past[p.shard] = UINT64_MAX; /* no past any more */
             rc = shard_snapshot_load(n->shards[p.shard], p.pairs, p.count);
             break;
         }

@@ -13,7 +13,7 @@
  *   DERIVED from shard (u16), message number (varint), bytes: see journal/merge.h
  *   LOCAL   count, each: key, present (u8), value: the site's own business, never shipped
  *   SNAPSHOT the same, any key: what a new site starts from
- *   PAST    count, each: op bytes: what the snapshot behind it holds and others may lack (W12); it
+ *   PAST    count, each: op bytes: what the snapshot before it holds and others may lack (W12); it
  *           has the commit_hlc of the site that the snapshot is of, and changes nothing here
  *
  * Threads: any; pure. */

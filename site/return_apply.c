@@ -479,6 +479,8 @@ static void store_step(struct returning *r)
 {
     struct node *n = r->n;
     bool all = true;
+    if (!r->brought)
+        return;
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct state *st = shard_state(n->shards[i]);
         bool frozen = state_is_frozen(st); /* by an earlier checkpoint, at first */

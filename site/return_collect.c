@@ -367,7 +367,7 @@ static int by_order(const void *a, const void *b)
 }
 
 /* Whom this site let in while the others had given it up, they do not know; nor, it may be, that
- * one of them has left since. */
+ * one of them has left since, or was removed by an operator here. */
 static void members_take(struct collect *c)
 {
     struct buf value = {0};
@@ -381,6 +381,8 @@ static void members_take(struct collect *c)
         struct unsent_member *u = &c->u->members[c->u->member_count++];
         u->site = m->site;
         u->record = op_dup(&c->u->arena, buf_slice(&value));
+        u->why = m->why;
+        u->left = c->n->members[i].left;
     }
     buf_deinit(&value);
 }

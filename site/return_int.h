@@ -28,7 +28,8 @@ enum return_stage {
 struct returning {
     struct node *n;
     struct return_plan plan;
-    bool loaded, brought; /* what was made already; members that only this site knew */
+    bool loaded, brought; /* what was made already; what only this site knew of members */
+    uint32_t bringing;    /* such operations on their way to the disk */
     bool hurries;         /* does not wait for the cut */
     struct buf bytes;     /* of the list; it borrows from them */
     struct unsent u;

@@ -295,7 +295,7 @@ void shard_snapshot(struct shard *s,
                     void (*cb)(void *ctx, struct shard *s, struct state_iter *it, uint64_t index),
                     void *ctx);
 /* Operations that the snapshot holds, as they were committed at one moment there: for this site's
- * streams (W12). All of them come before the first page of pairs, and their stamps do not fall. */
+ * streams (W12). Their stamps do not fall. */
 int shard_past_load(struct shard *s, uint64_t commit_hlc, const struct slice *ops, uint32_t count)
     MUST_CHECK;
 int shard_snapshot_load(struct shard *s, const struct local_pair *pairs, uint32_t count) MUST_CHECK;

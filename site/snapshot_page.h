@@ -1,8 +1,10 @@
 /* Private to site/: pages of a snapshot, as they come from another site (node_snapshot.c). Core.
  *
  *   msgpack [0, shard count, [journal index of each shard]], the first one
- *           [2, shard, count, commit stamp, operation, ...], in the order of the journal
- *           [1, shard, count, key, value, ...] */
+ *           [1, shard, count, key, value, ...]
+ *           [2, shard, count, commit stamp, operation, ...], in the order of the journal, behind
+ * those
+ */
 #ifndef SITE_SNAPSHOT_PAGE_H
 #define SITE_SNAPSHOT_PAGE_H
 

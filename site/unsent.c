@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/mp.h"
+#include "site/node.h"
 
 static const char magic[8] = "CFSUNSE1";
 
@@ -15,7 +16,8 @@ enum {
     ITEMS_MAX = 1 << 26, /* of a kind */
     LISTS_SENT = 3,      /* what is behind so many lists came later */
     LISTS_MEMBERS = 4,
-    LISTS = 5,
+    LISTS_LEAVES = 5,
+    LISTS = 6,
     FIELDS_DIR = 9,
     FIELDS_NAME = 6,
     FIELDS_FILE = 14
@@ -252,6 +254,11 @@ void unsent_encode(const struct unsent *w, struct buf *out)
         mp_uint(out, w->members[i].site);
         mp_bin(out, w->members[i].record);
     }
+    mp_array(out, 2 * w->member_count);
+    for (uint32_t i = 0; i < w->member_count; i++) {
+        mp_uint(out, w->members[i].why);
+        put_stamp(out, w->members[i].left);
+    }
     int rc = crypto_generichash(hash, sizeof hash, out->ptr, out->len, NULL, 0);
     ASSERT(rc == 0);
     buf_append(out, hash, sizeof hash);
@@ -405,6 +412,16 @@ static void get_members(struct unsent *w, struct mp *in)
     }
 }
 
+static void get_leaves(struct unsent *w, struct mp *in)
+{
+    if (mp_get_array(in, 2 * SITE_COUNT_MAX) != 2 * w->member_count)
+        mp_fail(in, ERR_MALFORMED);
+    for (uint32_t i = 0; i < w->member_count && in->rc == 0; i++) {
+        w->members[i].why = (uint8_t)mp_get_uint(in, LEAVES_AWAY);
+        w->members[i].left = get_stamp(in);
+    }
+}
+
 int unsent_decode(struct slice s, struct unsent *ret)
 {
     uint8_t hash[HASH_BYTES];
@@ -429,5 +446,7 @@ int unsent_decode(struct slice s, struct unsent *ret)
         ret->sent[i] = mp_get_uint(&in, UINT64_MAX);
     if (lists > LISTS_MEMBERS)
         get_members(ret, &in);
+    if (lists > LISTS_LEAVES)
+        get_leaves(ret, &in);
     return mp_end(&in);
 }

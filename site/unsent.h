@@ -4,8 +4,8 @@
  * can be carried out as a three-way merge on the others' tree.
  *
  * A core but for its memory. The file: magic "CFSUNSE1", msgpack [dirs, names, files, sent,
- * members] (without the last ones before there were any), BLAKE2b-128 of all before. Threads: any.
- */
+ * members, why members leave] (without the last ones before there were any), BLAKE2b-128 of all
+ * before. Threads: any. */
 #ifndef SITE_UNSENT_H
 #define SITE_UNSENT_H
 
@@ -74,6 +74,9 @@ struct unsent_file {
 struct unsent_member {
     site_id_t site;
     struct slice record; /* the value of its register (member_codec.h) */
+    uint8_t why;         /* enum member_leaves; not in older lists */
+    struct stamp left;   /* of the register that says so; none: it does not leave, or only answers
+                            say that it does */
 };
 
 struct unsent {

@@ -66,9 +66,12 @@ static void cut_fail(struct cut *v, int rc)
     buf_deinit(&b);
 }
 
+static void cut_later(struct cut *v);
+
 static void cut_pump(struct cut *v)
 {
-    while (v->snapshot != NULL && !v->done && h2_pending(v->stream) <= H2_LOW_BYTES) {
+    while (v->snapshot != NULL && v->call_over && !v->done &&
+           h2_pending(v->stream) <= H2_LOW_BYTES) {
         struct buf page = {0}, packed = {0};
         int rc = node_snapshot_next_page(v->snapshot, PAGE_BYTES, &page, &v->done);
         if (rc == 0 && page.len > LIMIT_BATCH_BYTES)
@@ -78,6 +81,8 @@ static void cut_pump(struct cut *v)
         } else if (page.len > 0) { /* the last may bring nothing but the end */
             zpack_add(v->pack, buf_slice(&page), &packed);
             cut_frame(v, FRAME_PAGE, buf_slice(&packed));
+        } else if (!v->done) {
+            cut_later(v);
         }
         if (rc == 0 && v->done) {
             cut_frame(v, FRAME_END, buf_slice(&v->voucher));
@@ -129,6 +134,35 @@ static void cut_release(struct wan_call *call)
     c->cut->call_over = true;
     if (c->cut->stream == NULL)
         cut_free(c->cut);
+}
+
+static void again_on_loop(struct wan_call *call)
+{
+    wan_call_return(call);
+}
+
+static void again(struct wan_call *call)
+{
+    struct cut_call *c = CONTAINER_OF(call, struct cut_call, call);
+    struct cut *v = c->cut;
+    if (v->stream == NULL)
+        return; /* release frees both */
+    c->cut = NULL;
+    v->call_over = true;
+    cut_pump(v);
+}
+
+/* Much of a journal may have to be read before there is something to send: others have their turn
+ * meanwhile, or every link would be silent for so long that it ends. */
+static void cut_later(struct cut *v)
+{
+    struct cut_call *c = mem_calloc(1, sizeof *c);
+    v->call_over = false;
+    c->cut = v;
+    c->call.on_loop = again_on_loop;
+    c->call.done = again;
+    c->call.release = cut_release;
+    wan_call_start(v->wan, &c->call);
 }
 
 static void cut_data(struct h2_stream *s, const uint8_t *ptr, size_t len)

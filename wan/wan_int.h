@@ -259,7 +259,10 @@ void wan_member_known(struct wan *w, const struct member *m);
 void wan_members_changed(void *ctx); /* loop thread */
 struct wan_peer *wan_peer_by_site(struct wan *w, site_id_t site);
 struct wan_peer *wan_peer_by_name(struct wan *w, const char *name);
+/* Of several ids with this certificate a member's, and the one that was told of last. */
 struct wan_peer *wan_peer_by_fingerprint(struct wan *w, const uint8_t *fp);
+/* Did an operator remove the site with this certificate, under whichever of its ids? */
+bool wan_was_removed(const struct wan *w, const uint8_t *fp);
 void wan_peers_free(struct wan *w);
 /* This site's own record. cert is borrowed from the identity. */
 void wan_member_self(struct wan *w, struct member *ret);

@@ -173,7 +173,7 @@ void wan_peer_cut(struct wan_peer *p, int rc, const char *why)
 
 const char *wan_peer_leaves_text(const struct wan_peer *p)
 {
-    return p->member.why == LEAVES_AWAY
+    return p->member.why == LEAVES_AWAY && !wan_was_removed(p->wan, p->member.cert_sha256)
                ? "this site was away for longer than journals are kept: it left the federation; "
                  "claudefs site return brings it back, with its own changes, as a new site"
                : "this site was removed from the federation by an operator: it can come back when "
@@ -205,12 +205,21 @@ bool wan_removed_there(const struct wan *w)
     return any;
 }
 
-/* A peer that cannot be dialled lends us a connection for our requests. */
+static bool is_of(const struct wan_peer *p, const struct h2_conn *c)
+{
+    return memcmp(p->member.cert_sha256, h2_fingerprint(c), FINGERPRINT_BYTES) == 0;
+}
+
+/* A peer that cannot be dialled lends us a connection for our requests. Of several ids with its
+ * certificate those that want one take turns: only one of them is the site's. */
 static bool accept_lent(struct h2_conn *c, struct accepted *a)
 {
-    struct wan_peer *p = a->peer;
-    bool wanted = p != NULL && wan_peer_wanted(p) && (p->conn == NULL || !h2_is_ready(p->conn));
-    if (!wanted)
+    struct wan_peer *p = NULL;
+    for (struct wan_peer *q = a->wan->peers; q != NULL; q = q->next)
+        if (is_of(q, c) && wan_peer_wanted(q) && (q->conn == NULL || !h2_is_ready(q->conn)) &&
+            (p == NULL || q->dialled_ns < p->dialled_ns))
+            p = q;
+    if (p == NULL)
         return false;
     struct h2_conn *old = p->conn;
     mem_free(a);
@@ -228,9 +237,9 @@ static bool accept_ready(struct h2_conn *c)
     struct accepted *a = h2_user(c);
     struct wan *w = a->wan;
     uint32_t strangers = 0;
-    a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
     if (h2_purpose(c) == H2_ASKS)
         return accept_lent(c, a);
+    a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
     if (a->peer == NULL) {
         for (struct h2_conn *o = w->net.conns; o != NULL; o = h2_next(o))
             strangers += h2_purpose(o) == H2_SERVES && h2_is_ready(o) && is_stranger(o);
@@ -334,6 +343,21 @@ static bool is_of_stranger(struct wan *w, const char *path)
     return sscanf(path, WAN_STREAM_PATH "%8x", &site) == 1 && wan_peer_by_site(w, site) == NULL;
 }
 
+/* Of several ids with its certificate it is the one that it says. */
+static void peer_said(struct accepted *a, const struct h2_conn *c, const char *path)
+{
+    unsigned site;
+    struct wan_peer *p =
+        sscanf(path, WAN_STREAM_PATH "%8x", &site) == 1 ? wan_peer_by_site(a->wan, site) : NULL;
+    if (p == NULL || p == a->peer || p->gone || !is_of(p, c))
+        return;
+    if (a->counted)
+        a->peer->accepted--;
+    a->peer = p;
+    p->accepted++;
+    a->counted = true;
+}
+
 static void
 accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const char *path)
 {
@@ -365,6 +389,7 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
             a->counted = true;
         }
     }
+    peer_said(a, c, path);
     if (a->peer == NULL && (a->wan->boot != NULL || a->wan->pairing != NULL)) {
         wan_respond_error(s, 503, ERR_AGAIN,
                           "the site is not ready yet"); /* nor knows whom it may trust */

@@ -38,15 +38,26 @@ struct wan_peer *wan_peer_by_name(struct wan *w, const char *name)
 
 struct wan_peer *wan_peer_by_fingerprint(struct wan *w, const uint8_t *fp)
 {
-    struct wan_peer *gone = NULL;
+    struct wan_peer *best = NULL;
     for (struct wan_peer *p = w->peers; p != NULL; p = p->next) {
         if (memcmp(p->member.cert_sha256, fp, FINGERPRINT_BYTES) != 0)
             continue;
-        if (!p->gone)
-            return p;
-        gone = p;
+        bool newer =
+            best == NULL ||
+            (best->gone == p->gone ? p->member.told_hlc > best->member.told_hlc : best->gone);
+        if (newer)
+            best = p;
     }
-    return gone;
+    return best;
+}
+
+bool wan_was_removed(const struct wan *w, const uint8_t *fp)
+{
+    for (const struct wan_peer *p = w->peers; p != NULL; p = p->next)
+        if (p->gone && p->member.why == LEAVES_REMOVED &&
+            memcmp(p->member.cert_sha256, fp, FINGERPRINT_BYTES) == 0)
+            return true;
+    return false;
 }
 
 /* --- paused peers --- */

@@ -7,10 +7,11 @@
  * the new one with the same name, address and certificate; both are done again without effect. It
  * may never have heard of the old id: one that was let in by a site which was given up then.
  * Where some say that this site has left, only they are asked: of a federation in two parts the
- * other part does not know it yet, and would not be the one to come back to.
- * Whoever was removed by an operator is refused until one has let it come back (peer readmit): with
- * its directory alone, which may have been stolen, nobody gets in. The first who agrees is the one
- * to get the snapshot from. */
+ * other part does not know it yet, and would not be the one to come back to. Nor is one that has
+ * been told the same: sites that come back to each other in a ring never end.
+ * Whoever was removed by an operator, under whichever of its ids, is refused until one has let it
+ * come back (peer readmit): with its directory alone, which may have been stolen, nobody gets in.
+ * The first who agrees is the one to get the snapshot from. */
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +44,10 @@ static void let_in(struct wan_call *call)
     node_member_returns(call->wan->node, c->before, c->cert_sha256, c->after, entered, c);
 }
 
+static const char removed_text[] = "this site was removed by an operator: it comes back when one "
+                                   "at another site lets it: claudefs "
+                                   "peer readmit there, then this command again";
+
 static void was_let_in(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
@@ -51,8 +56,12 @@ static void was_let_in(struct wan_call *call)
                  c->after);
     wan_members_fetch(call->wan);
     if (c->asked->stream != NULL)
-        wan_asked_answer(c->asked, c->rc == 0 ? 200 : 503, c->rc,
-                         "the journal cannot be written there");
+        wan_asked_answer(
+            c->asked,
+            c->rc == 0             ? 200
+            : c->rc == ERR_REMOVED ? 403
+                                   : 503,
+            c->rc, c->rc == ERR_REMOVED ? removed_text : "the journal cannot be written there");
 }
 
 static void let_in_release(struct wan_call *call)
@@ -67,12 +76,13 @@ static const char *no_return(struct wan *w, const struct wan_peer *p, int *ret_r
     *ret_rc = ERR_BUSY;
     if (w->boot != NULL || w->removed || w->rolled_back || w->stopping)
         return "the other site is not in order itself: see its status";
+    if (wan_removed_there(w))
+        return "the other site has left itself, as others say: it has to come back first";
     if (p->paused)
         return "replication is paused there by its operator";
     *ret_rc = ERR_REMOVED;
-    if (p->gone && p->member.why == LEAVES_REMOVED)
-        return "this site was removed by an operator: it comes back when one at another site lets "
-               "it: claudefs peer readmit there, then this command again";
+    if (wan_was_removed(w, p->member.cert_sha256))
+        return removed_text;
     *ret_rc = 0;
     return NULL;
 }
@@ -390,15 +400,17 @@ static void id_ask(struct wan_return *g)
 static bool is_out(const struct wan *w, bool *ret_rolled_back)
 {
     bool out = w->rolled_back || w->removed || wan_boot_is_refused(w);
+    bool stranger = false, talks = false;
     *ret_rolled_back = w->rolled_back;
     for (const struct wan_peer *p = w->peers; p != NULL; p = p->next) {
         if (p->gone)
             continue;
-        out = out || says_removed(p) || p->trouble == TROUBLE_SNAPSHOT ||
-              p->trouble_rc == ERR_STRANGER;
+        out = out || says_removed(p) || p->trouble == TROUBLE_SNAPSHOT;
+        stranger = stranger || p->trouble_rc == ERR_STRANGER;
+        talks = talks || p->recv.state == RECV_RUNNING || p->send != NULL;
         *ret_rolled_back = *ret_rolled_back || p->trouble == TROUBLE_SNAPSHOT;
     }
-    return out;
+    return out || (stranger && !talks); /* else it is far from who let it in, and will hear of it */
 }
 
 /* The list comes with the tree, so before that there is only the one whose tree it is to be. */

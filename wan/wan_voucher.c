@@ -7,7 +7,8 @@
  * that member could not have let in by itself. If the one that signed has left meanwhile, because
  * it was away, the site enters and leaves as such at once: what it did without the others comes
  * back as that of any site that was away (site return). The word of a site that an operator has
- * removed is worth nothing, until one lets that site come back. */
+ * removed, under whichever of its ids, is worth nothing, until one lets that site come back; and
+ * who was removed under another id gets in by nobody's word. */
 #include <stdio.h>
 #include <string.h>
 
@@ -68,6 +69,8 @@ struct let_in_call {
     struct member member;
     struct buf cert;     /* of the member */
     bool by_known, away; /* who signed */
+    uint8_t by_sha256[FINGERPRINT_BYTES];
+    bool removed; /* that site, or the one that shows it */
     int rc;
 };
 
@@ -86,10 +89,20 @@ static bool find_signer(void *ctx, const struct member *m)
         return true;
     voucher_said(&c->voucher, &said);
     c->rc = wan_signature_check(m->cert, buf_slice(&said), c->signature);
-    c->by_known = m->status == MEMBER_IS || m->why == LEAVES_AWAY;
+    memcpy(c->by_sha256, m->cert_sha256, sizeof c->by_sha256);
+    c->by_known = true;
     c->away = m->status != MEMBER_IS;
     buf_deinit(&said);
     return false;
+}
+
+static bool find_removed(void *ctx, const struct member *m)
+{
+    struct let_in_call *c = ctx;
+    bool is_by = c->away && memcmp(m->cert_sha256, c->by_sha256, sizeof c->by_sha256) == 0;
+    bool is_own = memcmp(m->cert_sha256, c->voucher.fingerprint, FINGERPRINT_BYTES) == 0;
+    c->removed = (is_by || is_own) && m->status != MEMBER_IS && m->why == LEAVES_REMOVED;
+    return !c->removed;
 }
 
 static void let_in(struct wan_call *call)
@@ -98,11 +111,13 @@ static void let_in(struct wan_call *call)
     struct node *n = call->wan->node;
     int rc = node_members(n, find_signer, c);
     if (rc == 0)
-        rc = c->by_known ? c->rc : ERR_AUTH;
+        rc = node_members(n, find_removed, c);
+    if (rc == 0)
+        rc = c->by_known && !c->removed ? c->rc : ERR_AUTH;
     if (rc != 0)
         entered(c, rc);
     else if (c->away)
-        node_member_bring(n, &c->member, entered, c);
+        node_member_bring(n, &c->member, LEAVES_AWAY, entered, c);
     else
         node_member_set(n, &c->member, entered, c);
 }
@@ -174,7 +189,11 @@ static const char *no_entry(struct wan *w, const struct voucher *v, int *ret_rc,
     *ret_rc = ERR_AUTH;
     if (by == NULL && p == NULL)
         return "neither this site nor the one that let it in is known there: pair first";
-    if (p == NULL && by->gone && by->member.why != LEAVES_AWAY)
+    if (p == NULL && wan_was_removed(w, v->fingerprint))
+        return "this site was removed by an operator, under another id: claudefs peer readmit, "
+               "there, "
+               "lets it come back";
+    if (p == NULL && by->gone && wan_was_removed(w, by->member.cert_sha256))
         return "the site that let this one in was removed by an operator: claudefs peer readmit of "
                "that one, there, lets both come back";
     return NULL;
@@ -237,6 +256,7 @@ void wan_voucher_serve(struct wan *w, struct h2_stream *s)
 struct shown_voucher {
     struct wan_peer *peer;
     int status;
+    bool answered;
     struct buf body;
 };
 
@@ -258,6 +278,7 @@ static void show_ended(struct h2_stream *s)
 {
     struct shown_voucher *v = h2_stream_user(s);
     struct err_detail d;
+    v->answered = true;
     if (v->peer->conn != h2_stream_conn(s))
         return;
     int rc = ERR_AGAIN;
@@ -271,7 +292,10 @@ static void show_ended(struct h2_stream *s)
 static void show_closed(struct h2_stream *s, int rc)
 {
     struct shown_voucher *v = h2_stream_user(s);
-    (void)rc; /* the connection's end says it better */
+    struct wan_peer *p = v->peer;
+    /* When the connection ends, that says it better. */
+    if (!v->answered && p->conn == h2_stream_conn(s) && h2_is_ready(p->conn))
+        wan_recv_fail(p, rc != 0 ? rc : ERR_CLOSED, "it gave no answer");
     buf_deinit(&v->body);
     mem_free(v);
 }

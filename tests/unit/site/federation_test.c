@@ -29,12 +29,13 @@ static void snap_ready(void *ctx, int rc, struct node_snapshot *s)
     node_stop(w->n);
 }
 
-void load_pages(struct node_test *from, struct node_test *to, unsigned pages)
+unsigned load_pages(struct node_test *from, struct node_test *to, unsigned pages)
 {
     struct snap w = {.n = from->n};
     struct buf page = {0};
     struct err_detail d = {{0}};
     bool done = false;
+    unsigned empty = 0;
     node_snapshot_begin(from->n, node_site(to->n), snap_ready, &w);
     assert_int_equal(node_run(from->n), 0);
     from->n->stopping = false;
@@ -44,9 +45,12 @@ void load_pages(struct node_test *from, struct node_test *to, unsigned pages)
         assert_int_equal(node_snapshot_next_page(w.s, 512, &page, &done), 0);
         if (page.len > 0)
             assert_int_equal(node_snapshot_load(to->n, buf_slice(&page), &d), 0);
+        else
+            empty++;
     }
     node_snapshot_free(w.s);
     buf_deinit(&page);
+    return empty;
 }
 
 static void committed(void *ctx, int rc, const struct err_detail *d)
@@ -86,7 +90,8 @@ void member_done(void *ctx, int rc)
 /* Enters a site as a member at the first one, as pairing does. */
 void add_member(struct node_test *t, site_id_t site, unsigned number)
 {
-    struct member m = {.site = site, .cert = slice_str("cert")};
+    struct member m = {
+        .site = site, .cert_sha256 = {(uint8_t)(1 + number)}, .cert = slice_str("cert")};
     snprintf(m.name, sizeof m.name, "s%u", number);
     if (site == node_site(t->n))
         node_member_set(t->n, &m, member_done, t);

@@ -25,8 +25,8 @@ void world_join(struct world *w, unsigned inviter);
 /* The first half of that: the site, which does not count yet, has nothing of the snapshot. */
 void world_adopt(struct world *w, unsigned inviter);
 /* As many pages of a snapshot as there are, or `pages`; what a connection that breaks then leaves.
- */
-void load_pages(struct node_test *from, struct node_test *to, unsigned pages);
+ * How many of them were empty. */
+unsigned load_pages(struct node_test *from, struct node_test *to, unsigned pages);
 /* Between the two, what came is not durable; after the second the site has all of it. */
 void commit_begin(struct node_test *from, struct node_test *to);
 void commit_wait(struct node_test *t);

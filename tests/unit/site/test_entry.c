@@ -154,6 +154,63 @@ static void test_a_site_by_itself_says_nothing(void **state)
     world_deinit(&w);
 }
 
+/* The third one runs a program of before, which says no K, and nobody has said one for it. */
+static void joins_silently(struct world *w, unsigned site)
+{
+    struct err_detail d = {{0}};
+    struct member m = {
+        .site = 0, .name = "old", .cert_sha256 = {(uint8_t)(1 + site)}, .cert = slice_str("cert")};
+    assert_int_equal(site, w->count);
+    node_test_init(&w->sites[site], 3);
+    w->sites[site].n->entering.busy = true;
+    m.site = id_of(w, site);
+    node_member_set(w->sites[0].n, &m, member_done, &w->sites[0]);
+    assert_int_equal(node_run(w->sites[0].n), 0);
+    w->sites[0].n->stopping = false;
+    assert_int_equal(node_adopt(w->sites[site].n, node_fs_key(w->sites[0].n), w->shards, &d), 0);
+    bootstrap(&w->sites[0], &w->sites[site]);
+    w->count++;
+}
+
+static bool reach_most(struct world *w, unsigned site, site_id_t missing)
+{
+    struct quorum_member at[SITE_COUNT_MAX];
+    uint32_t count = quorum_at(w, site, at);
+    for (uint32_t i = 0; i < count; i++)
+        at[i].reached = at[i].site != missing;
+    return quorum_is_reached(at, count);
+}
+
+/* Two of three were upgraded, the third one is gone for good: they have to be able to give it up.
+ */
+static void test_who_says_nothing_is_taken_by_its_word_for_what_it_has(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 2, 1);
+    joins_silently(&w, 2);
+    drain(&w);
+    says(&w, 0);
+    says(&w, 1);
+    drain(&w);
+    assert_false(node_member_find(w.sites[0].n, id_of(&w, 2))->has_said);
+    assert_false(reach_most(&w, 0, id_of(&w, 2)));
+    call_path(&w, 0, RPC_CREATE, "/f");
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    check_collected(&w);
+    assert_false(node_member_find(w.sites[0].n, id_of(&w, 2))->has_said);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned k = 0; k < w.count; k++)
+            assert_true(is_established(&w, i, id_of(&w, k)));
+        assert_true(reach_most(&w, i, id_of(&w, 2)));
+    }
+    /* Of whom it had never heard it has not said so. */
+    add_member(&w.sites[0], NEW_ID, 9);
+    says(&w, 0);
+    assert_false(is_established(&w, 0, NEW_ID));
+    world_deinit(&w);
+}
+
 /* Whoever has not heard of it may have a majority without it. */
 static void test_who_was_let_in_is_established_when_all_say_so(void **state)
 {
@@ -360,6 +417,45 @@ static void test_a_site_comes_back_in_one_operation(void **state)
     world_deinit(&w);
 }
 
+/* Two let it in, each under another id, since the first answer was lost: which of them it is it
+ * says itself, as soon as it has heard of both. */
+static void test_of_two_ids_of_a_site_the_one_that_it_has_stays(void **state)
+{
+    struct world w;
+    struct err_detail d = {{0}};
+    struct member m = {.site = OTHER_ID,
+                       .name = "s2",
+                       .wan = "s2:9000",
+                       .cert_sha256 = {3},
+                       .cert = slice_str("cert")};
+    (void)state;
+    world_of(&w, 2);
+    node_member_set(w.sites[0].n, &m, member_done, &w.sites[0]);
+    assert_int_equal(node_run(w.sites[0].n), 0);
+    w.sites[0].n->stopping = false;
+    drain(&w);
+    node_test_init(&w.sites[2], 3);
+    site_id_t id = id_of(&w, 2);
+    returns(&w, 0, OTHER_ID, 3, NEW_ID);
+    returns(&w, 1, OTHER_ID, 3, id);
+    assert_int_equal(node_adopt(w.sites[2].n, node_fs_key(w.sites[1].n), w.shards, &d), 0);
+    bootstrap(&w.sites[1], &w.sites[2]);
+    drain(&w);
+    for (unsigned i = 0; i < 2; i++) {
+        check_is(&w, i, NEW_ID, 2);
+        check_is(&w, i, id, 2);
+    }
+    w.count++;
+    all_say(&w);
+    for (unsigned i = 0; i < 3; i++) {
+        check_left(&w, i, OTHER_ID);
+        check_left(&w, i, NEW_ID);
+        check_is(&w, i, id, 2);
+        check_is(&w, i, id_of(&w, 0), 0);
+    }
+    world_deinit(&w);
+}
+
 /* Only a site that was given up itself knew of the id that it had last. */
 static void test_a_site_comes_back_with_an_id_that_is_unknown(void **state)
 {
@@ -421,6 +517,73 @@ static void test_who_never_was_a_member_does_not_come_back(void **state)
     world_deinit(&w);
 }
 
+static int returns_refused(struct world *w, site_id_t before, uint8_t cert, site_id_t after)
+{
+    struct node *n = w->sites[0].n;
+    uint8_t cert_sha256[32] = {cert};
+    uint64_t next = shard_next_seq(n->shards[0]);
+    int rc = 0;
+    node_member_returns(n, before, cert_sha256, after, refused, &rc);
+    settle(w, 0);
+    assert_int_equal(shard_next_seq(n->shards[0]), next);
+    return rc;
+}
+
+static void remove_by_operator(struct world *w, unsigned site, site_id_t leaver)
+{
+    node_member_remove(w->sites[site].n, leaver, LEAVES_REMOVED, member_done, &w->sites[site]);
+    assert_int_equal(node_run(w->sites[site].n), 0);
+    w->sites[site].n->stopping = false;
+}
+
+/* It was given up, came back, and an operator removed it: that was the site, not one of its ids. */
+static void test_who_was_removed_does_not_come_back_by_an_id_before(void **state)
+{
+    struct world w;
+    (void)state;
+    world_of(&w, 2);
+    site_id_t before = id_of(&w, 1);
+    returns(&w, 0, before, 2, NEW_ID);
+    check_is(&w, 0, NEW_ID, 1);
+    remove_by_operator(&w, 0, NEW_ID);
+    assert_int_equal(returns_refused(&w, before, 2, NEW_ID + 2), ERR_REMOVED);
+    assert_int_equal(returns_refused(&w, OTHER_ID, 2, NEW_ID + 2), ERR_REMOVED);
+    assert_int_equal(returns_refused(&w, NEW_ID, 2, NEW_ID + 2), ERR_REMOVED);
+    node_member_readmit(w.sites[0].n, before, member_done, &w.sites[0]); /* by whichever id */
+    assert_int_equal(node_run(w.sites[0].n), 0);
+    w.sites[0].n->stopping = false;
+    check_left(&w, 0, NEW_ID);
+    returns(&w, 0, before, 2, NEW_ID + 2);
+    check_is(&w, 0, NEW_ID + 2, 1);
+    world_deinit(&w);
+}
+
+static void test_who_is_removed_leaves_with_all_ids_that_are_members(void **state)
+{
+    struct world w;
+    (void)state;
+    world_of(&w, 3);
+    site_id_t before = id_of(&w, 2);
+    returns(&w, 0, before, 3, NEW_ID);
+    returns(&w, 1, before, 3, OTHER_ID);
+    w.left[2] = true;
+    drain(&w);
+    check_is(&w, 1, NEW_ID, 2);
+    check_is(&w, 1, OTHER_ID, 2);
+    remove_by_operator(&w, 1, NEW_ID);
+    drain(&w);
+    for (unsigned i = 0; i < 2; i++) {
+        const site_id_t ids[2] = {NEW_ID, OTHER_ID};
+        for (unsigned k = 0; k < 2; k++) {
+            assert_int_not_equal(member_at(&w, i, ids[k])->status, MEMBER_IS);
+            assert_int_equal(member_at(&w, i, ids[k])->why, LEAVES_REMOVED);
+        }
+        check_left(&w, i, before);
+        check_is(&w, i, id_of(&w, 1), 1);
+    }
+    world_deinit(&w);
+}
+
 /* A member that only a site knew which was given up: it has left, and may come back. */
 static void test_a_member_that_is_brought_may_come_back(void **state)
 {
@@ -432,7 +595,7 @@ static void test_a_member_that_is_brought_may_come_back(void **state)
                        .cert = slice_str("cert")};
     (void)state;
     world_of(&w, 2);
-    node_member_bring(w.sites[0].n, &m, member_done, &w.sites[0]);
+    node_member_bring(w.sites[0].n, &m, LEAVES_AWAY, member_done, &w.sites[0]);
     assert_int_equal(node_run(w.sites[0].n), 0);
     w.sites[0].n->stopping = false;
     struct stamp entered = stamp_of(&w, 0, REG_MEMBER, OTHER_ID);
@@ -453,14 +616,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_are_established_when_all_have_exchanged),
         cmocka_unit_test(test_a_site_by_itself_says_nothing),
+        cmocka_unit_test(test_who_says_nothing_is_taken_by_its_word_for_what_it_has),
         cmocka_unit_test(test_who_was_let_in_is_established_when_all_say_so),
         cmocka_unit_test(test_who_leaves_counts_against_until_all_know_it),
         cmocka_unit_test(test_what_was_said_outlasts_a_restart),
         cmocka_unit_test(test_a_word_behind_what_waits_is_known),
         cmocka_unit_test(test_the_root_does_not_change_when_a_site_says_whom_it_knows),
         cmocka_unit_test(test_a_site_comes_back_in_one_operation),
+        cmocka_unit_test(test_of_two_ids_of_a_site_the_one_that_it_has_stays),
         cmocka_unit_test(test_a_site_comes_back_with_an_id_that_is_unknown),
         cmocka_unit_test(test_who_never_was_a_member_does_not_come_back),
+        cmocka_unit_test(test_who_was_removed_does_not_come_back_by_an_id_before),
+        cmocka_unit_test(test_who_is_removed_leaves_with_all_ids_that_are_members),
         cmocka_unit_test(test_a_member_that_is_brought_may_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -281,6 +281,58 @@ static void test_another_first_page_ends_a_commit(void **state)
     world_deinit(&w);
 }
 
+/* The state is in the new site's journal, too, and not needed there once it is written down: what
+ * somebody lacks who is away must not keep it. */
+static void test_what_others_lack_does_not_keep_the_state_in_the_journal(void **state)
+{
+    struct node_place place;
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 1, 13);
+    work(&w, 1, 100);
+    drain(&w);
+    all_acked(&w, 1, 0);
+    call_path(&w, 1, RPC_MKDIR, "/lacked");
+    world_join(&w, 1);
+    settle(&w, 2);
+    struct node *n = w.sites[2].n;
+    node_retention(n);
+    node_peer_places(n, node_site(w.sites[0].n), &place);
+    assert_true(place.need > log_last(shard_log(n->shards[0])) / 2); /* behind the state's pages */
+    w.left[1] = true;
+    drain(&w);
+    check_equal(&w, 13);
+    world_deinit(&w);
+}
+
+/* Records of the site's own business are no operations, and there may be a lot of them: who reads
+ * the journal comes back after each piece, for others want the thread. */
+static void test_a_past_of_few_operations_is_read_in_pieces(void **state)
+{
+    static const uint8_t key[2] = {SHARD_KEY_NODE, 'z'}, value[200];
+    const struct local_pair pair = {slice_of(key, sizeof key), slice_of(value, sizeof value)};
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 1, 12);
+    drain(&w);
+    all_acked(&w, 0, 1);
+    call_path(&w, 0, RPC_MKDIR, "/before");
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(shard_local(w.sites[0].n->shards[0], &pair, 1, NULL, NULL), 0);
+    call_path(&w, 0, RPC_MKDIR, "/after");
+    settle(&w, 0);
+    world_adopt(&w, 0);
+    unsigned empty = load_pages(&w.sites[0], &w.sites[2], UINT32_MAX);
+    assert_true(empty > 100 * sizeof value / 1024); /* of 512 bytes each */
+    commit_begin(&w.sites[0], &w.sites[2]);
+    commit_wait(&w.sites[2]);
+    w.count = 3;
+    assert_true(journaled_of(&w, 2, 0) > 0);
+    drain(&w);
+    check_equal(&w, 12);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +343,8 @@ int main(void)
         cmocka_unit_test(test_an_attempt_that_broke_off_leaves_nothing),
         cmocka_unit_test(test_a_site_joins_until_its_snapshot_is_on_disk),
         cmocka_unit_test(test_another_first_page_ends_a_commit),
+        cmocka_unit_test(test_what_others_lack_does_not_keep_the_state_in_the_journal),
+        cmocka_unit_test(test_a_past_of_few_operations_is_read_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,8 @@ struct knowledge {
 struct machine {
     bool exists;
     unsigned id, group; /* its place among the ids */
+    uint64_t ids;       /* all that were ever drawn for it: those with its certificate */
+    bool told;          /* that it has left */
     struct knowledge k;
 };
 struct model {
@@ -127,6 +129,7 @@ static void says(struct machine *m)
     struct knowledge *k = &m->k;
     if ((k->leaves & bit(m->id)) != 0)
         return;
+    k->leaves |= k->entered & m->ids & ~bit(m->id);
     k->knows[m->id] = k->entered;
     k->gone[m->id] = k->leaves;
     for (unsigned x = 0; x < IDS; x++)
@@ -191,15 +194,19 @@ static void lets_in(struct machine *m, unsigned id)
 }
 
 /* Told by `by` that it has left: it comes back with a new id and the other's knowledge, and brings
- * along whom nobody there has heard of, whether they have left since or not. */
+ * along whom nobody there has heard of, whether they have left since or not. When the answer is
+ * lost it asks again, somebody else as well as not. */
 static void comes_back(struct model *w, struct machine *m, struct machine *by)
 {
     struct knowledge before = m->k;
-    m->id = new_id(w, (unsigned)(m - w->at));
-    for (unsigned x = 0; x < w->ids; x++) /* all that have its certificate */
-        if (w->machine[x] == w->machine[m->id] && x != m->id)
-            by->k.leaves |= by->k.entered & bit(x);
-    lets_in(by, m->id);
+    unsigned id = new_id(w, (unsigned)(m - w->at));
+    by->k.leaves |= by->k.entered & m->ids;
+    m->ids |= bit(id);
+    lets_in(by, id);
+    m->told = rng_below(&w->rng, 4) == 0;
+    if (m->told)
+        return;
+    m->id = id;
     m->k = by->k;
     uint64_t alone = before.entered & ~m->k.entered;
     m->k.entered |= alone;
@@ -217,6 +224,8 @@ static bool exchange(struct model *w)
             if (!linked(a, b) || !turns_to(w, a, j))
                 continue;
             if ((b->k.leaves & bit(a->id)) != 0) {
+                if (b->told)
+                    continue; /* it is out itself */
                 comes_back(w, a, b);
                 changed = true;
             } else if (trusts(a, b) && trusts(b, a) && merge_in(&a->k, &b->k)) {
@@ -295,6 +304,7 @@ static void step(struct model *w)
             break;
         *other = (struct machine){
             .exists = true, .id = new_id(w, (unsigned)(other - w->at)), .group = m->group};
+        other->ids = bit(other->id);
         lets_in(m, other->id);
         other->k = m->k;
         break;
@@ -314,7 +324,7 @@ static bool history(uint64_t seed, bool naive)
     rng_seed(&w->rng, seed);
     w->naive = naive;
     w->at[0] = (struct machine){.exists = true, .id = new_id(w, 0)};
-    w->at[0].k.entered = bit(w->at[0].id);
+    w->at[0].k.entered = w->at[0].ids = bit(w->at[0].id);
     says(&w->at[0]);
     for (unsigned i = 0; i < STEPS && w->ids + MACHINES < IDS; i++)
         step(w);

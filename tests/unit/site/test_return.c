@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "site/node_return.h"
 #include "site/return_file.h"
 #include "site/settings.h"
 #include "tests/unit/site/return_test.h"
@@ -299,6 +300,127 @@ static void test_members_that_only_this_site_knew_are_brought(void **state)
     world_deinit(&w);
 }
 
+static void removes(struct world *w, unsigned site, site_id_t leaver, enum member_leaves why)
+{
+    struct node *n = w->sites[site].n;
+    uint64_t ms = clock_wall_ns(&clock_os) / NS_PER_MS;
+    while (clock_wall_ns(&clock_os) / NS_PER_MS < ms + 2) { /* sites have clocks of their own */
+    }
+    node_member_remove(n, leaver, why, member_done, &w->sites[site]);
+    assert_int_equal(node_run(n), 0);
+    n->stopping = false;
+    node_members_fresh(n);
+}
+
+static void check_leaves(struct world *w, site_id_t leaver, enum member_leaves why)
+{
+    node_members_fresh(w->sites[STAYS].n);
+    const struct node_member_cache *c = node_member_find(w->sites[STAYS].n, leaver);
+    assert_non_null(c);
+    assert_int_not_equal(c->m.status, MEMBER_IS);
+    assert_int_equal(c->m.why, why);
+}
+
+/* One that it has let in while it was alone, and that its operator has put out again. */
+static void test_a_member_that_was_removed_here_is_brought_as_that(void **state)
+{
+    const site_id_t alone = 0xabc1;
+    struct world w;
+    struct member m = {.site = alone, .name = "s8", .cert_sha256 = {9}, .cert = slice_str("cert")};
+    (void)state;
+    world_init(&w, 2, 2, 1);
+    drain(&w);
+    acknowledge(&w, BACK, STAYS);
+    node_member_set(w.sites[BACK].n, &m, member_done, &w.sites[BACK]);
+    assert_int_equal(node_run(w.sites[BACK].n), 0);
+    w.sites[BACK].n->stopping = false;
+    removes(&w, BACK, alone, LEAVES_REMOVED);
+    comes_back(&w);
+    check_leaves(&w, alone, LEAVES_REMOVED);
+    world_deinit(&w);
+}
+
+/* What an operator said at the site that comes back, of one that all know, counts as if it had been
+ * a member all the time: against what was said before, not against what was said later. */
+static void test_a_removal_that_nobody_heard_of_is_brought(void **state)
+{
+    const unsigned third = 2;
+    (void)state;
+    for (unsigned others = 0; others < 3;
+         others++) { /* they say nothing, say it before, or after */
+        struct world w;
+        world_init(&w, 3, 2, 1);
+        drain(&w);
+        acknowledge(&w, BACK, STAYS);
+        w.left[third] = true;
+        site_id_t leaver = node_site(w.sites[third].n);
+        if (others == 1)
+            removes(&w, STAYS, leaver, LEAVES_AWAY);
+        removes(&w, BACK, leaver, LEAVES_REMOVED);
+        if (others == 2)
+            removes(&w, STAYS, leaver, LEAVES_AWAY);
+        comes_back(&w);
+        check_leaves(&w, leaver, others == 2 ? LEAVES_AWAY : LEAVES_REMOVED);
+        world_deinit(&w);
+    }
+}
+
+/* Whom the others have given up is a member still as far as this site knows, and it gives up whom
+ * the others have: neither is anybody's wish. */
+static void test_who_was_only_away_is_not_removed_by_who_comes_back(void **state)
+{
+    const unsigned third = 2;
+    struct world w;
+    (void)state;
+    world_init(&w, 3, 2, 1);
+    drain(&w);
+    acknowledge(&w, BACK, STAYS);
+    removes(&w, BACK, node_site(w.sites[third].n), LEAVES_AWAY);
+    w.left[third] = true;
+    comes_back(&w);
+    struct node *n = w.sites[STAYS].n;
+    node_members_fresh(n);
+    assert_int_equal(node_member_find(n, node_site(w.sites[third].n))->m.status, MEMBER_IS);
+    world_deinit(&w);
+}
+
+static site_id_t draws(struct node_test *t, bool another, site_id_t asked)
+{
+    struct err_detail d = {{0}};
+    site_id_t id = 0;
+    assert_int_equal(node_return_id(t->n, false, another, asked, &id, &d), 0);
+    assert_true(id != 0 && id != node_site(t->n));
+    return id;
+}
+
+/* Given up once more before it had the others' tree: whom it asks is shown an id of its own, and
+ * the one that has left meanwhile is not shown again. */
+static void test_the_id_is_drawn_anew_also_the_second_time(void **state)
+{
+    struct node_test t;
+    struct err_detail d = {{0}};
+    char plan[160];
+    (void)state;
+    for (unsigned second = 0; second < 2; second++) {
+        node_test_init(&t, 1);
+        snprintf(plan, sizeof plan,
+                 "{\"phase\":\"applying\",\"before\":%u,\"after\":%u,\"rolled_back\":false,"
+                 "\"asked\":7}",
+                 (unsigned)node_site(t.n) ^ 1, (unsigned)node_site(t.n));
+        if (second != 0)
+            assert_int_equal(dir_file_write(t.dir, "return.json", plan, strlen(plan), &d), 0);
+        site_id_t x = draws(&t, false, 7);
+        assert_int_equal(draws(&t, false, 7), x);
+        site_id_t y = draws(&t, true, 7);
+        assert_int_not_equal(y, x);
+        assert_int_equal(draws(&t, false, 7), y);
+        site_id_t z = draws(&t, false, 8);
+        assert_true(z != x && z != y);
+        assert_int_equal(draws(&t, false, 8), z);
+        node_test_deinit(&t);
+    }
+}
+
 /* ---- files ---- */
 
 static bool file_exists(const char *dir, const char *name)
@@ -448,6 +570,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_only_a_site_has_that_leaves_too_is_not_lost),
         cmocka_unit_test(test_what_another_site_has_is_not_lost_without_a_cut),
         cmocka_unit_test(test_members_that_only_this_site_knew_are_brought),
+        cmocka_unit_test(test_a_member_that_was_removed_here_is_brought_as_that),
+        cmocka_unit_test(test_a_removal_that_nobody_heard_of_is_brought),
+        cmocka_unit_test(test_who_was_only_away_is_not_removed_by_who_comes_back),
+        cmocka_unit_test(test_the_id_is_drawn_anew_also_the_second_time),
         cmocka_unit_test(test_power_loss_while_files_are_removed_leaves_no_list_by_itself),
         cmocka_unit_test(test_files_that_power_loss_left_are_removed),
         cmocka_unit_test(test_progress_goes_on_behind_a_torn_line),

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "site/node.h"
 #include "site/unsent.h"
 
 #define OTHER 77u
@@ -53,8 +54,11 @@ static void fill(struct unsent *u)
     u->sent[1] = UINT64_MAX;
     u->sent_count = 2;
     static struct unsent_member members[2];
-    members[0] = (struct unsent_member){OTHER, slice_str("its record")};
-    members[1] = (struct unsent_member){UINT32_MAX, slice_str("")};
+    members[0] = (struct unsent_member){.site = OTHER,
+                                        .record = slice_str("its record"),
+                                        .why = LEAVES_REMOVED,
+                                        .left = {7, OTHER}};
+    members[1] = (struct unsent_member){.site = UINT32_MAX, .record = slice_str("")};
     u->members = members;
     u->member_count = 2;
 }
@@ -84,7 +88,10 @@ static void test_decode_of_encode_is_the_same(void **state)
     assert_true(v.sent_count == 2 && v.sent[0] == 7 && v.sent[1] == UINT64_MAX);
     assert_true(v.member_count == 2 && v.members[0].site == OTHER);
     assert_true(slice_equal(v.members[0].record, slice_str("its record")));
+    assert_true(v.members[0].why == LEAVES_REMOVED);
+    assert_true(v.members[0].left.hlc == 7 && v.members[0].left.site == OTHER);
     assert_true(v.members[1].site == UINT32_MAX && v.members[1].record.len == 0);
+    assert_true(v.members[1].why == LEAVES_NOT && v.members[1].left.site == 0);
     unsent_encode(&v, &again);
     assert_true(slice_equal(buf_slice(&b), buf_slice(&again)));
     unsent_deinit(&u);
@@ -98,15 +105,17 @@ enum {
     HASH_BYTES = 16
 };
 
-/* The file as it was written when there were `lists` lists, of five; those behind are empty. */
+/* The file as it was written when there were `lists` lists, of six; those behind are empty, but
+ * that there is something, of two bytes, for each member. */
 static void encode_as_before(const struct unsent *u, unsigned lists, struct buf *out)
 {
     uint8_t hash[HASH_BYTES];
     unsent_encode(u, out);
-    out->len -= HASH_BYTES + 5 - lists;
-    assert_int_equal(out->ptr[MAGIC_BYTES], 0x95); /* an array of five */
-    for (unsigned i = 0; i < 5 - lists; i++)
-        assert_int_equal(out->ptr[out->len + i], 0x90); /* an empty one */
+    assert_true(lists == 5 || u->member_count == 0);
+    out->len -= HASH_BYTES + 6 - lists + 2 * u->member_count;
+    assert_int_equal(out->ptr[MAGIC_BYTES], 0x96); /* an array of six */
+    for (unsigned i = 0; i < 6 - lists; i++)
+        assert_int_equal(out->ptr[out->len + i], 0x90 | 2 * u->member_count);
     out->ptr[MAGIC_BYTES] = (uint8_t)(0x90 | lists);
     assert_int_equal(crypto_generichash(hash, sizeof hash, out->ptr, out->len, NULL, 0), 0);
     buf_append(out, hash, sizeof hash);
@@ -119,6 +128,13 @@ static void test_decode_of_what_was_written_before_there_were_members(void **sta
     struct buf b = {0};
     (void)state;
     fill(&u);
+    memset(&u.members[0].left, 0, sizeof u.members[0].left);
+    encode_as_before(&u, 5, &b);
+    assert_int_equal(unsent_decode(buf_slice(&b), &v), 0);
+    assert_true(v.member_count == 2 && v.members[0].site == OTHER);
+    assert_true(v.members[0].why == LEAVES_NOT);
+    unsent_deinit(&v);
+    buf_clear(&b);
     u.member_count = 0;
     encode_as_before(&u, 4, &b);
     assert_int_equal(unsent_decode(buf_slice(&b), &v), 0);

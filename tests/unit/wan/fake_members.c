@@ -8,7 +8,7 @@
 void fake_member_apply(struct node *n, struct slice body, uint64_t hlc)
 {
     struct mp m = mp_of(slice_of(body.ptr + 1, body.len - 1));
-    struct fake_member f = {.hlc = hlc};
+    struct fake_member f = {.hlc = hlc, .m.told_hlc = hlc};
     mp_get_array(&m, 7);
     f.m.site = (site_id_t)mp_get_uint(&m, UINT32_MAX);
     struct slice name = mp_get_bin(&m, 32), address = mp_get_bin(&m, 127);
@@ -103,11 +103,13 @@ void node_member_enter(struct node *n,
 
 void node_member_bring(struct node *n,
                        const struct member *m,
+                       enum member_leaves why,
                        void (*done)(void *ctx, int rc),
                        void *ctx)
 {
     struct member gone = *m;
     gone.status = MEMBER_REMOVED;
+    gone.why = (uint8_t)why;
     node_member_set(n, &gone, done, ctx);
 }
 
@@ -150,12 +152,25 @@ void node_member_returns(struct node *n,
     node_member_set(n, &m, done, ctx);
 }
 
+/* Of all ids of the site. */
 void node_member_readmit(struct node *n, site_id_t site, void (*done)(void *ctx, int rc), void *ctx)
 {
-    if (member_of(n, site).status == MEMBER_IS)
+    struct member m = member_of(n, site);
+    site_id_t ids[SITE_COUNT_MAX];
+    unsigned count = 0;
+    if (m.status == MEMBER_IS) {
         done(ctx, ERR_INVALID);
-    else
-        node_member_remove(n, site, LEAVES_AWAY, done, ctx);
+        return;
+    }
+    pthread_mutex_lock(&n->lock);
+    for (unsigned i = 0; i < n->member_count; i++)
+        if (n->members[i].m.why == LEAVES_REMOVED && n->members[i].m.site != site &&
+            memcmp(n->members[i].m.cert_sha256, m.cert_sha256, sizeof m.cert_sha256) == 0)
+            ids[count++] = n->members[i].m.site;
+    pthread_mutex_unlock(&n->lock);
+    for (unsigned i = 0; i < count; i++)
+        node_member_remove(n, ids[i], LEAVES_AWAY, set_ignored, NULL);
+    node_member_remove(n, site, LEAVES_AWAY, done, ctx);
 }
 
 void node_members_watch(struct node *n, void (*changed)(void *ctx), void *ctx)

@@ -79,6 +79,12 @@ static inline void wait_state(struct node *n, const char *peer, const char *stat
     wait_until(has_state, &w, state);
 }
 
+static inline bool knows_removal(void *ctx)
+{
+    struct state_wish heard = {ctx, "alpha", "refused"}, told = {ctx, "alpha", "removed_there"};
+    return has_state(&heard) || has_state(&told);
+}
+
 struct same_wish {
     struct node *a, *b;
 };

@@ -156,6 +156,50 @@ static void test_the_word_of_a_removed_site_lets_nobody_in(void **state)
     world_deinit(&w);
 }
 
+struct print {
+    const char *name;
+    uint8_t sha256[32];
+};
+static bool take_print(void *ctx, const struct member *m)
+{
+    struct print *p = ctx;
+    if (strcmp(m->name, p->name) == 0)
+        memcpy(p->sha256, m->cert_sha256, sizeof p->sha256);
+    return true;
+}
+
+static void ignore(void *ctx, int rc)
+{
+    (void)ctx;
+    (void)rc;
+}
+
+static bool removes_alpha(void *ctx)
+{
+    return fake_admin(ctx, "peer.remove", "{\"name\":\"alpha\"}", NULL) == 0;
+}
+
+/* It was given up, came back, and was removed under its new id: with its old one it can sign still.
+ */
+static void test_the_word_of_an_id_before_the_removed_one_lets_nobody_in(void **state)
+{
+    struct world w;
+    struct print p = {.name = "alpha"};
+    (void)state;
+    world_init(&w);
+    fake_wan_start(w.gamma); /* where nobody finds it yet */
+    node_member_remove(w.gamma, 11, LEAVES_AWAY, ignore, NULL);
+    wait_state(w.gamma, "alpha", "removed");
+    assert_int_equal(node_members(w.gamma, take_print, &p), 0);
+    node_member_returns(w.gamma, 11, p.sha256, 12, ignore, NULL);
+    wait_until(removes_alpha, w.gamma, "alpha is removed again");
+    proxy_aim(w.way, fake_port(w.gamma));
+    assert_trouble(w.beta, "gamma", "readmit");
+    assert_int_equal(fake_admin(w.gamma, "peer.readmit", "{\"name\":\"alpha\"}", NULL), 0);
+    wait_state(w.beta, "gamma", "removed_there");
+    world_deinit(&w);
+}
+
 static void test_a_signature_is_of_one_text_by_one_key(void **state)
 {
     char dir[] = "/tmp/cfs-voucher-XXXXXX";
@@ -229,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_a_voucher_that_nobody_signed_lets_nobody_in),
         cmocka_unit_test(test_a_voucher_of_another_site_lets_nobody_in),
         cmocka_unit_test(test_the_word_of_a_removed_site_lets_nobody_in),
+        cmocka_unit_test(test_the_word_of_an_id_before_the_removed_one_lets_nobody_in),
         cmocka_unit_test(test_a_signature_is_of_one_text_by_one_key),
         cmocka_unit_test(test_a_request_is_read_as_it_was_written),
     };
