@@ -10,7 +10,7 @@
 static uint64_t delay_draw(const struct world_delay *d)
 {
     uint64_t ns = d->base_ns + (d->jitter_ns > 0 ? rng_below(&sched->rng, d->jitter_ns) : 0);
-    if (d->tail_one_in > 0 && rng_below(&sched->rng, d->tail_one_in) == 0)
+    if (sched_chance(d->tail_per_million))
         ns += d->tail_ns;
     return ns;
 }

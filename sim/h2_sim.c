@@ -3,7 +3,10 @@
  *   dial: HELLO -> (accept) WELCOME -> ready -> READY -> ready at the other side
  *
  * The handshake costs the round trips of TCP and TLS together. Streams have windows, so that a slow
- * reader stops the writer (W5); pings, silence and handshake limits are those of the real one. */
+ * reader stops the writer (W5); pings, silence and handshake limits are those of the real one.
+ *
+ * A slow line stops it, too: when its queue is full, messages are held here, and bodies stay in
+ * their streams, which take turns when there is room again, as with nghttp2. */
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +16,6 @@
 #include "base/assert.h"
 #include "sim/h2_sim.h"
 #include "sim/net.h"
-#include "wan/wan_file.h"
 #include "wan/wan_h2.h"
 
 #define WINDOW_BYTES ((size_t)MIB)
@@ -75,6 +77,7 @@ struct h2_conn {
     struct sched_event flush;
     struct h2_stream *streams;
     uint32_t stream_next, stream_count;
+    struct net_msg *held_first, **held_last; /* said, and waiting for room on the line */
     uint8_t expected[FINGERPRINT_BYTES], fingerprint[FINGERPRINT_BYTES], secret[32];
     uint64_t began_ns, heard_ns, pinged_ns, rtt_ns;
     int rc;
@@ -92,6 +95,7 @@ static const struct net_end end_none;
 static void flush_run(struct sched_event *e);
 static void end_deliver(struct net_end *e, struct net_msg *m);
 static void end_broken(struct net_end *e);
+static void end_room(struct net_end *e);
 
 static uint64_t now_ns(const struct h2_conn *c)
 {
@@ -115,7 +119,31 @@ static struct msg *msg_new(enum msg_kind kind, size_t len)
 
 static void say(struct h2_conn *c, struct msg *m)
 {
-    net_send(&c->end, &m->net);
+    if (c->end.conn == NULL || (c->held_first == NULL && net_room(&c->end) > 0)) {
+        net_send(&c->end, &m->net);
+        return;
+    }
+    m->net.next = NULL;
+    *c->held_last = &m->net;
+    c->held_last = &m->net.next;
+    net_wait(&c->end);
+}
+
+static struct net_msg *held_take(struct h2_conn *c)
+{
+    struct net_msg *m = c->held_first;
+    c->held_first = m->next;
+    if (c->held_first == NULL)
+        c->held_last = &c->held_first;
+    return m;
+}
+
+static void held_flush(struct h2_conn *c)
+{
+    while (c->held_first != NULL && net_room(&c->end) > 0)
+        net_send(&c->end, held_take(c));
+    if (c->held_first != NULL && c->end.conn != NULL)
+        net_wait(&c->end);
 }
 
 /* --- streams --- */
@@ -167,9 +195,38 @@ size_t h2_pending(const struct h2_stream *s)
     return s->out.len - s->out_at;
 }
 
+/* Others of its connection come first when there is room again. */
+static void stream_gives_way(struct h2_stream *s)
+{
+    struct h2_stream *last = s;
+    if (s->next == NULL)
+        return;
+    while (last->next != NULL)
+        last = last->next;
+    s->next->prev = s->prev;
+    if (s->prev != NULL)
+        s->prev->next = s->next;
+    else
+        s->conn->streams = s->next;
+    last->next = s;
+    s->prev = last;
+    s->next = NULL;
+}
+
+/* Of a body that the line takes now; 0: it waits. */
+static size_t body_room(struct h2_conn *c)
+{
+    size_t room = c->held_first != NULL ? 0 : net_room(&c->end);
+    if (room > HEAD_BYTES)
+        return room - HEAD_BYTES;
+    net_wait(&c->end);
+    return 0;
+}
+
 static bool stream_flush(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
+    bool sent = false;
     if (s->status != 0) {
         struct msg *m = msg_new(MSG_STATUS, 0);
         m->stream = s->id;
@@ -179,9 +236,16 @@ static bool stream_flush(struct h2_stream *s)
     }
     while (c->end.conn != NULL && !s->eof_sent) {
         size_t len = MIN(MIN(h2_pending(s), PIECE_BYTES), WINDOW_BYTES - s->in_flight);
-        bool end = s->eof && len == h2_pending(s);
-        if (len == 0 && !end)
+        if (len == 0 && !(s->eof && h2_pending(s) == 0))
             break;
+        size_t room = body_room(c);
+        if (room == 0) {
+            if (sent)
+                stream_gives_way(s);
+            break;
+        }
+        len = MIN(len, room);
+        bool end = s->eof && len == h2_pending(s);
         struct msg *m = msg_new(MSG_DATA, len);
         m->stream = s->id;
         m->end = end;
@@ -190,6 +254,7 @@ static bool stream_flush(struct h2_stream *s)
         s->out_at += len;
         s->in_flight += len;
         s->eof_sent = end;
+        sent = true;
         say(c, m);
     }
     if (s->out_at == s->out.len) {
@@ -207,7 +272,8 @@ static void streams_flush(struct h2_conn *c)
 {
     for (bool again = true; again && c->state == READY && c->end.conn != NULL;) {
         again = false;
-        for (struct h2_stream *s = c->streams; s != NULL; s = s->next) {
+        for (struct h2_stream *s = c->streams, *next; s != NULL; s = next) {
+            next = s->next; /* it may go to the end of the list */
             if (stream_flush(s) && s->events != NULL && s->events->drained != NULL) {
                 s->events->drained(s);
                 again = true; /* the list may have changed */
@@ -240,18 +306,22 @@ static void conn_finish(struct h2_conn *c)
     sched_cancel(&c->flush);
     bool ghost = uv_sim_machine(c->net->loop)->ghost;
     if (!ghost && c->end.conn != NULL)
-        say(c, msg_new(MSG_BYE, 0));
+        net_send(&c->end, &msg_new(MSG_BYE, 0)->net);
     net_leave(&c->end, ghost);
+    while (c->held_first != NULL)
+        mem_free(CONTAINER_OF(held_take(c), struct msg, net));
     mem_free(c);
 }
 
 static void flush_run(struct sched_event *e)
 {
     struct h2_conn *c = CONTAINER_OF(e, struct h2_conn, flush);
+    if (c->state != CLOSING)
+        held_flush(c);
     if (c->state == READY)
         streams_flush(c);
     if (c->closing_soon && c->state == READY) {
-        bool pending = false;
+        bool pending = c->held_first != NULL;
         for (const struct h2_stream *s = c->streams; s != NULL; s = s->next)
             pending |= h2_pending(s) > 0;
         if (!pending)
@@ -413,6 +483,11 @@ static void end_broken(struct net_end *e)
     h2_close(c, c->state == DIALLING ? ERR_UNREACHABLE : ERR_CLOSED, "the connection broke");
 }
 
+static void end_room(struct net_end *e)
+{
+    dirty(CONTAINER_OF(e, struct h2_conn, end));
+}
+
 /* --- dialling, accepting --- */
 
 static struct h2_conn *
@@ -422,6 +497,8 @@ conn_new(struct h2_net *net, bool dialled, const struct h2_conn_events *events, 
     c->end = end_none;
     c->end.deliver = end_deliver;
     c->end.broken = end_broken;
+    c->end.room = end_room;
+    c->held_last = &c->held_first;
     c->net = net;
     c->dialled = dialled;
     c->purpose = dialled ? H2_ASKS : H2_SERVES;
@@ -691,85 +768,4 @@ bool h2_was_dialled(const struct h2_conn *c)
 uint32_t h2_stream_count(const struct h2_conn *c)
 {
     return c->stream_count;
-}
-
-/* --- identities: a certificate is a random text, its fingerprint a hash of it --- */
-
-int wan_fingerprint_pem(struct slice pem, uint8_t ret[FINGERPRINT_BYTES])
-{
-    static const char head[] = "simulated certificate ";
-    if (pem.len < sizeof head - 1 || memcmp(pem.ptr, head, sizeof head - 1) != 0)
-        return ERR_MALFORMED;
-    crypto_hash_sha256(ret, pem.ptr, pem.len);
-    return 0;
-}
-
-int wan_identity_open(const char *dir,
-                      const char *name,
-                      struct wan_identity *ret,
-                      struct err_detail *d)
-{
-    struct wan_identity id = {0};
-    int rc = wan_file_read(dir, "wan.crt", &id.pem, d);
-    if (rc == ERR_NOT_FOUND) {
-        uint64_t a, b;
-        randombytes_buf(&a, sizeof a);
-        randombytes_buf(&b, sizeof b);
-        char *text = mem_printf("simulated certificate %s %016llx%016llx\n", name,
-                                (unsigned long long)a, (unsigned long long)b);
-        buf_append(&id.pem, text, strlen(text));
-        mem_free(text);
-        rc = wan_file_write(dir, "wan.crt", 0644, buf_slice(&id.pem), d);
-    }
-    if (rc == 0)
-        rc = wan_fingerprint_pem(buf_slice(&id.pem), id.fingerprint);
-    if (rc == 0)
-        *ret = id;
-    else
-        buf_deinit(&id.pem);
-    return rc;
-}
-
-void wan_identity_deinit(struct wan_identity *id)
-{
-    buf_deinit(&id->pem);
-}
-
-/* Whoever knows the certificate could sign: nobody in here does but its owner. */
-int wan_identity_sign(const struct wan_identity *id,
-                      struct slice said,
-                      uint8_t ret[SIGNATURE_BYTES])
-{
-    return crypto_generichash(ret, SIGNATURE_BYTES, said.ptr, said.len, id->fingerprint,
-                              sizeof id->fingerprint);
-}
-
-int wan_signature_check(struct slice pem,
-                        struct slice said,
-                        const uint8_t signature[SIGNATURE_BYTES])
-{
-    struct wan_identity id = {0};
-    uint8_t good[SIGNATURE_BYTES];
-    int rc = wan_fingerprint_pem(pem, id.fingerprint);
-    if (rc == 0)
-        rc = wan_identity_sign(&id, said, good);
-    return rc != 0 || memcmp(good, signature, sizeof good) == 0 ? rc : ERR_AUTH;
-}
-
-void wan_fingerprint_text(const uint8_t fp[FINGERPRINT_BYTES], char out[2 * FINGERPRINT_BYTES + 1])
-{
-    (void)sodium_bin2hex(out, 2 * FINGERPRINT_BYTES + 1, fp, FINGERPRINT_BYTES);
-}
-
-/* The context holds nothing but whose it is. */
-int wan_tls_context(const struct wan_identity *id, SSL_CTX **ret, struct err_detail *d)
-{
-    (void)d;
-    *ret = mem_dup(id->fingerprint, sizeof id->fingerprint);
-    return 0;
-}
-
-void SSL_CTX_free(SSL_CTX *ctx)
-{
-    mem_free(ctx);
 }

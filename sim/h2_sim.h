@@ -1,4 +1,5 @@
-/* The simulated twin of wan/wan_h2*.c and wan/wan_tls.c: what uv_sim.c and the world tell it. */
+/* The simulated twin of wan/wan_h2*.c (tls_sim.c is wan_tls.c's): what uv_sim.c and the world tell
+ * it. */
 #ifndef SIM_H2_SIM_H
 #define SIM_H2_SIM_H
 

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 
 #define RETRY_NS (1000 * NS_PER_MS) /* of TCP, after a heal: at most */
+#define QUEUE_BYTES ((uint64_t)MIB) /* of a link that does not say */
 
 struct pipe {
     struct net_conn *conn;
@@ -22,8 +23,10 @@ struct net_conn {
 };
 struct link {
     struct world_link config;
-    bool linked, cut;
-    uint64_t slow, free_ns;
+    bool cut;
+    uint64_t slow, free_ns;                    /* free_ns: when all that was sent has gone out */
+    struct net_end *waits_first, **waits_last; /* for room in the queue */
+    struct sched_event room;
     struct net_traffic traffic;
 };
 static struct {
@@ -38,6 +41,8 @@ static struct {
     bool quiet;
 } net;
 
+static void room_run(struct sched_event *e);
+
 void net_init(const struct world_config *c)
 {
     memset(&net, 0, sizeof net);
@@ -46,8 +51,9 @@ void net_init(const struct world_config *c)
         for (unsigned b = 0; b < c->site_count; b++) {
             struct link *l = &net.links[a][b];
             l->config = c->links[a][b];
-            l->linked = c->linked[a][b];
             l->slow = 1;
+            l->waits_last = &l->waits_first;
+            l->room.run = room_run;
         }
 }
 
@@ -84,8 +90,93 @@ void net_deinit(void)
 static bool passes(const struct pipe *p)
 {
     const struct link *l = &net.links[p->from][p->to];
-    return l->linked && !l->cut && !net.at[p->to].off;
+    return !l->config.absent && !l->cut && !net.at[p->to].off;
 }
+
+/* --- the queue --- */
+
+static struct link *link_of(const struct net_end *e)
+{
+    const struct pipe *p = &e->conn->pipes[e->side];
+    return &net.links[p->from][p->to];
+}
+
+static uint64_t queue_bytes(const struct link *l)
+{
+    return l->config.queue_bytes > 0 ? l->config.queue_bytes : QUEUE_BYTES;
+}
+
+/* What has not gone out yet. */
+static uint64_t queued(const struct link *l)
+{
+    uint64_t ns = l->free_ns > sched->now_ns ? l->free_ns - sched->now_ns : 0;
+    return ns * l->config.bytes_per_s / NS_PER_SEC;
+}
+
+size_t net_room(const struct net_end *e)
+{
+    if (e->conn == NULL || e->waits)
+        return 0;
+    const struct link *l = link_of(e);
+    if (l->config.bytes_per_s == 0)
+        return SIZE_MAX;
+    return queue_bytes(l) - MIN(queued(l), queue_bytes(l));
+}
+
+/* When half of it is free. */
+static void room_arm(struct link *l)
+{
+    uint64_t ns = queue_bytes(l) / 2 * NS_PER_SEC / l->config.bytes_per_s;
+    sched_at(&l->room, l->free_ns > ns ? l->free_ns - ns : 0);
+}
+
+void net_wait(struct net_end *e)
+{
+    struct link *l = link_of(e);
+    if (e->waits)
+        return;
+    ASSERT(l->config.bytes_per_s > 0);
+    e->waits = true;
+    e->waits_next = NULL;
+    *l->waits_last = e;
+    l->waits_last = &e->waits_next;
+    l->traffic.waits++;
+    if (!sched_waits(&l->room))
+        room_arm(l);
+}
+
+static void wait_end(struct net_end *e)
+{
+    struct link *l = link_of(e);
+    struct net_end **at = &l->waits_first;
+    if (!e->waits)
+        return;
+    while (*at != e)
+        at = &(*at)->waits_next;
+    *at = e->waits_next;
+    if (*at == NULL)
+        l->waits_last = at;
+    e->waits = false;
+}
+
+/* One after the other: what the first one sends is in the queue before the next is asked. */
+static void room_run(struct sched_event *event)
+{
+    struct link *l = CONTAINER_OF(event, struct link, room);
+    struct net_end *e = l->waits_first;
+    if (e == NULL)
+        return;
+    if (queued(l) > queue_bytes(l) / 2) {
+        room_arm(l);
+        return;
+    }
+    wait_end(e);
+    e->room(e);
+    if (l->waits_first != NULL && !sched_waits(&l->room))
+        sched_in(&l->room, 0);
+}
+
+/* --- connections --- */
 
 /* Tells an end that the connection is over; it leaves by itself. */
 static void conn_break(struct net_conn *c)
@@ -95,6 +186,9 @@ static void conn_break(struct net_conn *c)
     pipe_drop(&c->pipes[1]);
     struct net_end *ends[2] = {c->ends[0], c->ends[1]};
     c->ends[0] = c->ends[1] = NULL;
+    for (int i = 0; i < 2; i++)
+        if (ends[i] != NULL)
+            wait_end(ends[i]);
     for (int i = 0; i < 2; i++)
         if (ends[i] != NULL) {
             ends[i]->conn = NULL;
@@ -140,7 +234,7 @@ static uint64_t delay(struct link *l)
     uint64_t ns = d->base_ns;
     if (d->jitter_ns > 0)
         ns += rng_below(&sched->rng, d->jitter_ns);
-    if (d->tail_one_in > 0 && rng_below(&sched->rng, d->tail_one_in) == 0)
+    if (sched_chance(d->tail_per_million))
         ns += d->tail_ns;
     ns *= l->slow;
     if (!net.quiet && sched_chance(l->config.stall_per_million)) {
@@ -157,8 +251,11 @@ static void pipe_put(struct pipe *p, struct net_msg *m)
     if (l->config.bytes_per_s > 0)
         leaves += (uint64_t)m->bytes * NS_PER_SEC / l->config.bytes_per_s;
     l->free_ns = leaves;
-    l->traffic.bytes += m->bytes;
-    l->traffic.writes++;
+    if (!l->config.absent) { /* whoever does not know tries all the same */
+        l->traffic.bytes += m->bytes;
+        l->traffic.writes++;
+        l->traffic.queued_max = MAX(l->traffic.queued_max, queued(l));
+    }
     m->arrives_ns = MAX(leaves + delay(l), p->last_ns);
     p->last_ns = m->arrives_ns;
     m->next = NULL;
@@ -227,6 +324,7 @@ void net_leave(struct net_end *e, bool quiet)
     struct net_conn *c = e->conn;
     if (c == NULL)
         return;
+    wait_end(e);
     e->conn = NULL;
     c->ends[e->side] = NULL;
     if (quiet) { /* what it had said is lost, too */
@@ -262,7 +360,7 @@ void net_cut(unsigned a, unsigned b, bool cut)
 
 bool net_is_cut(unsigned a, unsigned b)
 {
-    return net.links[a][b].cut || !net.links[a][b].linked;
+    return net.links[a][b].cut || net.links[a][b].config.absent;
 }
 
 void net_slow(unsigned a, unsigned b, uint64_t factor)

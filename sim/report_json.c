@@ -83,11 +83,14 @@ static json_t *links_json(const struct run *r)
             put(o, "to", json_string(site_name(r, b)));
             put(o, "latency_us", integer(l->delay.base_ns / 1000));
             put(o, "jitter_us", integer(l->delay.jitter_ns / 1000));
+            put(o, "direct", json_boolean(!l->absent));
             put(o, "bits_per_s", integer(l->bytes_per_s * 8));
             put(o, "bytes", integer(t->bytes));
             put(o, "messages", integer(t->writes));
             put(o, "stalls", integer(t->stalls));
             put(o, "resets", integer(t->resets));
+            put(o, "queue_full", integer(t->waits));
+            put(o, "queue_max_bytes", integer(t->queued_max));
             put(o, "lag_max_ms", ms(most));
             (void)json_array_append_new(list, o);
         }

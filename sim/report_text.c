@@ -143,8 +143,8 @@ static void sites(const struct run *r, FILE *to)
 static void links(const struct run *r, FILE *to)
 {
     char bytes[REPORT_TIME_BYTES], lag[REPORT_TIME_BYTES], name[80];
-    fprintf(to, "%-32s %12s %10s %8s %8s %14s\n", "Direction", "bytes", "messages", "stalls",
-            "resets", "largest lag");
+    fprintf(to, "%-32s %12s %10s %8s %8s %10s %14s\n", "Direction", "bytes", "messages", "stalls",
+            "resets", "queue full", "largest lag");
     for (unsigned a = 0; a < r->sites; a++)
         for (unsigned b = 0; b < r->sites; b++) {
             const struct world_traffic *t = &r->traffic[a][b];
@@ -155,8 +155,8 @@ static void links(const struct run *r, FILE *to)
                 most = MAX(most, run_point(r, i, a, b)->lag.lag_ns);
             (void)snprintf(name, sizeof name, "%s -> %s", r->config.sites[a].name,
                            r->config.sites[b].name);
-            fprintf(to, "%-32s %12s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 " %14s\n", name,
-                    report_bytes(t->bytes, bytes), t->writes, t->stalls, t->resets,
+            fprintf(to, "%-32s %12s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 " %10" PRIu64 " %14s\n",
+                    name, report_bytes(t->bytes, bytes), t->writes, t->stalls, t->resets, t->waits,
                     report_time(most, lag));
         }
     fprintf(to, "\n");

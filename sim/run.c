@@ -291,7 +291,8 @@ int run_scenario(const struct scenario *s,
     n->r = ret;
     int rc = scenario_world(s, seed, shorter, &ret->config, &e);
     if (rc != 0) {
-        err_detail_set(d, "%u:%u: %s", e.line, e.column, e.text);
+        err_detail_set(d, "%s%s%u:%u: %s", s->file != NULL ? s->file : "",
+                       s->file != NULL ? ":" : "", e.line, e.column, e.text);
         goto out;
     }
     ret->sites = ret->config.site_count;

@@ -14,6 +14,7 @@
 #define OPERATIONS_MAX 100000000u
 #define RATE_PER_DAY_MAX (UINT64_C(86400) * 100000)
 #define STALL_NS (200 * NS_PER_MS)
+#define LATENCY_MAX (60 * NS_PER_SEC)
 
 enum section {
     SECTION_NONE,
@@ -28,6 +29,9 @@ struct parse {
     enum section section;
     unsigned a, b; /* of the section: a site, or a link */
     bool both;
+    struct {
+        unsigned line, column;
+    } site_at[WORLD_SITES_MAX];       /* where it is described */
     struct word words[WORDS_MAX + 1]; /* of the line; the last one has no text */
     unsigned word_count;
 };
@@ -110,6 +114,8 @@ static int site_begin(struct parse *p)
     memcpy(c->sites[p->a].name, w->text.ptr, w->text.len);
     c->sites[p->a].name[w->text.len] = '\0';
     c->sites[p->a].work.kind = WORLD_WORK_HOME;
+    p->site_at[p->a].line = p->scan.line;
+    p->site_at[p->a].column = w->column;
     p->section = SECTION_SITE;
     return ends_at(p, 2);
 }
@@ -153,6 +159,7 @@ enum type {
     TYPE_I32,
     TYPE_WORK,
     TYPE_DIR,
+    TYPE_TAIL,  /* two words: how often, how long */
     TYPE_NO_YES /* of what is off when true */
 };
 struct key {
@@ -186,13 +193,15 @@ static const struct key site_keys[] = {
     {NULL, TYPE_U64, UNIT_COUNT, 0, 0, 0},
 };
 static const struct key link_keys[] = {
-    {"latency", TYPE_U64, UNIT_TIME, LINK_AT(delay.base_ns), 0, 60 * NS_PER_SEC},
-    {"jitter", TYPE_U64, UNIT_TIME, LINK_AT(delay.jitter_ns), 0, 60 * NS_PER_SEC},
+    {"latency", TYPE_U64, UNIT_TIME, LINK_AT(delay.base_ns), 0, LATENCY_MAX},
+    {"jitter", TYPE_U64, UNIT_TIME, LINK_AT(delay.jitter_ns), 0, LATENCY_MAX},
+    {"tail", TYPE_TAIL, UNIT_CHANCE, LINK_AT(delay), 0, 1000000},
     {"bandwidth", TYPE_U64, UNIT_SPEED, LINK_AT(bytes_per_s), 125, UINT64_C(1) << 40},
     {"queue", TYPE_U64, UNIT_SIZE, LINK_AT(queue_bytes), KIB, GIB},
     {"loss", TYPE_U32, UNIT_CHANCE, LINK_AT(stall_per_million), 0, 1000000},
-    {"stall", TYPE_U64, UNIT_TIME, LINK_AT(stall_ns), 0, 60 * NS_PER_SEC},
+    {"stall", TYPE_U64, UNIT_TIME, LINK_AT(stall_ns), 0, LATENCY_MAX},
     {"resets", TYPE_U32, UNIT_CHANCE, LINK_AT(reset_per_million), 0, 1000000},
+    {"direct", TYPE_NO_YES, UNIT_COUNT, LINK_AT(absent), 0, 0},
     {NULL, TYPE_U64, UNIT_COUNT, 0, 0, 0},
 };
 
@@ -248,20 +257,49 @@ static int take_no_yes(struct parse *p, const struct word *w, bool *at)
     return 0;
 }
 
+/* `1% 300ms`: of so many messages the latency is so much longer. */
+static int take_tail(struct parse *p, const struct key *k, struct world_delay *at)
+{
+    uint64_t share = 0;
+    int rc = scan_value(&p->scan, &p->words[0], k->unit, k->max, &share);
+    if (rc == 0)
+        rc = scan_value(&p->scan, &p->words[1], UNIT_TIME, LATENCY_MAX, &at->tail_ns);
+    if (rc == 0)
+        at->tail_per_million = (uint32_t)share;
+    return rc;
+}
+
+static int take_value(struct parse *p, const struct key *k, void *at)
+{
+    const struct word *value = &p->words[0];
+    unsigned words = k->type == TYPE_TAIL ? 2 : 1;
+    if (p->word_count > words)
+        return scan_fail(&p->scan, &p->words[words], "the end of the line");
+    switch (k->type) {
+    case TYPE_U64:
+    case TYPE_U32:
+    case TYPE_I64:
+    case TYPE_I32:
+        return take_number(p, k, value, at);
+    case TYPE_WORK:
+        return take_work(p, value, at);
+    case TYPE_DIR:
+        return take_dir(p, value, at);
+    case TYPE_TAIL:
+        return take_tail(p, k, at);
+    case TYPE_NO_YES:
+        return take_no_yes(p, value, at);
+    }
+    UNREACHABLE();
+}
+
 static int take(struct parse *p, const struct key *keys, const struct word *key, void *base)
 {
     struct buf known = {0};
-    const struct word *value = &p->words[0];
     for (; keys->name != NULL; keys++) {
         if (word_is(key, keys->name)) {
-            char *at = (char *)base + keys->offset;
             buf_deinit(&known);
-            if (p->word_count > 1)
-                return scan_fail(&p->scan, &p->words[1], "the end of the line");
-            return keys->type == TYPE_WORK  ? take_work(p, value, (enum world_workload *)(void *)at)
-                   : keys->type == TYPE_DIR ? take_dir(p, value, at)
-                   : keys->type == TYPE_NO_YES ? take_no_yes(p, value, (bool *)at)
-                                               : take_number(p, keys, value, at);
+            return take_value(p, keys, (char *)base + keys->offset);
         }
         buf_append(&known, ", ", known.len > 0 ? 2 : 0);
         buf_append(&known, keys->name, strlen(keys->name));
@@ -298,6 +336,8 @@ static int take_rate(struct parse *p)
 static int take_link(struct parse *p, const struct word *key)
 {
     struct world_config *c = &p->scan.s->world;
+    if (!p->both && word_is(key, "direct"))
+        return scan_fail(&p->scan, key, "[link A B], without an arrow, before this key");
     int rc = take(p, link_keys, key, &c->links[p->a][p->b]);
     if (rc == 0 && p->both)
         rc = take(p, link_keys, key, &c->links[p->b][p->a]);
@@ -374,25 +414,94 @@ static int line_parse(struct parse *p, struct slice line)
     return rc == 0 ? value_line(p, &key, text) : rc;
 }
 
-/* What only the whole file can tell; the place is its end. */
+/* --- what only the whole file can tell --- */
+
+static int fail_at_fault(struct parse *p, const struct scenario_fault *f, const char *expected)
+{
+    p->scan.line = f->line;
+    return scan_fail(&p->scan, &(struct word){slice_str("event"), f->column}, "%s", expected);
+}
+
+/* Whoever joins is invited by a site that was there before. */
+static int links_check(struct parse *p)
+{
+    const struct world_config *c = &p->scan.s->world;
+    for (unsigned i = 1; i < c->site_count; i++) {
+        unsigned by = 0;
+        while (by < i && c->links[i][by].absent)
+            by++;
+        if (by < i)
+            continue;
+        p->scan.line = p->site_at[i].line;
+        return scan_fail(&p->scan,
+                         &(struct word){slice_str(c->sites[i].name), p->site_at[i].column},
+                         "a link to one of the sites above it, by which it joins");
+    }
+    return 0;
+}
+
+/* Do direct links lead from each of these sites to each other one, by no others? */
+static bool is_connected(const struct world_config *c, unsigned sites)
+{
+    unsigned reached = sites & (~sites + 1), before;
+    do {
+        before = reached;
+        for (unsigned a = 0; a < c->site_count; a++)
+            for (unsigned b = 0; b < c->site_count && (reached >> a & 1) != 0; b++)
+                if (a != b && !c->links[a][b].absent)
+                    reached |= sites & 1u << b;
+    } while (reached != before);
+    return reached == sites;
+}
+
+/* Whoever is left has to become equal. A site whose disk rots may be lost or not. */
+static int losses_check(struct parse *p)
+{
+    const struct scenario *s = p->scan.s;
+    const unsigned all = (1u << s->world.site_count) - 1;
+    unsigned lost = 0, rotten = 0;
+    for (unsigned i = 0; i < s->fault_count; i++) {
+        const struct scenario_fault *f = &s->faults[i];
+        if (f->begin != WORLD_LOSE && f->begin != WORLD_ROT)
+            continue;
+        *(f->begin == WORLD_LOSE ? &lost : &rotten) |= 1u << f->a;
+        if ((lost | rotten) == all)
+            return fail_at_fault(p, f,
+                                 "at least one site that is not lost, and whose disk is well");
+        for (unsigned some = rotten;; some = (some - 1) & rotten) {
+            if (!is_connected(&s->world, all & ~(lost | some)))
+                return fail_at_fault(p, f, "direct links between those that are left");
+            if (some == 0)
+                break;
+        }
+    }
+    return 0;
+}
+
+static bool is_of_link(const struct scenario_fault *f)
+{
+    return f->begin == WORLD_CUT || f->begin == WORLD_HEAL || f->begin == WORLD_RESET ||
+           f->begin == WORLD_SLOW;
+}
+
+/* The place is the end of the file, unless there is a better one. */
 static int whole_check(struct parse *p)
 {
-    struct scenario *s = p->scan.s;
-    struct word end = {slice_of(NULL, 0), 1};
+    const struct scenario *s = p->scan.s;
+    const struct word end = {slice_of(NULL, 0), 1};
     if (s->duration_ns == 0)
         return scan_fail(&p->scan, &end, "\"duration = 10m\", or another time, in [scenario]");
     if (s->world.site_count < 2)
         return scan_fail(&p->scan, &end, "at least two sections [site NAME]");
-    for (unsigned i = 0; i < s->fault_count; i++) {
+    int rc = links_check(p);
+    for (unsigned i = 0; i < s->fault_count && rc == 0; i++) {
         const struct scenario_fault *f = &s->faults[i];
-        if (MAX(f->from_ns, f->to_ns) <= s->duration_ns)
-            continue;
-        p->scan.line = f->line;
-        end.column = f->column;
-        end.text = slice_str("event");
-        return scan_fail(&p->scan, &end, "a time before the end of the scenario, its duration");
+        if (MAX(f->from_ns, f->to_ns) > s->duration_ns)
+            rc = fail_at_fault(p, f, "a time before the end of the scenario, its duration");
+        else if (is_of_link(f) && s->world.links[f->a][f->b].absent)
+            rc = fail_at_fault(p, f, "a link that is there: this one has direct = no");
     }
-    return 0;
+    return rc == 0 ? losses_check(p) : rc;
 }
 
 /* Titles go to a page and to JSON. */
@@ -469,6 +578,7 @@ int scenario_load(struct scenario *s, const char *path, struct err_detail *d)
         err_detail_set(d, "%s: %s", path, rc == ERR_IO ? strerror(errno) : err_text(rc));
     else if ((rc = scenario_parse(s, slice_of(text, len), &e)) != 0)
         err_detail_set(d, "%s:%u:%u: %s", path, e.line, e.column, e.text);
+    s->file = path;
     mem_free(text);
     return rc;
 }

@@ -31,6 +31,7 @@ struct scenario_fault {
     unsigned line, column;
 };
 struct scenario {
+    const char *file; /* of scenario_load, which does not copy it; NULL: it was no file */
     char title[96];
     char about[640];
     uint64_t seed, duration_ns;
@@ -43,7 +44,7 @@ struct scenario {
 
 int scenario_parse(struct scenario *s, struct slice text, struct scenario_error *e) MUST_CHECK;
 /* The same from a file; the sentence begins with "FILE:LINE:COLUMN: ". ERR_NOT_FOUND and others
- * when it cannot be read. */
+ * when it cannot be read. `path` is needed as long as *s. */
 int scenario_load(struct scenario *s, const char *path, struct err_detail *d) MUST_CHECK;
 /* The world to run. `shorter` divides all times and numbers of operations, but not the rates: for
  * trying a long scenario out. ERR_CONFIG: there would be more events than a world can have. */

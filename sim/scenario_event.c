@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "sim/disk.h"
 #include "sim/scenario_int.h"
 
 #define FACTOR_MAX 1000u
@@ -15,6 +16,8 @@ enum shape {
     SHAPE_LINK,
     SHAPE_LINK_FACTOR,
     SHAPE_SITE_TIME,
+    SHAPE_SITE_PART,  /* of its disk: journal, state or chunks */
+    SHAPE_SITE_CALLS, /* of its disk, or nothing for all of them */
     SHAPE_FLAP
 };
 static const struct verb {
@@ -36,7 +39,16 @@ static const struct verb {
     {"lose", SHAPE_SITE, WORLD_LOSE, WORLD_EVENT_KIND_END, 0},
     {"clock", SHAPE_SITE_TIME, WORLD_CLOCK, WORLD_EVENT_KIND_END, 0},
     {"disk_full", SHAPE_SITE, WORLD_DISK_FULL, WORLD_DISK_FREE, 0},
+    {"disk_fails", SHAPE_SITE_CALLS, WORLD_DISK_FAIL, WORLD_DISK_WELL, 0},
+    {"rot", SHAPE_SITE_PART, WORLD_ROT, WORLD_EVENT_KIND_END, 0},
 };
+static const struct named {
+    const char *name;
+    int64_t value;
+} parts[] = {
+    {"journal", WORLD_ROT_JOURNAL}, {"state", WORLD_ROT_STATE}, {"chunks", WORLD_ROT_CHUNKS}};
+static const struct named calls[] = {
+    {"writes", DISK_WRITE}, {"syncs", DISK_SYNC}, {"reads", DISK_READ}, {"creates", DISK_MAKE}};
 
 /* --- reading --- */
 
@@ -68,7 +80,7 @@ static int verb_find(struct scan *sc, const struct word *w, const struct verb **
         }
     return scan_fail(sc, w,
                      "cut, heal, flap, reset, slow, isolate, rejoin, crash, kill, restart, lose, "
-                     "clock or disk_full");
+                     "clock, disk_full, disk_fails or rot");
 }
 
 /* `down 3s up 20s` */
@@ -88,6 +100,33 @@ static int flap_parse(struct scan *sc, const struct word *words, struct scenario
     }
     f->flaps = true;
     return 4;
+}
+
+static int named_find(struct scan *sc,
+                      const struct word *w,
+                      const struct named *names,
+                      size_t count,
+                      const char *expected,
+                      int64_t *ret)
+{
+    for (size_t i = 0; i < count; i++)
+        if (word_is(w, names[i].name)) {
+            *ret = names[i].value;
+            return 0;
+        }
+    return scan_fail(sc, w, "%s", expected);
+}
+
+/* `disk_fails a`, or only some: `disk_fails a syncs` */
+static int calls_parse(struct scan *sc, const struct word *w, struct scenario_fault *f)
+{
+    int64_t which = DISK_CALLS;
+    bool some = w->text.len > 0;
+    int rc = some ? named_find(sc, w, calls, ARRAY_COUNT(calls),
+                               "writes, syncs, reads or creates, or the end of the line", &which)
+                  : 0;
+    f->value = world_disk_fail((unsigned)which, UINT32_MAX);
+    return rc == 0 ? some : rc;
 }
 
 /* How many words it took, or an error. */
@@ -114,6 +153,12 @@ static int rest_parse(struct scan *sc,
     case SHAPE_SITE_TIME:
         rc = scan_signed(sc, next, UNIT_TIME, CLOCK_MAX, &f->value);
         return rc == 0 ? used + 1 : rc;
+    case SHAPE_SITE_PART:
+        rc = named_find(sc, next, parts, ARRAY_COUNT(parts), "journal, state or chunks", &f->value);
+        return rc == 0 ? used + 1 : rc;
+    case SHAPE_SITE_CALLS:
+        rc = calls_parse(sc, next, f);
+        return rc < 0 ? rc : used + rc;
     case SHAPE_FLAP:
         rc = flap_parse(sc, next, f);
         return rc < 0 ? rc : used + rc;

@@ -38,6 +38,24 @@ static void links_draw(struct draw *d, bool faults)
         }
 }
 
+/* Of half of the directions each: a long tail of the latency, and a short queue. Drawn apart, so
+ * that all else is the same without them. */
+static void lines_draw(struct world_config *c, uint64_t seed)
+{
+    struct draw d = {.c = c};
+    rng_seed(&d.rng, seed ^ 0x7a11u);
+    for (unsigned a = 0; a < c->site_count; a++)
+        for (unsigned b = 0; b < c->site_count; b++) {
+            struct world_link *l = &c->links[a][b];
+            if (draw_below(&d, 2) == 0) {
+                l->delay.tail_per_million = (uint32_t)draw_below(&d, 20000);
+                l->delay.tail_ns = draw_below(&d, NS_PER_SEC);
+            }
+            if (draw_below(&d, 2) == 0)
+                l->queue_bytes = (4 * KIB) << draw_below(&d, 7);
+        }
+}
+
 void draw_event(struct draw *d, struct world_event e)
 {
     if (d->c->event_count < WORLD_EVENTS_MAX)
@@ -136,8 +154,10 @@ static void edit_apply(const struct soak_edit *e, struct world_config *c)
         if (e->operations[a] == 0)
             w->kind = WORLD_WORK_NONE;
         w->operations = MIN(w->operations, e->operations[a]);
-        for (unsigned b = 0; b < c->site_count && e->no_loss; b++)
-            c->links[a][b].stall_per_million = c->links[a][b].reset_per_million = 0;
+        for (unsigned b = 0; b < c->site_count && e->no_loss; b++) {
+            struct world_link *l = &c->links[a][b];
+            l->stall_per_million = l->reset_per_million = l->delay.tail_per_million = 0;
+        }
     }
 }
 
@@ -177,6 +197,8 @@ void soak_describe(const struct soak_options *o,
         c->mount_reset_per_million = (uint32_t)draw_below(&d, 5000);
     for (uint64_t i = o->faults ? draw_below(&d, 12) : 0; i > 0; i--)
         fault_draw(&d);
+    if (o->faults)
+        lines_draw(c, seed);
     soak_faults_draw(seed, o->more, d.work_ns, c);
     if (o->faults && !o->no_split && c->model)
         splits_draw(c, seed, d.work_ns);

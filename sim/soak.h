@@ -37,7 +37,7 @@ struct soak_options {
 struct soak_edit {
     uint64_t operations[WORLD_SITES_MAX]; /* of each site, at most */
     bool without[WORLD_EVENTS_MAX];       /* these events do not happen */
-    bool no_loss;                         /* links do not stall or reset by themselves */
+    bool no_loss;                         /* links do not stall, lag or reset by themselves */
 };
 struct soak_result {
     char failure[400]; /* empty: nothing was found */

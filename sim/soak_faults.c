@@ -65,7 +65,7 @@ static unsigned victim(const struct draw *d)
 {
     struct rng rng;
     unsigned count = 0;
-    if (!d->c->linked[0][d->c->site_count - 1])
+    if (d->c->links[0][d->c->site_count - 1].absent)
         return 0;
     while (count < d->c->site_count && !d->c->sites[count].joins_late)
         count++;
@@ -184,7 +184,7 @@ static void line_draw(struct draw *d)
 {
     for (unsigned a = 0; a < d->c->site_count; a++)
         for (unsigned b = 0; b < d->c->site_count; b++)
-            d->c->linked[a][b] = a + 1 == b || b + 1 == a;
+            d->c->links[a][b].absent = a + 1 != b && b + 1 != a;
 }
 
 static const struct {

@@ -167,6 +167,7 @@ static void event_apply(struct world *w, const struct world_event *e)
     case WORLD_DISK_FULL:
     case WORLD_DISK_FREE:
         w->faulty_disk[e->a] = true;
+        w->disk_bad_ns[e->a] = sched->now_ns; /* looks may be far apart */
         disk_set_room(p->machine.disk, e->kind == WORLD_DISK_FREE ? DISK_ROOM
                                        : e->value == 1            ? DISK_NO_ROOM_AT_ALL
                                                                   : DISK_NO_ROOM);
@@ -174,6 +175,7 @@ static void event_apply(struct world *w, const struct world_event *e)
     case WORLD_DISK_FAIL:
     case WORLD_DISK_WELL:
         w->faulty_disk[e->a] = true;
+        w->disk_bad_ns[e->a] = sched->now_ns;
         disk_set_failing(p->machine.disk, (unsigned)(e->value >> 32) & DISK_CALLS,
                          e->kind == WORLD_DISK_WELL ? 0 : (uint32_t)e->value);
         return;
@@ -426,8 +428,12 @@ void world_traffic(const struct world *w, unsigned from, unsigned to, struct wor
 {
     const struct net_traffic *t = net_traffic(from, to);
     (void)w;
-    *ret = (struct world_traffic){
-        .bytes = t->bytes, .writes = t->writes, .resets = t->resets, .stalls = t->stalls};
+    *ret = (struct world_traffic){.bytes = t->bytes,
+                                  .writes = t->writes,
+                                  .resets = t->resets,
+                                  .stalls = t->stalls,
+                                  .queued_max = t->queued_max,
+                                  .waits = t->waits};
 }
 
 void world_site_stats(const struct world *w, unsigned site, struct world_site_stats *ret)

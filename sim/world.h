@@ -23,16 +23,16 @@ struct world;
 
 /* ---- describing ---- */
 
-/* A delay: base + something between 0 and jitter (uniform), and once in `tail_one_in` (0: never)
- * another `tail_ns`. */
+/* A delay: base + something between 0 and jitter (uniform), and now and then another `tail_ns`. */
 struct world_delay {
     uint64_t base_ns, jitter_ns, tail_ns;
-    uint32_t tail_one_in;
+    uint32_t tail_per_million;
 };
 /* One direction of a link. Bytes leave one after the other at bytes_per_s, wait in a queue of
  * queue_bytes before (a full queue stalls the sender: the stream above is TCP), and arrive, in
  * order, a delay later. */
 struct world_link {
+    bool absent; /* these two are never connected directly; the same in both directions */
     struct world_delay delay;
     uint64_t bytes_per_s;       /* 0: no bound */
     uint64_t queue_bytes;       /* 0: 1 MiB */
@@ -44,7 +44,6 @@ struct world_disk {
     struct world_delay write, read, sync;
     uint64_t capacity_bytes;          /* 0: no bound */
     uint32_t write_error_per_million; /* EIO, final for a journal: the node stops */
-    uint32_t rot_per_million;         /* of a write whose bytes change later, while nobody looks */
     bool lie; /* a sync that does not: outside what we promise; for scenarios */
 };
 struct world_clock {
@@ -144,7 +143,6 @@ struct world_config {
     unsigned site_count;
     struct world_site sites[WORLD_SITES_MAX];
     struct world_link links[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* from, to */
-    bool linked[WORLD_SITES_MAX][WORLD_SITES_MAX];             /* false: never connected directly */
     uint32_t event_count;
     struct world_event events[WORLD_EVENTS_MAX]; /* ascending at_ns */
     bool model; /* keep the history, and ask the reference model what must be there in the end */
@@ -192,7 +190,8 @@ struct world_lag { /* of one direction, as the product measures it at the receiv
 void world_lag(const struct world *w, unsigned from, unsigned to, struct world_lag *ret);
 struct world_traffic { /* of one direction since the start */
     uint64_t bytes, writes, resets, stalls;
-    uint64_t ops; /* operations applied at `to` from this stream */
+    uint64_t queued_max; /* bytes that waited in its queue at once, at most */
+    uint64_t waits;      /* of senders that found it full */
 };
 void world_traffic(const struct world *w, unsigned from, unsigned to, struct world_traffic *ret);
 struct world_site_stats {

@@ -292,7 +292,12 @@ static void check_final(struct world *w)
 
 void world_check_final(struct world *w)
 {
+    bool anybody = false;
     world_check_now(w);
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        anybody |= world_counts(w, i);
+    if (!anybody) /* the last one was lost: there is nothing to look at */
+        return;
     disk_calm = true;
     check_final(w);
     disk_calm = false;

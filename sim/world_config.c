@@ -20,7 +20,6 @@ void world_config_init(struct world_config *c, unsigned site_count, uint64_t see
         s->disk.sync = (struct world_delay){.base_ns = 200000, .jitter_ns = 200000};
         s->work.clients = 1;
         for (unsigned k = 0; k < site_count; k++) {
-            c->linked[i][k] = i != k;
             c->links[i][k].delay =
                 (struct world_delay){.base_ns = 10 * NS_PER_MS, .jitter_ns = NS_PER_MS};
             c->links[i][k].bytes_per_s = 125000000;

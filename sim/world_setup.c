@@ -36,7 +36,7 @@ static int pair(struct world *w, unsigned site, struct err_detail *d)
 {
     char *token = NULL;
     unsigned by = 0;
-    while (by + 1 < site && !w->config.linked[site][by])
+    while (by + 1 < site && w->config.links[site][by].absent)
         by++;
     int rc = admin(w, by, "{\"verb\":\"peer.invite\"}", "token", &token, d);
     if (rc != 0)

@@ -419,9 +419,9 @@ const numbers = (...names) => names.map((name) => ({ name, number: true }));
 const dotted = (site) => el("span", {}, el("span", { class: "dot", style: `background:${color(site)}` }), site);
 
 function tables() {
-  table("links", [...plain("Direction"), ...numbers("Latency", "Bandwidth", "Bytes", "Messages", "Stalls", "Resets", "Largest lag")],
-    R.links.map((l) => ({ cells: [`${l.from} → ${l.to}`, `${l.latency_us / 1000} ms`, speed(l.bits_per_s), bytes(l.bytes),
-      count(l.messages), count(l.stalls), count(l.resets), time(l.lag_max_ms)] })));
+  table("links", [...plain("Direction"), ...numbers("Latency", "Bandwidth", "Bytes", "Messages", "Stalls", "Resets", "Queue full", "Largest lag")],
+    R.links.map((l) => ({ cells: [`${l.from} → ${l.to}`, l.direct ? `${l.latency_us / 1000} ms` : "no link", l.direct ? speed(l.bits_per_s) : "",
+      bytes(l.bytes), count(l.messages), count(l.stalls), count(l.resets), count(l.queue_full), time(l.lag_max_ms)] })));
   table("sites", [...plain("Site", "Work"), ...numbers("Calls", "Errors", "Changes", "Mean answer", "Longest", "Conflicts", "Crashes", "Clock", "Drift")],
     R.sites.map((s) => ({ cells: [dotted(s.name), s.work + (s.lost ? " (lost)" : ""), count(s.calls), count(s.calls_failed),
       count(s.changes), `${(s.answer_mean_us / 1000).toFixed(3)} ms`, `${(s.answer_max_us / 1000).toFixed(1)} ms`,

@@ -76,6 +76,10 @@ class Link:
         """For each direction; None: as fast as it goes."""
         self.say(f"set bandwidth {f'{bytes_per_second}B/s' if bytes_per_second else 'off'}")
 
+    def set_loss(self, percent):
+        """Of the packets; TCP sends them again, later. None: no more."""
+        self.say(f"set loss {f'{percent}%' if percent else 'off'}")
+
     def set_random_resets(self, mean_seconds):
         """Every connection lives that long on average, then breaks; None: no more."""
         self.say(f"set resets {f'{round(mean_seconds * 1e3)}ms' if mean_seconds else 'off'}")

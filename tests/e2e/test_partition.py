@@ -746,6 +746,34 @@ def test_flapping_and_damaged_link(two):
         site.fsck()
 
 
+@pytest.mark.limit(400)
+def test_link_that_loses_packets(two):
+    """All comes through while they are lost: late, whole and once."""
+    world, a, b = two
+    for link in world.links:
+        link.set_latency(0.005)
+        link.set_loss(2)
+    run_random_work(a, world.random, "a", 100)
+    run_random_work(b, world.random, "b", 100)
+    texts = {name: os.urandom(700_000) for name in ("large1", "large2")}
+    for name, text in texts.items():
+        (a if name == "large1" else b).write(name, text)
+    lib.converge(a, b, timeout=120)
+    for mount in (a, b):
+        for name, text in texts.items():
+            with open(mount / name, "rb") as f:
+                assert f.read() == text
+    for way in ("to", "from"):
+        assert sum(link.stats()[way]["packets_lost"] for link in world.links) > 0
+    for link in world.links:
+        link.set_loss(None)
+        link.set_latency(0)
+    lib.converge(a, b)
+    for site in (a.site, b.site):
+        assert site.alive()
+        site.fsck()
+
+
 def run_random_work(mount, random, prefix, steps):
     """Creates, writes, moves and removes; some of it on names that both sites use."""
     for step in range(steps):

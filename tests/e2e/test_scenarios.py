@@ -222,6 +222,26 @@ def test_mistake_is_told_with_line_and_column(tmp_path, line, column, found):
     assert done.stdout == ""
 
 
+def test_what_is_found_later_has_its_place_too(tmp_path):
+    """How often a line flaps is drawn when the scenario is run."""
+    world = tmp_path / "w.ini"
+    world.write_text("[scenario]\nduration = 3h\n[site a]\n[site b]\n[events]\n"
+                     "1s..2h = flap a b down 1s up 1s\n")
+    done = sim("run", world, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{world}:6:1: too many events: expected at most 1024")
+    assert done.stdout == ""
+
+
+def test_nobody_left_is_a_mistake(tmp_path):
+    world = tmp_path / "w.ini"
+    world.write_text("[scenario]\nduration = 1m\n[site a]\n[site b]\n[events]\n1s = lose a\n2s = lose b\n")
+    done = sim("run", world, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'{world}:7:1: "event": expected at least one site that is not lost')
+    assert done.stdout == ""
+
+
 def test_wrong_usage_is_status_two(tmp_path):
     for args in ([], ["a", "b"], ["x", "--seed"], ["x", "--seed", "-1"], ["x", "--shorter", "0"],
                  ["x", "--fast"]):

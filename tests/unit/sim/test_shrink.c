@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/util.h"
 #include "sim/cmd.h"
 #include "sim/soak.h"
@@ -26,6 +28,21 @@
 
 static const struct soak_options options = {.sites = 3, .operations = 200, .faults = true};
 static bool doctored = true;
+static uint64_t clock_step_ns; /* not 0: between two looks at the clock, whatever time it is */
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+    static uint64_t now_ns;
+    if (clock_step_ns == 0)
+        return __real_clock_gettime(id, ret);
+    now_ns += clock_step_ns;
+    *ret = (struct timespec){.tv_sec = (time_t)(now_ns / NS_PER_SEC),
+                             .tv_nsec = (long)(now_ns % NS_PER_SEC)};
+    return 0;
+}
 
 void __real_soak_describe(const struct soak_options *o,
                           uint64_t seed,
@@ -133,20 +150,46 @@ static void test_what_shrink_leaves_is_needed(void **state)
 struct said {
     int status;
     char out[TEXT_BYTES], err[TEXT_BYTES];
+    struct trace { /* of stderr: lines that tell an event */
+        unsigned lines, packets;
+        double last_ms;
+        uint64_t hash;
+    } trace;
 };
 
-static void read_all(int fd, char *to)
+static void trace_read(const char *line, struct trace *t)
 {
-    size_t have = 0;
-    ssize_t got;
-    while ((got = read(fd, to + have, TEXT_BYTES - 1 - have)) > 0)
-        have += (size_t)got;
-    to[have] = '\0';
-    (void)close(fd);
+    double ms;
+    char what[32];
+    unsigned long long a, b;
+    int len = 0;
+    if (sscanf(line, "%lf ms %31s %llx %llx\n%n", &ms, what, &a, &b, &len) != 4 || len == 0)
+        return; /* of the log */
+    assert_true(ms >= t->last_ms);
+    t->last_ms = ms;
+    t->lines++;
+    t->packets += strcmp(what, "packet") == 0;
+    t->hash = fnv1a_more(t->hash, slice_str(line));
 }
 
-/* `line` is what follows "claudefs-sim ". In a process of its own: worlds end as they like. What is
- * said on stderr is less than a pipe holds. */
+/* The beginning of what was said there. */
+static void read_all(FILE *f, char *to, struct trace *t)
+{
+    char line[TEXT_BYTES];
+    size_t have = 0;
+    rewind(f);
+    *t = (struct trace){.hash = fnv1a(slice_of(NULL, 0))};
+    while (fgets(line, sizeof line, f) != NULL) {
+        size_t len = MIN(strlen(line), TEXT_BYTES - 1 - have);
+        memcpy(to + have, line, len);
+        have += len;
+        trace_read(line, t);
+    }
+    to[have] = '\0';
+    assert_int_equal(fclose(f), 0);
+}
+
+/* `line` is what follows "claudefs-sim ". In a process of its own: worlds end as they like. */
 static void say(const char *line, struct said *ret)
 {
     static const struct {
@@ -154,33 +197,31 @@ static void say(const char *line, struct said *ret)
         int (*run)(int argc, char **argv);
     } commands[] = {{"soak", cmd_soak}, {"replay", cmd_replay}, {"shrink", cmd_shrink}};
     char text[TEXT_BYTES], *argv[ARGS_MAX + 1] = {NULL}, *save = NULL;
-    int argc = 0, out[2], err[2], status = 0;
+    int argc = 0, status = 0;
+    struct trace none;
+    FILE *out = tmpfile(), *err = tmpfile();
     (void)snprintf(text, sizeof text, "%s", line); /* fits */
     for (char *p = strtok_r(text, " \n", &save); p != NULL && argc < ARGS_MAX;
          p = strtok_r(NULL, " \n", &save))
         argv[argc++] = p;
     assert_true(argc > 0);
-    assert_int_equal(pipe(out), 0);
-    assert_int_equal(pipe(err), 0);
+    assert_non_null(out);
+    assert_non_null(err);
     (void)fflush(stdout);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        if (dup2(out[1], STDOUT_FILENO) < 0 || dup2(err[1], STDERR_FILENO) < 0)
+        if (dup2(fileno(out), STDOUT_FILENO) < 0 || dup2(fileno(err), STDERR_FILENO) < 0)
             _exit(99);
-        (void)close(out[0]);
-        (void)close(err[0]);
         for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
             if (strcmp(argv[0], commands[i].name) == 0)
                 status = commands[i].run(argc, argv);
         (void)fflush(stdout);
         _exit(status);
     }
-    (void)close(out[1]);
-    (void)close(err[1]);
-    read_all(out[0], ret->out);
-    read_all(err[0], ret->err);
     assert_int_equal(waitpid(pid, &status, 0), pid);
+    read_all(out, ret->out, &none);
+    read_all(err, ret->err, &ret->trace);
     assert_true(WIFEXITED(status));
     ret->status = WEXITSTATUS(status);
 }
@@ -209,6 +250,9 @@ static void test_soak_tells_the_first_seed_and_the_shortest_history(void **state
     (void)state;
     say("soak --operations 200 --seeds 30 --jobs 2", &soak);
     assert_int_equal(soak.status, 1);
+    const char *last = strstr(soak.out, " of 30 seeds, 1 failed, "); /* and no more were begun */
+    assert_non_null(last);
+    assert_int_equal(strcspn(last, "\n") + 1, strlen(last));
     (void)snprintf(seed, sizeof seed, "seed %llu: ", (unsigned long long)search(&r)); /* fits */
     const char *text = soak.out;
     line_after(&text, seed, first);
@@ -254,6 +298,59 @@ static void test_nothing_to_shrink(void **state)
     doctored = true;
     assert_int_equal(s.status, 0);
     assert_string_equal(s.out, "seed 1: good: nothing to shrink\n");
+}
+
+/* Every event of the world on a line of its own, in the order of virtual time; the same again from
+ * the same seed. Without --trace there is none. */
+static void test_replay_traces_every_event(void **state)
+{
+    static struct said plain, traced, again;
+    (void)state;
+    doctored = false;
+    say("replay 1 --operations 20 --sites 2", &plain);
+    say("replay 1 --operations 20 --sites 2 --trace", &traced);
+    say("replay 1 --operations 20 --sites 2 --trace", &again);
+    doctored = true;
+    assert_int_equal(traced.status, 0);
+    assert_int_equal(plain.trace.lines, 0);
+    assert_string_equal(traced.out, plain.out); /* looking changes nothing */
+    assert_memory_equal(traced.out, "seed 1: good\ntrace ", 19);
+    assert_true(traced.trace.packets > 100);
+    assert_true(traced.trace.lines > traced.trace.packets);
+    assert_true(traced.trace.last_ms > 1000);
+    assert_int_equal(traced.trace.lines, again.trace.lines);
+    assert_true(traced.trace.hash == again.trace.hash);
+}
+
+static void test_soak_tells_how_far_it_is(void **state)
+{
+    static struct said s;
+    const char *at = s.out;
+    unsigned lines = 0, done = 0;
+    (void)state;
+    doctored = false;
+    clock_step_ns = 3 * NS_PER_SEC;
+    say("soak --operations 20 --sites 2 --seeds 12 --jobs 1", &s);
+    clock_step_ns = 0;
+    doctored = true;
+    assert_int_equal(s.status, 0);
+    for (; *at != '\0'; lines++, at = strchr(at, '\n') + 1) {
+        unsigned now, of, failed, calls;
+        double seconds, rate;
+        assert_non_null(strchr(at, '\n'));
+        assert_int_equal(sscanf(at, "%u of %u seeds, %u failed, %u calls, %lf s, %lf calls/s\n",
+                                &now, &of, &failed, &calls, &seconds, &rate),
+                         6);
+        assert_true(now > done ||
+                    (now == done && now == 12)); /* the last one comes twice perhaps */
+        assert_int_equal(of, 12);
+        assert_int_equal(failed, 0);
+        assert_in_range(calls, now * 15, now * 20);
+        assert_true(seconds >= 3 * now);
+        done = now;
+    }
+    assert_int_equal(done, 12);
+    assert_in_range(lines, 3, 13);
 }
 
 static void test_bad_input_is_told(void **state)
@@ -307,6 +404,8 @@ int main(void)
         cmocka_unit_test(test_soak_tells_the_first_seed_and_the_shortest_history),
         cmocka_unit_test(test_shrink_tells_how_it_is_run_again),
         cmocka_unit_test(test_nothing_to_shrink),
+        cmocka_unit_test(test_replay_traces_every_event),
+        cmocka_unit_test(test_soak_tells_how_far_it_is),
         cmocka_unit_test(test_bad_input_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

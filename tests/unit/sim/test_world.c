@@ -150,6 +150,29 @@ static void test_a_site_whose_inviter_is_lost_joins_by_another(void **state)
     }
 }
 
+/* Nobody is left who could break a promise, or be asked. */
+static void test_a_world_may_lose_all_of_its_sites(void **state)
+{
+    static struct world_config c;
+    struct world *w;
+    struct err_detail d;
+    uint64_t took;
+    (void)state;
+    world_config_init(&c, 2, 7);
+    for (unsigned i = 0; i < 2; i++) {
+        c.sites[i].work = (struct world_work){.kind = WORLD_WORK_COLLIDE, .operations = 50};
+        c.events[c.event_count++] =
+            (struct world_event){.at_ns = (1 + i) * NS_PER_SEC, .kind = WORLD_LOSE, .a = i};
+    }
+    c.model = true;
+    assert_int_equal(world_new(&w, &c, &d), 0);
+    assert_int_equal(world_run(w, 5 * NS_PER_SEC), 0);
+    assert_int_equal(world_settle(w, 180 * NS_PER_SEC, &took), 0);
+    assert_null(world_failure(w));
+    assert_null(world_tree_text(w, 0));
+    world_free(w);
+}
+
 /* Seeds that once broke a promise: sim/RESULTS.md says what each was. */
 static void test_soak_run_named_seeds_are_good(void **state)
 {
@@ -254,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_a_site_that_is_away_comes_back),
         cmocka_unit_test(test_a_site_whose_inviter_is_lost_joins_by_another),
+        cmocka_unit_test(test_a_world_may_lose_all_of_its_sites),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
         cmocka_unit_test(test_answers_in_shared_directories_are_judged),
     };
