@@ -16,7 +16,6 @@
 #define LOOK_EVENTS 4u /* between two looks at the order of what arrives */
 #define WATCH_NS (250 * NS_PER_MS)
 #define RESTART_NS (2 * NS_PER_SEC)
-#define SETTLE_STEP_NS (250 * NS_PER_MS)
 
 static struct world *running; /* there is one at a time */
 
@@ -67,7 +66,7 @@ const char *world_failure(const struct world *w)
 
 /* --- the schedule --- */
 
-static void site_up(struct world *w, unsigned i)
+void world_site_up(struct world *w, unsigned i)
 {
     struct err_detail d = {{0}};
     struct process *p = &w->sites[i];
@@ -105,7 +104,7 @@ static void restart_run(struct sched_event *e)
 {
     for (unsigned i = 0; i < running->config.site_count; i++)
         if (&running->restarts[i].event == e)
-            site_up(running, i);
+            world_site_up(running, i);
 }
 
 static void isolate(struct world *w, unsigned a, bool cut)
@@ -145,7 +144,7 @@ static void event_apply(struct world *w, const struct world_event *e)
         process_crash(p, e->value == 0);
         return;
     case WORLD_RESTART:
-        site_up(w, e->a);
+        world_site_up(w, e->a);
         return;
     case WORLD_LOSE:
         for (unsigned i = 0; i < w->mount_count; i++)
@@ -352,56 +351,6 @@ int world_run(struct world *w, uint64_t until_ns)
         split_look(w);
         disk_calm = false;
     }
-    return w->failure[0] == '\0' ? 0 : ERR_FATAL;
-}
-
-static void heal(struct world *w)
-{
-    w->event_next = w->config.event_count;
-    sched_cancel(&w->event);
-    net_quiet(true);
-    rpc_sim_lost_per_million = 0;
-    for (unsigned i = 0; i < w->config.site_count; i++) {
-        disk_set_room(w->sites[i].machine.disk, DISK_ROOM);
-        disk_set_failing(w->sites[i].machine.disk, 0, 0);
-        for (unsigned k = 0; k < w->config.site_count; k++) {
-            net_cut(i, k, away_is_cut(w, i, k));
-            net_slow(i, k, 1);
-        }
-        sched_cancel(&w->restarts[i].event);
-        w->split[i].waits = false;
-        if (w->rotten[i]) /* reads all there is: what it stands by from now on is right */
-            process_crash(&w->sites[i], false);
-        site_up(w, i);
-    }
-    for (unsigned i = 0; i < w->mount_count; i++)
-        w->mounts[i].until_ns = sched->now_ns;
-}
-
-int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
-{
-    heal(w);
-    w->settling = true;
-    uint64_t from = sched->now_ns, until = from + max_ns;
-    unsigned quiet = 0;
-    while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {
-        uint64_t next = sched->now_ns + SETTLE_STEP_NS;
-        while (w->failure[0] == '\0' && sched_step(next))
-            continue;
-        quiet = world_quiescent(w) ? quiet + 1 : 0;
-    }
-    *ret_took_ns = sched->now_ns - from;
-    if (w->failure[0] != '\0')
-        return ERR_FATAL;
-    if (quiet < 2) {
-        unsigned site;
-        const char *why = world_unrest(w, &site);
-        world_fail(w, "P4", "the sites have not converged %.0f s after the last fault: %s %s",
-                   (double)max_ns / 1e9, w->config.sites[site].name,
-                   why != NULL ? why : "is quiet now");
-        return ERR_TIMEOUT;
-    }
-    world_check_final(w);
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
 }
 

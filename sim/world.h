@@ -63,8 +63,8 @@ enum world_workload {
 };
 struct world_work {
     enum world_workload kind;
-    unsigned clients;    /* mounts of this site; 0: 1 */
-    uint64_t think_ns;   /* mean pause between an answer and the next call; 0: none */
+    unsigned clients;  /* mounts of this site; 0: 1 */
+    uint64_t think_ns; /* mean pause between an answer and the next call; 0: none */
     /* Not 0: so many calls of each mount at once, one after the other, whenever burst_ns of the
      * world's time have passed; and no pauses else. So mounts meet. */
     unsigned burst;
@@ -76,6 +76,19 @@ struct world_work {
     uint32_t large_per_million;  /* of writes: of contents that are made of chunks */
     uint32_t shared_per_million; /* of names that are taken from the root all the same */
 };
+/* What a site is left as while the others have to converge without it, first of all in the liveness
+ * phase. */
+enum world_broken {
+    WORLD_BROKEN_NOT,
+    WORLD_BROKEN_CUT,         /* off from everybody, in both directions */
+    WORLD_BROKEN_DEAF,        /* nothing comes in */
+    WORLD_BROKEN_MUTE,        /* nothing goes out */
+    WORLD_BROKEN_DOWN,        /* its process has died */
+    WORLD_BROKEN_DARK,        /* its power has gone */
+    WORLD_BROKEN_FULL,        /* files cannot grow */
+    WORLD_BROKEN_FULL_AT_ALL, /* and databases cannot write */
+    WORLD_BROKEN_END
+};
 struct world_site {
     char name[WORLD_NAME_BYTES];
     unsigned nodes;  /* 1 or 3; 0: 1 */
@@ -86,6 +99,7 @@ struct world_site {
     uint64_t checkpoint_bytes; /* of state in memory; 0: as in production */
     uint64_t garbage_ns;       /* between garbage passes; 0: as in production */
     struct world_work work;
+    enum world_broken broken; /* of a core of sites that is healed first, this one is none */
 };
 enum world_event_kind {
     WORLD_CUT,       /* a, b: no bytes in this direction (a -> b); silent, as a firewall */
@@ -174,7 +188,8 @@ void world_free(struct world *w);
 int world_run(struct world *w, uint64_t until_ns) MUST_CHECK;
 /* Ends all faults but sites lost for ever or removed, restarts what is down, and runs until all
  * living sites show the same tree and nothing is on its way, at most max_ns longer. ERR_TIMEOUT:
- * they do not. */
+ * they do not. Where sites are to be left broken (enum world_broken) the same is done without them
+ * first: what is not broken has to converge alone, in max_ns as well. *ret_took_ns: of the rest. */
 int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns) MUST_CHECK;
 uint64_t world_now_ns(const struct world *w);
 /* What was found wrong first, or NULL. */

@@ -35,6 +35,7 @@ struct world {
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
     bool settling;                     /* the liveness phase */
+    bool out[WORLD_SITES_MAX]; /* left broken for now: the others have to converge without it */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
     bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
     uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */
@@ -52,16 +53,23 @@ struct world {
 void world_fail(struct world *w, const char *promise, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Is it one of those that must agree in the end? */
-static inline bool world_counts(const struct world *w, unsigned site)
+static inline bool world_stays(const struct world *w, unsigned site)
 {
     return w->joined[site] && !w->removed[site] && !w->sites[site].lost;
 }
+/* Must it agree with the others when all is over that is not left broken? */
+static inline bool world_counts(const struct world *w, unsigned site)
+{
+    return world_stays(w, site) && !w->out[site];
+}
+void world_site_up(struct world *w, unsigned site); /* starts it, if it is down and not lost */
 bool world_has_joined(const struct world *w, unsigned site); /* its node says so */
 void world_joined(struct world *w, unsigned site);           /* its mounts begin */
 /* world_check.c */
 /* A shard without room refuses parts of what others have done. */
 bool world_parts_held(const struct world *w, unsigned site);
 void world_check_now(struct world *w);   /* what must hold at every moment */
+void world_check_core(struct world *w);  /* after those that are not left broken have converged */
 void world_check_final(struct world *w); /* after all sites have converged */
 /* The cut of each site that was removed is known there, and all up to it has arrived. */
 bool world_removals_over(const struct world *w, struct node *n);
