@@ -108,6 +108,15 @@ static void splits_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
                                             .value = (int64_t)draw_below(&d, 5 * NS_PER_SEC)});
 }
 
+/* In a quarter of the worlds, once; `--faults step` has more of it. */
+static void steps_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
+{
+    struct draw d = {.c = c, .work_ns = work_ns};
+    rng_seed(&d.rng, seed ^ 0x57e9u);
+    if (draw_below(&d, 4) == 0)
+        soak_step_draw(&d);
+}
+
 /* A third of the worlds have a part of the sites that has to converge alone. Who is given up after
  * a while, or must be heard before somebody is out, is not left broken; of a row only the ends are.
  */
@@ -201,6 +210,7 @@ void soak_describe(const struct soak_options *o,
     if (o->faults && !o->no_split && c->model)
         splits_draw(c, seed, d.work_ns);
     if (o->faults) {
+        steps_draw(c, seed, d.work_ns);
         core_draw(c, seed, o->more);
     }
     qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);

@@ -73,6 +73,7 @@ void world_site_up(struct world *w, unsigned i)
     if (p->node != NULL || p->lost)
         return;
     uint64_t failures = disk_failures(p->machine.disk);
+    power_starts(w, i);
     int rc = process_start(p, &d);
     w->walked[i] = 0;
     w->twice[i] = (struct oid){{0}};
@@ -119,7 +120,7 @@ static void isolate(struct world *w, unsigned a, bool cut)
 static const char *const event_texts[WORLD_EVENT_KIND_END] = {
     "cut",        "heal",          "reset",   "slow",  "isolated",    "rejoined",  "crash",
     "restart",    "lost for ever", "removed", "joins", "clock jumps", "disk full", "disk free",
-    "disk fails", "disk well",     "bit rot", "split", "away"};
+    "disk fails", "disk well",     "bit rot", "split", "away",        "step"};
 
 static void event_apply(struct world *w, const struct world_event *e)
 {
@@ -186,6 +187,9 @@ static void event_apply(struct world *w, const struct world_event *e)
         return;
     case WORLD_AWAY:
         away_cut(w, e->a, (uint64_t)MAX(e->value, 0));
+        return;
+    case WORLD_STEP:
+        power_arm(w, e->a, e->value);
         return;
     case WORLD_EVENT_KIND_END:
         break;
@@ -338,13 +342,15 @@ void world_free(struct world *w)
     sched_deinit(&w->sched);
     sched = NULL;
     running = NULL;
-    disk_calm = false;
+    disk_calm = disk_power_went = false;
     mem_free(w);
 }
 
 int world_run(struct world *w, uint64_t until_ns)
 {
     for (uint64_t i = 1; w->failure[0] == '\0' && sched_step(w->began_ns + until_ns); i++) {
+        if (disk_power_went)
+            power_look(w);
         disk_calm = true;
         if (i % LOOK_EVENTS == 0)
             watch_order(w);

@@ -123,6 +123,7 @@ enum world_event_kind {
                         another site and lack one committed before it that a is applying; the site
                         comes back `value` ns later. Needs `model` */
     WORLD_AWAY,      /* a: cut off from all for `value` ns, whatever heals; needs journal_age_s */
+    WORLD_STEP,      /* a: power goes between two calls of its disk, see world_step() */
     WORLD_EVENT_KIND_END
 };
 enum world_rot {
@@ -136,6 +137,13 @@ enum world_rot {
 static inline int64_t world_disk_fail(unsigned calls, uint32_t count)
 {
     return (int64_t)((uint64_t)calls << 32 | count);
+}
+/* The value of WORLD_STEP: at the `calls`th call from then on that changes something; `few`: of
+ * those that change more than what is in a file (sim/disk.h). It comes back within two seconds, and
+ * power goes again in its next `starts` starts. */
+static inline int64_t world_step(uint32_t calls, bool few, unsigned starts)
+{
+    return (int64_t)((uint64_t)starts << 33 | (uint64_t)few << 32 | calls);
 }
 struct world_event {
     uint64_t at_ns;

@@ -43,10 +43,11 @@ struct world {
     uint64_t disk_bad_ns[WORLD_SITES_MAX];     /* when a look last found it full or failing */
     struct {
         bool waits;
-        uint64_t down_ns;     /* how long it will be */
-        uint64_t durable;     /* records on its disks at the last look */
-        uint64_t off_ns;      /* then power goes; 0: there was no such moment yet */
-    } split[WORLD_SITES_MAX]; /* WORLD_SPLIT */
+        uint64_t down_ns;                 /* how long it will be */
+        uint64_t durable;                 /* records on its disks at the last look */
+        uint64_t off_ns;                  /* then power goes; 0: there was no such moment yet */
+    } split[WORLD_SITES_MAX];             /* WORLD_SPLIT */
+    unsigned starts_cut[WORLD_SITES_MAX]; /* in so many of its next starts power goes */
     char failure[400];
 };
 
@@ -95,6 +96,11 @@ bool watch_disks_split(struct world *w, unsigned site);
 /* world_split.c */
 void split_arm(struct world *w, unsigned site, uint64_t down_ns);
 void split_look(struct world *w); /* after every event */
+/* world_power.c */
+void power_arm(struct world *w, unsigned site, int64_t value); /* WORLD_STEP */
+void power_starts(struct world *w, unsigned site);             /* before it does */
+void power_calm(struct world *w, unsigned site);               /* it does not go any more */
+void power_look(struct world *w); /* after an event in which it went somewhere */
 /* world_setup.c */
 int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;
 

@@ -41,6 +41,7 @@ static void site_heal(struct world *w, unsigned i)
         net_slow(i, k, 1);
     }
     sched_cancel(&w->restarts[i].event);
+    power_calm(w, i);
     w->split[i].waits = false;
     if (down)
         process_crash(p, how == WORLD_BROKEN_DARK);

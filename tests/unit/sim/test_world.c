@@ -71,7 +71,7 @@ static void test_faults_are_read_as_they_are_told(void **state)
 static void test_soak_run_with_more_faults_repeats(void **state)
 {
     (void)state;
-    for (unsigned kind = 1; kind <= SOAK_TIGHT; kind *= 2) {
+    for (unsigned kind = 1; kind <= SOAK_STEP; kind *= 2) {
         const struct soak_options o = {.sites = 3, .operations = 300, .faults = true, .more = kind};
         struct soak_result a, b;
         run(&o, 1, &a);
@@ -80,6 +80,44 @@ static void test_soak_run_with_more_faults_repeats(void **state)
         assert_true(a.hash == b.hash);
         assert_true(a.events == b.events && a.calls == b.calls);
     }
+}
+
+/* Power goes where it is told to: in the middle of what a running daemon does, and then in its
+ * starts, at every call of the disk that one of these makes. */
+static void test_power_goes_at_each_call_of_a_start(void **state)
+{
+    static struct world_config c;
+    struct world *w;
+    struct err_detail d;
+    uint64_t took, crashes = 0;
+    unsigned whole = 0;
+    (void)state;
+    world_config_init(&c, 2, 11);
+    c.model = true;
+    for (unsigned i = 0; i < 2; i++) {
+        c.sites[i].work.kind = WORLD_WORK_COLLIDE;
+        c.sites[i].work.operations = 150;
+        c.sites[i].segment_bytes = 16 * KIB;
+        c.sites[i].checkpoint_bytes = 16 * KIB;
+    }
+    c.events[c.event_count++] = (struct world_event){
+        .at_ns = NS_PER_MS, .kind = WORLD_STEP, .a = 1, .value = world_step(3, true, 0)};
+    assert_int_equal(world_new(&w, &c, &d), 0);
+    assert_int_equal(world_run(w, NS_PER_SEC), 0);
+    struct process *p = &w->sites[1];
+    assert_true(p->crashes > 0);
+    for (unsigned calls = 1; whole < 3; calls++) {
+        process_crash(p, true);
+        crashes = p->crashes;
+        disk_power_off_in(p->machine.disk, &p->machine, calls, false);
+        world_site_up(w, 1);
+        assert_true(p->crashes == crashes + (p->node == NULL));
+        whole += p->node != NULL;
+        assert_true(whole > 0 || calls < 100);
+    }
+    if (world_settle(w, 180 * NS_PER_SEC, &took) != 0)
+        fail_msg("%s", world_failure(w));
+    world_free(w);
 }
 
 /* What a world shows while a site is left broken. */
@@ -329,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_soak_run_other_seed_gives_other_hash),
         cmocka_unit_test(test_faults_are_read_as_they_are_told),
         cmocka_unit_test(test_soak_run_with_more_faults_repeats),
+        cmocka_unit_test(test_power_goes_at_each_call_of_a_start),
         cmocka_unit_test(test_the_others_converge_without_who_is_left_broken),
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_a_site_that_is_away_comes_back),
