@@ -269,10 +269,7 @@ static void node_leave(struct trio *w, struct trio_node *n)
             w->cut[i][n->number] = !hears;
             w->cut[n->number][i] = !speaks;
         }
-    if (w->how == WORLD_BROKEN_FULL || w->how == WORLD_BROKEN_FULL_AT_ALL)
-        disk_set_room(n->machine.disk,
-                      w->how == WORLD_BROKEN_FULL ? DISK_NO_ROOM : DISK_NO_ROOM_AT_ALL);
-    else if (w->how == WORLD_BROKEN_DOWN || w->how == WORLD_BROKEN_DARK)
+    if (w->how == WORLD_BROKEN_DOWN || w->how == WORLD_BROKEN_DARK)
         trio_node_crash(n, w->how == WORLD_BROKEN_DARK);
     else
         node_heal(n);

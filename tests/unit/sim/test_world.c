@@ -328,6 +328,8 @@ static void test_soak_run_named_seeds_are_good(void **state)
           .faults = true,
           .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
          19},
+        /* A content was read before its reader had a connection again (a checker's). */
+        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_ROT | SOAK_CHUNKS}, 47},
         /* A lost site's last call had no answer, and was known to the others (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
     };
