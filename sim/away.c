@@ -5,7 +5,7 @@
  *      +-- DIR/return.json has gone -- applying, crashes <-- opened anew, new id <---+
  *
  * The daemon may die at any point of it: when it has ended and is not opened yet, at any call of
- * the disk in node_return_prepare (what a process does after its power went, its ghost does), and
+ * the disk until it has started (what a process does after its power went, its ghost does), and
  * at some moments of the first seconds under the new id. */
 #include "sim/away.h"
 
@@ -164,7 +164,8 @@ bool away_reopens(struct world *w, unsigned site)
     else
         process_close(p);
     if (how == 1)
-        disk_power_off_in(p->machine.disk, 1 + (unsigned)rng_below(rng, PREPARE_CALLS));
+        disk_power_off_in(p->machine.disk, &p->machine, 1 + (unsigned)rng_below(rng, PREPARE_CALLS),
+                          false);
     s->crashes = (unsigned)rng_below(rng, CRASHES_MAX + 1);
     sched_in(&s->crash, rng_below(rng, CRASH_WITHIN_NS));
     sched_in(&w->restarts[site].event, 0);

@@ -51,7 +51,7 @@ int cmd_replay(int argc, char **argv)
         log_levels[i] = r.trace ? (int)LOG_DEBUG : (int)LOG_WARN; /* no thread but this one */
     plant_set(r.options.plant);
     if (r.options.nodes > 1) {
-        trio_run(&r.options, r.seed, r.trace, &result);
+        trio_run(&r.options, r.seed, &r.edit, r.trace, &result);
     } else {
         soak_describe(&r.options, r.seed, &r.edit, &c);
         soak_run(&c, r.trace, &result);
@@ -67,30 +67,24 @@ int cmd_replay(int argc, char **argv)
 
 int cmd_shrink(int argc, char **argv)
 {
-    static struct world_config c;
+    struct soak_size size;
     struct replay r;
     struct soak_result result;
     struct soak_job j;
-    bool good = parse(&r, argc, argv);
-    if (good && r.options.nodes > 1) {
-        fprintf(stderr, "claudefs-sim: worlds of three nodes are not shrunk: they are short\n");
-        good = false;
-    }
-    if (!good) {
+    if (!parse(&r, argc, argv)) {
         fprintf(stderr, "usage: claudefs-sim shrink SEED [options that soak told]\n");
         return 2;
     }
-    soak_describe(&r.options, r.seed, &r.edit, &c);
-    uint32_t events = c.event_count;
     soak_start(&j, &r.options, r.seed, &r.edit);
     soak_finish(&j, &result);
     if (result.failure[0] == '\0') {
         printf("seed %llu: good: nothing to shrink\n", (unsigned long long)r.seed);
         return 0;
     }
+    soak_size(&r.options, r.seed, &r.edit, &result, &size);
     soak_shrink(&r.options, r.seed, &r.edit, &result);
     printf("seed %llu: %s\n  again: claudefs-sim replay %llu", (unsigned long long)r.seed,
            result.failure, (unsigned long long)r.seed);
-    soak_print(&r.options, &r.edit, c.site_count, events);
+    soak_print(&r.options, &r.edit, &size);
     return 1;
 }

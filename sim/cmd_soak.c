@@ -76,20 +76,19 @@ static bool option(struct soak *s, int argc, char **argv, int *at)
 
 static void failure_tell(struct soak *s, uint64_t seed, struct soak_result *r)
 {
-    static struct world_config c;
     struct soak_edit e = s->edit;
-    soak_describe(&s->options, seed, &e, &c);
-    uint32_t events = c.event_count;
+    struct soak_size size;
+    soak_size(&s->options, seed, &e, r, &size);
     printf("seed %llu: %s\n  again: claudefs-sim replay %llu", (unsigned long long)seed, r->failure,
            (unsigned long long)seed);
-    soak_print(&s->options, &e, c.site_count, events);
+    soak_print(&s->options, &e, &size);
     s->failed++;
-    if (s->no_shrink || s->keep_going || s->options.nodes > 1)
+    if (s->no_shrink || s->keep_going)
         return;
     soak_shrink(&s->options, seed, &e, r);
     printf("  shortest found: %s\n  again: claudefs-sim replay %llu", r->failure,
            (unsigned long long)seed);
-    soak_print(&s->options, &e, c.site_count, events);
+    soak_print(&s->options, &e, &size);
 }
 
 static void progress(struct soak *s, bool last)

@@ -11,7 +11,7 @@
 #include "sim/disk_int.h"
 #include "sim/loop_sim.h"
 
-bool disk_calm;
+bool disk_calm, disk_power_went;
 static struct disk *disks[DISKS_MAX];
 static struct fd fds[FDS_MAX];
 static int fds_used; /* all below are in use */
@@ -257,9 +257,11 @@ void disk_crash(struct disk *d, bool power)
         inode_crash(d->names[i].inode);
 }
 
-void disk_power_off_in(struct disk *d, unsigned calls)
+void disk_power_off_in(struct disk *d, struct machine *m, unsigned calls, bool few)
 {
+    d->machine = m;
     d->power_calls = calls;
+    d->power_few = few;
     d->power_off = false;
 }
 
@@ -268,14 +270,26 @@ bool disk_power_is_off(const struct disk *d)
     return d->power_off;
 }
 
-/* A call that changes something begins. */
-void disk_step(struct disk *d)
+bool disk_is_ghost(const struct disk *d)
 {
-    if (d->power_calls == 0 || --d->power_calls > 0 || machine_current == NULL)
+    return d->power_off || (machine_current != NULL && machine_current->ghost);
+}
+
+/* A call that changes something begins. */
+static void disk_step(struct disk *d, bool few)
+{
+    if (d->power_calls == 0 || disk_is_ghost(d) || (d->power_few && !few) || --d->power_calls > 0)
         return;
+    if (d->machine->loop != NULL)
+        loop_tear(d->machine->loop);
     disk_crash(d, true);
-    d->power_off = true;
-    machine_current->ghost = true;
+    d->power_off = disk_power_went = true;
+    d->machine->ghost = true;
+}
+
+void disk_step_few(struct disk *d)
+{
+    disk_step(d, true);
 }
 
 void disk_set_room(struct disk *d, enum disk_room room)
@@ -418,12 +432,6 @@ static int fail_full(struct disk *d)
     return fail(ENOSPC);
 }
 
-/* A ghost looks at names as they are and changes none. */
-static bool is_ghost(void)
-{
-    return machine_current != NULL && machine_current->ghost;
-}
-
 /* "x/y/.." is x: the one form in which the product says "the folder of". */
 static char *path_normal(const char *path)
 {
@@ -440,8 +448,8 @@ static int open_path(const char *path, int flags)
 {
     struct disk *d = disk_of_path(path);
     if (d != NULL && (flags & (O_CREAT | O_TRUNC)) != 0)
-        disk_step(d);
-    if (d == NULL || is_ghost())
+        disk_step(d, true);
+    if (d == NULL || disk_is_ghost(d)) /* it looks at names as they are and changes none */
         return fail(d == NULL ? ENOENT : EIO);
     struct inode *n = name_inode(d, path);
     if (n == NULL) {
@@ -521,7 +529,7 @@ static int write_fails(struct fd *f, const uint8_t *from, size_t len, uint64_t o
 long disk_pwrite(int fd, const void *from, size_t len, uint64_t offset, bool dsync)
 {
     struct fd *f = disk_fd(fd);
-    disk_step(f->disk);
+    disk_step(f->disk, false);
     if (f->ghost)
         return (long)len;
     if (f->disk->room != DISK_ROOM && offset + len > f->inode->size)
@@ -575,7 +583,7 @@ static void sync_fails(struct inode *n)
 int disk_fsync(int fd)
 {
     struct fd *f = disk_fd(fd);
-    disk_step(f->disk);
+    disk_step(f->disk, f->inode->dir);
     if (f->ghost || f->disk->config.lie)
         return 0;
     if (disk_fails(f->disk, DISK_SYNC)) {
@@ -592,6 +600,7 @@ int disk_fsync(int fd)
 int disk_truncate(int fd, uint64_t size)
 {
     struct fd *f = disk_fd(fd);
+    disk_step(f->disk, true);
     if (!f->ghost)
         disk_inode_truncate(f->inode, size);
     return 0;
@@ -600,6 +609,7 @@ int disk_truncate(int fd, uint64_t size)
 int disk_allocate(int fd, uint64_t offset, uint64_t len)
 {
     struct fd *f = disk_fd(fd);
+    disk_step(f->disk, true);
     if (f->ghost)
         return 0;
     if (f->disk->room != DISK_ROOM && offset + len > f->inode->size)
@@ -642,7 +652,8 @@ int disk_mkdir(const char *path)
         return fail(ENOENT);
     if (name_inode(d, path) != NULL)
         return fail(EEXIST);
-    if (is_ghost())
+    disk_step(d, true);
+    if (disk_is_ghost(d))
         return 0;
     struct inode *n = inode_make(d, true);
     name_set(d, path, n); /* directories are made once, at the start: taken as durable */
@@ -655,8 +666,8 @@ int disk_remove(const char *path, bool dir)
     const struct inode *n = d != NULL ? name_inode(d, path) : NULL;
     if (n == NULL)
         return fail(ENOENT);
-    disk_step(d);
-    if (is_ghost())
+    disk_step(d, true);
+    if (disk_is_ghost(d))
         return 0;
     if (n->dir != dir)
         return fail(dir ? ENOTDIR : EISDIR);
@@ -676,8 +687,8 @@ int disk_rename(const char *from, const char *to)
     struct inode *n = d != NULL ? name_inode(d, from) : NULL;
     if (n == NULL)
         return fail(ENOENT);
-    disk_step(d);
-    if (is_ghost())
+    disk_step(d, true);
+    if (disk_is_ghost(d))
         return 0;
     n = name_inode(d, from); /* power may just have gone */
     if (n == NULL)

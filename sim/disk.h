@@ -18,6 +18,7 @@
 #define DISK_PREFIX "/sim/"
 
 struct disk;
+struct machine;
 struct disk *disk_new(const char *root /* "/sim/..." */, const struct world_disk *config);
 void disk_free(struct disk *d);
 /* Loss of power: what is not synced stays or goes, by the world's dice. With `kind` false only the
@@ -38,10 +39,17 @@ enum disk_call {
     DISK_CALLS = 15
 };
 void disk_set_failing(struct disk *d, unsigned calls, uint32_t count);
-/* Power goes at the `calls`th call that changes something (0: at none): from then on the machine's
- * process is a ghost, and the disk is as after disk_crash(). */
-void disk_power_off_in(struct disk *d, unsigned calls);
+/* Power goes at the `calls`th call from now on that changes something (0: at none), before it does:
+ * the process on `m` is a ghost then, and the disk as after disk_crash(), until this is called
+ * again. `few`: only calls count that change more than what is in a file: names, lengths,
+ * databases. They are few, and many of them belong together. */
+void disk_power_off_in(struct disk *d, struct machine *m, unsigned calls, bool few);
 bool disk_power_is_off(const struct disk *d);
+extern bool disk_power_went; /* somewhere, since somebody has set this to false */
+/* A call that changes more than what is in a file begins. */
+void disk_step_few(struct disk *d);
+/* Whoever calls now is a ghost, and changes nothing. */
+bool disk_is_ghost(const struct disk *d);
 /* While checkers look nothing fails, and nothing is rotten: they are not there. */
 extern bool disk_calm;
 /* Does this call fail? It counts. For what the machine keeps elsewhere, too. */

@@ -51,7 +51,9 @@ struct disk {
     uint32_t failing_count;
     uint64_t failures;
     unsigned power_calls; /* until power goes; 0: it does not */
+    bool power_few;       /* of those that change more than what is in a file */
     bool power_off;
+    struct machine *machine; /* whose power it is */
     struct name *names;
     size_t name_count, name_cap;
     uint32_t name_hints[DISK_NAME_HINTS]; /* by hash: where a name was found last */
@@ -67,7 +69,6 @@ struct fd {
     bool ghost;
 };
 
-void disk_step(struct disk *d);
 struct disk_blob *disk_blobs(struct disk *d); /* the first */
 struct fd *disk_fd(int fd);                   /* an open one */
 

@@ -50,6 +50,7 @@ int loop_new(struct loop **ret,
     ASSERT(machine_current != NULL);
     struct loop *loop = mem_calloc(1, sizeof *loop);
     loop->machine = machine_current;
+    loop->machine->loop = loop;
     loop->clock = clock;
     loop->now_ns = clock_mono_ns(clock);
     defer_list_init(&loop->defers);
@@ -81,6 +82,8 @@ void loop_free(struct loop *loop)
     if (loop == NULL)
         return;
     sched_cancel(&loop->turn);
+    if (loop->machine->loop == loop)
+        loop->machine->loop = NULL;
     while (loop->ios != NULL) {
         struct io *io = loop->ios;
         io_unlink(io);
@@ -289,7 +292,7 @@ bool loop_stopped(const struct loop *loop)
     return loop->stop;
 }
 
-void loop_lose(struct loop *loop, bool power)
+static void ios_lose(struct loop *loop, bool power)
 {
     struct io *last = loop->ios;
     while (last != NULL && last->next != NULL)
@@ -299,6 +302,17 @@ void loop_lose(struct loop *loop, bool power)
             disk_tear(&io->sqe);
         else
             (void)disk_end(&io->sqe); /* the kernel has it; nobody hears of the result */
+}
+
+void loop_tear(struct loop *loop)
+{
+    ios_lose(loop, true);
+}
+
+void loop_lose(struct loop *loop, bool power)
+{
+    if (!loop->machine->ghost)
+        ios_lose(loop, power);
     loop->stop = false;
 }
 

@@ -6,6 +6,7 @@
 #include "sim/sched.h"
 
 struct disk;
+struct loop;
 struct rpc_server;
 struct h2_net;
 
@@ -13,6 +14,7 @@ struct h2_net;
 struct machine {
     const struct clock *clock;
     struct disk *disk;
+    struct loop *loop;         /* of the process; NULL: it has none */
     struct rpc_server *server; /* where mounts connect; NULL: nothing listens */
     struct h2_net *net;        /* of its WAN part */
     unsigned site;             /* index in the world */
@@ -27,7 +29,10 @@ void loop_kick(struct loop *loop);
 void loop_drain(struct loop *loop);
 /* loop_stop() was called: the node wants to end. */
 bool loop_stopped(const struct loop *loop);
-/* Its process dies: what is under way at the disk is torn (loss of power) or ends. */
+/* Power goes: what is under way at the disk is torn. */
+void loop_tear(struct loop *loop);
+/* Its process dies: what is under way at the disk is torn (loss of power; of a ghost it was, when
+ * its power went) or ends. */
 void loop_lose(struct loop *loop, bool power);
 
 #endif

@@ -206,7 +206,7 @@ void errand_remove(struct world *w, unsigned site, unsigned by)
 bool errands_done(const struct world *w)
 {
     for (const struct errand *e = w->errands; e != NULL; e = e->next)
-        if (!e->over)
+        if (!e->over && !w->out[e->site])
             return false;
     return true;
 }

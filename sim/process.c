@@ -62,6 +62,35 @@ int process_create(struct process *p, const struct site_settings *settings, stru
     return site_create(p->dir, settings, NULL, d);
 }
 
+/* Each part, unless power has gone. */
+static int daemon_start(struct process *p, const struct node_config *nc, struct err_detail *d)
+{
+    const struct disk *disk = p->machine.disk;
+    int rc = node_return_prepare(nc, d);
+    if (rc == 0 && !disk_power_is_off(disk))
+        rc = node_open(&p->node, nc, d);
+    if (rc == 0 && !disk_power_is_off(disk))
+        rc = node_start(p->node, d);
+    if (rc == 0 && !disk_power_is_off(disk))
+        rc = wan_start(&p->wan, p->node, d);
+    return rc;
+}
+
+/* With its machine as the current one. */
+static void daemon_free(struct process *p)
+{
+    if (p->wan != NULL)
+        wan_stop(p->wan);
+    node_close(p->node);
+    if (p->wan != NULL)
+        wan_free(p->wan);
+    node_free(p->node);
+    machine_current = NULL;
+    p->machine.net = NULL;
+    p->wan = NULL;
+    p->node = NULL;
+}
+
 int process_start(struct process *p, struct err_detail *d)
 {
     struct node_config nc = {.dir = p->dir,
@@ -73,39 +102,19 @@ int process_start(struct process *p, struct err_detail *d)
     sched_note("start", p->machine.site, 0);
     net_power(p->machine.site, true);
     machine_current = &p->machine;
-    int rc = node_return_prepare(&nc, d);
-    if (disk_power_is_off(p->machine.disk)) { /* what was done since then, nobody saw */
-        p->machine.ghost = false;
-        disk_power_off_in(p->machine.disk, 0);
-        p->crashes++;
-        rc = ERR_CLOSED;
-    }
-    disk_power_off_in(p->machine.disk, 0);
-    if (rc == 0)
-        rc = node_open(&p->node, &nc, d);
-    if (rc == 0)
-        rc = node_start(p->node, d);
-    if (rc == 0)
-        rc = wan_start(&p->wan, p->node, d);
-    if (rc != 0 && p->node != NULL) {
-        node_free(p->node);
-        p->node = NULL;
-    }
+    int rc = daemon_start(p, &nc, d);
+    bool off = disk_power_is_off(p->machine.disk); /* what was done since then, nobody saw */
+    if (off)
+        net_power(p->machine.site, false);
+    if (off && p->machine.loop != NULL)
+        loop_lose(p->machine.loop, true);
+    if (rc != 0 || off)
+        daemon_free(p);
     machine_current = NULL;
-    return rc;
-}
-
-/* With its machine as the current one. */
-static void daemon_free(struct process *p)
-{
-    wan_stop(p->wan);
-    node_close(p->node);
-    wan_free(p->wan);
-    node_free(p->node);
-    machine_current = NULL;
-    p->machine.net = NULL;
-    p->wan = NULL;
-    p->node = NULL;
+    p->machine.ghost = false;
+    disk_power_off_in(p->machine.disk, &p->machine, 0, false);
+    p->crashes += off;
+    return off ? ERR_CLOSED : rc;
 }
 
 void process_crash(struct process *p, bool power)
@@ -117,12 +126,14 @@ void process_crash(struct process *p, bool power)
     if (power)
         net_power(p->machine.site, false);
     loop_lose(node_loop(p->node), power);
-    disk_crash(p->machine.disk, power);
+    if (!p->machine.ghost) /* else its power went before */
+        disk_crash(p->machine.disk, power);
     /* What is left of it gives back its memory; nobody sees what it does. */
     p->machine.ghost = true;
     machine_current = &p->machine;
     daemon_free(p);
     p->machine.ghost = false;
+    disk_power_off_in(p->machine.disk, &p->machine, 0, false);
     p->crashes++;
 }
 
@@ -130,6 +141,7 @@ void process_close(struct process *p)
 {
     sched_note("close", p->machine.site, 0);
     machine_current = &p->machine;
+    disk_power_off_in(p->machine.disk, &p->machine, 0, false);
     (void)node_run(p->node); /* ends at once: its loop was stopped, and is not any more */
     daemon_free(p);
 }

@@ -82,6 +82,7 @@ void report_event(const struct run *r, const struct run_event *e, char *to, size
     case WORLD_ROT:
     case WORLD_SPLIT:
     case WORLD_AWAY:
+    case WORLD_STEP:
         (void)snprintf(to, cap, "%s: %s", a, e->text);
         return;
     case WORLD_EVENT_KIND_END:

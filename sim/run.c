@@ -149,6 +149,7 @@ static void on_event(void *ctx, uint64_t now, const struct world_event *e, const
     case WORLD_CLOCK:
     case WORLD_SPLIT: /* no scenario has these */
     case WORLD_AWAY:
+    case WORLD_STEP:
         return;
     case WORLD_EVENT_KIND_END:
         break;

@@ -126,6 +126,33 @@ static void splits_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
                                             .value = (int64_t)draw_below(&d, 5 * NS_PER_SEC)});
 }
 
+/* In a quarter of the worlds, once; `--faults step` has more of it. */
+static void steps_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
+{
+    struct draw d = {.c = c, .work_ns = work_ns};
+    rng_seed(&d.rng, seed ^ 0x57e9u);
+    if (draw_below(&d, 4) == 0)
+        soak_step_draw(&d);
+}
+
+/* A third of the worlds have a part of the sites that has to converge alone. Who is given up after
+ * a while, or must be heard before somebody is out, is not left broken; of a row only the ends are.
+ */
+static void core_draw(struct world_config *c, uint64_t seed, unsigned more)
+{
+    struct draw d = {.c = c};
+    unsigned n = c->site_count;
+    rng_seed(&d.rng, seed ^ 0xc07eu);
+    if (n < 3 || draw_below(&d, 3) > 0 || (more & SOAK_REMOVE) != 0 || c->journal_age_s > 0)
+        return;
+    unsigned left = 1 + (n > 3 ? (unsigned)draw_below(&d, n - 2) : 0);
+    while (left-- > 0) {
+        bool row = !c->linked[0][n - 1];
+        unsigned a = row ? (unsigned)draw_below(&d, 2) * (n - 1) : (unsigned)draw_below(&d, n);
+        c->sites[a].broken = 1 + (enum world_broken)draw_below(&d, WORLD_BROKEN_END - 1);
+    }
+}
+
 static int event_cmp(const void *a, const void *b)
 {
     const struct world_event *x = a, *y = b;
@@ -154,6 +181,8 @@ static void edit_apply(const struct soak_edit *e, struct world_config *c)
         if (e->operations[a] == 0)
             w->kind = WORLD_WORK_NONE;
         w->operations = MIN(w->operations, e->operations[a]);
+        if (e->no_core)
+            c->sites[a].broken = WORLD_BROKEN_NOT;
         for (unsigned b = 0; b < c->site_count && e->no_loss; b++) {
             struct world_link *l = &c->links[a][b];
             l->stall_per_million = l->reset_per_million = l->delay.tail_per_million = 0;
@@ -202,6 +231,10 @@ void soak_describe(const struct soak_options *o,
     soak_faults_draw(seed, o->more, d.work_ns, c);
     if (o->faults && !o->no_split && c->model)
         splits_draw(c, seed, d.work_ns);
+    if (o->faults) {
+        steps_draw(c, seed, d.work_ns);
+        core_draw(c, seed, o->more);
+    }
     qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);
     edit_apply(e, c);
 }

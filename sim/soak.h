@@ -19,6 +19,7 @@ enum soak_faults {
     SOAK_SHORT = 1024, /* journals are kept for no longer than the usual faults take */
     SOAK_LINE = 2048,  /* sites in a row: those between relay for those at the ends */
     SOAK_TIGHT = 4096, /* disks are full for moments, again and again, and segments small */
+    SOAK_STEP = 8192,  /* power goes between two calls of a disk, in starts, too */
     SOAK_ALL = 2047    /* those before: named seeds mean these */
 };
 struct soak_options {
@@ -38,10 +39,12 @@ struct soak_edit {
     uint64_t operations[WORLD_SITES_MAX]; /* of each site, at most */
     bool without[WORLD_EVENTS_MAX];       /* these events do not happen */
     bool no_loss;                         /* links do not stall, lag or reset by themselves */
+    bool no_core;                         /* nobody is left broken while others converge */
 };
 struct soak_result {
     char failure[400]; /* empty: nothing was found */
     uint64_t hash, calls, changes, events, virtual_ns, settle_ns;
+    uint32_t faults; /* of sites of three nodes: numbers of faults that there were, 0 and up */
 };
 void soak_edit_init(struct soak_edit *e); /* leaves nothing out */
 /* Draws the world of a seed. */
@@ -68,11 +71,22 @@ bool soak_number(const char *text, uint64_t max, uint64_t *ret);
 /* Parses what soak, replay and shrink have in common; *at moves past what was understood.
  * False: argv[*at] is not one of these, or its value is wrong (said on stderr). */
 bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e);
+/* What can be left out of a world that ran: calls of each of `sites`, and events. Sites of several
+ * nodes count their calls together, and their events are the faults that happened. */
+struct soak_size {
+    unsigned sites;
+    uint64_t operations[WORLD_SITES_MAX];
+    uint32_t events;
+};
+void soak_size(const struct soak_options *o,
+               uint64_t seed,
+               const struct soak_edit *e,
+               const struct soak_result *r,
+               struct soak_size *ret);
 /* The options that make replay do this again. */
 void soak_print(const struct soak_options *o,
                 const struct soak_edit *e,
-                unsigned sites,
-                uint32_t events);
+                const struct soak_size *size);
 /* Tries smaller and smaller worlds that fail in the same way; *e is the smallest found. */
 void soak_shrink(const struct soak_options *o,
                  uint64_t seed,

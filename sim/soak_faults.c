@@ -179,6 +179,27 @@ static void short_draw(struct draw *d)
     d->c->journal_age_s = 4 + (uint32_t)draw_below(d, 8);
 }
 
+/* Power goes within what else is whole: half of the times where files are made and renamed or
+ * databases written, and mostly once or twice more while the site starts. */
+void soak_step_draw(struct draw *d)
+{
+    bool few = draw_below(d, 2) == 0;
+    uint32_t calls = 1 + (uint32_t)draw_below(d, few ? 8 : 120);
+    uint64_t at = draw_below(d, d->work_ns);
+    unsigned a = site_draw(d);
+    draw_event(d,
+               (struct world_event){.at_ns = at,
+                                    .kind = WORLD_STEP,
+                                    .a = a,
+                                    .value = world_step(calls, few, (unsigned)draw_below(d, 4))});
+}
+
+static void step_draw(struct draw *d)
+{
+    for (uint64_t i = 4 + draw_below(d, 12); i > 0; i--)
+        soak_step_draw(d);
+}
+
 /* No dice: so the world of a seed is what it is without, but for the links that are not there. */
 static void line_draw(struct draw *d)
 {
@@ -209,6 +230,7 @@ static const struct {
     {"away", SOAK_AWAY, away_draw, 256},
     {"short", SOAK_SHORT, short_draw, 512}, /* after `away`, whose limit it replaces */
     {"tight", SOAK_TIGHT, tight_draw, 4096},
+    {"step", SOAK_STEP, step_draw, 8192},
     /* clang-format on */
 };
 

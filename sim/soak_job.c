@@ -36,7 +36,7 @@ void soak_start(struct soak_job *j,
             log_levels[i] = -1; /* nothing at all; no thread but this one */
         plant_set(o->plant);
         if (o->nodes > 1) {
-            trio_run(o, seed, false, &r);
+            trio_run(o, seed, e, false, &r);
         } else {
             soak_describe(o, seed, e, &c);
             soak_run(&c, false, &r);
@@ -164,6 +164,8 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
         o->no_split = true;
     } else if (strcmp(name, "--no-loss") == 0) {
         e->no_loss = true;
+    } else if (strcmp(name, "--no-core") == 0) {
+        e->no_core = true;
     } else {
         const char *value = *at + 1 < argc ? argv[*at + 1] : "";
         const char *expected = value_option(name, value, o, e);
@@ -179,10 +181,31 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
     return true;
 }
 
+void soak_size(const struct soak_options *o,
+               uint64_t seed,
+               const struct soak_edit *e,
+               const struct soak_result *r,
+               struct soak_size *ret)
+{
+    static struct world_config c;
+    memset(ret, 0, sizeof *ret);
+    if (o->nodes > 1) {
+        *ret = (struct soak_size){.sites = 1, .operations = {r->calls}, .events = r->faults};
+        if (r->events == 0) /* it crashed, and did not tell */
+            *ret = (struct soak_size){
+                .sites = 1, .operations = {o->operations}, .events = WORLD_EVENTS_MAX};
+        return;
+    }
+    soak_describe(o, seed, e, &c);
+    ret->sites = c.site_count;
+    ret->events = c.event_count;
+    for (unsigned i = 0; i < c.site_count; i++)
+        ret->operations[i] = c.sites[i].work.operations;
+}
+
 void soak_print(const struct soak_options *o,
                 const struct soak_edit *e,
-                unsigned sites,
-                uint32_t events)
+                const struct soak_size *size)
 {
     if (o->sites != 3 || (o->nodes > 1 && o->sites_said))
         printf(" --sites %u", o->sites);
@@ -191,19 +214,21 @@ void soak_print(const struct soak_options *o,
     printf(" --operations %llu%s%s%s", (unsigned long long)o->operations,
            o->faults ? "" : " --no-faults", o->busy ? " --busy" : "",
            e->no_loss ? " --no-loss" : "");
+    if (e->no_core)
+        printf(" --no-core");
     if (o->no_split)
         printf(" --no-split");
     soak_faults_print(o->more);
     if (o->plant != 0)
         printf(" --plant %u", o->plant);
     bool cut = false;
-    for (unsigned i = 0; i < sites; i++)
+    for (unsigned i = 0; i < size->sites; i++)
         cut |= e->operations[i] != UINT64_MAX;
-    for (unsigned i = 0; i < sites && cut; i++)
+    for (unsigned i = 0; i < size->sites && cut; i++)
         printf("%s%llu", i == 0 ? " --only " : ",",
                (unsigned long long)MIN(e->operations[i], o->operations));
     const char *before = " --without ";
-    for (uint32_t i = 0; i < events; i++)
+    for (uint32_t i = 0; i < size->events; i++)
         if (e->without[i]) {
             printf("%s%u", before, i);
             before = ",";

@@ -74,18 +74,22 @@ void soak_shrink(const struct soak_options *o,
                  struct soak_edit *e,
                  struct soak_result *ret)
 {
-    static struct world_config c;
+    struct soak_size size;
     struct shrink s = {.o = o, .seed = seed, .best = *e, .result = *ret};
     struct soak_edit quiet = *e;
-    soak_describe(o, seed, e, &c);
+    soak_size(o, seed, e, ret, &size);
     quiet.no_loss = true;
     (void)try(&s, &quiet); /* kept when it still fails */
+    quiet = s.best;
+    quiet.no_core = true;
+    if (!s.best.no_core)
+        (void)try(&s, &quiet);
     /* With fewer calls some of the events are not needed any more, and the other way round. */
     do {
         s.progress = false;
-        without_events(&s, c.event_count);
-        for (unsigned i = 0; i < c.site_count; i++)
-            without_calls(&s, i, MIN(s.best.operations[i], c.sites[i].work.operations));
+        without_events(&s, size.events);
+        for (unsigned i = 0; i < size.sites; i++)
+            without_calls(&s, i, MIN(s.best.operations[i], size.operations[i]));
     } while (s.progress && s.tries < TRIES_MAX);
     *e = s.best;
     *ret = s.result;

@@ -16,11 +16,6 @@
 
 #define LEAF_PAIRS_MAX 128u
 
-static bool is_ghost(void)
-{
-    return machine_current != NULL && machine_current->ghost;
-}
-
 /* ---- the state ---- */
 
 struct pair {
@@ -55,6 +50,7 @@ struct place { /* of a pair */
     size_t leaf, at;
 };
 struct state_twin_iter {
+    struct disk *disk;
     struct version *v;
     struct place place;
     int rc;
@@ -174,11 +170,11 @@ static void slot_remove(struct state_twin *t, struct slice key)
 static int twin_get(void *ctx, struct slice key, struct buf *ret_value, bool *ret_found)
 {
     const struct state_twin *t = ctx;
-    if (!is_ghost() && disk_fails(t->disk, DISK_READ))
+    if (!disk_is_ghost(t->disk) && disk_fails(t->disk, DISK_READ))
         return ERR_IO;
     const struct pair *p =
         t->slots != NULL ? t->slots[slot_find(t, key_hash(key), key)].pair : NULL;
-    if (p != NULL && p->rotten && !is_ghost() && !disk_calm)
+    if (p != NULL && p->rotten && !disk_is_ghost(t->disk) && !disk_calm)
         return ERR_CORRUPT;
     *ret_found = p != NULL;
     if (p != NULL) {
@@ -193,10 +189,11 @@ static void *twin_iter_new(void *ctx, struct slice seek, struct slice end)
     (void)end;
     struct state_twin *t = ctx;
     struct state_twin_iter *it = mem_calloc(1, sizeof *it);
+    it->disk = t->disk;
     it->v = t->now;
     it->v->refs++;
     it->place = version_find(it->v, seek);
-    it->rc = !is_ghost() && disk_fails(t->disk, DISK_READ) ? ERR_IO : 0;
+    it->rc = !disk_is_ghost(t->disk) && disk_fails(t->disk, DISK_READ) ? ERR_IO : 0;
     return it;
 }
 
@@ -204,7 +201,7 @@ static bool twin_iter_at(void *iter, struct slice *ret_key, struct slice *ret_va
 {
     struct state_twin_iter *it = iter;
     const struct pair *p = it->rc != 0 ? NULL : pair_at(it->v, it->place);
-    if (p != NULL && p->rotten && !is_ghost() && !disk_calm)
+    if (p != NULL && p->rotten && !disk_is_ghost(it->disk) && !disk_calm)
         it->rc = ERR_CORRUPT;
     if (p == NULL || it->rc != 0)
         return false;
@@ -356,7 +353,8 @@ static int twin_write(void *ctx,
     const struct version *old = t->now;
     struct build b = {.t = t, .cap = old->count + 64};
     struct change c = {.next = next, .ctx = nctx};
-    int rc = is_ghost() ? 0 : write_trouble(t->disk, detail);
+    disk_step_few(t->disk);
+    int rc = disk_is_ghost(t->disk) ? 0 : write_trouble(t->disk, detail);
     if (rc != 0)
         return rc;
     b.v = mem_alloc(sizeof *b.v + b.cap * sizeof b.v->leaves[0]);
@@ -379,7 +377,7 @@ static int twin_write(void *ctx,
     mem_free(b.pairs);
     version_unref(t->now);
     t->now = b.v;
-    if (!is_ghost()) {
+    if (!disk_is_ghost(t->disk)) {
         b.v->refs++;
         version_unref(t->blob->value);
         t->blob->value = b.v;
@@ -634,7 +632,7 @@ int index_get(struct index *x, const struct chunk_id *id, bool cached_only, stru
     bool there;
     size_t i = row_find(&x->now, id, &there);
     (void)cached_only;
-    if (!is_ghost() && disk_fails(x->disk, DISK_READ))
+    if (!disk_is_ghost(x->disk) && disk_fails(x->disk, DISK_READ))
         return ERR_IO;
     *ret = there ? x->now.rows[i].entry : (struct store_entry){0};
     return 0;
@@ -713,10 +711,12 @@ int index_write(struct index *x, struct index_batch *b)
 
 int index_flush(struct index *x, bool wait)
 {
-    int rc = wait && !is_ghost() ? write_trouble(x->disk, NULL) : 0;
+    if (wait)
+        disk_step_few(x->disk);
+    int rc = wait && !disk_is_ghost(x->disk) ? write_trouble(x->disk, NULL) : 0;
     if (rc != 0)
         return rc;
-    if (wait && !is_ghost())
+    if (wait && !disk_is_ghost(x->disk))
         table_copy(x->blob->value, &x->now);
     return 0;
 }

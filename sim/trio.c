@@ -168,6 +168,22 @@ bool trio_three_in_sync(const struct trio *w)
     return true;
 }
 
+static bool core_has(const struct trio *w, const struct shard_record *r)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < r->in_sync_count; i++)
+        count += r->in_sync[i] != w->out + 1;
+    return count == TRIO_NODES - (w->out < TRIO_NODES);
+}
+
+bool trio_core_in_sync(const struct trio *w)
+{
+    for (unsigned k = 0; k < w->shard_count; k++)
+        if (!core_has(w, &w->net.records[k]))
+            return false;
+    return true;
+}
+
 /* A disk may be lost only while all three copies count: that is what redundancy promises. */
 static bool may_wipe(const struct trio *w)
 {
@@ -231,7 +247,32 @@ static void fault_run(struct sched_event *e)
     for (unsigned i = 0; i < TRIO_NODES; i++)
         if (w->nodes[i].broken && w->nodes[i].loop != NULL && trio_below(2) == 0)
             crash(&w->nodes[i], false);
-    fault_happens(w, &w->nodes[trio_below(TRIO_NODES)]);
+    if (trio_faults(w->all))
+        fault_happens(w, &w->nodes[trio_below(TRIO_NODES)]);
+}
+
+static void node_heal(struct trio_node *n)
+{
+    disk_set_room(n->machine.disk, DISK_ROOM);
+    if (n->broken)
+        trio_node_crash(n, false);
+    if (n->loop == NULL)
+        trio_node_start(n);
+}
+
+static void node_leave(struct trio *w, struct trio_node *n)
+{
+    bool hears = w->how != WORLD_BROKEN_CUT && w->how != WORLD_BROKEN_DEAF;
+    bool speaks = w->how != WORLD_BROKEN_CUT && w->how != WORLD_BROKEN_MUTE;
+    for (unsigned i = 0; i <= TRIO_NODES; i++)
+        if (i != n->number) {
+            w->cut[i][n->number] = !hears;
+            w->cut[n->number][i] = !speaks;
+        }
+    if (w->how == WORLD_BROKEN_DOWN || w->how == WORLD_BROKEN_DARK)
+        trio_node_crash(n, w->how == WORLD_BROKEN_DARK);
+    else
+        node_heal(n);
 }
 
 void trio_heal(struct trio *w)
@@ -244,11 +285,10 @@ void trio_heal(struct trio *w)
         struct trio_node *n = &w->nodes[i];
         sched_cancel(&n->restart);
         sched_cancel(&n->heal);
-        disk_set_room(n->machine.disk, DISK_ROOM);
-        if (n->broken)
-            trio_node_crash(n, false);
-        if (n->loop == NULL)
-            trio_node_start(n);
+        if (i != w->out)
+            node_heal(n);
+        else
+            node_leave(w, n);
     }
 }
 
@@ -281,7 +321,7 @@ static const char *shard_unsettled(struct trio *w, unsigned shard)
     struct shard *leader = trio_leader(w, shard, NULL);
     if (leader == NULL)
         return "nobody leads";
-    if (w->net.records[shard].in_sync_count < TRIO_NODES)
+    if (!core_has(w, &w->net.records[shard]))
         return "not all copies are in sync";
     if (shard_outbox_count(leader) > 0)
         return "the outbox is not empty";
@@ -290,6 +330,10 @@ static const char *shard_unsettled(struct trio *w, unsigned shard)
     uint64_t last = log_last(shard_log(leader));
     for (unsigned i = 0; i < TRIO_NODES; i++) {
         struct shard *s = w->nodes[i].shards[shard];
+        if (i == w->out)
+            continue;
+        if (s == NULL)
+            return "a node is down";
         if (shard_is_copying(s))
             return "a copy is being made";
         if (log_last(shard_log(s)) != last || log_durable(shard_log(s)) != last)
@@ -312,8 +356,10 @@ const char *trio_unsettled(struct trio *w)
 void trio_check_digests(struct trio *w, const char *when)
 {
     for (unsigned k = 0; k < w->shard_count && trio_good(w); k++) {
-        struct digest first = digest_of(w->nodes[0].shards[k]);
+        struct digest first = digest_of(w->nodes[w->out == 0].shards[k]);
         for (unsigned i = 0; i < TRIO_NODES; i++) {
+            if (i == w->out)
+                continue;
             struct digest d = digest_of(w->nodes[i].shards[k]);
             trio_check_committed(&w->nodes[i], k);
             if (memcmp(&d, &first, sizeof d) != 0)
@@ -322,6 +368,8 @@ void trio_check_digests(struct trio *w, const char *when)
         if (w->all->site_count == 1 && w->shards[k].settled && /* else peers acknowledge more */
             memcmp(&first, &w->shards[k].digest, sizeof first) != 0)
             trio_fail(w, "P4", "shard %u is another one %s", k, when);
+        if (w->out < TRIO_NODES)
+            continue;
         w->shards[k].settled = true;
         memcpy(&w->shards[k].digest, &first, sizeof first);
     }
@@ -357,6 +405,8 @@ static void draw(struct trio *w)
     w->loss_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->repeat_per_million = faults ? (uint32_t)trio_below(120000) : 0;
     w->late_per_million = faults ? (uint32_t)trio_below(LATE_PER_MILLION) : 0;
+    if (w->all->edit != NULL && w->all->edit->no_loss)
+        w->loss_per_million = w->repeat_per_million = w->late_per_million = 0;
     for (unsigned i = 0; i < TRIO_NODES; i++) {
         struct trio_node *n = &w->nodes[i];
         n->drift_ppm = (int64_t)trio_below(100000) - 50000;
@@ -373,6 +423,7 @@ void trio_init(struct trio_world *all, unsigned number)
     w->all = all;
     w->number = number;
     w->site = TRIO_SITE + number;
+    w->out = TRIO_NODES;
     all->sites[number] = w;
     trio_carry_init(w);
     draw(w);

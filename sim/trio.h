@@ -16,7 +16,12 @@
 #include "sim/soak.h"
 
 /* The world of a seed: o->operations calls, with faults or without; then healed and checked. calls:
- * answered ones; changes: committed records; settle_ns: until all replicas were in sync again. */
-void trio_run(const struct soak_options *o, uint64_t seed, bool trace, struct soak_result *ret);
+ * answered ones; changes: committed records; settle_ns: until all replicas were in sync again. `e`
+ * (NULL: nothing): work ends after operations[0] calls; faults are numbered as they happen. */
+void trio_run(const struct soak_options *o,
+              uint64_t seed,
+              const struct soak_edit *e,
+              bool trace,
+              struct soak_result *ret);
 
 #endif

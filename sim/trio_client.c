@@ -21,11 +21,13 @@ static void answered(struct trio_client *c)
     sched_note("answered", c->session << 8 | c->call, c->number);
     trio_model_answered(c);
     w->answered++;
+    w->changed++;
     c->phase = TRIO_ANSWERED;
     trio_check_answered(c);
     sched_in(&c->event, 0);
     /* The worst moment for power to go: somebody has just been told. */
-    if (w->all->options->faults && !w->healed && trio_below(POWER_ONE_IN) == 0)
+    if (w->all->options->faults && !w->healed && trio_below(POWER_ONE_IN) == 0 &&
+        trio_faults(w->all))
         sched_in(&w->power, 0);
 }
 
@@ -125,6 +127,10 @@ static void begin(struct trio_client *c)
     struct trio *w = c->world;
     if (w->closing)
         return;
+    if (w->resting) {
+        sched_in(&c->event, TRIO_REST_NS);
+        return;
+    }
     sched_in(&c->event, trio_below(2 * w->client_pause_ns + 1));
     if (trio_below(3) == 0) {
         read_some(w);

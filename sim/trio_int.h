@@ -17,6 +17,7 @@
 #define TRIO_FILES 48u
 #define TRIO_SITE 9u /* id of the first site */
 #define TRIO_SITES_MAX 3u
+#define TRIO_REST_NS (100 * NS_PER_MS) /* between two looks whether resting is over */
 
 struct trio;
 struct trio_link;
@@ -142,19 +143,25 @@ struct trio { /* a site */
     uint32_t loss_per_million, repeat_per_million, late_per_million;
     uint64_t delay_ns, segment_bytes, checkpoint_bytes, client_pause_ns;
     bool healed, closing; /* closing: clients finish, and begin nothing */
+    bool resting;         /* they begin nothing for now */
+    unsigned out; /* a node that is left broken while the others take over; TRIO_NODES: none */
+    enum world_broken how;
     struct trio_dir dirs[TRIO_DIRS];
     struct trio_file files[TRIO_FILES];
     struct trio_client clients[TRIO_CLIENTS];
     struct trio_sharer sharer;
     struct trio_causes causes;
     bool moving; /* directories move one at a time */
-    uint64_t contents, answered, takeovers, conflicts;
+    uint64_t contents, answered, changed /* by what was answered */, takeovers, conflicts;
     struct sched_event fault, power, look, repair;
 };
 struct trio_world {
     struct sched sched;
     const struct soak_options *options;
+    const struct soak_edit *edit; /* NULL: nothing is left out */
+    uint64_t seed, faults;        /* faults that happened so far, or would have */
     unsigned site_count;
+    unsigned out; /* a site that is cut off while the others converge; TRIO_SITES_MAX: none */
     struct trio *sites[TRIO_SITES_MAX];
     struct ledger ledger;   /* of what is written in the common directory */
     struct oid common;      /* that directory */
@@ -166,6 +173,12 @@ void trio_fail(struct trio *w, const char *promise, const char *fmt, ...)
 static inline bool trio_good(const struct trio *w)
 {
     return w->all->failure[0] == '\0';
+}
+/* A fault is about to happen: does it, or is it left out? */
+static inline bool trio_faults(struct trio_world *all)
+{
+    uint64_t number = all->faults++;
+    return all->edit == NULL || number >= WORLD_EVENTS_MAX || !all->edit->without[number];
 }
 static inline uint64_t trio_below(uint64_t n)
 {
@@ -190,8 +203,9 @@ bool trio_node_serves(const struct trio_node *n, unsigned shard);
 void trio_init(struct trio_world *all, unsigned number);
 void trio_deinit(struct trio *w); /* its memory is freed when no event waits any more */
 void trio_begin_faults(struct trio *w);
-void trio_heal(struct trio *w);
+void trio_heal(struct trio *w); /* all but w->out, which is broken as w->how says */
 bool trio_three_in_sync(const struct trio *w);
+bool trio_core_in_sync(const struct trio *w); /* all but w->out are */
 /* Why not all copies of all shards have all of the journal, with nothing on its way; NULL: they do.
  */
 const char *trio_unsettled(struct trio *w);
@@ -274,6 +288,9 @@ const char *trio_link_unsettled(struct trio_world *all);
 
 /* trio_tree.c */
 void trio_check_sites(struct trio_world *all, const char *when); /* P4, P5, P6 */
+
+/* trio_core.c: a part is healed first, and has to do without the rest. */
+void trio_core(struct trio_world *all);
 
 /* trio_world.c */
 bool trio_run_until(struct trio_world *all, uint64_t until_ns); /* false: something failed */

@@ -566,6 +566,8 @@ static void fault_run(struct sched_event *e)
 {
     struct trio_link *link = CONTAINER_OF(e, struct trio_link, fault);
     sched_in(e, trio_below(FAULT_NS));
+    if (!trio_faults(link->all))
+        return;
     if (trio_below(3) > 0)
         cut_some(link);
     else
@@ -583,7 +585,9 @@ void trio_link_heal(struct trio_world *all)
     all->link->healed = true;
     sched_cancel(&all->link->fault);
     sched_cancel(&all->link->heal);
-    memset(all->link->cut, 0, sizeof all->link->cut);
+    for (unsigned i = 0; i < TRIO_SITES_MAX; i++)
+        for (unsigned k = 0; k < TRIO_SITES_MAX; k++)
+            all->link->cut[i][k] = i == all->out || k == all->out;
 }
 
 /* ---- beginning and ending ---- */
@@ -596,8 +600,8 @@ site_unsettled(struct trio *w, struct shard *const *first, struct shard *const *
         merge_vv(shard_merge(first[i]), &all);
         merge_vv(shard_merge(at[i]), &applied);
         shard_durable_vv(at[i], &durable);
-        if (merge_owes(shard_merge(at[i])))
-            return "a repair is owed";
+        if (merge_owes(shard_merge(at[i])) && w->all->out == TRIO_SITES_MAX)
+            return "a repair is owed"; /* else it may be owed by who is left out */
         for (unsigned k = 0; k < w->all->site_count; k++) {
             site_id_t site = w->all->sites[k]->site;
             if (vv_get(&applied, site) != vv_get(&all, site))
@@ -612,12 +616,14 @@ site_unsettled(struct trio *w, struct shard *const *first, struct shard *const *
 const char *trio_link_unsettled(struct trio_world *all)
 {
     struct shard *first[TRIO_SHARDS_MAX], *at[TRIO_SHARDS_MAX];
-    const char *why = leaders(all->sites[0], first) ? NULL : "nobody leads";
+    const char *why = leaders(all->sites[all->out == 0], first) ? NULL : "nobody leads";
     for (unsigned i = 0; i < all->site_count && why == NULL; i++)
-        why =
-            leaders(all->sites[i], at) ? site_unsettled(all->sites[i], first, at) : "nobody leads";
+        if (i != all->out)
+            why = leaders(all->sites[i], at) ? site_unsettled(all->sites[i], first, at)
+                                             : "nobody leads";
     for (unsigned i = 0; i < all->link->count && why == NULL; i++)
-        if (all->link->streams[i].take.open &&
+        if (all->link->streams[i].take.open && all->link->streams[i].from->number != all->out &&
+            all->link->streams[i].to->number != all->out &&
             receiver_is_applying(&all->link->streams[i].take.core))
             why = "a batch is being applied";
     return why;

@@ -367,6 +367,10 @@ static void begin(struct trio_sharer *c)
     struct trio *w = site_of(c);
     if (w->closing)
         return;
+    if (w->resting) {
+        sched_in(&c->event, TRIO_REST_NS);
+        return;
+    }
     c->call = often[trio_below(ARRAY_COUNT(often))];
     c->number++;
     c->tried = false;

@@ -65,6 +65,9 @@ static bool is_back(const struct trio *w, uint64_t answered_before)
 /* All nodes take part again, and have the same shards once nobody calls any more. */
 static void settle(struct trio_world *all, uint64_t *ret_ns)
 {
+    trio_core(all);
+    if (!is_good(all))
+        return;
     uint64_t began_ns = sched->now_ns, before[TRIO_SITES_MAX];
     bool back = false;
     for (unsigned i = 0; i < all->site_count; i++) {
@@ -129,6 +132,7 @@ static void make_directories(struct trio_world *all)
 static void run(struct trio_world *all, struct soak_result *ret)
 {
     uint64_t calls = MIN(all->options->operations, TRIO_RECORDS_MAX / 8);
+    uint64_t stop = all->edit == NULL ? calls : MIN(calls, all->edit->operations[0]);
     uint64_t work_ns = 10 * NS_PER_SEC + trio_below(60 * NS_PER_SEC);
     for (unsigned i = 0; i < all->site_count; i++) {
         struct trio *w = all->sites[i];
@@ -148,18 +152,25 @@ static void run(struct trio_world *all, struct soak_result *ret)
     }
     if (all->site_count > 1)
         trio_link_begin_faults(all);
-    while (answered(all) < calls && sched->now_ns < FAULTS_NS_MAX &&
+    while (answered(all) < stop && sched->now_ns < FAULTS_NS_MAX &&
            trio_run_until(all, sched->now_ns + NS_PER_SEC))
         continue;
     if (is_good(all))
         settle(all, &ret->settle_ns);
 }
 
-void trio_run(const struct soak_options *o, uint64_t seed, bool trace, struct soak_result *ret)
+void trio_run(const struct soak_options *o,
+              uint64_t seed,
+              const struct soak_edit *e,
+              bool trace,
+              struct soak_result *ret)
 {
     struct trio_world *all = mem_calloc(1, sizeof *all);
     memset(ret, 0, sizeof *ret);
     all->options = o;
+    all->edit = e;
+    all->seed = seed;
+    all->out = TRIO_SITES_MAX;
     all->site_count = o->sites_said ? MIN(o->sites, TRIO_SITES_MAX) : 1;
     sched = &all->sched;
     sched_init(sched, seed);
@@ -169,6 +180,7 @@ void trio_run(const struct soak_options *o, uint64_t seed, bool trace, struct so
     run(all, ret);
     (void)snprintf(ret->failure, sizeof ret->failure, "%s", all->failure); /* as long */
     ret->calls = answered(all);
+    ret->faults = (uint32_t)MIN(all->faults, WORLD_EVENTS_MAX);
     for (unsigned i = 0; i < all->site_count; i++)
         for (unsigned k = 0; k < all->sites[i]->shard_count; k++)
             ret->changes += all->sites[i]->shards[k].truth_last;

@@ -16,7 +16,6 @@
 #define LOOK_EVENTS 4u /* between two looks at the order of what arrives */
 #define WATCH_NS (250 * NS_PER_MS)
 #define RESTART_NS (2 * NS_PER_SEC)
-#define SETTLE_STEP_NS (250 * NS_PER_MS)
 
 static struct world *running; /* there is one at a time */
 
@@ -67,13 +66,14 @@ const char *world_failure(const struct world *w)
 
 /* --- the schedule --- */
 
-static void site_up(struct world *w, unsigned i)
+void world_site_up(struct world *w, unsigned i)
 {
     struct err_detail d = {{0}};
     struct process *p = &w->sites[i];
     if (p->node != NULL || p->lost)
         return;
     uint64_t failures = disk_failures(p->machine.disk);
+    power_starts(w, i);
     int rc = process_start(p, &d);
     w->walked[i] = 0;
     w->twice[i] = (struct oid){{0}};
@@ -105,7 +105,7 @@ static void restart_run(struct sched_event *e)
 {
     for (unsigned i = 0; i < running->config.site_count; i++)
         if (&running->restarts[i].event == e)
-            site_up(running, i);
+            world_site_up(running, i);
 }
 
 static void isolate(struct world *w, unsigned a, bool cut)
@@ -120,7 +120,7 @@ static void isolate(struct world *w, unsigned a, bool cut)
 static const char *const event_texts[WORLD_EVENT_KIND_END] = {
     "cut",        "heal",          "reset",   "slow",  "isolated",    "rejoined",  "crash",
     "restart",    "lost for ever", "removed", "joins", "clock jumps", "disk full", "disk free",
-    "disk fails", "disk well",     "bit rot", "split", "away"};
+    "disk fails", "disk well",     "bit rot", "split", "away",        "step"};
 
 static void event_apply(struct world *w, const struct world_event *e)
 {
@@ -145,7 +145,7 @@ static void event_apply(struct world *w, const struct world_event *e)
         process_crash(p, e->value == 0);
         return;
     case WORLD_RESTART:
-        site_up(w, e->a);
+        world_site_up(w, e->a);
         return;
     case WORLD_LOSE:
         for (unsigned i = 0; i < w->mount_count; i++)
@@ -189,6 +189,9 @@ static void event_apply(struct world *w, const struct world_event *e)
         return;
     case WORLD_AWAY:
         away_cut(w, e->a, (uint64_t)MAX(e->value, 0));
+        return;
+    case WORLD_STEP:
+        power_arm(w, e->a, e->value);
         return;
     case WORLD_EVENT_KIND_END:
         break;
@@ -341,69 +344,21 @@ void world_free(struct world *w)
     sched_deinit(&w->sched);
     sched = NULL;
     running = NULL;
-    disk_calm = false;
+    disk_calm = disk_power_went = false;
     mem_free(w);
 }
 
 int world_run(struct world *w, uint64_t until_ns)
 {
     for (uint64_t i = 1; w->failure[0] == '\0' && sched_step(w->began_ns + until_ns); i++) {
+        if (disk_power_went)
+            power_look(w);
         disk_calm = true;
         if (i % LOOK_EVENTS == 0)
             watch_order(w);
         split_look(w);
         disk_calm = false;
     }
-    return w->failure[0] == '\0' ? 0 : ERR_FATAL;
-}
-
-static void heal(struct world *w)
-{
-    w->event_next = w->config.event_count;
-    sched_cancel(&w->event);
-    net_quiet(true);
-    rpc_sim_lost_per_million = 0;
-    for (unsigned i = 0; i < w->config.site_count; i++) {
-        disk_set_room(w->sites[i].machine.disk, DISK_ROOM);
-        disk_set_failing(w->sites[i].machine.disk, 0, 0);
-        for (unsigned k = 0; k < w->config.site_count; k++) {
-            net_cut(i, k, away_is_cut(w, i, k));
-            net_slow(i, k, 1);
-        }
-        sched_cancel(&w->restarts[i].event);
-        w->split[i].waits = false;
-        if (w->rotten[i]) /* reads all there is: what it stands by from now on is right */
-            process_crash(&w->sites[i], false);
-        site_up(w, i);
-    }
-    for (unsigned i = 0; i < w->mount_count; i++)
-        w->mounts[i].until_ns = sched->now_ns;
-}
-
-int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
-{
-    heal(w);
-    w->settling = true;
-    uint64_t from = sched->now_ns, until = from + max_ns;
-    unsigned quiet = 0;
-    while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {
-        uint64_t next = sched->now_ns + SETTLE_STEP_NS;
-        while (w->failure[0] == '\0' && sched_step(next))
-            continue;
-        quiet = world_quiescent(w) ? quiet + 1 : 0;
-    }
-    *ret_took_ns = sched->now_ns - from;
-    if (w->failure[0] != '\0')
-        return ERR_FATAL;
-    if (quiet < 2) {
-        unsigned site;
-        const char *why = world_unrest(w, &site);
-        world_fail(w, "P4", "the sites have not converged %.0f s after the last fault: %s %s",
-                   (double)max_ns / 1e9, w->config.sites[site].name,
-                   why != NULL ? why : "is quiet now");
-        return ERR_TIMEOUT;
-    }
-    world_check_final(w);
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
 }
 

@@ -75,6 +75,19 @@ struct world_work {
     uint32_t large_per_million;  /* of writes: of contents that are made of chunks */
     uint32_t shared_per_million; /* of names that are taken from the root all the same */
 };
+/* What a site is left as while the others have to converge without it, first of all in the liveness
+ * phase. */
+enum world_broken {
+    WORLD_BROKEN_NOT,
+    WORLD_BROKEN_CUT,         /* off from everybody, in both directions */
+    WORLD_BROKEN_DEAF,        /* nothing comes in */
+    WORLD_BROKEN_MUTE,        /* nothing goes out */
+    WORLD_BROKEN_DOWN,        /* its process has died */
+    WORLD_BROKEN_DARK,        /* its power has gone */
+    WORLD_BROKEN_FULL,        /* files cannot grow */
+    WORLD_BROKEN_FULL_AT_ALL, /* and databases cannot write */
+    WORLD_BROKEN_END
+};
 struct world_site {
     char name[WORLD_NAME_BYTES];
     unsigned nodes;  /* 1 or 3; 0: 1 */
@@ -85,6 +98,7 @@ struct world_site {
     uint64_t checkpoint_bytes; /* of state in memory; 0: as in production */
     uint64_t garbage_ns;       /* between garbage passes; 0: as in production */
     struct world_work work;
+    enum world_broken broken; /* of a core of sites that is healed first, this one is none */
 };
 enum world_event_kind {
     WORLD_CUT,       /* a, b: no bytes in this direction (a -> b); silent, as a firewall */
@@ -108,6 +122,7 @@ enum world_event_kind {
                         another site and lack one committed before it that a is applying; the site
                         comes back `value` ns later. Needs `model` */
     WORLD_AWAY,      /* a: cut off from all for `value` ns, whatever heals; needs journal_age_s */
+    WORLD_STEP,      /* a: power goes between two calls of its disk, see world_step() */
     WORLD_EVENT_KIND_END
 };
 enum world_rot {
@@ -121,6 +136,13 @@ enum world_rot {
 static inline int64_t world_disk_fail(unsigned calls, uint32_t count)
 {
     return (int64_t)((uint64_t)calls << 32 | count);
+}
+/* The value of WORLD_STEP: at the `calls`th call from then on that changes something; `few`: of
+ * those that change more than what is in a file (sim/disk.h). It comes back within two seconds, and
+ * power goes again in its next `starts` starts. */
+static inline int64_t world_step(uint32_t calls, bool few, unsigned starts)
+{
+    return (int64_t)((uint64_t)starts << 33 | (uint64_t)few << 32 | calls);
 }
 struct world_event {
     uint64_t at_ns;
@@ -172,7 +194,8 @@ void world_free(struct world *w);
 int world_run(struct world *w, uint64_t until_ns) MUST_CHECK;
 /* Ends all faults but sites lost for ever or removed, restarts what is down, and runs until all
  * living sites show the same tree and nothing is on its way, at most max_ns longer. ERR_TIMEOUT:
- * they do not. */
+ * they do not. Where sites are to be left broken (enum world_broken) the same is done without them
+ * first: what is not broken has to converge alone, in max_ns as well. *ret_took_ns: of the rest. */
 int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns) MUST_CHECK;
 uint64_t world_now_ns(const struct world *w);
 /* What was found wrong first, or NULL. */

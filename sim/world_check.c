@@ -233,6 +233,8 @@ static void check_ledger(struct world *w)
     struct node *n = NULL;
     for (unsigned i = 0; i < w->config.site_count && n == NULL; i++)
         n = world_counts(w, i) ? w->sites[i].node : NULL;
+    for (size_t i = 0; i < w->ledger.count; i++)
+        w->ledger.at[i].found = false;
     tree_contents(n, content_found, w);
     for (size_t i = 0; i < w->ledger.count; i++) {
         const struct ledger_entry *e = &w->ledger.at[i];
@@ -274,6 +276,19 @@ static void check_private(struct world *w)
             if (world_counts(w, w->mounts[k].process->machine.site) &&
                 !private_check(&w->mounts[k], w->sites[i].node, what))
                 world_fail(w, "P2", "site %s: %s", w->config.sites[i].name, what);
+}
+
+/* What those who wrote have been told holds without the ones that are left broken. */
+void world_check_core(struct world *w)
+{
+    world_check_now(w);
+    disk_calm = true;
+    check_equal(w);
+    if (w->failure[0] == '\0')
+        check_ledger(w);
+    if (w->failure[0] == '\0')
+        check_private(w);
+    disk_calm = false;
 }
 
 static void check_final(struct world *w)

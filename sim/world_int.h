@@ -35,6 +35,7 @@ struct world {
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
     bool settling;                     /* the liveness phase */
+    bool out[WORLD_SITES_MAX]; /* left broken for now: the others have to converge without it */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
     bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
     uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */
@@ -42,26 +43,34 @@ struct world {
     uint64_t disk_bad_ns[WORLD_SITES_MAX];     /* when a look last found it full or failing */
     struct {
         bool waits;
-        uint64_t down_ns;     /* how long it will be */
-        uint64_t durable;     /* records on its disks at the last look */
-        uint64_t off_ns;      /* then power goes; 0: there was no such moment yet */
-    } split[WORLD_SITES_MAX]; /* WORLD_SPLIT */
+        uint64_t down_ns;                 /* how long it will be */
+        uint64_t durable;                 /* records on its disks at the last look */
+        uint64_t off_ns;                  /* then power goes; 0: there was no such moment yet */
+    } split[WORLD_SITES_MAX];             /* WORLD_SPLIT */
+    unsigned starts_cut[WORLD_SITES_MAX]; /* in so many of its next starts power goes */
     char failure[400];
 };
 
 void world_fail(struct world *w, const char *promise, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Is it one of those that must agree in the end? */
-static inline bool world_counts(const struct world *w, unsigned site)
+static inline bool world_stays(const struct world *w, unsigned site)
 {
     return w->joined[site] && !w->removed[site] && !w->sites[site].lost;
 }
+/* Must it agree with the others when all is over that is not left broken? */
+static inline bool world_counts(const struct world *w, unsigned site)
+{
+    return world_stays(w, site) && !w->out[site];
+}
+void world_site_up(struct world *w, unsigned site); /* starts it, if it is down and not lost */
 bool world_has_joined(const struct world *w, unsigned site); /* its node says so */
 void world_joined(struct world *w, unsigned site);           /* its mounts begin */
 /* world_check.c */
 /* A shard without room refuses parts of what others have done. */
 bool world_parts_held(const struct world *w, unsigned site);
 void world_check_now(struct world *w);   /* what must hold at every moment */
+void world_check_core(struct world *w);  /* after those that are not left broken have converged */
 void world_check_final(struct world *w); /* after all sites have converged */
 /* The cut of each site that was removed is known there, and all up to it has arrived. */
 bool world_removals_over(const struct world *w, struct node *n);
@@ -87,6 +96,11 @@ bool watch_disks_split(struct world *w, unsigned site);
 /* world_split.c */
 void split_arm(struct world *w, unsigned site, uint64_t down_ns);
 void split_look(struct world *w); /* after every event */
+/* world_power.c */
+void power_arm(struct world *w, unsigned site, int64_t value); /* WORLD_STEP */
+void power_starts(struct world *w, unsigned site);             /* before it does */
+void power_calm(struct world *w, unsigned site);               /* it does not go any more */
+void power_look(struct world *w); /* after an event in which it went somewhere */
 /* world_setup.c */
 int world_setup(struct world *w, struct err_detail *d) MUST_CHECK;
 

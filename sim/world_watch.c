@@ -342,7 +342,7 @@ void watch_now(struct world *w)
     }
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
-            if (i != k && t->up_ns[i] != 0 && world_counts(w, i) && world_counts(w, k))
+            if (i != k && t->up_ns[i] != 0 && world_stays(w, i) && world_stays(w, k))
                 check_lag(w, k, i, look(w, i, t->life[k])->seq);
 }
 

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/util.h"
 #include "sim/cmd.h"
+#include "sim/disk.h"
 #include "sim/soak.h"
 
 #define SEEDS_MAX 30u
@@ -61,6 +62,17 @@ void __wrap_soak_describe(const struct soak_options *o,
     __real_soak_describe(o, seed, e, c);
     for (unsigned i = 0; i < c->site_count; i++)
         c->sites[i].disk.lie = doctored;
+}
+
+/* The worlds of sites of three nodes draw their disks themselves. */
+struct disk *__real_disk_new(const char *root, const struct world_disk *config);
+struct disk *__wrap_disk_new(const char *root, const struct world_disk *config);
+
+struct disk *__wrap_disk_new(const char *root, const struct world_disk *config)
+{
+    struct world_disk c = *config;
+    c.lie = doctored;
+    return __real_disk_new(root, &c);
 }
 
 static void run(uint64_t seed, const struct soak_edit *e, struct soak_result *ret)
@@ -289,6 +301,42 @@ static void test_shrink_tells_how_it_is_run_again(void **state)
     assert_non_null(strstr(again.out, found));
 }
 
+static unsigned long calls_told(const char *out)
+{
+    const char *at = strstr(out, " calls, ");
+    assert_non_null(at);
+    while (at > out && at[-1] >= '0' && at[-1] <= '9')
+        at--;
+    return strtoul(at, NULL, 10);
+}
+
+/* Sites of three nodes: the faults that happened are what can be left out, and the work ends
+ * sooner.
+ */
+static void test_worlds_of_three_nodes_are_shrunk_as_well(void **state)
+{
+    static struct said soak, before, after;
+    static char first[TEXT_BYTES], shortest[TEXT_BYTES], command[TEXT_BYTES];
+    (void)state;
+    say("soak --nodes 3 --operations 600 --seeds 10", &soak);
+    assert_int_equal(soak.status, 1);
+    const char *text = soak.out;
+    line_after(&text, ": ", first);
+    line_after(&text, "  again: claudefs-sim ", command);
+    say(command, &before);
+    assert_int_equal(before.status, 1);
+    assert_non_null(strstr(before.out, first));
+    line_after(&text, "  shortest found: ", shortest);
+    assert_memory_equal(shortest, first, strcspn(first, ":") + 1);
+    line_after(&text, "  again: claudefs-sim ", command);
+    assert_non_null(strstr(command, " --nodes 3 "));
+    assert_non_null(strstr(command, " --without "));
+    say(command, &after);
+    assert_int_equal(after.status, 1);
+    assert_non_null(strstr(after.out, shortest));
+    assert_true(calls_told(after.out) <= calls_told(before.out));
+}
+
 static void test_nothing_to_shrink(void **state)
 {
     static struct said s;
@@ -379,7 +427,6 @@ static void test_bad_input_is_told(void **state)
         {"shrink", "which seed?"},
         {"replay 7 --only 1,x", "--only \"1,x\": expected numbers of operations, as in 10,0,25"},
         {"replay 7 --without a", "--without \"a\": expected numbers of events, as in 0,3"},
-        {"shrink 7 --nodes 3", "worlds of three nodes are not shrunk"},
 #ifndef CLAUDEFS_PLANT
         {"soak --plant 3", "--plant \"3\": expected nothing: only a build with"},
 #endif
@@ -403,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_what_shrink_leaves_is_needed),
         cmocka_unit_test(test_soak_tells_the_first_seed_and_the_shortest_history),
         cmocka_unit_test(test_shrink_tells_how_it_is_run_again),
+        cmocka_unit_test(test_worlds_of_three_nodes_are_shrunk_as_well),
         cmocka_unit_test(test_nothing_to_shrink),
         cmocka_unit_test(test_replay_traces_every_event),
         cmocka_unit_test(test_soak_tells_how_far_it_is),

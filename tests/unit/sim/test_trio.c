@@ -12,7 +12,7 @@
 static void run(uint64_t seed, bool faults, struct soak_result *ret)
 {
     const struct soak_options o = {.nodes = 3, .operations = 600, .faults = faults};
-    trio_run(&o, seed, false, ret);
+    trio_run(&o, seed, NULL, false, ret);
     if (ret->failure[0] != '\0')
         fail_msg("seed %llu: %s", (unsigned long long)seed, ret->failure);
 }
@@ -43,7 +43,7 @@ static void test_named_seeds(void **state)
     for (unsigned i = 0; i < ARRAY_COUNT(seeds); i++) {
         const struct soak_options o = {.nodes = 3, .operations = 2000, .faults = true};
         struct soak_result r;
-        trio_run(&o, seeds[i], false, &r);
+        trio_run(&o, seeds[i], NULL, false, &r);
         if (r.failure[0] != '\0')
             fail_msg("seed %llu: %s", (unsigned long long)seeds[i], r.failure);
     }
@@ -53,7 +53,7 @@ static void run_sites(unsigned sites, uint64_t seed, bool faults, struct soak_re
 {
     const struct soak_options o = {
         .nodes = 3, .sites = sites, .sites_said = true, .operations = 800, .faults = faults};
-    trio_run(&o, seed, false, ret);
+    trio_run(&o, seed, NULL, false, ret);
     if (ret->failure[0] != '\0')
         fail_msg("%u sites, seed %llu: %s", sites, (unsigned long long)seed, ret->failure);
     assert_true(ret->calls >= 400 && ret->changes > 400);
@@ -85,7 +85,7 @@ static void test_named_seeds_of_two_sites(void **state)
         const struct soak_options o = {
             .nodes = 3, .sites = 2, .sites_said = true, .operations = 2000, .faults = true};
         struct soak_result r;
-        trio_run(&o, seeds[i], false, &r);
+        trio_run(&o, seeds[i], NULL, false, &r);
         if (r.failure[0] != '\0')
             fail_msg("seed %llu: %s", (unsigned long long)seeds[i], r.failure);
     }

@@ -71,7 +71,7 @@ static void test_faults_are_read_as_they_are_told(void **state)
 static void test_soak_run_with_more_faults_repeats(void **state)
 {
     (void)state;
-    for (unsigned kind = 1; kind <= SOAK_TIGHT; kind *= 2) {
+    for (unsigned kind = 1; kind <= SOAK_STEP; kind *= 2) {
         const struct soak_options o = {.sites = 3, .operations = 300, .faults = true, .more = kind};
         struct soak_result a, b;
         run(&o, 1, &a);
@@ -79,6 +79,122 @@ static void test_soak_run_with_more_faults_repeats(void **state)
         assert_string_equal(a.failure, "");
         assert_true(a.hash == b.hash);
         assert_true(a.events == b.events && a.calls == b.calls);
+    }
+}
+
+/* Power goes where it is told to: in the middle of what a running daemon does, and then in its
+ * starts, at every call of the disk that one of these makes. */
+static void test_power_goes_at_each_call_of_a_start(void **state)
+{
+    static struct world_config c;
+    struct world *w;
+    struct err_detail d;
+    uint64_t took, crashes = 0;
+    unsigned whole = 0;
+    (void)state;
+    world_config_init(&c, 2, 11);
+    c.model = true;
+    for (unsigned i = 0; i < 2; i++) {
+        c.sites[i].work.kind = WORLD_WORK_COLLIDE;
+        c.sites[i].work.operations = 150;
+        c.sites[i].segment_bytes = 16 * KIB;
+        c.sites[i].checkpoint_bytes = 16 * KIB;
+    }
+    c.events[c.event_count++] = (struct world_event){
+        .at_ns = NS_PER_MS, .kind = WORLD_STEP, .a = 1, .value = world_step(3, true, 0)};
+    assert_int_equal(world_new(&w, &c, &d), 0);
+    assert_int_equal(world_run(w, NS_PER_SEC), 0);
+    struct process *p = &w->sites[1];
+    assert_true(p->crashes > 0);
+    for (unsigned calls = 1; whole < 3; calls++) {
+        process_crash(p, true);
+        crashes = p->crashes;
+        disk_power_off_in(p->machine.disk, &p->machine, calls, false);
+        world_site_up(w, 1);
+        assert_true(p->crashes == crashes + (p->node == NULL));
+        whole += p->node != NULL;
+        assert_true(whole > 0 || calls < 100);
+    }
+    if (world_settle(w, 180 * NS_PER_SEC, &took) != 0)
+        fail_msg("%s", world_failure(w));
+    world_free(w);
+}
+
+/* What a world shows while a site is left broken. */
+static struct {
+    struct world *w;
+    unsigned looks;
+    bool broken, equal, apart;
+} core;
+
+static bool is_broken(const struct world *w, unsigned site, enum world_broken how)
+{
+    bool hears = !net_is_cut(0, site), speaks = !net_is_cut(site, 0);
+    bool is_down = w->sites[site].node == NULL;
+    bool is_full = disk_is_bad(w->sites[site].machine.disk);
+    switch (how) {
+    case WORLD_BROKEN_CUT:
+        return !hears && !speaks && !is_down;
+    case WORLD_BROKEN_DEAF:
+        return !hears && speaks && !is_down;
+    case WORLD_BROKEN_MUTE:
+        return hears && !speaks && !is_down;
+    case WORLD_BROKEN_DOWN:
+    case WORLD_BROKEN_DARK:
+        return hears && speaks && is_down;
+    case WORLD_BROKEN_FULL:
+    case WORLD_BROKEN_FULL_AT_ALL:
+        return hears && speaks && is_full;
+    case WORLD_BROKEN_NOT:
+    case WORLD_BROKEN_END:
+        break;
+    }
+    return false;
+}
+
+static void core_look(void *ctx, const struct world *w, uint64_t now_ns)
+{
+    (void)ctx;
+    (void)now_ns;
+    if (!w->out[2])
+        return;
+    core.looks++;
+    core.broken = core.broken && is_broken(w, 2, w->config.sites[2].broken);
+    core.equal = world_tree_hash(core.w, 0) == world_tree_hash(core.w, 1);
+    core.apart = world_tree_hash(core.w, 0) != world_tree_hash(core.w, 2);
+}
+
+/* All three work apart from each other. Two converge while the third is still broken, and what it
+ * alone had comes when it is not any more. */
+static void test_the_others_converge_without_who_is_left_broken(void **state)
+{
+    (void)state;
+    for (unsigned how = WORLD_BROKEN_CUT; how < WORLD_BROKEN_END; how++) {
+        static struct world_config c;
+        struct err_detail d;
+        uint64_t took;
+        world_config_init(&c, 3, 20 + how);
+        c.model = true;
+        c.sample = core_look;
+        c.sample_ns = 100 * NS_PER_MS;
+        for (unsigned i = 0; i < 3; i++) {
+            c.sites[i].work.kind = WORLD_WORK_COLLIDE;
+            c.sites[i].work.operations = 100;
+            c.events[c.event_count++] =
+                (struct world_event){.at_ns = 1, .kind = WORLD_ISOLATE, .a = i};
+        }
+        c.sites[2].broken = how;
+        memset(&core, 0, sizeof core);
+        core.broken = true;
+        assert_int_equal(world_new(&core.w, &c, &d), 0);
+        assert_int_equal(world_run(core.w, 10 * NS_PER_SEC), 0);
+        if (world_settle(core.w, 180 * NS_PER_SEC, &took) != 0)
+            fail_msg("left broken (%u): %s", how, world_failure(core.w));
+        assert_true(core.looks > 0 && core.broken && core.equal);
+        if (how < WORLD_BROKEN_FULL)
+            assert_true(core.apart);
+        assert_true(world_tree_hash(core.w, 0) == world_tree_hash(core.w, 2));
+        world_free(core.w);
     }
 }
 
@@ -235,6 +351,8 @@ static void test_soak_run_named_seeds_are_good(void **state)
           .faults = true,
           .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
          19},
+        /* A content was read before its reader had a connection again (a checker's). */
+        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_ROT | SOAK_CHUNKS}, 47},
         /* A lost site's last call had no answer, and was known to the others (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
     };
@@ -274,6 +392,8 @@ int main(void)
         cmocka_unit_test(test_soak_run_other_seed_gives_other_hash),
         cmocka_unit_test(test_faults_are_read_as_they_are_told),
         cmocka_unit_test(test_soak_run_with_more_faults_repeats),
+        cmocka_unit_test(test_power_goes_at_each_call_of_a_start),
+        cmocka_unit_test(test_the_others_converge_without_who_is_left_broken),
         cmocka_unit_test(test_more_faults_leave_the_usual_ones),
         cmocka_unit_test(test_a_site_that_is_away_comes_back),
         cmocka_unit_test(test_a_site_whose_inviter_is_lost_joins_by_another),
