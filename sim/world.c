@@ -350,6 +350,7 @@ int world_run(struct world *w, uint64_t until_ns)
         if (i % LOOK_EVENTS == 0)
             watch_order(w);
         split_look(w);
+        touch_look(w);
         disk_calm = false;
     }
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;
@@ -387,7 +388,7 @@ int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns)
     while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {
         uint64_t next = sched->now_ns + SETTLE_STEP_NS;
         while (w->failure[0] == '\0' && sched_step(next))
-            continue;
+            touch_look(w);
         quiet = world_quiescent(w) ? quiet + 1 : 0;
     }
     *ret_took_ns = sched->now_ns - from;
