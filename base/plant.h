@@ -2,7 +2,7 @@
  *
  * Only a build with CLAUDEFS_PLANT has them, and only the one that plant_set() names is awake;
  * everywhere else PLANTED() is a constant false and the compiler drops it. Each number is used in
- * one place; the list is what the defect breaks. */
+ * one place; the list is what the defect breaks, in braces by which checker it is to be found. */
 #ifndef BASE_PLANT_H
 #define BASE_PLANT_H
 
@@ -38,6 +38,12 @@
  * 27 a relay sends on a batch shard by shard
  * 33 a restart keeps what is on the disk of a batch that is not whole
  * 34 a shard shows and answers what is on its disk, whole or not
+ * 60 {P4} rule 9: the last to arrive wins an extended attribute
+ * 61 {P6} rule 6: a name that is final now shows twice until its directory changes again
+ * 63 {lag} the operations that a stream passes over are told as still to go
+ * 64 {P7} nobody passes on to a site what a third one has issued
+ * 65 {conflicts} the site that settles two edits of a file does not record the conflict
+ * 66 {conflicts} what one site puts in the place of another thing is recorded as a conflict
  * With faults of the kind in brackets (claudefs-sim soak --faults KIND --plant N):
  * 26 [line] the parts of a batch have stamps of their own: a relay sends on one before another
  * 28 [tight] between shards: a message passes one that was refused
@@ -56,6 +62,7 @@
  * 43 [away,short] most of the members that are known decide, whoever else knows them
  * 44 [away,short] a site that comes back does not bring along whom only it knew
  * 45 [join,lose] a snapshot comes without what other members may lack of it
+ * 62 [lose] {P6} others take over a repair after three times the time that is theirs
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 committed when one more has it, not all
  * 102 a primary's lease never ends
@@ -82,7 +89,7 @@
  * 121 an operation of a peer is journaled before what it names in another shard is committed
  */
 /* clang-format on */
-#define PLANT_COUNT 45u
+#define PLANT_COUNT 66u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

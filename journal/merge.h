@@ -253,6 +253,9 @@ bool merge_repair(struct merge *m,
 
 /* Is any repair owed here, by whomever? */
 bool merge_owes(struct merge *m);
+/* The one that has been owed longest, and since when: a stamp of when it was noticed. False: none
+ * is. */
+bool merge_owed_oldest(const struct merge *m, struct oid *ret_oid, uint64_t *ret_since_hlc);
 /* Is one owed that is this site's own, or of which that is not known before merge_repair has
  * looked? */
 bool merge_owes_own(const struct merge *m);

@@ -3,6 +3,7 @@
  * that never saw the two sides together has none. */
 #include <sodium.h>
 
+#include "base/plant.h"
 #include "journal/merge_int.h"
 
 enum {
@@ -119,16 +120,62 @@ static void name_conflict(struct merge *m,
     buf_deinit(&what);
 }
 
+/* Does somebody else hold the directory than who gave it its place? He has revived it (rule 4). */
+static bool is_revived(const struct slot *s, const struct cand *c)
+{
+    for (uint32_t i = 0; i < s->dir_count; i++) {
+        const struct indexed *d = &s->dirs[i];
+        if (!oid_equal(d->oid, c->oid))
+            continue;
+        for (uint32_t k = 0; k < d->site_count; k++)
+            if (d->sites[k] == c->stamp.site)
+                return false;
+        return d->site_count > 0;
+    }
+    return false;
+}
+
+/* What comes to a name behind what is younger had lost it, and has it again: a move was undone. */
+static bool is_back(const struct slot *s, const struct cand *c, const struct cand *other)
+{
+    return !was_there(s, c->oid) && was_there(s, other->oid) &&
+           stamp_cmp(c->stamp, other->stamp) < 0;
+}
+
+/* One site never gives two objects one name: what looks so is a rename on its way. */
+static bool is_passing(const struct slot *s, const struct cand *a, const struct cand *b)
+{
+    if (a->stamp.site != b->stamp.site || PLANTED(66))
+        return false;
+    return !is_revived(s, a) && !is_revived(s, b) && !is_back(s, a, b) && !is_back(s, b, a);
+}
+
 void conflict_of_slot(struct merge *m, const struct slot *s)
 {
     struct resolved r;
     slot_resolve(m, s, &r);
     for (uint32_t i = 1; i < r.count; i++) {
         bool known = was_there(s, r.cands[0].oid) && was_there(s, r.cands[i].oid);
-        /* One site never gives two objects one name: what looks so is a rename on its way. */
-        bool passing = r.cands[0].stamp.site == r.cands[i].stamp.site;
-        if (!r.twin[i] && !known && !passing)
+        if (!r.twin[i] && !known && !is_passing(s, &r.cands[0], &r.cands[i]))
             name_conflict(m, s, &r.cands[0], &r.cands[i]);
+    }
+}
+
+/* Twins that are rivals from now on, each under a name of his own. */
+void conflict_of_file(struct merge *m, const struct file_rec *f)
+{
+    for (uint32_t k = 0; k < f->ref_count && m->contested_any; k++) {
+        struct resolved r;
+        if (oid_shard(f->refs[k].parent) != m->shard ||
+            !state_has(m, key_name(m, KEY_CONTESTED, f->refs[k].parent, f->refs[k].name)))
+            continue;
+        const struct slot *s = work_slot(m, f->refs[k].parent, f->refs[k].name);
+        slot_resolve(m, s, &r);
+        for (uint32_t i = 1; i < r.count; i++) {
+            bool of_it = oid_equal(r.cands[0].oid, f->oid) || oid_equal(r.cands[i].oid, f->oid);
+            if (of_it && !r.twin[i] && !is_passing(s, &r.cands[0], &r.cands[i]))
+                name_conflict(m, s, &r.cands[0], &r.cands[i]);
+        }
     }
 }
 
@@ -147,6 +194,8 @@ void conflict_of_fork(struct merge *m, const struct op *op, const struct effect 
 {
     const struct file_rec *f = work_file(m, e->oid);
     const struct ver *shown = file_shown(f);
+    if (PLANTED(65) && op->dot.site == m->config.site)
+        return;
     struct conflict c = {.oid = e->oid, .other = e->to, .loser = e->loser.site};
     c.loser_stamp = c.stamp = e->loser_stamp;
     c.loser_dot = e->loser;
@@ -201,6 +250,28 @@ static const struct effect *enter_of(const struct op *op, struct oid oid)
     return NULL;
 }
 
+/* The name that the other rename gave it: the newest of the site that took the old one away, or of
+ * whoever has moved it on. NULL: it has none any more. */
+static const struct ref *other_name(const struct op *op,
+                                    const struct effect *enter,
+                                    const struct file_rec *f,
+                                    struct stamp other)
+{
+    const struct ref *best = NULL;
+    for (uint32_t i = 0; i < f->ref_count; i++) {
+        const struct ref *r = &f->refs[i];
+        bool same = oid_equal(r->parent, enter->parent) && slice_equal(r->name, enter->name);
+        if (same || r->dot.site == op->dot.site)
+            continue;
+        bool his = r->dot.site == other.site,
+             best_his = best != NULL && best->dot.site == other.site;
+        if (best == NULL || (his && !best_his) ||
+            (his == best_his && dot_cmp(r->dot, best->dot) > 0))
+            best = r;
+    }
+    return best;
+}
+
 /* A rename whose old name another rename had taken away: both new names stay. */
 void conflict_of_rename(struct merge *m,
                         const struct op *op,
@@ -209,27 +280,21 @@ void conflict_of_rename(struct merge *m,
                         struct stamp other)
 {
     const struct effect *enter = enter_of(op, f->oid);
-    if (enter == NULL)
+    const struct ref *r = enter != NULL ? other_name(op, enter, f, other) : NULL;
+    if (r == NULL)
         return;
-    for (uint32_t i = 0; i < f->ref_count; i++) {
-        const struct ref *r = &f->refs[i];
-        bool same = oid_equal(r->parent, enter->parent) && slice_equal(r->name, enter->name);
-        if (same || dot_equal(r->dot, op->dot))
-            continue;
-        struct conflict c = {.oid = f->oid, .other = f->oid, .parent = enter->parent};
-        c.name = enter->name;
-        c.other_name = r->name;
-        c.winner = op->dot.site;
-        c.winner_dot = op->dot;
-        c.winner_stamp = op->stamp;
-        c.loser = r->dot.site;
-        c.loser_dot = r->dot;
-        c.loser_stamp = other;
-        c.stamp = stamp_cmp(op->stamp, other) > 0 ? op->stamp : other;
-        id_of(&c, 8, f->oid, leave->dots[0]);
-        conflict_add(m, &c);
-        return;
-    }
+    struct conflict c = {.oid = f->oid, .other = f->oid, .parent = enter->parent};
+    c.name = enter->name;
+    c.other_name = r->name;
+    c.winner = op->dot.site;
+    c.winner_dot = op->dot;
+    c.winner_stamp = op->stamp;
+    c.loser = r->dot.site;
+    c.loser_dot = r->dot;
+    c.loser_stamp = other;
+    c.stamp = stamp_cmp(op->stamp, other) > 0 ? op->stamp : other;
+    id_of(&c, 8, f->oid, leave->dots[0]);
+    conflict_add(m, &c);
 }
 
 /* ---- reading ---- */

@@ -417,6 +417,7 @@ struct oid fork_oid(struct oid oid, struct dot loser);
 /* merge_conflict.c */
 void conflict_add(struct merge *m, struct conflict *c); /* copies; once per id */
 void conflict_id(struct conflict *c, uint8_t rule, struct slice what);
+void conflict_of_file(struct merge *m, const struct file_rec *f);
 void conflict_of_slot(struct merge *m, const struct slot *s);
 void conflict_of_relink(struct merge *m, const struct file_rec *f);
 void conflict_of_revive(struct merge *m, const struct dir_rec *d);

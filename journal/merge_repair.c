@@ -258,6 +258,21 @@ bool merge_owes(struct merge *m)
     return m->owed.count > 0;
 }
 
+bool merge_owed_oldest(const struct merge *m, struct oid *ret_oid, uint64_t *ret_since_hlc)
+{
+    const struct owed *oldest = NULL;
+    for (uint32_t i = 0; i < ARRAY_COUNT(m->owed.lists); i++) {
+        const struct owed *o = m->owed.lists[i].head;
+        if (o != NULL && (oldest == NULL || o->since_hlc < oldest->since_hlc))
+            oldest = o;
+    }
+    if (oldest == NULL)
+        return false;
+    *ret_oid = oldest->oid;
+    *ret_since_hlc = oldest->since_hlc;
+    return true;
+}
+
 bool merge_owes_own(const struct merge *m)
 {
     return m->owed.lists[OWED_FRESH].head != NULL || m->owed.lists[OWED_MINE].head != NULL;

@@ -1,4 +1,5 @@
 /* The working set of one call: records are read once, changed in memory, and written together. */
+#include "base/plant.h"
 #include "journal/merge_int.h"
 
 void work_begin(struct merge *m)
@@ -223,7 +224,7 @@ static void slot_count(struct merge *m, struct slot *s, uint32_t count, uint32_t
     if (dirs > 0 || s->before_dirs > 0)
         d->index_hlc = m->hlc_max;
     d->known = d->dirty = true;
-    if (contested || s->was_contested || name_is_derived_form(s->name))
+    if (contested || ((s->was_contested || name_is_derived_form(s->name)) && !PLANTED(61)))
         derived_forget(m, s->parent, s->name);
 }
 
@@ -278,8 +279,10 @@ static void files_finish(struct merge *m)
             f->queued = true;
             collect_queue(m, f->oid, m->hlc_max);
         }
-        if (f->content_changed || f->rights_changed)
+        if (f->content_changed || f->rights_changed) {
             file_forget_names(m, f);
+            conflict_of_file(m, f);
+        }
     }
 }
 

@@ -372,7 +372,8 @@ static bool just_made(const struct mount *m, const struct lin_call *c, const str
 {
     const struct fs_attr *a = &r->attr;
     return m->type == RPC_MKDIR && (r->flags & REPLY_NEW) != 0 && c->state_count > 0 &&
-           c->states[0].attr == 0 && a->nlink == 2 && a->mode == (S_IFDIR | m->req.mode) &&
+           c->states[0].attr == 0 && a->nlink == 2 &&
+           (a->mode & ~(uint32_t)S_ISGID) == (S_IFDIR | m->req.mode) && /* the parent's, perhaps */
            a->atime_ns == a->mtime_ns && a->mtime_ns == a->ctime_ns;
 }
 

@@ -80,6 +80,7 @@ void __wrap_node_inval_name(struct node *n, struct oid parent, struct slice name
 void __wrap_node_inval_name(struct node *n, struct oid parent, struct slice name)
 {
     say(parent, name.len > 0 ? lin_name_hash(name) : LIN_ANY_NAME);
+    touch_note(n, parent);
     __real_node_inval_name(n, parent, name);
 }
 

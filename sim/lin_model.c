@@ -358,6 +358,29 @@ static void may_rename(struct node *n, const struct fs_request *q, struct lin_st
         may(st, 0, nothing, nothing);
 }
 
+/* Is there an attribute of this name? Those of the permissions are in their register. */
+static bool has_xattr(struct node *n, struct oid oid, struct slice name)
+{
+    uint8_t key[1 + LIMIT_XATTR_NAME_BYTES] = {REG_XATTR};
+    struct merge *e = merge_of(n, oid);
+    struct perm p = {0};
+    struct dir_view d;
+    struct file_view f;
+    struct reg r;
+    if (oid_is_dir(oid) && merge_dir(e, oid, &d) == 0)
+        p = d.perm;
+    else if (!oid_is_dir(oid) && merge_file(e, oid, &f) == 0)
+        p = f.perm;
+    if (slice_equal(name, slice_str("system.posix_acl_access")))
+        return p.acl_access.len > 0;
+    if (slice_equal(name, slice_str("system.posix_acl_default")))
+        return p.acl_default.len > 0;
+    if (slice_equal(name, slice_str("security.capability")))
+        return p.caps.len > 0;
+    memcpy(key + 1, name.ptr, name.len);
+    return merge_reg(e, oid, slice_of(key, 1 + name.len), &r) == 0 && r.present;
+}
+
 static void may_set(struct node *n, const struct mount *m, struct lin_state *st)
 {
     const struct fs_request *q = &m->req;
@@ -367,11 +390,13 @@ static void may_set(struct node *n, const struct mount *m, struct lin_state *st)
         rc = ERR_STALE;
     else if (rc == 0 && m->type == RPC_COMMIT && !dot_equal(a.version, q->base))
         rc = ERR_STALE_BASE;
+    else if (rc == 0 && m->type == RPC_REMOVEXATTR && !has_xattr(n, q->oid, q->name))
+        rc = ERR_NO_DATA;
     st->attr = rc == 0 || rc == ERR_STALE_BASE ? lin_attr_hash(&a) : 0;
     /* Nameless content stays at this site, and is no operation. */
     bool nameless = rc != ERR_STALE && m->type == RPC_COMMIT && a.nlink == 0;
     st->nothing = rc == 0 && nameless;
-    bool shows = m->type == RPC_GETATTR || rc == ERR_STALE_BASE || nameless;
+    bool shows = m->type == RPC_GETATTR || rc == ERR_STALE_BASE || rc == ERR_NO_DATA || nameless;
     may(st, rc, shows ? key_object(q->oid) : nothing, nothing);
 }
 

@@ -147,7 +147,7 @@ static void core_draw(struct world_config *c, uint64_t seed, unsigned more)
         return;
     unsigned left = 1 + (n > 3 ? (unsigned)draw_below(&d, n - 2) : 0);
     while (left-- > 0) {
-        bool row = !c->linked[0][n - 1];
+        bool row = c->links[0][n - 1].absent;
         unsigned a = row ? (unsigned)draw_below(&d, 2) * (n - 1) : (unsigned)draw_below(&d, n);
         c->sites[a].broken = 1 + (enum world_broken)draw_below(&d, WORLD_BROKEN_END - 1);
     }

@@ -71,6 +71,38 @@ void tree_line(struct buf *out, struct slice path, struct oid oid, struct slice 
     mem_free(text);
 }
 
+static uint64_t mix(uint64_t h, struct slice s)
+{
+    return (h ^ fnv1a(s) ^ (uint64_t)s.len << 48) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static bool attribute_mix(void *ctx, const struct reg *r)
+{
+    uint64_t *h = ctx;
+    if (r->present)
+        *h = mix(mix(*h, r->key), r->value);
+    return true;
+}
+
+/* Over ACLs, capabilities and extended attributes, names and values; 0: there are none. */
+static uint64_t attributes(struct node *n, struct oid oid)
+{
+    struct merge *m = merge_of(n, oid);
+    struct perm p = {0};
+    struct dir_view d;
+    struct file_view f;
+    uint64_t h = 0;
+    if (oid_is_dir(oid) && merge_dir(m, oid, &d) == 0)
+        p = d.perm;
+    else if (!oid_is_dir(oid) && merge_file(m, oid, &f) == 0)
+        p = f.perm;
+    if (p.acl_access.len + p.acl_default.len + p.caps.len > 0)
+        h = mix(mix(mix(1, p.acl_access), p.acl_default), p.caps);
+    if (merge_regs(m, oid, REG_XATTR, attribute_mix, &h) != 0)
+        h = 1; /* it cannot be read, which others will not show */
+    return h;
+}
+
 static void line(struct walk *w, const struct fs_attr *a)
 {
     struct content c = {0};
@@ -87,10 +119,13 @@ static void line(struct walk *w, const struct fs_attr *a)
         tree_line(w->oids, buf_slice(&w->path), a->oid, dir ? slice_of(NULL, 0) : large_key(&c));
     if (w->text == NULL)
         return;
-    char *text = mem_printf("%.*s %o %u:%u links=%u size=%llu mtime=%lld xattr=%d %016llx\n",
-                            (int)w->path.len, (const char *)w->path.ptr, a->mode, a->uid, a->gid,
-                            dir ? 0 : a->nlink, dir ? 0ull : (unsigned long long)a->size,
-                            (long long)a->mtime_ns, a->has_xattr, (unsigned long long)h);
+    char *text = mem_printf(
+        "%.*s %o %u:%u links=%u size=%llu mtime=%lld atime=%lld ctime=%lld btime=%lld "
+        "attributes=%016llx %016llx\n",
+        (int)w->path.len, (const char *)w->path.ptr, a->mode, a->uid, a->gid, dir ? 0 : a->nlink,
+        dir ? 0ull : (unsigned long long)a->size, (long long)a->mtime_ns, (long long)a->atime_ns,
+        (long long)a->ctime_ns, (long long)a->btime_ns,
+        (unsigned long long)attributes(w->node, a->oid), (unsigned long long)h);
     buf_append(w->text, text, strlen(text));
     mem_free(text);
 }
@@ -195,8 +230,7 @@ void tree_contents(struct node *n,
     mem_free(w.dirs);
 }
 
-/* Up from a directory to the root, or to something that is not there. */
-static bool leads_up(struct node *n, struct oid dir)
+bool tree_leads_up(struct node *n, struct oid dir)
 {
     for (unsigned i = 0; i < UP_MAX; i++) {
         struct dir_view v;
@@ -223,7 +257,7 @@ bool tree_has_cycle(struct node *n, unsigned shards, char what[200])
         first.b[0] = last.b[0] = (uint8_t)(s >> 8);
         first.b[1] = last.b[1] = (uint8_t)s;
         while (merge_find_dir(shard_merge(node_shard(n, (shard_id_t)s)), first, last, &dir) == 0) {
-            if (!leads_up(n, dir)) {
+            if (!tree_leads_up(n, dir)) {
                 char text[OID_TEXT_LEN + 1];
                 oid_to_text(dir, text);
                 (void)snprintf(what, 200, "directory %s is inside itself", text); /* fits */

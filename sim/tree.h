@@ -11,6 +11,8 @@ bool tree_walk(struct node *n, struct buf *text, char what[200]);
 /* The same without the text, and that a directory is in two places does not count: it is in
  * *ret_twice (or nothing is), its second path in `what`. */
 bool tree_shape(struct node *n, char what[200], struct oid *ret_twice);
+/* Up from a directory to the root, or to something that is not there. */
+bool tree_leads_up(struct node *n, struct oid dir);
 /* Is a directory its own ancestor (P6)? `what` says which. */
 bool tree_has_cycle(struct node *n, unsigned shards, char what[200]);
 /* One line a name: path, oid, a hash of what stands for the content (0: a directory). */

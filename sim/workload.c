@@ -261,26 +261,87 @@ static void move_draw(struct mount *m)
     doom_name(m, q->oid2, q->name2, 0);
 }
 
+/* ACLs as the kernel passes them: everybody has what their mode says, and user 1000 a right of his
+ * own. What is made in a directory with the default one has the mode it asked for. */
+#define ACL_ENTRY(tag, perm, id)                                                                   \
+    (tag), 0, (perm), 0, (id)&0xff, (id) >> 8 & 0xff, (id) >> 16 & 0xff, (id) >> 24 & 0xff
+#define ACL_WHOLE UINT32_MAX
+static const uint8_t acl_default[] = {2,
+                                      0,
+                                      0,
+                                      0,
+                                      ACL_ENTRY(0x01, 7, ACL_WHOLE),
+                                      ACL_ENTRY(0x02, 7, 1000u),
+                                      ACL_ENTRY(0x04, 5, ACL_WHOLE),
+                                      ACL_ENTRY(0x10, 7, ACL_WHOLE),
+                                      ACL_ENTRY(0x20, 5, ACL_WHOLE)};
+static const uint8_t acl_access[] = {2,
+                                     0,
+                                     0,
+                                     0,
+                                     ACL_ENTRY(0x01, 6, ACL_WHOLE),
+                                     ACL_ENTRY(0x02, 5, 1000u),
+                                     ACL_ENTRY(0x04, 4, ACL_WHOLE),
+                                     ACL_ENTRY(0x10, 5, ACL_WHOLE),
+                                     ACL_ENTRY(0x20, 0, ACL_WHOLE)};
+
+/* All that one register holds (rule 9). The root stays as it is: whoever comes there has to find
+ * it so. */
+static void perm_draw(struct mount *m)
+{
+    static const uint16_t modes[] = {0700, 0755, 02755, 04755};
+    struct fs_request *q = &m->req;
+    bool dir = oid_is_dir(q->oid), root = oid_is_root(q->oid);
+    uint64_t what = draw(m, 8);
+    m->type = RPC_SETATTR;
+    if (what == 0 && !root) {
+        q->set = draw(m, 3) == 0 ? SET_GID : SET_UID | SET_GID;
+        q->uid = draw(m, 2) == 0 ? 0 : 1000;
+        q->gid = draw(m, 2) == 0 ? 0 : 100;
+    } else if (what <= 2 && !root) {
+        bool fallback = dir && what == 2;
+        m->type = draw(m, 4) == 0 ? RPC_REMOVEXATTR : RPC_SETXATTR;
+        q->name = slice_str(fallback ? "system.posix_acl_default" : "system.posix_acl_access");
+        q->data = fallback ? slice_of(acl_default, sizeof acl_default)
+                           : slice_of(acl_access, sizeof acl_access);
+    } else {
+        q->set = SET_MODE;
+        q->mode = modes[draw(m, root || what > 4 ? 2 : dir ? 3 : ARRAY_COUNT(modes))];
+    }
+}
+
+static void xattr_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    bool caps = !oid_is_dir(q->oid) && draw(m, 8) == 0; /* in the register of the permissions */
+    m->type = draw(m, 4) == 0 ? RPC_REMOVEXATTR : RPC_SETXATTR;
+    q->name = caps              ? slice_str("security.capability")
+              : draw(m, 2) == 0 ? slice_str("user.a")
+                                : slice_str("user.b");
+    q->data = name_draw(m, 0);
+}
+
+static void times_draw(struct mount *m)
+{
+    struct fs_request *q = &m->req;
+    m->type = RPC_SETATTR;
+    q->set = draw(m, 4) == 0 ? SET_ATIME : SET_MTIME;
+    q->mtime_ns = q->atime_ns = (int64_t)(draw(m, 1000) * NS_PER_SEC);
+}
+
 static void attr_draw(struct mount *m, enum choice what)
 {
     struct fs_request *q = &m->req;
     q->oid =
         m->file_count > 0 && draw(m, 2) == 0 ? m->files[draw(m, m->file_count)].oid : dir_draw(m);
-    if (what == DO_GETATTR) {
+    if (what == DO_GETATTR)
         m->type = RPC_GETATTR;
-    } else if (what == DO_TIMES) {
-        m->type = RPC_SETATTR;
-        q->set = SET_MTIME;
-        q->mtime_ns = (int64_t)(draw(m, 1000) * NS_PER_SEC);
-    } else if (what == DO_CHMOD) {
-        m->type = RPC_SETATTR;
-        q->set = SET_MODE;
-        q->mode = draw(m, 2) == 0 ? 0700 : 0755;
-    } else {
-        m->type = RPC_SETXATTR;
-        q->name = draw(m, 2) == 0 ? slice_str("user.a") : slice_str("user.b");
-        q->data = name_draw(m, 0);
-    }
+    else if (what == DO_TIMES)
+        times_draw(m);
+    else if (what == DO_CHMOD)
+        perm_draw(m);
+    else
+        xattr_draw(m);
 }
 
 static void draw_call(struct mount *m, enum choice what)
@@ -440,7 +501,7 @@ static bool is_change(enum rpc_type t)
 {
     return t == RPC_SETATTR || t == RPC_CREATE || t == RPC_MKDIR || t == RPC_LINK ||
            t == RPC_UNLINK || t == RPC_RMDIR || t == RPC_RENAME || t == RPC_COMMIT ||
-           t == RPC_SETXATTR;
+           t == RPC_SETXATTR || t == RPC_REMOVEXATTR;
 }
 
 /* What an answer must say of the call itself (P1). */

@@ -357,6 +357,7 @@ int world_run(struct world *w, uint64_t until_ns)
         if (i % LOOK_EVENTS == 0)
             watch_order(w);
         split_look(w);
+        touch_look(w);
         disk_calm = false;
     }
     return w->failure[0] == '\0' ? 0 : ERR_FATAL;

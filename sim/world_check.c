@@ -29,7 +29,7 @@ static bool tree_moved(struct world *w, unsigned site)
 }
 
 /* A state that could not be read shows nothing from then on; but its node must end soon. */
-static bool may_look(struct world *w, unsigned site)
+bool world_may_look(struct world *w, unsigned site)
 {
     struct node *n = w->sites[site].node;
     if (!process_serves(&w->sites[site]))
@@ -47,7 +47,7 @@ static bool may_look(struct world *w, unsigned site)
     return true;
 }
 
-static uint64_t parts_on_the_way(const struct world *w, unsigned site)
+uint64_t world_parts(const struct world *w, unsigned site)
 {
     uint64_t count = 0;
     for (unsigned s = 0; s < w->config.shards; s++)
@@ -63,7 +63,7 @@ static bool disk_bad_lately(const struct world *w, unsigned site)
 
 bool world_parts_held(const struct world *w, unsigned site)
 {
-    return disk_bad_lately(w, site) && parts_on_the_way(w, site) > 0;
+    return disk_bad_lately(w, site) && world_parts(w, site) > 0;
 }
 
 /* A directory that moves has its new name before it loses the old one (P1), a message between
@@ -75,7 +75,7 @@ static void check_shape(struct world *w, unsigned site, char what[200])
     if (!tree_shape(w->sites[site].node, what, &twice))
         world_fail(w, "P6", "site %s: %s", w->config.sites[site].name, what);
     if (!oid_is_none(twice) &&
-        (parts_on_the_way(w, site) == 0 || (!bad && oid_equal(w->twice[site], twice))))
+        (world_parts(w, site) == 0 || (!bad && oid_equal(w->twice[site], twice))))
         world_fail(w, "P6", "site %s: %s: this directory is in two places",
                    w->config.sites[site].name, what);
     w->twice[site] = twice;
@@ -89,11 +89,11 @@ static void check_now(struct world *w, char what[200])
     /* Large worlds, which do not keep their history either, are walked once a second. */
     bool walks = w->config.model || w->settling || w->looks % LARGE_LOOKS == 0;
     for (unsigned i = 0; i < w->config.site_count && walks; i++)
-        if (may_look(w, i) && tree_moved(w, i))
+        if (world_may_look(w, i) && tree_moved(w, i))
             check_shape(w, i, what);
     bool all = w->looks++ % CYCLE_LOOKS == 0 || w->settling;
     for (unsigned i = 0; i < w->config.site_count && all; i++)
-        if (may_look(w, i) && tree_has_cycle(w->sites[i].node, w->config.shards, what))
+        if (world_may_look(w, i) && tree_has_cycle(w->sites[i].node, w->config.shards, what))
             world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
     for (unsigned i = 0; i < w->mount_count; i++) {
         const struct mount *m = &w->mounts[i];
@@ -192,8 +192,15 @@ static void difference(const char *a, const char *b, char out[240])
             start = at + 1;
         at++;
     }
-    (void)snprintf(out, 240, "\"%.*s\" and \"%.*s\"", (int)MIN(strcspn(a + start, "\n"), 110u),
-                   a + start, (int)MIN(strcspn(b + start, "\n"), 110u), b + start); /* cut */
+    /* From the word in which they differ, behind the path. */
+    size_t word = at;
+    while (word > start && a[word - 1] != ' ' && a[word - 1] != '\n')
+        word--;
+    (void)snprintf(out, 240, "\"%.*s: %.*s\" and \"%.*s: %.*s\"",
+                   (int)MIN(strcspn(a + start, " \n"), 60u), a + start,
+                   (int)MIN(strcspn(a + word, "\n"), 48u), a + word,
+                   (int)MIN(strcspn(b + start, " \n"), 60u), b + start,
+                   (int)MIN(strcspn(b + word, "\n"), 48u), b + word); /* cut */
 }
 
 static void check_equal(struct world *w)
@@ -303,6 +310,8 @@ static void check_final(struct world *w)
         check_model(w);
     if (w->failure[0] == '\0')
         watch_final(w);
+    if (w->failure[0] == '\0')
+        world_check_conflicts(w);
 }
 
 void world_check_final(struct world *w)
@@ -318,6 +327,8 @@ void world_check_final(struct world *w)
     disk_calm = false;
     if (w->failure[0] == '\0')
         world_read_all(w);
+    if (w->failure[0] == '\0')
+        world_check_lag(w);
     if (w->failure[0] == '\0' && w->config.space)
         world_check_space(w);
 }

@@ -69,7 +69,9 @@ void world_joined(struct world *w, unsigned site);           /* its mounts begin
 /* world_check.c */
 /* A shard without room refuses parts of what others have done. */
 bool world_parts_held(const struct world *w, unsigned site);
-void world_check_now(struct world *w);   /* what must hold at every moment */
+uint64_t world_parts(const struct world *w, unsigned site); /* between shards, on their way */
+bool world_may_look(struct world *w, unsigned site);        /* it shows what it has */
+void world_check_now(struct world *w);                      /* what must hold at every moment */
 void world_check_core(struct world *w);  /* after those that are not left broken have converged */
 void world_check_final(struct world *w); /* after all sites have converged */
 /* The cut of each site that was removed is known there, and all up to it has arrived. */
@@ -93,6 +95,13 @@ void watch_new_id(struct world *w, unsigned site); /* it is another site from no
 /* Would its disks alone, as they are, show an operation of another site without one committed
  * before it? What the site itself calls durable never would (P7). */
 bool watch_disks_split(struct world *w, unsigned site);
+/* world_lag.c: nothing is to go when all is there. Runs for a few seconds. */
+void world_check_lag(struct world *w);
+void world_check_conflicts(struct world *w); /* world_conflict.c */
+/* world_touch.c */
+void touch_begin(struct world *w);                     /* NULL: the world is over */
+void touch_note(const struct node *n, struct oid dir); /* a name in it shows otherwise */
+void touch_look(struct world *w);                      /* after every event */
 /* world_split.c */
 void split_arm(struct world *w, unsigned site, uint64_t down_ns);
 void split_look(struct world *w); /* after every event */

@@ -70,7 +70,7 @@ static int converge(struct world *w, uint64_t max_ns, const char *who)
     while (w->failure[0] == '\0' && sched->now_ns < until && quiet < 2) {
         uint64_t next = sched->now_ns + SETTLE_STEP_NS;
         while (w->failure[0] == '\0' && sched_step(next))
-            continue;
+            touch_look(w);
         quiet = world_quiescent(w) ? quiet + 1 : 0;
     }
     if (w->failure[0] != '\0')

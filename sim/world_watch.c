@@ -1,61 +1,11 @@
-/* Checkers that remember: causal order across directories (P7), and whether the lag that is shown
- * is the lag there is. */
+/* Checkers that remember: who has what, and causal order across directories (P7). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "sim/model.h"
-#include "sim/world_int.h"
+#include "sim/watch_int.h"
 #include "site/call.h"
-
-#define WATCH_SHARDS 16u /* a world has no more */
-#define LIVES_MAX (8u * WORLD_SITES_MAX)
-#define LAG_SLACK_NS (4 * NS_PER_SEC)
-#define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
-
-struct seen { /* what a site had of another at one moment */
-    uint64_t at_ns;
-    unsigned site, origin; /* origin: a life */
-    uint64_t seq[WATCH_SHARDS];
-};
-struct history { /* of a site's own operations */
-    uint64_t at_ns;
-    uint64_t seq[WATCH_SHARDS];
-};
-/* Commit stamps of one site's own operations, by shard and seq. Read while they are in its journal,
- * which may be trimmed later. */
-struct order {
-    struct {
-        uint64_t first, count, cap; /* first: seq of the first that is known */
-        uint64_t *hlc;
-    } shards[WATCH_SHARDS];
-    bool gap; /* some were trimmed before they were read */
-};
-struct watch {
-    struct seen *seen;
-    size_t seen_count, seen_cap;
-    struct {
-        struct history *at;
-        size_t count, cap;
-    } own[WORLD_SITES_MAX];
-    /* A site that comes back under a new id begins another life; what it issued in the one before
-     * still has its order. The first are those of the sites. */
-    struct life {
-        unsigned site;
-        site_id_t id;
-        struct order order;
-    } lives[LIVES_MAX];
-    unsigned life_count, life[WORLD_SITES_MAX];
-    struct model *model; /* NULL: not asked for; then orders are what is left in the end */
-    bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
-    uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
-    uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
-    uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
-    uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
-    uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
-    /* Since when one is known at the other: a lag counts from then, at most. */
-    uint64_t known_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];
-};
 
 static struct watch *watch_new(void)
 {
@@ -64,11 +14,14 @@ static struct watch *watch_new(void)
 
 void watch_free(struct watch *t)
 {
+    touch_begin(NULL);
     for (unsigned i = 0; t != NULL && i < WORLD_SITES_MAX; i++)
         mem_free(t->own[i].at);
     for (unsigned i = 0; t != NULL && i < t->life_count; i++)
         for (unsigned s = 0; s < WATCH_SHARDS; s++)
-            mem_free(t->lives[i].order.shards[s].hlc);
+            mem_free(t->lives[i].order.shards[s].ops);
+    for (unsigned i = 0; t != NULL && i < t->life_count; i++)
+        cause_free(&t->lives[i].cause);
     if (t != NULL) {
         mem_free(t->seen);
         model_free(t->model);
@@ -76,7 +29,7 @@ void watch_free(struct watch *t)
     mem_free(t);
 }
 
-static void seqs(const struct world *w, unsigned site, site_id_t id, uint64_t *ret)
+void watch_seqs(const struct world *w, unsigned site, site_id_t id, uint64_t *ret)
 {
     struct node *n = w->sites[site].node;
     for (unsigned s = 0; s < w->config.shards; s++)
@@ -92,90 +45,24 @@ static void own_add(struct world *w, unsigned i)
     }
     struct history *h = &t->own[i].at[t->own[i].count++];
     h->at_ns = sched->now_ns;
-    seqs(w, i, w->ids[i], h->seq);
+    watch_seqs(w, i, w->ids[i], h->seq);
+    h->had = 0;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        h->had += log_last(shard_log(node_shard(w->sites[i].node, (shard_id_t)s)));
+    for (unsigned k = 0; k < t->life_count; k++) {
+        uint64_t seq[WATCH_SHARDS];
+        watch_seqs(w, i, t->lives[k].id, seq);
+        for (unsigned s = 0; s < w->config.shards; s++)
+            h->had += seq[s];
+    }
 }
 
-static bool covers(const struct world *w, const uint64_t *a, const uint64_t *b)
+bool watch_covers(const struct world *w, const uint64_t *a, const uint64_t *b)
 {
     for (unsigned s = 0; s < w->config.shards; s++)
         if (a[s] < b[s])
             return false;
     return true;
-}
-
-/* Since when something of `from` is missing at a site that has `seq` of it; now: nothing is. */
-static uint64_t missing_since(const struct world *w, unsigned from, const uint64_t *seq)
-{
-    const struct watch *t = w->watcher;
-    size_t low = 0, high = t->own[from].count;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (covers(w, seq, t->own[from].at[mid].seq))
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
-}
-
-struct standing {
-    site_id_t site;
-    bool has_left;
-};
-
-static bool standing_of(void *ctx, const struct member *m)
-{
-    struct standing *s = ctx;
-    s->has_left = s->has_left || (m->site == s->site && m->status != MEMBER_IS);
-    return !s->has_left;
-}
-
-/* A lag does not tell of what has arrived and waits for a cut, nor of who had left before anything
- * of his came here. */
-static bool is_told(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
-{
-    struct standing st = {.site = w->ids[from]};
-    struct node *n = w->sites[to].node;
-    bool had = false;
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        had = had || seq[s] > 0;
-        if (shard_holds(node_shard(n, (shard_id_t)s)))
-            return false;
-    }
-    return world_removals_over(w, n) && node_members(n, standing_of, &st) == 0 &&
-           (had || !st.has_left);
-}
-
-static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
-{
-    struct watch *t = w->watcher;
-    struct world_lag lag;
-    uint64_t now = sched->now_ns, missing = now - missing_since(w, from, seq);
-    world_lag(w, from, to, &lag);
-    if (!lag.up)
-        t->stream_ns[from][to] = now;
-    if (!lag.known || t->known_ns[from][to] == 0)
-        t->known_ns[from][to] = lag.known ? now : 0;
-    if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
-        return;
-    if (!is_told(w, from, to, seq))
-        return;
-    /* What is missing is known no better than the checkers look; and a lag is told in the source's
-     * own clock, which after a jump back stands still until it is where it was. */
-    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
-    uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
-    if (missing > lag.lag_ns + slack && counted > missing)
-        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
-                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
-                   (double)missing / 1e9);
-    bool well = t->up_ns[from] != 0 && now - t->up_ns[from] > LAG_STEADY_NS &&
-                now - t->well_ns[from][to] > LAG_STEADY_NS &&
-                now - t->well_ns[to][from] > LAG_STEADY_NS &&
-                now - t->stream_ns[from][to] > LAG_STEADY_NS;
-    if (well && lag.lag_ns > missing + 2 * slack)
-        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
-                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
-                   (double)missing / 1e9);
 }
 
 static struct seen *look(struct world *w, unsigned site, unsigned life)
@@ -187,7 +74,7 @@ static struct seen *look(struct world *w, unsigned site, unsigned life)
     }
     struct seen *s = &t->seen[t->seen_count];
     *s = (struct seen){.at_ns = sched->now_ns, .site = site, .origin = life};
-    seqs(w, site, t->lives[life].id, s->seq);
+    watch_seqs(w, site, t->lives[life].id, s->seq);
     /* The same as last time says nothing new. */
     size_t back = (size_t)w->config.site_count * t->life_count;
     for (size_t k = t->seen_count; k > 0 && t->seen_count - k < back; k--) {
@@ -212,11 +99,12 @@ static void order_add(struct order *o, const struct feed_item *item)
     o->gap |= item->dot.seq != o->shards[item->shard].first + count;
     if (count == o->shards[item->shard].cap) {
         uint64_t cap = count * 2 + 256;
-        o->shards[item->shard].hlc =
-            mem_realloc(o->shards[item->shard].hlc, cap * sizeof(uint64_t));
+        o->shards[item->shard].ops =
+            mem_realloc(o->shards[item->shard].ops, cap * sizeof o->shards[0].ops[0]);
         o->shards[item->shard].cap = cap;
     }
-    o->shards[item->shard].hlc[o->shards[item->shard].count++] = item->commit_hlc;
+    o->shards[item->shard].ops[o->shards[item->shard].count++] =
+        (struct order_op){.commit_hlc = item->commit_hlc, .hlc = item->stamp.hlc};
 }
 
 static bool history_add(void *ctx, const struct feed_item *item)
@@ -251,21 +139,38 @@ static void history_read(struct world *w, unsigned site)
     }
 }
 
-static bool is_up(const struct world *w, unsigned site)
+bool watch_is_up(const struct world *w, unsigned site)
 {
     const struct process *p = &w->sites[site];
     return w->joined[site] && process_serves(p) && !node_needs_snapshot(p->node);
 }
 
+/* What it has of every life, if that is another than at the last look. */
+static void look_all(struct world *w, unsigned site)
+{
+    struct watch *t = w->watcher;
+    uint64_t had[LIVES_MAX][WATCH_SHARDS];
+    size_t before = t->seen_count;
+    for (unsigned k = 0; k < t->life_count; k++)
+        if (site != t->lives[k].site)
+            memcpy(had[k], look(w, site, k)->seq, sizeof had[k]);
+        else
+            watch_seqs(w, site, t->lives[k].id, had[k]);
+    if (t->model == NULL)
+        return;
+    cause_note(w, site);
+    if (t->seen_count != before)
+        cause_check(w, site, had);
+}
+
 void watch_order(struct world *w)
 {
     for (unsigned i = 0; i < w->config.site_count && w->watcher->model != NULL; i++)
-        if (is_up(w, i))
+        if (watch_is_up(w, i))
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
-        for (unsigned k = 0; k < w->watcher->life_count; k++)
-            if (i != w->watcher->lives[k].site && is_up(w, i))
-                (void)look(w, i, k);
+        if (watch_is_up(w, i))
+            look_all(w, i);
 }
 
 static const char *site_name(void *ctx, site_id_t site)
@@ -288,6 +193,7 @@ void watch_begin(struct world *w)
     if (!w->config.model)
         return;
     w->watcher->model = model_new();
+    touch_begin(w);
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
             history_read(w, i);
@@ -326,7 +232,7 @@ void watch_now(struct world *w)
 {
     struct watch *t = w->watcher;
     for (unsigned i = 0; i < w->config.site_count; i++) {
-        bool up = is_up(w, i);
+        bool up = watch_is_up(w, i);
         if (!up)
             t->up_ns[i] = 0;
         else if (t->up_ns[i] == 0 || t->crashes[i] != w->sites[i].crashes) /* however short */
@@ -339,11 +245,42 @@ void watch_now(struct world *w)
             own_add(w, i);
         if (up && t->model != NULL)
             history_read(w, i);
+        reach_look(w, i);
     }
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
             if (i != k && t->up_ns[i] != 0 && world_stays(w, i) && world_stays(w, k))
-                check_lag(w, k, i, look(w, i, t->life[k])->seq);
+                lag_look(w, k, i, look(w, i, t->life[k])->seq);
+}
+
+bool watch_is_well(const struct world *w, unsigned from, unsigned to, uint64_t for_ns)
+{
+    const struct watch *t = w->watcher;
+    uint64_t now = sched->now_ns;
+    return t->up_ns[from] != 0 && t->up_ns[to] != 0 && now - t->up_ns[from] > for_ns &&
+           now - t->up_ns[to] > for_ns && now - t->well_ns[from][to] > for_ns &&
+           now - t->well_ns[to][from] > for_ns;
+}
+
+bool watch_find(const struct world *w, unsigned life, uint64_t hlc, struct dot *ret)
+{
+    const struct order *o = &w->watcher->lives[life].order;
+    unsigned found = 0;
+    for (unsigned s = 0; s < w->config.shards; s++) {
+        uint64_t low = 0, high = o->shards[s].count;
+        while (low < high) {
+            uint64_t mid = (low + high) / 2;
+            if (o->shards[s].ops[mid].hlc < hlc)
+                low = mid + 1;
+            else
+                high = mid;
+        }
+        if (low == o->shards[s].count || o->shards[s].ops[low].hlc != hlc)
+            continue;
+        *ret = (struct dot){o->shards[s].first + low, w->watcher->lives[life].id, (shard_id_t)s};
+        found++;
+    }
+    return found == 1;
 }
 
 /* --- P7: no site ever had a later operation of another without an earlier one --- */
@@ -353,7 +290,7 @@ static bool order_at(const struct order *o, unsigned shard, uint64_t seq, uint64
     uint64_t first = o->shards[shard].first;
     if (seq < first || seq - first >= o->shards[shard].count)
         return false;
-    *ret = o->shards[shard].hlc[seq - first];
+    *ret = o->shards[shard].ops[seq - first].commit_hlc;
     return true;
 }
 
@@ -383,7 +320,7 @@ void watch_final(struct world *w)
 {
     const struct watch *t = w->watcher;
     for (unsigned i = 0; i < w->config.site_count && t->model == NULL; i++)
-        if (is_up(w, i))
+        if (watch_is_up(w, i))
             history_read(w, i);
     for (size_t k = 0; k < t->seen_count; k++)
         if (!t->lives[t->seen[k].origin].order.gap)

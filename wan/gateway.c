@@ -267,7 +267,7 @@ void gateway_progress(const struct gateway *g, struct gateway_progress *ret)
     *ret = (struct gateway_progress){
         .sent_hlc = all ? MAX(g->state.safe_hlc, g->sent_hlc) : g->sent_hlc,
         .head_hlc = MAX(g->state.safe_hlc, g->sent_hlc),
-        .ops_to_go = waiting_ops + unread,
+        .ops_to_go = waiting_ops + unread + (PLANTED(63) ? g->ops_skipped : 0),
         .bytes_to_go = waiting_bytes + unread * mean,
         .ops_sent = g->ops_sent,
         .bytes_sent = g->bytes_sent,

@@ -3,6 +3,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
 #include <cmocka.h>
 
 #include "journal/merge_int.h"
@@ -361,6 +364,46 @@ static void test_rule6_twins_are_one_file(void **state)
     end(&f);
 }
 
+static void take_all(struct world_site *to, struct world_site *from)
+{
+    (void)site_pull(to, from, UINT32_MAX); /* however many there are */
+    site_settle(to);
+}
+
+/* Somebody wrote to one of two equal files before he heard of the other: from then on both show. */
+static void test_rule6_twins_that_become_rivals_are_told(void **state)
+{
+    (void)state;
+    struct fixture f = begin(3);
+    (void)user_create(f.a, OID_ROOT, "x", "1", 0);
+    take_all(f.c, f.a);
+    (void)user_create(f.b, OID_ROOT, "x", "1", 0);
+    take_all(f.a, f.b);
+    assert_int_equal(f.a->conflicts[6], 0);
+    user_write(f.c, OID_ROOT, "x", "2");
+    sync_all(&f);
+    expect(&f, "x=1 x.conflict-A-#=2");
+    expect_conflicts(&f, 6, 1);
+    end(&f);
+}
+
+/* A site removes a directory and puts a file in its place, and another site revives it: both have
+ * their names from the first one, which has not given both at once. */
+static void test_rule6_a_name_lost_to_what_was_revived_is_told(void **state)
+{
+    (void)state;
+    struct fixture f = begin(2);
+    struct oid d = user_mkdir(f.a, OID_ROOT, "d", 0);
+    sync_all(&f);
+    user_remove(f.a, OID_ROOT, "d");
+    (void)user_create(f.a, OID_ROOT, "d", "1", 0);
+    (void)user_create(f.b, d, "f", "2", 0);
+    sync_all(&f);
+    expect(&f, "d/ d.conflict-A-#=1");
+    expect_conflicts(&f, 6, 1);
+    end(&f);
+}
+
 static void test_rule6_other_rights_other_file(void **state)
 {
     (void)state;
@@ -445,6 +488,41 @@ static void test_rule8_both_new_names_stay(void **state)
     end(&f);
 }
 
+static bool see_pair(void *ctx, const struct conflict *c)
+{
+    char *names = ctx;
+    if (c->rule != 8)
+        return true;
+    assert_true(c->winner != c->loser);
+    (void)snprintf(names + strlen(names), 64 - strlen(names), "%.*s%.*s ", (int)c->name.len,
+                   (const char *)c->name.ptr, (int)c->other_name.len,
+                   (const char *)c->other_name.ptr); /* few short ones */
+    return true;
+}
+
+/* A name that the file had besides is none of the two that collided. */
+static void test_rule8_tells_of_the_two_that_renamed(void **state)
+{
+    (void)state;
+    struct fixture f = begin(2);
+    struct oid oid = user_create(f.a, OID_ROOT, "x", "1", 0);
+    sync_all(&f);
+    user_link(f.b, OID_ROOT, "x", OID_ROOT, "a");
+    sync_all(&f);
+    user_rename(f.a, OID_ROOT, "x", OID_ROOT, "y");
+    user_rename(f.b, OID_ROOT, "x", OID_ROOT, "z");
+    sync_all(&f);
+    expect(&f, "a=1 y=1 z=1");
+    expect_conflicts(&f, 8, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        char names[64] = "";
+        struct merge *m = site_shard(f.w->sites[i], oid);
+        assert_int_equal(merge_conflicts(m, see_pair, names), 0);
+        assert_string_equal(names, i == 0 ? "zy " : "yz ");
+    }
+    end(&f);
+}
+
 static void test_rule9_higher_stamp_wins(void **state)
 {
     (void)state;
@@ -524,12 +602,15 @@ int main(void)
         cmocka_unit_test(test_rule6_derived_name_follows_names_of_others),
         cmocka_unit_test(test_rule6_directories_go_before_files),
         cmocka_unit_test(test_rule6_twins_are_one_file),
+        cmocka_unit_test(test_rule6_twins_that_become_rivals_are_told),
+        cmocka_unit_test(test_rule6_a_name_lost_to_what_was_revived_is_told),
         cmocka_unit_test(test_rule6_other_rights_other_file),
         cmocka_unit_test(test_rule6_replace_by_rename_at_both_sites),
         cmocka_unit_test(test_rule7_one_mkdir_at_two_sites_is_one_directory),
         cmocka_unit_test(test_rule7_not_with_other_rights),
         cmocka_unit_test(test_rule7_made_again_it_is_another),
         cmocka_unit_test(test_rule8_both_new_names_stay),
+        cmocka_unit_test(test_rule8_tells_of_the_two_that_renamed),
         cmocka_unit_test(test_rule9_higher_stamp_wins),
         cmocka_unit_test(test_repair_of_a_lost_site_is_taken_over),
     };

@@ -1,0 +1,166 @@
+/* Whether the lag that a site tells is the lag there is: seconds, operations and bytes to go.
+ *
+ * What is told was heard from the source, twice a second, so it is compared with what was so some
+ * seconds ago and with what is so now; and a number is held against the site only when the line has
+ * been well for long enough for it to be heard. */
+#include "sim/watch_int.h"
+#include "site/call.h"
+
+#define LAG_SLACK_NS (4 * NS_PER_SEC)
+#define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
+#define LAG_CALM_NS (3 * NS_PER_SEC)    /* after which whoever has all says so */
+
+/* Since when something of `from` is missing at a site that has `seq` of it; now: nothing is. */
+static uint64_t missing_since(const struct world *w, unsigned from, const uint64_t *seq)
+{
+    const struct watch *t = w->watcher;
+    size_t low = 0, high = t->own[from].count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (watch_covers(w, seq, t->own[from].at[mid].seq))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < t->own[from].count ? t->own[from].at[low].at_ns : sched->now_ns;
+}
+
+struct standing {
+    site_id_t site;
+    bool has_left;
+};
+
+static bool standing_of(void *ctx, const struct member *m)
+{
+    struct standing *s = ctx;
+    s->has_left = s->has_left || (m->site == s->site && m->status != MEMBER_IS);
+    return !s->has_left;
+}
+
+/* A lag does not tell of what has arrived and waits for a cut, nor of who had left before anything
+ * of his came here. */
+static bool is_told(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
+{
+    struct standing st = {.site = w->ids[from]};
+    struct node *n = w->sites[to].node;
+    bool had = false;
+    for (unsigned s = 0; s < w->config.shards; s++) {
+        had = had || seq[s] > 0;
+        if (shard_holds(node_shard(n, (shard_id_t)s)))
+            return false;
+    }
+    return world_removals_over(w, n) && node_members(n, standing_of, &st) == 0 &&
+           (had || !st.has_left);
+}
+
+/* The newest look at a site's own operations that is as old as that; NULL: there is none. */
+static const struct history *history_at(const struct watch *t, unsigned site, uint64_t at_ns)
+{
+    size_t low = 0, high = t->own[site].count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (t->own[site].at[mid].at_ns <= at_ns)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low > 0 ? &t->own[site].at[low - 1] : NULL;
+}
+
+static uint64_t lacks(const struct world *w, const uint64_t *had, const uint64_t *has)
+{
+    uint64_t count = 0;
+    for (unsigned s = 0; s < w->config.shards; s++)
+        count += had[s] > has[s] ? had[s] - has[s] : 0;
+    return count;
+}
+
+/* What `to` still lacks of what the source had issued a while ago is to go. What `to` has is not,
+ * unless it came lately, and be it by another way: the source may not know that yet. */
+static void check_to_go(
+    const struct world_lag *lag, struct world *w, unsigned from, unsigned to, uint64_t slack)
+{
+    struct watch *t = w->watcher;
+    uint64_t here[WATCH_SHARDS], there[WATCH_SHARDS], most = 0, now = sched->now_ns;
+    const struct history *told = history_at(t, from, now - 2 * slack);
+    const struct history *before = history_at(t, from, now - 3 * slack);
+    const struct history *last = history_at(t, from, now);
+    if (told == NULL || before == NULL)
+        return;
+    watch_seqs(w, to, w->ids[from], here);
+    uint64_t least = lacks(w, told->seq, here);
+    for (unsigned k = 0; k < t->life_count; k++) {
+        watch_seqs(w, from, t->lives[k].id, there);
+        watch_seqs(w, to, t->lives[k].id, here);
+        most += lacks(w, there, here);
+    }
+    most += last->had - MIN(before->had, last->had);
+    if (lag->ops_to_go < least || lag->ops_to_go > most)
+        world_fail((struct world *)w, "lag",
+                   "%s says it has %llu operations of %s's to go, and it is %llu to %llu",
+                   w->config.sites[to].name, (unsigned long long)lag->ops_to_go,
+                   w->config.sites[from].name, (unsigned long long)least, (unsigned long long)most);
+    if (lag->bytes_to_go > most * LIMIT_OP_BYTES || (most == 0 && lag->bytes_to_go > 0))
+        world_fail(w, "lag", "%s says it has %llu bytes of %s's to go, in %llu operations",
+                   w->config.sites[to].name, (unsigned long long)lag->bytes_to_go,
+                   w->config.sites[from].name, (unsigned long long)most);
+}
+
+void lag_look(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
+{
+    struct watch *t = w->watcher;
+    struct world_lag lag;
+    uint64_t now = sched->now_ns, missing = now - missing_since(w, from, seq);
+    world_lag(w, from, to, &lag);
+    if (!lag.up)
+        t->stream_ns[from][to] = now;
+    if (!lag.known || t->known_ns[from][to] == 0)
+        t->known_ns[from][to] = lag.known ? now : 0;
+    if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
+        return;
+    if (!is_told(w, from, to, seq))
+        return;
+    /* What is missing is known no better than the checkers look; and a lag is told in the source's
+     * own clock, which after a jump back stands still until it is where it was. */
+    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
+    uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
+    if (missing > lag.lag_ns + slack && counted > missing)
+        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
+                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
+                   (double)missing / 1e9);
+    if (!watch_is_well(w, from, to, LAG_STEADY_NS) || now - t->stream_ns[from][to] <= LAG_STEADY_NS)
+        return;
+    check_to_go(&lag, w, from, to, slack);
+    if (lag.lag_ns > missing + 2 * slack)
+        world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
+                   w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
+                   (double)missing / 1e9);
+}
+
+/* When all have everything, and have had the time to say so, nothing is to go. */
+void world_check_lag(struct world *w)
+{
+    uint64_t until = sched->now_ns + LAG_CALM_NS;
+    bool up[WORLD_SITES_MAX][WORLD_SITES_MAX] = {{false}};
+    struct world_lag lag;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        for (unsigned k = 0; k < w->config.site_count; k++)
+            if (i != k && world_counts(w, i) && world_counts(w, k)) {
+                world_lag(w, k, i, &lag);
+                up[k][i] = lag.up;
+            }
+    while (w->failure[0] == '\0' && sched_step(until))
+        continue;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        for (unsigned k = 0; k < w->config.site_count; k++) {
+            if (!up[k][i] || w->sites[i].node == NULL || w->sites[k].node == NULL)
+                continue;
+            world_lag(w, k, i, &lag);
+            if (lag.known && lag.up && lag.ops_to_go + lag.bytes_to_go > 0)
+                world_fail(w, "lag",
+                           "%s has all of %s, and says that %llu operations, %llu bytes "
+                           "are to go",
+                           w->config.sites[i].name, w->config.sites[k].name,
+                           (unsigned long long)lag.ops_to_go, (unsigned long long)lag.bytes_to_go);
+        }
+}
