@@ -253,7 +253,8 @@ static void check_model(struct world *w)
 {
     struct buf said = {0}, shown = {0};
     char why[240];
-    if (watch_model(w, &said)) {
+    w->model_asked = watch_model(w, &said);
+    if (w->model_asked) {
         tree_oids(w->sites[0].node, &shown);
         buf_append(&said, "", 1);
         buf_append(&shown, "", 1);

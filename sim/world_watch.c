@@ -9,6 +9,9 @@
 #include "site/call.h"
 
 #define WATCH_SHARDS 16u /* a world has no more */
+/* Journals are read at so many looks at the order: where the model wants all of them, and segments
+ * are small, at each; else often enough for the segments of production. */
+#define READ_LOOKS 64u
 #define LIVES_MAX (8u * WORLD_SITES_MAX)
 #define LAG_SLACK_NS (4 * NS_PER_SEC)
 #define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
@@ -46,9 +49,10 @@ struct watch {
         struct order order;
     } lives[LIVES_MAX];
     unsigned life_count, life[WORLD_SITES_MAX];
-    struct model *model; /* NULL: not asked for; then orders are what is left in the end */
+    struct model *model; /* NULL: not asked for */
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
+    uint64_t looks;                                       /* at the order */
     uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
     uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
@@ -259,7 +263,8 @@ static bool is_up(const struct world *w, unsigned site)
 
 void watch_order(struct world *w)
 {
-    for (unsigned i = 0; i < w->config.site_count && w->watcher->model != NULL; i++)
+    bool reads = w->watcher->model != NULL || w->watcher->looks++ % READ_LOOKS == 0;
+    for (unsigned i = 0; i < w->config.site_count && reads; i++)
         if (is_up(w, i))
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
@@ -285,9 +290,8 @@ void watch_begin(struct world *w)
         w->watcher->lives[w->watcher->life_count++] = (struct life){.site = i, .id = w->ids[i]};
     for (unsigned i = 0; i < w->config.site_count; i++)
         w->watcher->life[i] = i;
-    if (!w->config.model)
-        return;
-    w->watcher->model = model_new();
+    if (w->config.model)
+        w->watcher->model = model_new();
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
             history_read(w, i);
@@ -337,7 +341,7 @@ void watch_now(struct world *w)
                 t->well_ns[i][k] = sched->now_ns;
         if (up)
             own_add(w, i);
-        if (up && t->model != NULL)
+        if (up)
             history_read(w, i);
     }
     for (unsigned i = 0; i < w->config.site_count; i++)
@@ -382,12 +386,21 @@ static void check_seen(struct world *w, const struct order *o, const struct seen
 void watch_final(struct world *w)
 {
     const struct watch *t = w->watcher;
-    for (unsigned i = 0; i < w->config.site_count && t->model == NULL; i++)
+    for (unsigned i = 0; i < w->config.site_count; i++)
         if (is_up(w, i))
             history_read(w, i);
     for (size_t k = 0; k < t->seen_count; k++)
         if (!t->lives[t->seen[k].origin].order.gap)
             check_seen(w, &t->lives[t->seen[k].origin].order, &t->seen[k]);
+}
+
+bool watch_knows_order(const struct world *w)
+{
+    const struct watch *t = w->watcher;
+    for (unsigned k = 0; k < t->life_count; k++)
+        if (t->lives[k].order.gap)
+            return false;
+    return true;
 }
 
 /* --- what the disks of a site hold --- */

@@ -287,6 +287,27 @@ static void test_run_tells_what_happened(void **state)
     json_decref(r);
 }
 
+static bool boolean_at(const json_t *o, const char *key)
+{
+    assert_true(json_is_boolean(json_object_get(o, key)));
+    return json_is_true(json_object_get(o, key));
+}
+
+/* What "every promise held" means is in the report: a world whose calls are too many to look at
+ * each answer says so, and its orders are known all the same. */
+static void test_run_tells_what_was_looked_at(void **state)
+{
+    json_t *r = ran(short_world, 5);
+    (void)state;
+    assert_true(boolean_at(r, "answers_looked_at"));
+    assert_true(boolean_at(r, "order_looked_at"));
+    json_decref(r);
+    r = ran("[scenario]\nduration=2s\n[site a]\nwork=collide\n[site b]\nwork=collide\n", 5);
+    assert_false(boolean_at(r, "answers_looked_at"));
+    assert_true(boolean_at(r, "order_looked_at"));
+    json_decref(r);
+}
+
 /* Names from a scenario or a workload cannot end the script that the page keeps its data in. */
 static void test_page_keeps_its_data_apart(void **state)
 {
@@ -311,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_too_many_events_are_told),
         cmocka_unit_test(test_run_same_seed_gives_same_report),
         cmocka_unit_test(test_run_tells_what_happened),
+        cmocka_unit_test(test_run_tells_what_was_looked_at),
         cmocka_unit_test(test_page_keeps_its_data_apart),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)

@@ -244,6 +244,40 @@ static void test_answers_in_shared_directories_are_judged(void **state)
     assert_true((after.blind - before.blind) * 50 < calls);
 }
 
+/* The reference model judges nearly every world, and the order of all operations is known in each:
+ * a checker that is silent finds nothing. */
+static void test_model_and_order_are_looked_at(void **state)
+{
+    const struct soak_options o = {.sites = 3, .operations = 600, .faults = true};
+    unsigned models = 0, orders = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct soak_result r;
+        run(&o, seed, &r);
+        assert_string_equal(r.failure, "");
+        assert_true(r.looked.answers);
+        models += r.looked.model;
+        orders += r.looked.order;
+    }
+    assert_true(models >= 18);
+    assert_int_equal(orders, 20);
+}
+
+/* Beyond what the model can bear the other two look all the same; and then the order alone. */
+static void test_large_worlds_keep_their_order(void **state)
+{
+    struct soak_options o = {.sites = 2, .operations = 6000, .busy = true};
+    struct soak_result r;
+    (void)state;
+    run(&o, 1, &r);
+    assert_string_equal(r.failure, "");
+    assert_true(r.looked.answers && r.looked.order && !r.looked.model);
+    o.operations = WORLD_LIN_CALLS + 1;
+    run(&o, 1, &r);
+    assert_string_equal(r.failure, "");
+    assert_true(!r.looked.answers && r.looked.order && !r.looked.model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +290,8 @@ int main(void)
         cmocka_unit_test(test_a_site_whose_inviter_is_lost_joins_by_another),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
         cmocka_unit_test(test_answers_in_shared_directories_are_judged),
+        cmocka_unit_test(test_model_and_order_are_looked_at),
+        cmocka_unit_test(test_large_worlds_keep_their_order),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = -1; /* before any thread */
