@@ -55,17 +55,17 @@ struct world_clock {
 enum world_workload {
     WORLD_WORK_NONE,
     WORLD_WORK_COLLIDE, /* few names, deep moves, links, replace-by-rename, open-unlinked writes */
-    WORLD_WORK_HOME,    /* home directories: edit by replace, mail, browse */
-    WORLD_WORK_BUILD,   /* many small files made, read, replaced, removed */
-    WORLD_WORK_TRAIN,   /* few writers of large files in shared directories */
-    WORLD_WORK_RSYNC,   /* a tree walked; temporary file, times, rename */
-    WORLD_WORK_LOG,     /* appenders, rotated */
+    WORLD_WORK_HOME,    /* home directories; this and the others: sim/real.h */
+    WORLD_WORK_BUILD,
+    WORLD_WORK_TRAIN, /* its contents are made of chunks, whatever large_per_million says */
+    WORLD_WORK_RSYNC,
+    WORLD_WORK_LOG,
     WORLD_WORK_KIND_END
 };
 struct world_work {
     enum world_workload kind;
-    unsigned clients;    /* mounts of this site; 0: 1 */
-    uint64_t think_ns;   /* mean pause between an answer and the next call; 0: none */
+    unsigned clients;  /* mounts of this site; 0: 1 */
+    uint64_t think_ns; /* mean pause between an answer and the next call; 0: none */
     /* Not 0: so many calls of each mount at once, one after the other, whenever burst_ns of the
      * world's time have passed; and no pauses else. So mounts meet. */
     unsigned burst;

@@ -36,7 +36,7 @@ static void test_parse_reads_every_key(void **state)
                "[links]\nlatency = 5ms\n"
                "[site a-1]\nclock_offset = -2s\nclock_drift = +30ppm\ndisk_write = 50us\n"
                "disk_sync = 2ms\nwork = build\nrate = 2.5/s\noperations = 900\nclients = 3\n"
-               "directory = home\nshared = 2.5%\r\n"
+               "directory = home\nshared = 2.5%\r\nlarge = 20%\n"
                "[site b]\n[site c]\n"
                "[link a-1 b]\nlatency = 80ms\njitter = 3ms\nbandwidth = 100Mbit/s\n"
                "queue = 256KiB\nloss = 0.0001%\nstall = 1s\nresets = 1%\n"
@@ -61,6 +61,7 @@ static void test_parse_reads_every_key(void **state)
     assert_int_equal(a->work.clients, 3);
     assert_string_equal(a->work.dir, "home");
     assert_int_equal(a->work.shared_per_million, 25000);
+    assert_int_equal(a->work.large_per_million, 200000);
     const struct world_link *l = &s->world.links[0][1];
     assert_int_equal(l->delay.base_ns, 80 * NS_PER_MS);
     assert_int_equal(l->delay.jitter_ns, 3 * NS_PER_MS);
