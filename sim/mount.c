@@ -239,7 +239,8 @@ void mount_leave(struct mount *m)
     rpc_sim_leave(&m->main);
     sched_cancel(&m->next);
     lin_gone(m);
-    m->busy = false;
+    opens_gone(m);
+    m->busy = m->joined = false;
 }
 
 void mount_deinit(struct mount *m)

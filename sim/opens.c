@@ -152,12 +152,14 @@ bool opens_check(struct mount *m, char what[200])
         }
         /* A later one on top of it has a higher number: nobody can have begun it before. */
         rc = content_get(n, o->oid, &c, &version, &mtime);
-        if (rc == 0 && ledger_number(m->ledger, &c) >= o->wrote)
+        uint64_t there = rc == 0 ? ledger_number(m->ledger, &c) : 0;
+        if (there >= o->wrote)
             continue;
         char oid[OID_TEXT_LEN + 1];
         oid_to_text(o->oid, oid);
-        (void)snprintf(what, 200, "content %llu of %s, which has no name and is open, is %s",
-                       (unsigned long long)o->wrote, oid, rc == 0 ? "another" : "gone"); /* fits */
+        (void)snprintf(what, 200,
+                       "%s has no name and is open, and shows content %llu in place of %llu", oid,
+                       (unsigned long long)there, (unsigned long long)o->wrote); /* fits */
         return false;
     }
     return true;
