@@ -472,11 +472,14 @@ static bool log_next(struct mount *m)
     case 4: /* it has not noticed yet */
         append(m, r->file);
         return true;
-    default:
+    case 5:
         opens_close(m, r->file);
         r->file = r->made = none;
-        r->step = 1; /* there is none now */
+        if (draw(m, 2) == 0)
+            r->step = 1; /* another one: there is none now */
         return true;
+    default:
+        return false;
     }
 }
 

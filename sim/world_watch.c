@@ -11,7 +11,7 @@
 #define WATCH_SHARDS 16u /* a world has no more */
 /* Journals are read at so many looks at the order: where the model wants all of them, and segments
  * are small, at each; else often enough for the segments of production. */
-#define READ_LOOKS 64u
+#define READ_LOOKS 1024u
 #define LIVES_MAX (8u * WORLD_SITES_MAX)
 #define LAG_SLACK_NS (4 * NS_PER_SEC)
 #define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
@@ -341,7 +341,7 @@ void watch_now(struct world *w)
                 t->well_ns[i][k] = sched->now_ns;
         if (up)
             own_add(w, i);
-        if (up)
+        if (up && t->model != NULL)
             history_read(w, i);
     }
     for (unsigned i = 0; i < w->config.site_count; i++)

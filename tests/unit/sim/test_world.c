@@ -212,6 +212,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
           .faults = true,
           .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
          19},
+        /* An open was told that the file is gone before that was durable. */
+        {{.sites = 3, .operations = 2000, .faults = true}, 456},
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CROWD}, 8},
         /* A lost site's last call had no answer, and was known to the others (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
     };
