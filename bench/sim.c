@@ -1,5 +1,6 @@
 /* How fast the simulator is: file-system operations a second of one core in a world of three
- * one-node sites without faults, median over seeds; and whole seeds of the default soak, faults on.
+ * one-node sites without faults, median over seeds, with the workload that collides most; and whole
+ * seeds of the default soak, whatever is drawn, faults on.
  *
  *   bench_sim [SEEDS] [OPERATIONS]     10 seeds of 60000 operations
  *
@@ -43,8 +44,10 @@ static double run(const struct soak_options *o, uint64_t seed, uint64_t *ret_cal
 int main(int argc, char **argv)
 {
     uint64_t seeds = argc > 1 ? number_of(argv[1]) : 10;
-    struct soak_options o = {
-        .sites = 3, .busy = true, .operations = argc > 2 ? number_of(argv[2]) : 60000};
+    struct soak_options o = {.sites = 3,
+                             .busy = true,
+                             .work = WORLD_WORK_COLLIDE,
+                             .operations = argc > 2 ? number_of(argv[2]) : 60000};
     struct samples rate = {.count = 0}, goal = {.count = 0}, soak = {.count = 0};
     struct samples soak_goal = {.count = 0};
     uint64_t calls;
@@ -59,6 +62,7 @@ int main(int argc, char **argv)
     o.operations = 2000;
     o.faults = true;
     o.busy = false;
+    o.work = WORLD_WORK_NONE; /* drawn */
     for (uint64_t seed = 1; seed <= SOAK_SEEDS; seed++) {
         samples_add(&soak, 1 / run(&o, seed, &calls));
         samples_add(&soak_goal, GOAL_SEEDS_PER_S);

@@ -57,11 +57,12 @@ int cmd_replay(int argc, char **argv)
         soak_run(&c, r.trace, &result);
     }
     printf("seed %llu: %s\ntrace %016llx, %llu calls, %llu changes, %llu events, %.1f s of virtual "
-           "time, converged %.2f s after the last fault\n",
+           "time, converged %.2f s after the last fault%s\n",
            (unsigned long long)r.seed, result.failure[0] != '\0' ? result.failure : "good",
            (unsigned long long)result.hash, (unsigned long long)result.calls,
            (unsigned long long)result.changes, (unsigned long long)result.events,
-           (double)result.virtual_ns / 1e9, (double)result.settle_ns / 1e9);
+           (double)result.virtual_ns / 1e9, (double)result.settle_ns / 1e9,
+           result.looked.model ? ", as the reference model says" : "");
     return result.failure[0] != '\0';
 }
 

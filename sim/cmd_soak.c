@@ -19,7 +19,7 @@ struct soak {
     uint64_t seconds; /* no new seed after so many of real time; 0: no bound */
     unsigned jobs;
     bool keep_going, no_shrink;
-    uint64_t done, calls, failed, began_ns, told_ns;
+    uint64_t done, calls, failed, modelled, began_ns, told_ns;
 };
 
 static int usage(void)
@@ -101,6 +101,9 @@ static void progress(struct soak *s, bool last)
     printf("%llu of %llu seeds, %llu failed, %llu calls, %.1f s, %.0f calls/s\n",
            (unsigned long long)s->done, (unsigned long long)s->count, (unsigned long long)s->failed,
            (unsigned long long)s->calls, seconds, (double)s->calls / (seconds > 0 ? seconds : 1));
+    if (last && s->options.nodes <= 1)
+        printf("the reference model said what must be there in %llu of %llu\n",
+               (unsigned long long)s->modelled, (unsigned long long)s->done);
     (void)fflush(stdout);
 }
 
@@ -125,6 +128,7 @@ static void run(struct soak *s)
         soak_finish(j, &r);
         s->done++;
         s->calls += r.calls;
+        s->modelled += r.looked.model;
         if (r.failure[0] != '\0' && (s->failed == 0 || s->keep_going))
             failure_tell(s, j->seed, &r);
         progress(s, false);

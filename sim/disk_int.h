@@ -6,7 +6,7 @@
 
 #define PAGE ((size_t)4096)
 #define SECTOR ((size_t)512)
-#define DISKS_MAX (WORLD_SITES_MAX * WORLD_NODES_MAX)
+#define DISKS_MAX (3 * WORLD_SITES_MAX) /* of sites of three nodes, too */
 #define FDS_MAX 16384
 #define DISK_NAME_HINTS 1024u /* a power of two */
 

@@ -215,7 +215,8 @@ void lin_changed(unsigned site, const struct lin_key *keys, unsigned count)
 
 static bool is_change(enum rpc_type t)
 {
-    return t != RPC_LOOKUP && t != RPC_GETATTR && t != RPC_READDIR;
+    return t != RPC_LOOKUP && t != RPC_GETATTR && t != RPC_READDIR && t != RPC_OPEN &&
+           t != RPC_CLOSE;
 }
 
 static void call_end(const struct mount *m)

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "sim/lin_int.h"
+#include "sim/opens.h"
 
 struct look { /* one name */
     int rc;   /* 0: it is there; of the directory; ERR_NOT_FOUND */
@@ -400,6 +401,18 @@ static void may_set(struct node *n, const struct mount *m, struct lin_state *st)
     may(st, rc, shows ? key_object(q->oid) : nothing, nothing);
 }
 
+/* What has no name can be opened as long as somebody has it open: this mount, if it has. */
+static void may_open(struct node *n, const struct mount *m, struct lin_state *st)
+{
+    const struct fs_request *q = &m->req;
+    struct fs_attr a;
+    int rc = attr(n, q->oid, &a);
+    st->attr = rc == 0 ? lin_attr_hash(&a) : 0;
+    may(st, rc == ERR_NOT_FOUND ? ERR_STALE : rc, rc == 0 ? key_object(q->oid) : nothing, nothing);
+    if (rc == 0 && a.nlink == 0 && !opens_has(m, q->oid))
+        may(st, ERR_STALE, key_object(q->oid), nothing);
+}
+
 static void expected(struct node *n, const struct mount *m, struct lin_state *st)
 {
     const struct fs_request *q = &m->req;
@@ -415,6 +428,10 @@ static void expected(struct node *n, const struct mount *m, struct lin_state *st
         may_remove(n, m, st);
     else if (m->type == RPC_RENAME)
         may_rename(n, q, st);
+    else if (m->type == RPC_OPEN)
+        may_open(n, m, st);
+    else if (m->type == RPC_CLOSE)
+        may(st, 0, nothing, nothing);
     else
         may_set(n, m, st);
 }

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "sim/lin.h"
+#include "sim/opens.h"
 #include "sim/workload.h"
 #include "site/call.h"
 
@@ -23,6 +24,11 @@ static void say(struct rpc_peer *p, enum rpc_type type, uint64_t id, const struc
     buf_deinit(&body);
 }
 
+void mount_say(struct mount *m, enum rpc_type type, uint64_t id, const struct fs_request *req)
+{
+    say(&m->main, type, id, req);
+}
+
 static void join(struct mount *m)
 {
     struct fs_request q = {.session = m->session};
@@ -38,6 +44,7 @@ static void join(struct mount *m)
 
 static void unknown_outcome(struct mount *m)
 {
+    opens_gone(m);
     if (m->busy) {
         lin_gone(m);
         workload_done(m, NULL);
@@ -68,6 +75,7 @@ static void on_hello(struct mount *m, const struct fs_reply *r)
     struct fs_request q = {.session = m->session, .flags = HELLO_PUSH};
     say(&m->push, RPC_HELLO, 0, &q);
     m->joined = true;
+    opens_tell(m);
     if (m->busy) {
         workload_again(m);
         call_send(m); /* with its number */
@@ -169,6 +177,9 @@ static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
     ASSERT(rc == 0);
     if (f->type == RPC_HELLO) {
         on_hello(m, &r);
+    } else if (opens_answered(m, f->id, r.rc)) {
+        op_arena_deinit(&arena);
+        return;
     } else if (m->busy && f->id == m->req.number) {
         uint64_t took = sched->now_ns - m->began_ns;
         sched_note("answer", (uint64_t)m->number << 32 | m->req.number, (uint64_t)(int64_t)r.rc);
@@ -228,7 +239,8 @@ void mount_leave(struct mount *m)
     rpc_sim_leave(&m->main);
     sched_cancel(&m->next);
     lin_gone(m);
-    m->busy = false;
+    opens_gone(m);
+    m->busy = m->joined = false;
 }
 
 void mount_deinit(struct mount *m)

@@ -10,12 +10,15 @@
 #include "sim/ledger.h"
 #include "sim/private.h"
 #include "sim/process.h"
+#include "sim/real.h"
 #include "sim/rpc_sim.h"
 #include "site/proto.h"
 
 #define MOUNT_DIRS 12u
 #define MOUNT_FILES 12u
 #define MOUNT_RING 3u
+#define MOUNT_OPEN 5u
+#define MOUNT_CLOSING 16u
 
 struct mount_stats {
     uint64_t calls, failed, changes, latency_ns_sum, latency_ns_max, stale;
@@ -27,6 +30,14 @@ struct mount_dir {
 struct mount_file {
     struct oid oid;
     struct dot version;
+};
+struct mount_open { /* a file that it has open: opens.h */
+    struct oid oid;
+    struct dot version;
+    uint64_t wrote; /* number of what it wrote last, if the file had no name then; else 0 */
+    uint64_t id;    /* of what tells the node so once more */
+    unsigned told;  /* how often the node may have counted it */
+    bool again;     /* the node has started since: it is to be told once more */
 };
 struct mount {
     struct process *process;
@@ -60,6 +71,12 @@ struct mount {
     unsigned dir_count;
     struct mount_file files[MOUNT_FILES];
     unsigned file_count;
+    struct mount_open open[MOUNT_OPEN];
+    unsigned open_count;
+    uint64_t opened;                   /* so many in its life */
+    struct oid closing[MOUNT_CLOSING]; /* of the call under way */
+    uint64_t node_crashes;             /* of the node that knows what is open */
+    struct real real;                  /* what it is at, when it does something that people do */
     struct private_dir own;
     struct mount *sibling; /* another one of the same site, or NULL */
     bool again;            /* the call under way was sent more than once */
@@ -81,6 +98,8 @@ void mount_deinit(struct mount *m);
 void mount_leave(struct mount *m); /* for good: nothing more is called */
 /* Nothing is under way and nothing more will be begun. */
 bool mount_idle(const struct mount *m);
+/* A request beside its calls. */
+void mount_say(struct mount *m, enum rpc_type type, uint64_t id, const struct fs_request *req);
 /* How long the call under way has been waiting for its answer. */
 uint64_t mount_waits_ns(const struct mount *m);
 

@@ -344,6 +344,8 @@ json_t *report_json(const struct run *r)
     put(o, "shorter", integer(r->shorter));
     put(o, "trace", hex(r->hash));
     put(o, "failure", r->failure[0] != '\0' ? json_string(r->failure) : json_null());
+    put(o, "answers_looked_at", json_boolean(r->looked.answers));
+    put(o, "order_looked_at", json_boolean(r->looked.order));
     put(o, "ended_ms", ms(r->ended_ns));
     put(o, "equal_after_ms", r->settled ? ms(r->settle_ns) : json_null());
     put(o, "sites", sites_json(r));

@@ -119,6 +119,11 @@ static void outcome(const struct run *r, FILE *to)
     if (r->settled)
         fprintf(to, "All sites show the same tree %s after the work ended.\n",
                 report_time(r->settle_ns, t));
+    if (!r->looked.answers)
+        fprintf(to, "Not looked at, for there are too many: answers in shared directories.\n");
+    if (!r->looked.order)
+        fprintf(to, "Not looked at: the order of operations at sites whose journal was trimmed "
+                    "before it was read.\n");
     fprintf(to, "\n");
 }
 

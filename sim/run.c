@@ -259,6 +259,7 @@ static void gather(struct runner *n)
     struct run *r = n->r;
     look(n);
     r->hash = world_trace_hash(n->w);
+    world_looked(n->w, &r->looked);
     for (unsigned a = 0; a < r->sites; a++) {
         world_site_stats(n->w, a, &r->site_stats[a]);
         r->tree[a] = world_tree_hash(n->w, a);
@@ -268,9 +269,26 @@ static void gather(struct runner *n)
     }
 }
 
+/* About how many calls there will be; UINT64_MAX: as many as there is time for. */
+static uint64_t calls_of(const struct world_config *c)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < c->site_count; i++) {
+        const struct world_work *w = &c->sites[i].work;
+        uint64_t calls = w->think_ns > 0
+                             ? MAX(w->clients, 1u) * (c->work_until_ns / w->think_ns + 1)
+                             : UINT64_MAX / WORLD_SITES_MAX;
+        if (w->operations > 0)
+            calls = MIN(calls, w->operations);
+        sum += w->kind == WORLD_WORK_NONE ? 0 : calls;
+    }
+    return sum;
+}
+
 static void config_make(struct runner *n)
 {
     struct world_config *c = &n->r->config;
+    c->lin = calls_of(c) <= WORLD_LIN_CALLS;
     c->ctx = n;
     c->event = on_event;
     c->conflict = on_conflict;

@@ -38,6 +38,7 @@ struct run {
     uint64_t ended_ns;  /* the scenario's end; then the liveness phase */
     uint64_t settle_ns; /* until all were equal after that */
     bool settled;
+    struct world_looked looked;
     char failure[400]; /* empty: all promises held, as far as the checkers look */
     uint64_t hash, tree[WORLD_SITES_MAX]; /* of the run; of what each site shows in the end */
     struct world_site_stats site_stats[WORLD_SITES_MAX];

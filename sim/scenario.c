@@ -190,6 +190,7 @@ static const struct key site_keys[] = {
     {"clients", TYPE_U32, UNIT_COUNT, SITE_AT(work.clients), 1, CLIENTS_MAX},
     {"directory", TYPE_DIR, UNIT_COUNT, SITE_AT(work.dir), 0, 0},
     {"shared", TYPE_U32, UNIT_CHANCE, SITE_AT(work.shared_per_million), 0, 1000000},
+    {"large", TYPE_U32, UNIT_CHANCE, SITE_AT(work.large_per_million), 0, 1000000},
     {NULL, TYPE_U64, UNIT_COUNT, 0, 0, 0},
 };
 static const struct key link_keys[] = {

@@ -1,7 +1,6 @@
 /* The [events] of a scenario: lines such as `5m..10m = cut berlin tokyo`, and what they are to the
  * world. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -236,22 +235,16 @@ fault_put(struct world_config *c, const struct scenario_fault *f, uint64_t short
     }
 }
 
-/* Equal times: in the order of the file, which qsort alone does not keep. */
-static int event_cmp(const void *a, const void *b)
-{
-    const struct world_event *x = a, *y = b;
-    if (x->at_ns != y->at_ns)
-        return x->at_ns < y->at_ns ? -1 : 1;
-    return x->node != y->node ? (x->node < y->node ? -1 : 1) : 0;
-}
-
+/* Equal times: in the order of the file, which qsort does not keep. There are few. */
 static void events_sort(struct world_config *c)
 {
-    for (uint32_t i = 0; i < c->event_count; i++)
-        c->events[i].node = i; /* a place in the file until they are sorted */
-    qsort(c->events, c->event_count, sizeof c->events[0], event_cmp);
-    for (uint32_t i = 0; i < c->event_count; i++)
-        c->events[i].node = 0;
+    for (uint32_t i = 1; i < c->event_count; i++) {
+        struct world_event e = c->events[i];
+        uint32_t at = i;
+        for (; at > 0 && c->events[at - 1].at_ns > e.at_ns; at--)
+            c->events[at] = c->events[at - 1];
+        c->events[at] = e;
+    }
 }
 
 int scenario_world(const struct scenario *s,

@@ -201,6 +201,7 @@ void soak_describe(const struct soak_options *o,
     world_config_init(c, sites, seed);
     c->shards = 1 + (unsigned)draw_below(&d, 4);
     c->model = o->operations <= MODEL_OPERATIONS_MAX;
+    c->lin = o->operations <= WORLD_LIN_CALLS;
     links_draw(&d, o->faults);
     d.work_ns = 2 * NS_PER_SEC + draw_below(&d, 30 * NS_PER_SEC);
     for (unsigned i = 0; i < sites; i++) {
@@ -272,6 +273,7 @@ void soak_run(const struct world_config *c, bool trace, struct soak_result *ret)
         ret->calls += s.calls;
         ret->changes += s.changes;
     }
+    world_looked(w, &ret->looked);
     ret->hash = world_trace_hash(w);
     ret->events = w->sched.events;
     ret->virtual_ns = world_now_ns(w);

@@ -45,6 +45,7 @@ struct soak_result {
     char failure[400]; /* empty: nothing was found */
     uint64_t hash, calls, changes, events, virtual_ns, settle_ns;
     uint32_t faults; /* of sites of three nodes: numbers of faults that there were, 0 and up */
+    struct world_looked looked;
 };
 void soak_edit_init(struct soak_edit *e); /* leaves nothing out */
 /* Draws the world of a seed. */

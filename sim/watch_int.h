@@ -58,9 +58,10 @@ struct watch {
     } lives[LIVES_MAX];
     unsigned life_count, life[WORLD_SITES_MAX];
     uint64_t cause_sum[WORLD_SITES_MAX]; /* of its journals when its cause was noted last */
-    struct model *model; /* NULL: not asked for; then orders are what is left in the end */
-    bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
+    struct model *model;                 /* NULL: not asked for */
+    bool gap; /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
+    uint64_t looks;                                       /* at the order */
     uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
     uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */

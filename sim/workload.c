@@ -1,15 +1,17 @@
-/* Workloads. All of them come down to the same calls; they differ in what is likely.
+/* Workloads. What people and their programs do is in real.c; here is the one that collides most.
  *
  * Names are few and shared by all sites, so that everything that can collide does. A mount knows a
  * few directories and files by their oids, as the kernel does, and goes on using them when others
  * have moved or removed them. */
 #include "sim/workload.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "sim/workload_int.h"
 #include "site/call.h"
 
 enum choice {
@@ -31,48 +33,39 @@ enum choice {
     DO_SETXATTR,
     DO_COUNT
 };
-/* How likely, out of the sum of the row. */
-static const uint8_t weights[WORLD_WORK_KIND_END][DO_COUNT] = {
-    /*                   crea wri repl unl mkd rmd ren mov lnk sym look read geta chm tim xat */
-    [WORLD_WORK_NONE] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0},
-    [WORLD_WORK_COLLIDE] = {14, 22, 8, 9, 8, 5, 8, 8, 5, 2, 10, 2, 3, 3, 2, 2},
-    [WORLD_WORK_HOME] = {8, 20, 12, 4, 2, 1, 3, 1, 1, 1, 30, 8, 20, 1, 1, 1},
-    [WORLD_WORK_BUILD] = {25, 25, 10, 15, 3, 1, 2, 1, 0, 0, 15, 2, 10, 1, 1, 0},
-    [WORLD_WORK_TRAIN] = {10, 60, 2, 2, 2, 0, 1, 0, 0, 0, 15, 4, 10, 0, 0, 0},
-    [WORLD_WORK_RSYNC] = {20, 20, 20, 2, 4, 1, 1, 1, 1, 1, 20, 6, 10, 8, 15, 2},
-    [WORLD_WORK_LOG] = {3, 70, 3, 2, 1, 0, 2, 0, 0, 0, 10, 1, 8, 0, 0, 0},
-};
+/* How likely, out of the sum. */
+static const uint8_t weights[DO_COUNT] = {
+    [DO_CREATE] = 14, [DO_WRITE] = 22,  [DO_REPLACE] = 8, [DO_UNLINK] = 9,
+    [DO_MKDIR] = 8,   [DO_RMDIR] = 5,   [DO_RENAME] = 8,  [DO_MOVE] = 8,
+    [DO_LINK] = 5,    [DO_SYMLINK] = 2, [DO_LOOKUP] = 10, [DO_READDIR] = 2,
+    [DO_GETATTR] = 3, [DO_CHMOD] = 3,   [DO_TIMES] = 2,   [DO_SETXATTR] = 2};
 static const char *const names[] = {"a", "b", "c", "d", "e.txt", "f.tar.gz"};
-
-static uint64_t draw(struct mount *m, uint64_t n)
-{
-    return rng_below(&m->rng, n);
-}
 
 static enum choice choose(struct mount *m)
 {
-    const uint8_t *w = weights[m->work->kind];
     unsigned sum = 0;
     for (int i = 0; i < DO_COUNT; i++)
-        sum += w[i];
+        sum += weights[i];
     unsigned at = (unsigned)draw(m, sum);
     for (int i = 0; i < DO_COUNT; i++) {
-        if (at < w[i])
+        if (at < weights[i])
             return (enum choice)i;
-        at -= w[i];
+        at -= weights[i];
     }
     UNREACHABLE();
 }
 
+struct slice workload_shared_name(struct mount *m, int which, unsigned wide)
+{
+    const char *name = names[wide % ARRAY_COUNT(names)];
+    size_t len = strlen(name);
+    memcpy(m->name[which], name, len);
+    return slice_of(m->name[which], len);
+}
+
 static struct slice name_draw(struct mount *m, int which)
 {
-    /* The larger workloads spread over more names. */
-    unsigned wide = m->work->kind == WORLD_WORK_COLLIDE ? 0 : (unsigned)draw(m, 40);
-    char *to = (char *)m->name[which];
-    int len = snprintf(to, sizeof m->name[which], wide == 0 ? "%s" : "%s%u",
-                       names[draw(m, ARRAY_COUNT(names))], wide);
-    ASSERT(len > 0);
-    return slice_of(to, (size_t)len);
+    return workload_shared_name(m, which, (unsigned)draw(m, ARRAY_COUNT(names)));
 }
 
 static struct oid dir_draw(struct mount *m)
@@ -96,8 +89,7 @@ static void doom_content(struct mount *m, struct oid oid)
         m->dooms[m->doom_count++] = number;
 }
 
-/* The call takes away what is under this name, or replaces it. */
-static void doom_name(struct mount *m, struct oid parent, struct slice name, unsigned slot)
+void workload_dooms(struct mount *m, struct oid parent, struct slice name, unsigned slot)
 {
     struct shown s;
     struct node *n = m->process->node;
@@ -152,28 +144,53 @@ static void give_up(struct mount *m)
 
 /* --- drawing --- */
 
-static void write_draw(struct mount *m)
+void workload_write(struct mount *m, const struct mount_open *o, size_t len, bool large)
 {
     struct fs_request *q = &m->req;
-    const struct mount_file *f = &m->files[draw(m, m->file_count)];
-    size_t len = LEDGER_HEAD_BYTES + draw(m, draw(m, 50) == 0 ? 8000 : 200);
     m->type = RPC_COMMIT;
-    q->oid = f->oid;
-    q->base = f->version;
-    m->writes = ledger_new(m->ledger, m->process->machine.site, f->oid);
+    q->oid = o->oid;
+    q->base = o->version;
+    m->writes = ledger_new(m->ledger, m->process->machine.site, o->oid);
     q->has_content = true;
-    doom_content(m, f->oid);
-    if (m->work->large_per_million > 0 && draw(m, 1000000) < m->work->large_per_million &&
-        m->process->node != NULL) {
+    doom_content(m, o->oid);
+    if (large && m->process->node != NULL) {
         large_make(&m->ledger->large, m->process->node, m->writes,
                    LIMIT_INLINE_BYTES + 1 + draw(m, LARGE_BYTES_MAX - LIMIT_INLINE_BYTES),
                    &q->content, &m->bulk);
         return;
     }
     ledger_write(m->writes, m->content);
-    memset(m->content + LEDGER_HEAD_BYTES, (int)(m->writes & 0xff), len - LEDGER_HEAD_BYTES);
     q->content =
         (struct content){.kind = CONTENT_INLINE, .size = len, .bytes = slice_of(m->content, len)};
+}
+
+/* Opens one of the files that it knows, or writes to one that it has open, whatever has become of
+ * its name since. */
+static void write_draw(struct mount *m)
+{
+    if (m->file_count > 0 && opens_room(m) && (m->open_count == 0 || draw(m, 3) == 0)) {
+        struct oid oid = m->files[draw(m, m->file_count)].oid;
+        if (!opens_has(m, oid)) {
+            opens_open(m, oid);
+            return;
+        }
+    }
+    const struct mount_open *o = &m->open[draw(m, m->open_count)];
+    size_t len = LEDGER_HEAD_BYTES + draw(m, draw(m, 50) == 0 ? 8000 : 200);
+    memset(m->content + LEDGER_HEAD_BYTES, (int)((m->ledger->count + 1) & 0xff),
+           len - LEDGER_HEAD_BYTES);
+    workload_write(m, o, len,
+                   m->work->large_per_million > 0 && draw(m, 1000000) < m->work->large_per_million);
+}
+
+/* When it has too many open, and else now and then. */
+static bool close_draw(struct mount *m)
+{
+    if (opens_room(m) && (m->open_count == 0 || draw(m, 24) > 0))
+        return false;
+    for (uint64_t i = 1 + draw(m, m->open_count); i > 0; i--)
+        opens_close(m, m->open[draw(m, m->open_count)].oid);
+    return true;
 }
 
 static void create_draw(struct mount *m, enum choice what)
@@ -186,6 +203,8 @@ static void create_draw(struct mount *m, enum choice what)
     q->kind = what == DO_SYMLINK ? OID_SYMLINK : OID_FILE;
     if (what == DO_SYMLINK)
         q->data = slice_str("a/b");
+    if (what == DO_CREATE && opens_room(m)) /* open(2), else mknod(2) */
+        q->flags = O_CREAT | O_EXCL | O_RDWR;
 }
 
 static void rename_draw(struct mount *m)
@@ -196,7 +215,7 @@ static void rename_draw(struct mount *m)
     q->name = name_draw(m, 0);
     q->oid2 = draw(m, 3) == 0 ? q->oid : dir_draw(m);
     q->name2 = name_draw(m, 1);
-    doom_name(m, q->oid2, q->name2, 0);
+    workload_dooms(m, q->oid2, q->name2, 0);
 }
 
 static struct slice ring_name(struct mount *m, unsigned i, int which)
@@ -258,7 +277,7 @@ static void move_draw(struct mount *m)
     memcpy(m->name[0], d->name, sizeof d->name);
     q->oid2 = dir_draw(m);
     q->name2 = name_draw(m, 1);
-    doom_name(m, q->oid2, q->name2, 0);
+    workload_dooms(m, q->oid2, q->name2, 0);
 }
 
 /* ACLs as the kernel passes them: everybody has what their mode says, and user 1000 a right of his
@@ -376,7 +395,7 @@ static void draw_call(struct mount *m, enum choice what)
         q->oid = dir_draw(m);
         q->name = name_draw(m, 0);
         if (what == DO_UNLINK)
-            doom_name(m, q->oid, q->name, 0);
+            workload_dooms(m, q->oid, q->name, 0);
         return;
     case DO_READDIR:
         m->type = RPC_READDIR;
@@ -420,13 +439,21 @@ void workload_next(struct mount *m)
     m->in_own = false;
     if (home_draw(m))
         return;
-    m->in_own = rng_below(&m->rng, 8) == 0 && !m->own.rests;
+    bool real = m->work->kind != WORLD_WORK_COLLIDE;
+    m->in_own = rng_below(&m->rng, real ? 16 : 8) == 0 && !m->own.rests;
     if (m->in_own) {
         private_next(m);
         return;
     }
+    if (real) {
+        real_next(m);
+        return;
+    }
+    if (close_draw(m))
+        return;
     enum choice what = choose(m);
-    if (m->file_count == 0 && (what == DO_WRITE || what == DO_LINK))
+    bool can = m->file_count > 0 || (what == DO_WRITE && m->open_count > 0);
+    if (!can && (what == DO_WRITE || what == DO_LINK))
         what = DO_CREATE;
     draw_call(m, what);
 }
@@ -437,9 +464,9 @@ void workload_again(struct mount *m)
     if (m->in_own)
         return;
     if (m->type == RPC_UNLINK)
-        doom_name(m, m->req.oid, m->req.name, 1);
+        workload_dooms(m, m->req.oid, m->req.name, 1);
     else if (m->type == RPC_RENAME)
-        doom_name(m, m->req.oid2, m->req.name2, 1);
+        workload_dooms(m, m->req.oid2, m->req.name2, 1);
     else if (m->type == RPC_COMMIT)
         doom_content(m, m->req.oid);
 }
@@ -536,12 +563,13 @@ void workload_done(struct mount *m, const struct fs_reply *r)
             m->stats.changes += is_change(m->type);
         return;
     }
-    if (r != NULL)
-        answer_check(m, r);
     if (r == NULL) {
         give_up(m);
+        real_done(m, NULL);
         return;
     }
+    answer_check(m, r);
+    opens_learn(m, r);
     if (is_unsure(r->rc))
         give_up(m);
     if (r->rc == 0) {
@@ -569,4 +597,6 @@ void workload_done(struct mount *m, const struct fs_reply *r)
         if (r->attr.nlink == 0)
             e->given_up = true;
     }
+    if (m->work->kind != WORLD_WORK_COLLIDE)
+        real_done(m, r);
 }

@@ -311,7 +311,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
     }
     w->began_ns = sched->now_ns;
     watch_begin(w);
-    if (c->model) /* as the model: it costs a quarter where sites never rest */
+    if (c->lin)
         lin_new(w);
     away_begin(w);
     rpc_sim_lost_per_million = c->mount_reset_per_million;
@@ -378,6 +378,12 @@ uint64_t world_trace_hash(const struct world *w)
 const struct world_config *world_config(const struct world *w)
 {
     return &w->config;
+}
+
+void world_looked(const struct world *w, struct world_looked *ret)
+{
+    *ret = (struct world_looked){
+        .answers = w->config.lin, .order = watch_knows_order(w), .model = w->model_asked};
 }
 
 void world_traffic(const struct world *w, unsigned from, unsigned to, struct world_traffic *ret)

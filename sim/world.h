@@ -15,9 +15,11 @@
 #include "base/id.h"
 
 #define WORLD_SITES_MAX 8u
-#define WORLD_NODES_MAX 3u /* of one site */
 #define WORLD_EVENTS_MAX 1024u
 #define WORLD_NAME_BYTES 33u
+/* Worlds of up to so many calls have their answers looked at in shared directories, too: where
+ * sites never rest it costs a quarter, and the calls that one change may concern grow. */
+#define WORLD_LIN_CALLS 50000u
 
 struct world;
 
@@ -53,11 +55,11 @@ struct world_clock {
 enum world_workload {
     WORLD_WORK_NONE,
     WORLD_WORK_COLLIDE, /* few names, deep moves, links, replace-by-rename, open-unlinked writes */
-    WORLD_WORK_HOME,    /* home directories: edit by replace, mail, browse */
-    WORLD_WORK_BUILD,   /* many small files made, read, replaced, removed */
-    WORLD_WORK_TRAIN,   /* few writers of large files in shared directories */
-    WORLD_WORK_RSYNC,   /* a tree walked; temporary file, times, rename */
-    WORLD_WORK_LOG,     /* appenders, rotated */
+    WORLD_WORK_HOME,    /* home directories; this and the others: sim/real.h */
+    WORLD_WORK_BUILD,
+    WORLD_WORK_TRAIN, /* its contents are made of chunks, whatever large_per_million says */
+    WORLD_WORK_RSYNC,
+    WORLD_WORK_LOG,
     WORLD_WORK_KIND_END
 };
 struct world_work {
@@ -90,7 +92,6 @@ enum world_broken {
 };
 struct world_site {
     char name[WORLD_NAME_BYTES];
-    unsigned nodes;  /* 1 or 3; 0: 1 */
     bool joins_late; /* it is made, and joins by an event */
     struct world_clock clock;
     struct world_disk disk;
@@ -107,8 +108,9 @@ enum world_event_kind {
     WORLD_SLOW,      /* a, b: delay times `value` from now on (1: as described) */
     WORLD_ISOLATE,   /* a: both directions to everybody */
     WORLD_REJOIN,    /* a */
-    WORLD_CRASH,     /* a, node: the process dies and the disk loses what was not synced */
-    WORLD_RESTART,   /* a, node */
+    WORLD_CRASH,     /* a: the process dies and the disk loses what was not synced; value 1: the
+                        process alone */
+    WORLD_RESTART,   /* a */
     WORLD_LOSE,      /* a: the site is gone for ever */
     WORLD_REMOVE,    /* a: the operator at b removes a from the federation */
     WORLD_JOIN,      /* a, which joins late: by the invitation of b */
@@ -147,7 +149,7 @@ static inline int64_t world_step(uint32_t calls, bool few, unsigned starts)
 struct world_event {
     uint64_t at_ns;
     enum world_event_kind kind;
-    unsigned a, b, node;
+    unsigned a, b;
     int64_t value;
 };
 struct world_conflict_seen {
@@ -168,6 +170,7 @@ struct world_config {
     uint32_t event_count;
     struct world_event events[WORLD_EVENTS_MAX]; /* ascending at_ns */
     bool model; /* keep the history, and ask the reference model what must be there in the end */
+    bool lin;   /* look at every answer in shared directories (P1): up to WORLD_LIN_CALLS */
     uint32_t mount_reset_per_million; /* of answers that are lost with their connection */
     uint64_t work_until_ns;           /* mounts make no new calls after this */
     bool space;       /* look in the end whether what is no longer needed has gone */
@@ -233,5 +236,12 @@ uint64_t world_tree_hash(struct world *w, unsigned site);
  * the caller (mem_free). NULL: it is down. */
 char *world_tree_text(struct world *w, unsigned site);
 const struct world_config *world_config(const struct world *w);
+/* Which of the checkers that cannot always look did, so far. */
+struct world_looked {
+    bool answers; /* P1 in shared directories */
+    bool order;   /* P7: the order of every site's operations is known, all of it */
+    bool model;   /* the reference model has said what the trees must be */
+};
+void world_looked(const struct world *w, struct world_looked *ret);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sim/away.h"
+#include "sim/opens.h"
 #include "sim/operator.h"
 #include "sim/tree.h"
 #include "sim/world_int.h"
@@ -96,8 +97,10 @@ static void check_now(struct world *w, char what[200])
         if (world_may_look(w, i) && tree_has_cycle(w->sites[i].node, w->config.shards, what))
             world_fail(w, "P6", "site %s: %s", w->config.sites[i].name, what);
     for (unsigned i = 0; i < w->mount_count; i++) {
-        const struct mount *m = &w->mounts[i];
+        struct mount *m = &w->mounts[i];
         unsigned site = m->process->machine.site;
+        if (m->joined && m->open_count > 0 && may_look(w, site) && !opens_check(m, what))
+            world_fail(w, "P2", "mount %u at %s: %s", i, w->config.sites[site].name, what);
         /* What another shard's disk has no room for waits until it has. */
         uint64_t waits = MIN(mount_waits_ns(m), sched->now_ns - w->disk_bad_ns[site]);
         if (m->process->node != NULL && m->joined && waits > ANSWER_NS && !w->removed[site])
@@ -262,7 +265,8 @@ static void check_model(struct world *w)
 {
     struct buf said = {0}, shown = {0};
     char why[240];
-    if (watch_model(w, &said)) {
+    w->model_asked = watch_model(w, &said);
+    if (w->model_asked) {
         tree_oids(w->sites[0].node, &shown);
         buf_append(&said, "", 1);
         buf_append(&shown, "", 1);

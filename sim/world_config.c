@@ -14,7 +14,6 @@ void world_config_init(struct world_config *c, unsigned site_count, uint64_t see
     for (unsigned i = 0; i < site_count; i++) {
         struct world_site *s = &c->sites[i];
         (void)snprintf(s->name, sizeof s->name, "s%u", i); /* fits */
-        s->nodes = 1;
         s->disk.write = (struct world_delay){.base_ns = 60000, .jitter_ns = 60000};
         s->disk.read = (struct world_delay){.base_ns = 80000, .jitter_ns = 40000};
         s->disk.sync = (struct world_delay){.base_ns = 200000, .jitter_ns = 200000};

@@ -36,6 +36,7 @@ struct world {
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
     bool settling;                     /* the liveness phase */
     bool out[WORLD_SITES_MAX]; /* left broken for now: the others have to converge without it */
+    bool model_asked;          /* the reference model has said what must be there */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */
     bool faulty_disk[WORLD_SITES_MAX];         /* it was given a reason to stop */
     uint64_t broken_ns[WORLD_SITES_MAX];       /* since when its state cannot be read; 0: it can */
@@ -91,6 +92,7 @@ void watch_order(struct world *w); /* a look at who has what, for P7 */
  */
 bool watch_model(struct world *w, struct buf *out);
 void watch_final(struct world *w);                 /* P7 */
+bool watch_knows_order(const struct world *w);     /* of all that each site has issued so far */
 void watch_new_id(struct world *w, unsigned site); /* it is another site from now on */
 /* Would its disks alone, as they are, show an operation of another site without one committed
  * before it? What the site itself calls durable never would (P7). */

@@ -107,22 +107,14 @@ static void need_shard(struct shard *s, struct needed *n)
     buf_deinit(&cursor);
 }
 
-/* The mounts here write to files that they have not opened, as no kernel does: what has no name
- * then is dropped at the next start. */
-static void need_orphans(struct world *w, unsigned site, struct needed *n)
+/* Contents without a name go with the last mount that had the file open. */
+static void check_orphans(struct world *w, unsigned site, unsigned s)
 {
-    struct node *node = w->sites[site].node;
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        struct oid oids[ORPHANS_MAX];
-        uint32_t count = node_open_orphans(node, (shard_id_t)s, oids, ORPHANS_MAX);
-        for (uint32_t i = 0; i < count; i++) {
-            struct content c;
-            struct dot version;
-            int64_t mtime;
-            if (content_get(node, oids[i], &c, &version, &mtime) == 0)
-                (void)need(n, oids[i], &c);
-        }
-    }
+    struct oid oids[ORPHANS_MAX];
+    uint32_t count = node_open_orphans(w->sites[site].node, (shard_id_t)s, oids, ORPHANS_MAX);
+    if (count > 0)
+        world_fail(w, "space", "site %s, shard %u: %u contents without a name stay, and no mount",
+                   w->config.sites[site].name, s, count);
 }
 
 static void check_chunks(struct world *w, unsigned site)
@@ -131,7 +123,6 @@ static void check_chunks(struct world *w, unsigned site)
     struct store_stats st;
     for (unsigned s = 0; s < w->config.shards; s++)
         need_shard(node_shard(w->sites[site].node, (shard_id_t)s), &n);
-    need_orphans(w, site, &n);
     node_store_stats(w->sites[site].node, &st);
     if (st.chunks > n.ids.count)
         world_fail(w, "space", "site %s keeps %llu chunks and needs %zu",
@@ -200,6 +191,7 @@ void world_check_space(struct world *w)
     for (unsigned i = 0; i < w->config.site_count && w->failure[0] == '\0'; i++) {
         for (unsigned s = 0; s < w->config.shards && world_counts(w, i); s++) {
             check_shard(w, i, s, j.last[i][s]);
+            check_orphans(w, i, s);
             if (!somebody_is_missed(w))
                 check_dead(w, i, s);
         }

@@ -7,6 +7,10 @@
 #include "sim/watch_int.h"
 #include "site/call.h"
 
+/* Journals are read at so many looks at the order: where the model wants all of them, and segments
+ * are small, at each; else often enough for the segments of production. */
+#define READ_LOOKS 1024u
+
 static struct watch *watch_new(void)
 {
     return mem_calloc(1, sizeof(struct watch));
@@ -165,7 +169,8 @@ static void look_all(struct world *w, unsigned site)
 
 void watch_order(struct world *w)
 {
-    for (unsigned i = 0; i < w->config.site_count && w->watcher->model != NULL; i++)
+    bool reads = w->watcher->model != NULL || w->watcher->looks++ % READ_LOOKS == 0;
+    for (unsigned i = 0; i < w->config.site_count && reads; i++)
         if (watch_is_up(w, i))
             history_read(w, i);
     for (unsigned i = 0; i < w->config.site_count; i++)
@@ -190,10 +195,10 @@ void watch_begin(struct world *w)
         w->watcher->lives[w->watcher->life_count++] = (struct life){.site = i, .id = w->ids[i]};
     for (unsigned i = 0; i < w->config.site_count; i++)
         w->watcher->life[i] = i;
-    if (!w->config.model)
-        return;
-    w->watcher->model = model_new();
-    touch_begin(w);
+    if (w->config.model) {
+        w->watcher->model = model_new();
+        touch_begin(w);
+    }
     for (unsigned i = 0; i < w->config.site_count; i++)
         if (w->joined[i])
             history_read(w, i);
@@ -319,12 +324,21 @@ static void check_seen(struct world *w, const struct order *o, const struct seen
 void watch_final(struct world *w)
 {
     const struct watch *t = w->watcher;
-    for (unsigned i = 0; i < w->config.site_count && t->model == NULL; i++)
+    for (unsigned i = 0; i < w->config.site_count; i++)
         if (watch_is_up(w, i))
             history_read(w, i);
     for (size_t k = 0; k < t->seen_count; k++)
         if (!t->lives[t->seen[k].origin].order.gap)
             check_seen(w, &t->lives[t->seen[k].origin].order, &t->seen[k]);
+}
+
+bool watch_knows_order(const struct world *w)
+{
+    const struct watch *t = w->watcher;
+    for (unsigned k = 0; k < t->life_count; k++)
+        if (t->lives[k].order.gap)
+            return false;
+    return true;
 }
 
 /* --- what the disks of a site hold --- */

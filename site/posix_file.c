@@ -43,8 +43,10 @@ int call_open(struct call *c)
         rc = attr_get(c->n, c->req.oid, &a);
     if (rc != 0)
         return rc == ERR_NOT_FOUND ? ERR_STALE : rc;
-    if (a.nlink == 0 && !node_object_open(c->n, c->req.oid))
+    if (a.nlink == 0 && !node_object_open(c->n, c->req.oid)) {
+        call_saw(c, c->req.oid, slice_of(NULL, 0)); /* its last name may not be gone durably */
         return ERR_STALE;
+    }
     node_session_open(c, c->req.oid);
     if (oid_is_dir(c->req.oid))
         return call_reply_attr(c, c->req.oid);

@@ -56,6 +56,11 @@ function short() {
   $("title").textContent = R.title || "Scenario";
   $("about").textContent = R.about;
   $("verdict").textContent = good ? "every promise held" : "a promise was broken";
+  const unseen = [R.answers_looked_at ? null : "answers in shared directories, for there are too many",
+    R.order_looked_at ? null : "the order of operations at sites whose journal was trimmed before it was read"];
+  const seen = R.answers_looked_at && R.order_looked_at;
+  $("unseen").textContent = seen ? "" : `Not looked at: ${unseen.filter((x) => x !== null).join("; ")}.`;
+  $("unseen").hidden = seen;
   $("verdict").classList.add(good ? "good" : "bad");
   $("failure").textContent = R.failure || "";
   $("failure").hidden = good;

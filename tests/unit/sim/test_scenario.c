@@ -38,7 +38,7 @@ static void test_parse_reads_every_key(void **state)
                "[links]\nlatency = 5ms\n"
                "[site a-1]\nclock_offset = -2s\nclock_drift = +30ppm\ndisk_write = 50us\n"
                "disk_sync = 2ms\nwork = build\nrate = 2.5/s\noperations = 900\nclients = 3\n"
-               "directory = home\nshared = 2.5%\r\n"
+               "directory = home\nshared = 2.5%\r\nlarge = 20%\n"
                "[site b]\n[site c]\n"
                "[link a-1 b]\nlatency = 80ms\njitter = 3ms\nbandwidth = 100Mbit/s\n"
                "queue = 256KiB\nloss = 0.0001%\nstall = 1s\nresets = 1%\n"
@@ -64,6 +64,7 @@ static void test_parse_reads_every_key(void **state)
     assert_int_equal(a->work.clients, 3);
     assert_string_equal(a->work.dir, "home");
     assert_int_equal(a->work.shared_per_million, 25000);
+    assert_int_equal(a->work.large_per_million, 200000);
     const struct world_link *l = &s->world.links[0][1];
     assert_int_equal(l->delay.base_ns, 80 * NS_PER_MS);
     assert_int_equal(l->delay.jitter_ns, 3 * NS_PER_MS);
@@ -413,6 +414,27 @@ static void test_run_tells_the_file_of_too_many_events(void **state)
     mem_free(s);
 }
 
+static bool boolean_at(const json_t *o, const char *key)
+{
+    assert_true(json_is_boolean(json_object_get(o, key)));
+    return json_is_true(json_object_get(o, key));
+}
+
+/* What "every promise held" means is in the report: a world whose calls are too many to look at
+ * each answer says so, and its orders are known all the same. */
+static void test_run_tells_what_was_looked_at(void **state)
+{
+    json_t *r = ran(short_world, 5);
+    (void)state;
+    assert_true(boolean_at(r, "answers_looked_at"));
+    assert_true(boolean_at(r, "order_looked_at"));
+    json_decref(r);
+    r = ran("[scenario]\nduration=2s\n[site a]\nwork=collide\n[site b]\nwork=collide\n", 5);
+    assert_false(boolean_at(r, "answers_looked_at"));
+    assert_true(boolean_at(r, "order_looked_at"));
+    json_decref(r);
+}
+
 /* Names from a scenario or a workload cannot end the script that the page keeps its data in. */
 static void test_page_keeps_its_data_apart(void **state)
 {
@@ -441,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_run_others_relay_where_there_is_no_link),
         cmocka_unit_test(test_run_disks_fail_and_rot),
         cmocka_unit_test(test_run_tells_the_file_of_too_many_events),
+        cmocka_unit_test(test_run_tells_what_was_looked_at),
         cmocka_unit_test(test_page_keeps_its_data_apart),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)

@@ -353,6 +353,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
          19},
         /* A content was read before its reader had a connection again (a checker's). */
         {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_ROT | SOAK_CHUNKS}, 47},
+        /* An open was told that the file is gone before that was durable. */
+        {{.sites = 3, .operations = 2000, .faults = true}, 456},
+        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CROWD}, 8},
         /* A lost site's last call had no answer, and was known to the others (a checker's). */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
     };
@@ -385,6 +388,40 @@ static void test_answers_in_shared_directories_are_judged(void **state)
     assert_true((after.blind - before.blind) * 50 < calls);
 }
 
+/* The reference model judges nearly every world, and the order of all operations is known in each:
+ * a checker that is silent finds nothing. */
+static void test_model_and_order_are_looked_at(void **state)
+{
+    const struct soak_options o = {.sites = 3, .operations = 600, .faults = true};
+    unsigned models = 0, orders = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct soak_result r;
+        run(&o, seed, &r);
+        assert_string_equal(r.failure, "");
+        assert_true(r.looked.answers);
+        models += r.looked.model;
+        orders += r.looked.order;
+    }
+    assert_true(models >= 18);
+    assert_int_equal(orders, 20);
+}
+
+/* Beyond what the model can bear the other two look all the same; and then the order alone. */
+static void test_large_worlds_keep_their_order(void **state)
+{
+    struct soak_options o = {.sites = 2, .operations = 6000, .busy = true};
+    struct soak_result r;
+    (void)state;
+    run(&o, 1, &r);
+    assert_string_equal(r.failure, "");
+    assert_true(r.looked.answers && r.looked.order && !r.looked.model);
+    o.operations = WORLD_LIN_CALLS + 1;
+    run(&o, 1, &r);
+    assert_string_equal(r.failure, "");
+    assert_true(!r.looked.answers && r.looked.order && !r.looked.model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +437,8 @@ int main(void)
         cmocka_unit_test(test_a_world_may_lose_all_of_its_sites),
         cmocka_unit_test(test_soak_run_named_seeds_are_good),
         cmocka_unit_test(test_answers_in_shared_directories_are_judged),
+        cmocka_unit_test(test_model_and_order_are_looked_at),
+        cmocka_unit_test(test_large_worlds_keep_their_order),
     };
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = -1; /* before any thread */

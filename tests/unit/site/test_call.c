@@ -119,6 +119,20 @@ static void test_an_error_waits_until_what_it_tells_of_is_durable(void **state)
     node_test_deinit(&p.t);
 }
 
+/* The same of a file whose last name is just being removed, and that nobody has open. */
+static void test_an_open_of_what_is_being_removed_waits_for_it(void **state)
+{
+    struct pair p;
+    (void)state;
+    pair_setup(&p);
+    struct fs_request make = {
+        .oid = OID_ROOT, .name = slice_str("f"), .mode = 0644, .kind = OID_FILE};
+    assert_int_equal(node_test_call(&p.t, RPC_CREATE, &make), 0);
+    struct fs_request ask = {.oid = p.t.attr.oid}, gone = {.oid = OID_ROOT, .name = make.name};
+    refused_after(&p, RPC_UNLINK, &gone, RPC_OPEN, &ask, ERR_STALE);
+    node_test_deinit(&p.t);
+}
+
 /* The same of what is inside a directory. */
 static void test_an_error_of_a_directory_waits_for_it(void **state)
 {
@@ -220,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rename_of_what_is_being_made_waits_for_it),
         cmocka_unit_test(test_an_error_waits_until_what_it_tells_of_is_durable),
+        cmocka_unit_test(test_an_open_of_what_is_being_removed_waits_for_it),
         cmocka_unit_test(test_an_error_of_a_directory_waits_for_it),
         cmocka_unit_test(test_a_write_to_a_nameless_file_is_answered_when_durable),
         cmocka_unit_test(test_link_into_a_removed_directory_fails),
