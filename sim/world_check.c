@@ -99,7 +99,7 @@ static void check_now(struct world *w, char what[200])
     for (unsigned i = 0; i < w->mount_count; i++) {
         struct mount *m = &w->mounts[i];
         unsigned site = m->process->machine.site;
-        if (m->joined && m->open_count > 0 && may_look(w, site) && !opens_check(m, what))
+        if (m->joined && m->open_count > 0 && world_may_look(w, site) && !opens_check(m, what))
             world_fail(w, "P2", "mount %u at %s: %s", i, w->config.sites[site].name, what);
         /* What another shard's disk has no room for waits until it has. */
         uint64_t waits = MIN(mount_waits_ns(m), sched->now_ns - w->disk_bad_ns[site]);
