@@ -53,8 +53,6 @@ struct watch {
     uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
     uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
-    /* Since when one is known at the other: a lag counts from then, at most. */
-    uint64_t known_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];
 };
 
 static struct watch *watch_new(void)
@@ -130,20 +128,36 @@ static bool standing_of(void *ctx, const struct member *m)
     return !s->has_left;
 }
 
-/* A lag does not tell of what has arrived and waits for a cut, nor of who had left before anything
- * of his came here. */
+static bool has_any(const struct world *w, const uint64_t *seq)
+{
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (seq[s] > 0)
+            return true;
+    return false;
+}
+
+/* Of who leaves a lag does not tell what has arrived and waits for its cut, nor what it did before
+ * anything of it came here: status says that it leaves. */
 static bool is_told(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct standing st = {.site = w->ids[from]};
     struct node *n = w->sites[to].node;
-    bool had = false;
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        had = had || seq[s] > 0;
+    if (node_members(n, standing_of, &st) != 0)
+        return false;
+    for (unsigned s = 0; s < w->config.shards && st.has_left; s++)
         if (shard_holds(node_shard(n, (shard_id_t)s)))
             return false;
-    }
-    return world_removals_over(w, n) && node_members(n, standing_of, &st) == 0 &&
-           (had || !st.has_left);
+    return !st.has_left || (world_removals_over(w, n) && has_any(w, seq));
+}
+
+/* How far clocks may be apart: when nothing of a site has come yet, its lag is told in the clock of
+ * whoever let it in, and the one that shows it. */
+static uint64_t clocks_differ_ns(const struct world *w)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        sum += (uint64_t)llabs(w->config.sites[i].clock.offset_ns) + w->clock_jumped_ns[i];
+    return sum;
 }
 
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
@@ -154,8 +168,6 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     world_lag(w, from, to, &lag);
     if (!lag.up)
         t->stream_ns[from][to] = now;
-    if (!lag.known || t->known_ns[from][to] == 0)
-        t->known_ns[from][to] = lag.known ? now : 0;
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
     if (!is_told(w, from, to, seq))
@@ -163,8 +175,8 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
     uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
-    uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
-    if (missing > lag.lag_ns + slack && counted > missing)
+    uint64_t counted = now - t->up_ns[to], apart = has_any(w, seq) ? 0 : clocks_differ_ns(w);
+    if (missing > lag.lag_ns + slack + apart && counted > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);
@@ -172,7 +184,7 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
                 now - t->well_ns[from][to] > LAG_STEADY_NS &&
                 now - t->well_ns[to][from] > LAG_STEADY_NS &&
                 now - t->stream_ns[from][to] > LAG_STEADY_NS;
-    if (well && lag.lag_ns > missing + 2 * slack)
+    if (well && lag.lag_ns > missing + 2 * slack + apart)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);
