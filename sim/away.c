@@ -34,6 +34,7 @@ struct away_site {
     bool cut;
     struct ask ask;
     bool asks, status; /* a command is under way; it is wan.status */
+    char *json;        /* it, if it is not one of those below; until it is answered */
     uint64_t asked_ns;
     unsigned crashes; /* that are still to come, of this return */
 };
@@ -94,10 +95,9 @@ static void readmit(struct away_site *s, unsigned at)
         gone++;
     if (gone == w->config.site_count || w->sites[at].node == NULL)
         return;
-    char *json =
-        mem_printf("{\"verb\":\"peer.readmit\",\"name\":\"%s\"}", w->config.sites[gone].name);
-    command(s, at, json, false);
-    mem_free(json);
+    mem_free(s->json);
+    s->json = mem_printf("{\"verb\":\"peer.readmit\",\"name\":\"%s\"}", w->config.sites[gone].name);
+    command(s, at, s->json, false);
 }
 
 static bool has_file(const struct world *w, unsigned site, const char *name)
@@ -302,6 +302,7 @@ void away_free(struct world *w)
         sched_cancel(&s->crash);
         if (s->asks)
             ask_end(&s->ask);
+        mem_free(s->json);
     }
     mem_free(w->away);
     w->away = NULL;

@@ -242,6 +242,8 @@ static void test_soak_run_named_seeds_of_many_faults_are_good(void **state)
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         struct soak_result r;
         run(&o, named[i], &r);
+        if (r.failure[0] != '\0')
+            print_error("seed %llu\n", (unsigned long long)named[i]);
         assert_string_equal(r.failure, "");
         assert_true(r.calls > 0);
     }
