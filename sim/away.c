@@ -33,7 +33,8 @@ struct away_site {
     struct sched_event heal, look, crash;
     bool cut;
     struct ask ask;
-    bool asks, returns; /* a command is under way; it is site.return */
+    bool asks, status; /* a command is under way; it is wan.status */
+    char *json;        /* it, if it is not one of those below; until it is answered */
     uint64_t asked_ns;
     unsigned crashes; /* that are still to come, of this return */
 };
@@ -46,11 +47,11 @@ struct away {
 
 /* --- the operator --- */
 
-static void command(struct away_site *s, const char *json, bool returns)
+static void command(struct away_site *s, unsigned at, const char *json, bool status)
 {
     s->ask = (struct ask){.done = NULL};
-    s->asks = ask_begin(&s->ask, &s->world->sites[s->site].machine, json);
-    s->returns = returns;
+    s->asks = ask_begin(&s->ask, &s->world->sites[at].machine, json);
+    s->status = status;
     s->asked_ns = sched->now_ns;
 }
 
@@ -65,6 +66,38 @@ static bool tells_to_return(const struct ask *a)
                           (error != NULL && strstr(error, "claudefs site return") != NULL));
     json_decref(o);
     return is;
+}
+
+/* Where to let the site come back that an operator has removed: it had let this one in, and there
+ * nobody has heard of that. site_count: nowhere. */
+static unsigned tells_to_readmit(const struct world *w, const struct ask *a)
+{
+    json_t *o = json_loadb((const char *)a->answer.ptr, a->answer.len, 0, NULL), *peer;
+    unsigned at = w->config.site_count;
+    size_t k;
+    json_array_foreach (json_object_get(o, "peers"), k, peer) {
+        const char *error = json_string_value(json_object_get(peer, "error"));
+        const char *name = json_string_value(json_object_get(peer, "name"));
+        for (unsigned i = 0; i < w->config.site_count && error != NULL && name != NULL; i++)
+            if (strstr(error, "claudefs peer readmit of that one") != NULL &&
+                strcmp(name, w->config.sites[i].name) == 0)
+                at = i;
+    }
+    json_decref(o);
+    return at;
+}
+
+static void readmit(struct away_site *s, unsigned at)
+{
+    struct world *w = s->world;
+    unsigned gone = 0;
+    while (gone < w->config.site_count && !w->removed[gone])
+        gone++;
+    if (gone == w->config.site_count || w->sites[at].node == NULL)
+        return;
+    mem_free(s->json);
+    s->json = mem_printf("{\"verb\":\"peer.readmit\",\"name\":\"%s\"}", w->config.sites[gone].name);
+    command(s, at, s->json, false);
 }
 
 static bool has_file(const struct world *w, unsigned site, const char *name)
@@ -94,15 +127,22 @@ static void look_run(struct sched_event *e)
     bool patient = s->asks && !s->ask.answered && sched->now_ns - s->asked_ns < PATIENCE_NS;
     if (patient)
         return;
-    bool out = s->asks && s->ask.answered && !s->returns && s->ask.rc == 0 &&
-               !w->removed[s->site] && tells_to_return(&s->ask);
+    bool told = s->asks && s->ask.answered && s->status && s->ask.rc == 0 && !w->removed[s->site];
+    bool out = told && tells_to_return(&s->ask);
+    unsigned at = told ? tells_to_readmit(w, &s->ask) : w->config.site_count;
     if (s->asks) {
-        sched_note("operator", (uint64_t)s->returns << 8 | s->site, (uint64_t)(int64_t)s->ask.rc);
+        sched_note("operator", (uint64_t)!s->status << 8 | s->site, (uint64_t)(int64_t)s->ask.rc);
         ask_end(&s->ask);
     }
     s->asks = false;
-    if (w->sites[s->site].node != NULL && world_counts(w, s->site))
-        command(s, out ? "{\"verb\":\"site.return\"}" : "{\"verb\":\"wan.status\"}", out);
+    if (w->sites[s->site].node == NULL || !world_counts(w, s->site))
+        return;
+    if (out)
+        command(s, s->site, "{\"verb\":\"site.return\"}", false);
+    else if (at < w->config.site_count)
+        readmit(s, at);
+    else
+        command(s, s->site, "{\"verb\":\"wan.status\"}", true);
 }
 
 /* --- away --- */
@@ -225,9 +265,21 @@ void away_check(struct world *w)
 
 /* --- life --- */
 
+/* Sites leave by themselves, or one that lets another in is removed: that one may have to come
+ * back, too. */
+static bool has_operators(const struct world_config *c)
+{
+    bool joins = false, removes = false;
+    for (uint32_t i = 0; i < c->event_count; i++) {
+        joins = joins || c->events[i].kind == WORLD_JOIN;
+        removes = removes || c->events[i].kind == WORLD_REMOVE;
+    }
+    return c->journal_age_s > 0 || (joins && removes);
+}
+
 void away_begin(struct world *w)
 {
-    if (w->config.journal_age_s == 0)
+    if (!has_operators(&w->config))
         return;
     w->away = mem_calloc(1, sizeof *w->away);
     rng_seed(&w->away->rng, w->config.seed ^ 0xa3a7u);
@@ -251,6 +303,7 @@ void away_free(struct world *w)
         sched_cancel(&s->crash);
         if (s->asks)
             ask_end(&s->ask);
+        mem_free(s->json);
     }
     mem_free(w->away);
     w->away = NULL;

@@ -415,11 +415,12 @@ void lin_answered(const struct mount *m, const struct fs_reply *r)
     struct lin_call *c = &lm->call;
     stats.answers++;
     lin->order++;
-    if (lin_node(site_of(m)) == NULL)
-        c->blind = true;
-    else if (c->done)
+    bool up = lin_node(site_of(m)) != NULL;
+    /* Attributes that cannot be read are not in a listing; such a node is about to end. */
+    c->blind = c->blind || !up || !world_can_read(lin->w, site_of(m));
+    if (up && c->done)
         judge_change(m, c, r);
-    else if (is_judged(r->rc) && !c->blind)
+    else if (up && is_judged(r->rc) && !c->blind)
         judge_seen(m, c, r);
     stats.blind += c->blind;
     lin_known_answered(m, c, r);
@@ -462,7 +463,8 @@ void lin_restarted(unsigned site)
         if (c->done || c->maybe)
             survived(n, c);
         c->state_count = 0;
-        c->blind = c->proposing = false;
+        c->blind = c->done && c->blind; /* nobody could say then what it removes */
+        c->proposing = false;
         lin_look(&lin->w->mounts[i]);
     }
 }

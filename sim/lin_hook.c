@@ -209,10 +209,12 @@ static struct mount *asker(unsigned site, const struct proposal *p)
     return NULL;
 }
 
-/* The state may hold this change now. */
+/* The state may hold this change now. A node that has failed and not ended yet is looked at no
+ * more: nobody knows what it removes. */
 static void before(struct mount *m, struct lin_call *c)
 {
-    bool can = c->blind || c->state_count == 0;
+    c->blind = c->blind || c->state_count == 0;
+    bool can = c->blind;
     const struct lin_state *now = can ? NULL : lin_now(m);
     for (unsigned i = 0; now != NULL && i < now->may_count; i++)
         can = can || now->may[i].rc == 0;

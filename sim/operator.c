@@ -150,6 +150,15 @@ static void errand_begin(struct errand *e)
     }
 }
 
+/* The answer to the first attempt was lost: that one of the same name has left. */
+static bool was_done(const struct errand *e)
+{
+    static const char said[] = ": it was removed";
+    const struct buf *b = &e->ask.answer;
+    return e->stage == STAGE_LAST && e->ask.answered && e->ask.rc == ERR_NOT_FOUND &&
+           memmem(b->ptr, b->len, said, sizeof said - 1) != NULL;
+}
+
 static void errand_run(struct sched_event *event)
 {
     struct errand *e = CONTAINER_OF(event, struct errand, event);
@@ -160,7 +169,7 @@ static void errand_run(struct sched_event *event)
         ask_end(&e->ask);
         e->over = true;
         world_joined(w, e->site);
-    } else if (!e->joins && good) {
+    } else if (!e->joins && (good || was_done(e))) {
         ask_end(&e->ask);
         e->over = true;
     } else if (e->joins && w->sites[e->site].lost) {

@@ -66,8 +66,6 @@ struct watch {
     uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
     uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
-    /* Since when one is known at the other: a lag counts from then, at most. */
-    uint64_t known_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];
     struct { /* the repair that a shard has owed longest */
         struct oid oid;
         uint64_t since_ns;

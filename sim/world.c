@@ -264,10 +264,11 @@ static void mounts_make(struct world *w, unsigned site)
     }
 }
 
+/* A state that cannot be read does not look empty: who is to join has not therefore joined. */
 bool world_has_joined(const struct world *w, unsigned site)
 {
     struct node *n = w->sites[site].node;
-    return n != NULL && !node_needs_snapshot(n) && !node_is_empty(n);
+    return n != NULL && !node_needs_snapshot(n) && !node_is_empty(n) && world_can_read(w, site);
 }
 
 void world_joined(struct world *w, unsigned site)

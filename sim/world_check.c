@@ -29,23 +29,29 @@ static bool tree_moved(struct world *w, unsigned site)
     return moved;
 }
 
+bool world_can_read(const struct world *w, unsigned site)
+{
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (state_health(shard_state(node_shard(w->sites[site].node, (shard_id_t)s))) != 0)
+            return false;
+    return true;
+}
+
 /* A state that could not be read shows nothing from then on; but its node must end soon. */
 bool world_may_look(struct world *w, unsigned site)
 {
-    struct node *n = w->sites[site].node;
     if (!process_serves(&w->sites[site]))
         return false;
-    for (unsigned s = 0; s < w->config.shards; s++)
-        if (state_health(shard_state(node_shard(n, (shard_id_t)s))) != 0) {
-            if (w->broken_ns[site] == 0)
-                w->broken_ns[site] = sched->now_ns;
-            if (sched->now_ns - w->broken_ns[site] > BROKEN_NS)
-                world_fail(w, "P3", "site %s cannot read its state and goes on all the same",
-                           w->config.sites[site].name);
-            return false;
-        }
-    w->broken_ns[site] = 0;
-    return true;
+    if (world_can_read(w, site)) {
+        w->broken_ns[site] = 0;
+        return true;
+    }
+    if (w->broken_ns[site] == 0)
+        w->broken_ns[site] = sched->now_ns;
+    if (sched->now_ns - w->broken_ns[site] > BROKEN_NS)
+        world_fail(w, "P3", "site %s cannot read its state and goes on all the same",
+                   w->config.sites[site].name);
+    return false;
 }
 
 uint64_t world_parts(const struct world *w, unsigned site)

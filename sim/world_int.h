@@ -77,6 +77,7 @@ void world_check_core(struct world *w);  /* after those that are not left broken
 void world_check_final(struct world *w); /* after all sites have converged */
 /* The cut of each site that was removed is known there, and all up to it has arrived. */
 bool world_removals_over(const struct world *w, struct node *n);
+bool world_can_read(const struct world *w, unsigned site); /* its states; it is up */
 bool world_quiescent(struct world *w); /* nothing is on its way, vectors are equal */
 /* Why not, and where; NULL: it is. */
 const char *world_unrest(struct world *w, unsigned *ret_site);

@@ -3,6 +3,8 @@
  * What is told was heard from the source, twice a second, so it is compared with what was so some
  * seconds ago and with what is so now; and a number is held against the site only when the line has
  * been well for long enough for it to be heard. */
+#include <stdlib.h>
+
 #include "sim/watch_int.h"
 #include "site/call.h"
 
@@ -37,20 +39,42 @@ static bool standing_of(void *ctx, const struct member *m)
     return !s->has_left;
 }
 
-/* A lag does not tell of what has arrived and waits for a cut, nor of who had left before anything
- * of his came here. */
+static bool has_any(const struct world *w, const uint64_t *seq)
+{
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (seq[s] > 0)
+            return true;
+    return false;
+}
+
+/* Something has arrived that waits for a cut. */
+static bool holds_any(const struct world *w, struct node *n)
+{
+    for (unsigned s = 0; s < w->config.shards; s++)
+        if (shard_holds(node_shard(n, (shard_id_t)s)))
+            return true;
+    return false;
+}
+
+/* Of who leaves a lag does not tell what has arrived and waits for its cut, nor what it did before
+ * anything of it came here: status says that it leaves. */
 static bool is_told(const struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct standing st = {.site = w->ids[from]};
     struct node *n = w->sites[to].node;
-    bool had = false;
-    for (unsigned s = 0; s < w->config.shards; s++) {
-        had = had || seq[s] > 0;
-        if (shard_holds(node_shard(n, (shard_id_t)s)))
-            return false;
-    }
-    return world_removals_over(w, n) && node_members(n, standing_of, &st) == 0 &&
-           (had || !st.has_left);
+    if (node_members(n, standing_of, &st) != 0 || (st.has_left && holds_any(w, n)))
+        return false;
+    return !st.has_left || (world_removals_over(w, n) && has_any(w, seq));
+}
+
+/* How far clocks may be apart: when nothing of a site has come yet, its lag is told in the clock of
+ * whoever let it in, and the one that shows it. */
+static uint64_t clocks_differ_ns(const struct world *w)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        sum += (uint64_t)llabs(w->config.sites[i].clock.offset_ns) + w->clock_jumped_ns[i];
+    return sum;
 }
 
 /* The newest look at a site's own operations that is as old as that; NULL: there is none. */
@@ -114,8 +138,6 @@ void lag_look(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
     world_lag(w, from, to, &lag);
     if (!lag.up)
         t->stream_ns[from][to] = now;
-    if (!lag.known || t->known_ns[from][to] == 0)
-        t->known_ns[from][to] = lag.known ? now : 0;
     if (!lag.known || now - t->up_ns[to] < LAG_STEADY_NS)
         return;
     if (!is_told(w, from, to, seq))
@@ -123,15 +145,16 @@ void lag_look(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
     uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
-    uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
-    if (missing > lag.lag_ns + slack && counted > missing)
+    uint64_t counted = now - t->up_ns[to], apart = has_any(w, seq) ? 0 : clocks_differ_ns(w);
+    if (missing > lag.lag_ns + slack + apart && counted > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);
     if (!watch_is_well(w, from, to, LAG_STEADY_NS) || now - t->stream_ns[from][to] <= LAG_STEADY_NS)
         return;
-    check_to_go(&lag, w, from, to, slack);
-    if (lag.lag_ns > missing + 2 * slack)
+    if (world_removals_over(w, w->sites[to].node) && !holds_any(w, w->sites[to].node))
+        check_to_go(&lag, w, from, to, slack); /* what waits for a cut has arrived */
+    if (lag.lag_ns > missing + 2 * slack + apart)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
                    w->config.sites[to].name, (double)lag.lag_ns / 1e9, w->config.sites[from].name,
                    (double)missing / 1e9);

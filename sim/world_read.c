@@ -50,21 +50,20 @@ static bool may_be_lost(struct world *w, uint64_t number)
     return !world_counts(w, e->site) || w->rotten[e->site];
 }
 
-static void ask(struct reading *r, struct node *n, const struct content *c, uint64_t until)
+static void read_once(struct reading *r, unsigned site, const struct content *c, uint64_t until)
 {
+    struct node *n = r->w->sites[site].node;
     r->done = false;
-    r->rc = 0;
     node_content_read(n, c, LARGE_BYTES_MAX, got, r);
     loop_kick(node_loop(n));
     while (!r->done && r->w->failure[0] == '\0' && sched_step(until))
         continue;
 }
 
-/* Sites may have converged before they have a connection again: then it is asked again. */
+/* All may have come by a relay, and who has the content be dialled again in a moment only. */
 static void read_one(struct reading *r, unsigned site, const struct content *c)
 {
     struct world *w = r->w;
-    struct node *n = w->sites[site].node;
     uint64_t until = sched->now_ns + READ_NS;
     r->row = large_find(&w->ledger.large, c->root);
     if (r->row == NULL) {
@@ -72,13 +71,13 @@ static void read_one(struct reading *r, unsigned site, const struct content *c)
                    w->config.sites[site].name);
         return;
     }
-    ask(r, n, c, until);
-    while (r->rc == ERR_UNREACHABLE && !may_be_lost(w, r->row->number) && w->failure[0] == '\0' &&
-           sched->now_ns + AGAIN_NS < until) {
+    read_once(r, site, c, until);
+    while (r->done && r->rc == ERR_UNREACHABLE && !may_be_lost(w, r->row->number) &&
+           sched->now_ns + AGAIN_NS < until && w->failure[0] == '\0') {
         uint64_t next = sched->now_ns + AGAIN_NS;
-        while (w->failure[0] == '\0' && sched_step(next))
+        while (sched_step(next))
             continue;
-        ask(r, n, c, until);
+        read_once(r, site, c, until);
     }
     if (!r->done || (r->rc != 0 && !may_be_lost(w, r->row->number)))
         world_fail(w, "P2", "content %llu cannot be read at site %s: %s",

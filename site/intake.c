@@ -249,8 +249,8 @@ static bool something_may_wait(const struct intake_site *at)
     return false;
 }
 
-/* From here on all shards keep the operations of this site: in each journal, before any of them. */
-static int hold_back(const struct intake_site *at, site_id_t site)
+/* From here on all shards keep the operations of its site: in each journal, before any of them. */
+static int hold_back(const struct intake_site *at, const struct op *op)
 {
     for (unsigned i = 0; i < at->shard_count; i++) {
         int rc = shard_reserve(at->shards[i], PART_HEAD_BYTES);
@@ -258,8 +258,10 @@ static int hold_back(const struct intake_site *at, site_id_t site)
             return rc;
     }
     for (unsigned i = 0; i < at->shard_count; i++) {
-        int rc =
-            shard_is_behind(at->shards[i], site) ? 0 : shard_behind_set(at->shards[i], site, true);
+        struct shard *s = at->shards[i];
+        int rc = shard_is_behind(s, op->dot.site)
+                     ? 0
+                     : shard_behind_set(s, op->dot.site, MAX(op->stamp.hlc, 1u));
         if (rc != 0)
             return rc; /* the shard has failed */
     }
@@ -292,11 +294,11 @@ static int hold_back_if_it_waits(struct applying *a, struct shard *s, const stru
         shard_limit(s, op->dot.site, &last) != LIMIT_NONE)
         return 0;
     if (is_behind_somewhere(a->at, op->dot.site)) /* some journals were cut by a loss of power */
-        return hold_back(a->at, op->dot.site);
+        return hold_back(a->at, op);
     if (!shard_would_wait(s, op))
         return 0;
     int rc = runs_flush(a, NULL, &at); /* what it names may be in there */
-    return rc != 0 || !shard_would_wait(s, op) ? rc : hold_back(a->at, op->dot.site);
+    return rc != 0 || !shard_would_wait(s, op) ? rc : hold_back(a->at, op);
 }
 
 /* ---- the batch ---- */

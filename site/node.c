@@ -169,7 +169,7 @@ static void tick(struct loop_timer *t)
 {
     struct node *n = CONTAINER_OF(t, struct node, tick);
     n->tick_count++;
-    if (n->stopping)
+    if (n->stopping || n->broken) /* then there may be no shards any more */
         return;
     if (n->wants_reopen && n->tick_count > n->reopen_tick) {
         loop_stop(n->loop);

@@ -114,6 +114,9 @@ void node_apply(struct node *n, struct apply_batch *b);
 /* Durable cursors (next index to ask for, per shard) for a peer's stream, and version vectors. */
 void node_cursors(struct node *n, site_id_t peer, uint64_t *ret_by_shard); /* loop */
 void node_vvs(struct node *n, struct vv *ret_by_shard);                    /* loop; durable part */
+/* Stamp of the first operation of this site that has arrived and waits for a cut (L6); 1: it waited
+ * when the node was opened; 0: none does. */
+uint64_t node_waits_since(const struct node *n, site_id_t site); /* loop */
 /* Runs w->run once, later, when every operation applied now has had its consequences here: its
  * messages between shards are delivered, the repairs that this site owes for it are durable, and so
  * on for what those caused. What a peer is told to have reached this site (an acknowledgement, a

@@ -173,6 +173,16 @@ void node_vvs(struct node *n, struct vv *ret_by_shard)
         shard_durable_vv(n->shards[i], &ret_by_shard[i]);
 }
 
+uint64_t node_waits_since(const struct node *n, site_id_t site)
+{
+    uint64_t since = 0;
+    for (unsigned i = 0; i < n->settings.shard_count; i++) {
+        uint64_t hlc = shard_behind_since(n->shards[i], site);
+        since = since == 0 || (hlc != 0 && hlc < since) ? hlc : since;
+    }
+    return since;
+}
+
 void node_last_ops(struct node *n, site_id_t site, struct last_op *ret_by_shard)
 {
     for (unsigned i = 0; i < n->settings.shard_count; i++)

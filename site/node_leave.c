@@ -457,7 +457,7 @@ static void let_go(struct node *n)
             for (unsigned i = 0; i < shards; i++) {
                 int rc = !shard_is_behind(n->shards[i], site)
                              ? 0
-                             : shard_behind_set(n->shards[i], site, false);
+                             : shard_behind_set(n->shards[i], site, 0);
                 if (rc != 0)
                     return; /* room was made sure of: the shard has failed */
             }

@@ -330,8 +330,8 @@ static void commit_finish(struct loop_defer *defer)
         rc = shard_reload(n->shards[i]);
     if (rc == 0)
         rc = node_members_load(n);
-    if (rc != 0) {
-        commit_end(n, rc, "the snapshot cannot be taken over");
+    if (rc != 0) { /* some shards have the new state and some have not */
+        node_fail(n, rc, "the snapshot cannot be taken over");
         return;
     }
     rc = dir_file_remove(n->dir, "joining");

@@ -128,6 +128,24 @@ static bool lives_elsewhere(const struct returning *r, struct oid there)
     return f != NULL && f->there;
 }
 
+/* It got this name when another one went to its place, by an exchange, and goes on to its own. */
+static bool
+is_on_its_way(struct returning *r, struct oid there, struct oid parent, struct slice name)
+{
+    struct file_view v;
+    struct shown s;
+    return lives_elsewhere(r, there) && merge_file(merge_of(r->n, there), there, &v) == 0 &&
+           v.names == 1 && merge_lookup(merge_of(r->n, parent), parent, name, &s) == 0 &&
+           oid_equal(s.oid, there) && s.stamp.site == r->n->settings.site;
+}
+
+/* May what has the name there make way? */
+static bool
+may_go(struct returning *r, const struct unsent_name *nm, struct oid parent, struct oid there)
+{
+    return return_is_known(r, nm, there) || is_on_its_way(r, there, parent, nm->name);
+}
+
 /* The file goes into the directory that is to have its name, which is made first. In the list of
  * names the new one is one that this site took from the file, so it is moved on from there. */
 static int step_aside(struct returning *r,
@@ -181,7 +199,7 @@ static int make_way(struct returning *r,
         if (rc != ITEM_DONE)
             return rc;
         rc = return_lookup(r, to, nm->name, &taken);
-        if (rc != 0 || (!oid_is_none(taken) && !return_is_known(r, nm, taken)))
+        if (rc != 0 || (!oid_is_none(taken) && !may_go(r, nm, to, taken)))
             return rc;
         if (!oid_is_none(taken) && lives_elsewhere(r, taken))
             return depth < IN_THE_WAY_MAX ? clear(r, taken, to, nm->name, depth + 1, ret_gone)
@@ -231,7 +249,7 @@ static int put_new(struct returning *r,
         return_mapped_file(r, f, there);
         return ITEM_DONE;
     }
-    if (!return_is_known(r, nm, there))
+    if (!may_go(r, nm, parent, there))
         return put_beside(r, nm, f, parent, there, (struct oid){{0}});
     if (lives_elsewhere(r, there) || oid_kind(there) != OID_FILE || oid_kind(f->oid) != OID_FILE) {
         int rc = return_clear(r, there, parent, nm->name, &gone);
@@ -250,7 +268,7 @@ static int put_known(struct returning *r,
 {
     if (oid_is_none(there))
         return move_here(r, f, target, parent, nm->name, 0);
-    if (!return_is_known(r, nm, there))
+    if (!may_go(r, nm, parent, there))
         return put_beside(r, nm, f, parent, there, target);
     struct old_name old;
     int rc = old_name_find(r, f, target, &old);

@@ -565,9 +565,11 @@ static int load_waiting(struct shard *s)
     return rc;
 }
 
-/* After a snapshot was loaded: the engine and what is kept beside it start from the new state. */
+/* After a snapshot was loaded: the engine and what is kept beside it start from the new state. When
+ * that cannot be read the old engine stays: the node ends, and is looked at until it has. */
 int shard_reload(struct shard *s)
 {
+    struct merge *fresh = NULL;
     struct merge_config mc = {.shard = s->cfg.id,
                               .shard_count = s->cfg.shard_count,
                               .site = s->cfg.site,
@@ -575,11 +577,12 @@ int shard_reload(struct shard *s)
                               .site_name = s->cfg.site_name,
                               .name_ctx = s->cfg.name_ctx};
     shard_events_of(s, &mc.events);
+    int rc = merge_open(&fresh, &mc);
+    if (rc != 0)
+        return rc;
     merge_free(s->merge);
-    s->merge = NULL;
-    int rc = merge_open(&s->merge, &mc);
-    if (rc == 0)
-        rc = load_waiting(s);
+    s->merge = fresh;
+    rc = load_waiting(s);
     if (rc == 0) {
         shard_limits_load(s);
         shard_last_load(s);

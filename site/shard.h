@@ -219,7 +219,10 @@ bool shard_holds(const struct shard *s); /* one of the limits is LIMIT_HOLD */
 bool shard_would_wait(struct shard *s, const struct op *op);
 bool shard_is_behind(const struct shard *s, site_id_t site);
 site_id_t shard_behind_at(const struct shard *s, uint32_t i);
-int shard_behind_set(struct shard *s, site_id_t site, bool behind) MUST_CHECK;
+/* since: stamp of the first that waits; 0: it is behind no more. */
+int shard_behind_set(struct shard *s, site_id_t site, uint64_t since_hlc) MUST_CHECK;
+/* That stamp; 1: it was behind when the shard was opened; 0: it is not behind. */
+uint64_t shard_behind_since(const struct shard *s, site_id_t site);
 /* After cuts were journaled: what counts as durable here is what was applied up to them. */
 void shard_limits_settle(struct shard *s);
 /* Registers of the root that say who is a member and who leaves, in operations that wait here but

@@ -171,6 +171,7 @@ struct shard {
     struct {
         site_id_t site;
         uint64_t seq;
+        uint64_t since_hlc;   /* not there: 1 since it was read from there */
     } behind[SITE_COUNT_MAX]; /* as in the state */
     uint32_t behind_count;
     uint64_t held_back; /* alone: of what waits, this much is known to wait for a limit or behind */

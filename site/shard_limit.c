@@ -139,11 +139,18 @@ void shard_behind_seen(struct shard *s, struct slice key, struct slice value)
     } else if (value.ptr != NULL && i < SITE_COUNT_MAX) { /* the engine refuses so many sites */
         s->behind[i].site = site;
         s->behind[i].seq = be_get(value.ptr, 8);
+        s->behind[i].since_hlc = 1;
         s->behind_count = MAX(s->behind_count, i + 1);
     }
 }
 
-int shard_behind_set(struct shard *s, site_id_t site, bool behind)
+uint64_t shard_behind_since(const struct shard *s, site_id_t site)
+{
+    uint32_t i = behind_find(s, site);
+    return i < s->behind_count ? s->behind[i].since_hlc : 0;
+}
+
+int shard_behind_set(struct shard *s, site_id_t site, uint64_t since_hlc)
 {
     struct buf key = {0}, value = {0};
     ASSERT(site != s->cfg.site && s->cfg.peers == NULL);
@@ -151,8 +158,11 @@ int shard_behind_set(struct shard *s, site_id_t site, bool behind)
     key_be(&key, site, 4);
     key_be(&value, merge_seen(s->merge, s->cfg.id, site), 8);
     struct local_pair pair = {.key = buf_slice(&key),
-                              .value = behind ? buf_slice(&value) : slice_of(NULL, 0)};
+                              .value = since_hlc != 0 ? buf_slice(&value) : slice_of(NULL, 0)};
     int rc = shard_local(s, &pair, 1, NULL, NULL);
+    uint32_t i = behind_find(s, site);
+    if (i < s->behind_count && rc == 0)
+        s->behind[i].since_hlc = since_hlc;
     buf_deinit(&key);
     buf_deinit(&value);
     return rc;

@@ -40,9 +40,19 @@ void lag_apply(struct lag *l, uint64_t hlc, uint64_t ops, uint64_t bytes)
     l->bytes_applied += bytes;
 }
 
+void lag_wait(struct lag *l, uint64_t hlc)
+{
+    l->waits_hlc = hlc;
+}
+
+uint64_t lag_applied(const struct lag *l)
+{
+    return l->waits_hlc != 0 ? MIN(l->applied_hlc, l->waits_hlc) : l->applied_hlc;
+}
+
 uint64_t lag_ns(const struct lag *l, uint64_t now_ns)
 {
-    uint64_t head_ms = hlc_ms(l->head_hlc), applied_ms = hlc_ms(l->applied_hlc);
+    uint64_t head_ms = hlc_ms(l->head_hlc), applied_ms = hlc_ms(lag_applied(l));
     if (PLANTED(24))
         return 0;
     /* Before anything is applied only the wait itself is known. */

@@ -14,7 +14,8 @@
 
 struct lag {
     uint64_t head_hlc;                   /* the source's safe point, as last heard */
-    uint64_t applied_hlc;                /* everything up to here is applied */
+    uint64_t applied_hlc;                /* everything up to here has arrived */
+    uint64_t waits_hlc;                  /* but from here on it waits; 0: all is applied */
     uint64_t heard_ns;                   /* mono: when head_hlc was heard */
     uint64_t began_ns;                   /* mono: when measuring began */
     uint64_t start_ns;                   /* lag when measuring began, known from before */
@@ -29,6 +30,10 @@ void lag_down(struct lag *l);
 void lag_hear(struct lag *l, uint64_t now_ns, uint64_t head_hlc);
 void lag_hear_totals(struct lag *l, uint64_t ops, uint64_t bytes);
 void lag_apply(struct lag *l, uint64_t hlc, uint64_t ops, uint64_t bytes);
+/* What has arrived waits since its source's `hlc`, for the cut of a site that leaves say, and is as
+ * much behind as what is under way; 1: since before measuring began; 0: nothing does. */
+void lag_wait(struct lag *l, uint64_t hlc);
+uint64_t lag_applied(const struct lag *l); /* everything up to here is applied */
 uint64_t lag_ns(const struct lag *l, uint64_t now_ns);
 uint64_t lag_ops(const struct lag *l);
 uint64_t lag_bytes(const struct lag *l);

@@ -170,7 +170,7 @@ void receiver_ack(struct receiver *r, uint64_t wall_ns, uint64_t hlc, struct buf
     uint32_t seqs = 0;
     for (unsigned s = 0; s < r->shard_count; s++)
         seqs += r->vvs_durable[s].count;
-    struct msg_ack a = {.wall_ns = wall_ns, .hlc = hlc, .applied_hlc = r->lag.applied_hlc};
+    struct msg_ack a = {.wall_ns = wall_ns, .hlc = hlc, .applied_hlc = lag_applied(&r->lag)};
     a.seqs = mem_calloc(MAX(seqs, 1u), sizeof a.seqs[0]);
     for (unsigned s = 0; s < r->shard_count; s++) {
         if (r->durable[s] != r->told[s])

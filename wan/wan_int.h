@@ -210,7 +210,7 @@ struct wan {
     uint8_t fs_id[FS_ID_BYTES];
     struct wan_peer *peers;
     uint64_t generation; /* source of generations and probe ids */
-    bool members_asked, members_again;
+    bool members_asked, members_again, members_known /* once at least */;
     bool removed; /* this site was removed from the federation */
     bool rolled_back;
     char rolled_back_text[320];
@@ -256,6 +256,9 @@ void wan_settings_use(struct wan *w, const struct wan_settings_copy *s);
 void wan_members_fetch(struct wan *w);
 /* A member that the journal has and the next wan_members_fetch() will tell. */
 void wan_member_known(struct wan *w, const struct member *m);
+/* Of one that is new here: it has worked since then, and nothing of that is here. So far behind it
+ * we are, and it behind us. */
+void wan_peer_lag_since(struct wan_peer *p, uint64_t at_ms);
 void wan_members_changed(void *ctx); /* loop thread */
 struct wan_peer *wan_peer_by_site(struct wan *w, site_id_t site);
 struct wan_peer *wan_peer_by_name(struct wan *w, const char *name);

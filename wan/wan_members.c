@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/hlc.h"
 #include "base/log.h"
 #include "wan/state_file.h"
 #include "wan/wan_file.h"
@@ -204,6 +205,14 @@ static void peer_update(struct wan *w, const struct member *m)
     wan_peer_dial(p);
 }
 
+void wan_peer_lag_since(struct wan_peer *p, uint64_t at_ms)
+{
+    uint64_t wall_ns = wan_wall_ns(p->wan), at_ns = at_ms * NS_PER_MS;
+    uint64_t before_ns = wall_ns > at_ns ? wall_ns - at_ns : 0, now_ns = wan_now_ns(p->wan);
+    lag_init(&p->recv.core.lag, now_ns, before_ns);
+    lag_init(&p->lag_out, now_ns, before_ns);
+}
+
 void wan_member_known(struct wan *w, const struct member *m)
 {
     struct member known = *m;
@@ -267,12 +276,23 @@ static void members_done(struct wan_call *call)
     w->members_asked = false;
     if (c->rc != 0)
         log_warn(LOG_WAN, "members_unreadable", "why=\"%s\"", err_text(c->rc));
-    for (uint32_t i = 0; i < c->count; i++) {
+    uint64_t entered_hlc = UINT64_MAX;
+    for (uint32_t i = 0; i < c->count && w->members_known; i++)
         if (c->at[i].site == w->me.site)
-            self_update(w, &c->at[i]);
-        else
-            peer_update(w, &c->at[i]);
+            entered_hlc = c->at[i].told_hlc;
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct member *m = &c->at[i];
+        if (m->site == w->me.site) {
+            self_update(w, m);
+            continue;
+        }
+        /* What was done by one that entered after us is in no snapshot of ours. */
+        bool late = wan_peer_by_site(w, m->site) == NULL && m->told_hlc > entered_hlc;
+        peer_update(w, m);
+        if (late)
+            wan_peer_lag_since(wan_peer_by_site(w, m->site), hlc_ms(m->told_hlc));
     }
+    w->members_known = w->members_known || c->rc == 0;
     if (w->members_again)
         wan_members_fetch(w);
 }

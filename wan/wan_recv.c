@@ -31,7 +31,7 @@ struct where_call {
     uint64_t next[SHARD_COUNT_MAX];
     struct vv *vvs;
     struct last_op own[SHARD_COUNT_MAX], peers[SHARD_COUNT_MAX]; /* operations of both */
-    uint64_t hlc;
+    uint64_t hlc, waits_hlc;
 };
 
 static void where_on_loop(struct wan_call *call)
@@ -42,6 +42,7 @@ static void where_on_loop(struct wan_call *call)
     node_last_ops(call->wan->node, c->self, c->own);
     node_last_ops(call->wan->node, c->peer, c->peers);
     c->hlc = node_hlc_now(call->wan->node);
+    c->waits_hlc = node_waits_since(call->wan->node, c->peer);
     wan_call_return(call);
 }
 
@@ -137,6 +138,8 @@ struct apply_call {
     struct wan_call call;
     struct apply_batch batch;
     struct wan_peer *peer; /* peers live as long as the WAN part */
+    site_id_t site;        /* its */
+    uint64_t waits_hlc;
     int rc;
     struct err_detail detail;
 };
@@ -147,6 +150,7 @@ static void apply_done_on_loop(struct apply_batch *b, int rc, const struct err_d
     c->rc = rc;
     if (rc != 0 && d != NULL)
         c->detail = *d;
+    c->waits_hlc = node_waits_since(c->call.wan->node, c->site);
     wan_call_return(&c->call);
 }
 
@@ -188,6 +192,7 @@ static void apply_done(struct wan_call *call)
         wan_recv_fail(p, c->rc, c->detail.text[0] != '\0' ? c->detail.text : err_text(c->rc));
     } else {
         applied_note(p, &core->slots[core->oldest].decoded.batch);
+        lag_wait(&core->lag, c->waits_hlc);
         receiver_applied(core);
         backoff_reset(&p->backoff);
         wan_pull(p->wan);
@@ -214,6 +219,7 @@ static void recv_apply_next(struct wan_peer *p)
     const struct batch *b = &slot->decoded.batch;
     struct apply_call *c = mem_calloc(1, sizeof *c);
     c->peer = p;
+    c->site = p->member.site;
     c->batch.peer = p->member.site;
     c->batch.item_count = b->count;
     c->batch.items = mem_calloc(MAX(b->count, 1u), sizeof c->batch.items[0]);
@@ -269,6 +275,7 @@ static void checked(struct wan_call *call)
         return;
     }
     p->recv.state = RECV_RUNNING;
+    lag_wait(&p->recv.core.lag, c->waits_hlc);
     p->recv.opened_ns = wan_now_ns(w);
     wan_peer_trouble(p, TROUBLE_NONE, 0, "");
     p->stranger_ns = 0;
@@ -562,7 +569,7 @@ uint64_t wan_recv_probe(struct wan_peer *p)
     return p->recv.probe_id;
 }
 
-/* What is durable: our vectors, and the cursor of each running stream. */
+/* What is durable: our vectors, and the cursor of each running stream; and what waits. */
 struct pull_call {
     struct wan_call call;
     struct node_settle_wait settled;
@@ -572,6 +579,7 @@ struct pull_call {
         site_id_t peer;
         uint64_t generation;
         uint64_t next[SHARD_COUNT_MAX];
+        uint64_t waits_hlc;
     } at[SITE_COUNT_MAX];
 };
 
@@ -585,8 +593,10 @@ static void pull_on_loop(struct wan_call *call)
 {
     struct pull_call *c = CONTAINER_OF(call, struct pull_call, call);
     /* Cursors first: what they cover is in the vectors then. */
-    for (uint32_t i = 0; i < c->count; i++)
+    for (uint32_t i = 0; i < c->count; i++) {
         node_cursors(call->wan->node, c->at[i].peer, c->at[i].next);
+        c->at[i].waits_hlc = node_waits_since(call->wan->node, c->at[i].peer);
+    }
     node_vvs(call->wan->node, c->vvs);
     c->settled.run = pull_settled;
     node_settled(call->wan->node, &c->settled);
@@ -603,6 +613,7 @@ static void pull_done(struct wan_call *call)
         if (p == NULL || p->recv.generation != c->at[i].generation || !recv_can_write(p))
             continue;
         receiver_durable(&p->recv.core, c->at[i].next, c->vvs);
+        lag_wait(&p->recv.core.lag, c->at[i].waits_hlc);
         if (receiver_owes_ack(&p->recv.core))
             ack_send(p);
     }

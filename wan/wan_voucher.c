@@ -130,16 +130,6 @@ static void refuse(struct wan_asked *a, int status, int rc, const char *text)
     wan_asked_answer(a, status, rc, text);
 }
 
-/* It has worked since it was let in, and nothing of that is here: so far behind it we are, and it
- * behind us. */
-static void lag_since(struct wan_peer *p, uint64_t at_ms)
-{
-    uint64_t wall_ns = wan_wall_ns(p->wan), at_ns = at_ms * NS_PER_MS;
-    uint64_t before_ns = wall_ns > at_ns ? wall_ns - at_ns : 0, now_ns = wan_now_ns(p->wan);
-    lag_init(&p->recv.core.lag, now_ns, before_ns);
-    lag_init(&p->lag_out, now_ns, before_ns);
-}
-
 static void was_let_in(struct wan_call *call)
 {
     struct let_in_call *c = CONTAINER_OF(call, struct let_in_call, call);
@@ -147,7 +137,7 @@ static void was_let_in(struct wan_call *call)
         wan_member_known(call->wan, &c->member);
         struct wan_peer *p = wan_peer_by_site(call->wan, c->member.site);
         if (p != NULL && p->recv.state == RECV_IDLE && p->send == NULL)
-            lag_since(p, c->voucher.at_ms);
+            wan_peer_lag_since(p, c->voucher.at_ms);
     }
     if (c->rc == 0)
         log_info(LOG_WAN, c->away ? "vouched_leaves" : "vouched", "peer=%s site=%08x by=%08x",

@@ -463,6 +463,11 @@ static void work_on_what_waits(struct world *w, unsigned to)
     pull_all(w, 1, 0);
 }
 
+static uint64_t waits_since(struct world *w, unsigned at, unsigned of)
+{
+    return node_waits_since(w->sites[at].n, node_site(w->sites[of].n));
+}
+
 /* Nothing that site 0 did later shows before it, whatever it is about, also when the node was
  * stopped meanwhile; and all of it in the end. */
 static void test_what_follows_from_what_waits_waits_too(void **state)
@@ -475,9 +480,12 @@ static void test_what_follows_from_what_waits_waits_too(void **state)
         assert_int_equal(member_at(&w, 1, 3)->status, MEMBER_LEAVING);
         assert_true(shows_aside(&w, 1, "/before"));
         assert_false(shows_aside(&w, 1, "/after"));
+        assert_true(waits_since(&w, 1, 0) > 1);
+        assert_int_equal(waits_since(&w, 1, 2), 0);
         snprintf(moved, sizeof moved, "/d%u/f", to);
         assert_false(shows(&w, 1, moved));
         reopen(&w, 1);
+        assert_int_equal(waits_since(&w, 1, 0), 1);
         assert_true(shows_aside(&w, 1, "/before"));
         assert_false(shows_aside(&w, 1, "/after"));
         assert_false(shows(&w, 1, moved));
@@ -485,6 +493,7 @@ static void test_what_follows_from_what_waits_waits_too(void **state)
         pull_all(&w, 1, 0);
         assert_false(shows_aside(&w, 1, "/later"));
         check_left(&w, 9 + to);
+        assert_int_equal(waits_since(&w, 1, 0), 0);
         assert_true(shows_aside(&w, 1, "/after"));
         assert_true(shows_aside(&w, 1, "/later"));
         assert_true(shows(&w, 1, moved));

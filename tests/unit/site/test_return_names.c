@@ -276,6 +276,25 @@ static void test_two_files_exchange_their_names_and_a_new_one_has_a_thirds(void 
     world_deinit(&w);
 }
 
+/* One file goes to the place of another, which by that has the name of a new one for a while. */
+static void test_a_new_file_has_the_name_that_another_gets_on_its_way(void **state)
+{
+    struct world w;
+    struct oid p[4];
+    (void)state;
+    world_of_files(&w, 4, p);
+    rename_in_root(&w.sites[BACK], slice_str("p2"), "t");
+    rename_in_root(&w.sites[BACK], slice_str("p3"), "p2");
+    (void)new_file(&w, "/p3", 0xa);
+    rename_in_root(&w.sites[BACK], slice_str("t"), "p1");
+    comes_back(&w);
+    check_at(&w, "/p1", p[2]);
+    check_at(&w, "/p2", p[3]);
+    check_new(&w, "/p3", "a");
+    assert_int_equal(names_in(&w.sites[STAYS], OID_ROOT), 4); /* none is a conflict name */
+    world_deinit(&w);
+}
+
 /* ---- what nobody else touched ---- */
 
 #define DIRS 24u  /* each with a history of its own */
@@ -453,6 +472,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_new_file_has_the_name_of_one_that_took_anothers),
         cmocka_unit_test(test_files_in_a_row_make_way),
         cmocka_unit_test(test_two_files_exchange_their_names_and_a_new_one_has_a_thirds),
+        cmocka_unit_test(test_a_new_file_has_the_name_that_another_gets_on_its_way),
         cmocka_unit_test(test_names_that_nobody_else_touched_are_as_they_were),
         cmocka_unit_test(test_a_name_in_a_dead_directory_stays_there),
     };

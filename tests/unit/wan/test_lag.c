@@ -71,6 +71,28 @@ static void test_lag_before_anything_is_applied_is_the_wait(void **state)
     assert_int_equal(lag_ns(&l, MONO + 7 * NS_PER_SEC), 7 * NS_PER_SEC);
 }
 
+/* All has arrived, and some of it waits for a cut: that is not "in step". */
+static void test_lag_of_what_waits_here_is_its_age(void **state)
+{
+    (void)state;
+    struct lag l;
+    lag_init(&l, MONO, 0);
+    lag_up(&l);
+    lag_hear(&l, MONO, hlc_from_wall(WALL));
+    lag_apply(&l, hlc_from_wall(WALL), 1, 100);
+    lag_wait(&l, hlc_from_wall(WALL - 8 * NS_PER_SEC));
+    assert_int_equal(lag_ns(&l, MONO), 8 * NS_PER_SEC);
+    assert_int_equal(lag_applied(&l), hlc_from_wall(WALL - 8 * NS_PER_SEC));
+    lag_hear(&l, MONO + 3 * NS_PER_SEC, hlc_from_wall(WALL + 3 * NS_PER_SEC));
+    lag_apply(&l, hlc_from_wall(WALL + 3 * NS_PER_SEC), 0, 0);
+    assert_int_equal(lag_ns(&l, MONO + 3 * NS_PER_SEC), 11 * NS_PER_SEC);
+    lag_wait(&l, 1); /* since before: as if nothing had been applied yet */
+    assert_int_equal(lag_ns(&l, MONO + 4 * NS_PER_SEC), 4 * NS_PER_SEC);
+    lag_wait(&l, 0);
+    assert_int_equal(lag_ns(&l, MONO + 4 * NS_PER_SEC), 0);
+    assert_int_equal(lag_applied(&l), hlc_from_wall(WALL + 3 * NS_PER_SEC));
+}
+
 /* A line stands still and gives back what was on it: heartbeats of before, one by one or at once.
  */
 static void test_delay_of_what_stood_still_is_its_age(void **state)
@@ -146,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_lag_broken_link_grows_with_time),
         cmocka_unit_test(test_lag_behind_is_the_distance_in_the_sources_clock),
         cmocka_unit_test(test_lag_before_anything_is_applied_is_the_wait),
+        cmocka_unit_test(test_lag_of_what_waits_here_is_its_age),
         cmocka_unit_test(test_delay_of_what_stood_still_is_its_age),
         cmocka_unit_test(test_delay_forgets_what_is_no_more),
         cmocka_unit_test(test_skew_best_round_trip_wins),
