@@ -1,7 +1,10 @@
-/* The liveness of a part: before all is healed, in a third of the worlds, one node of each site
- * stays cut off or down, and one site of three stays cut off from the others. What is healed has to
- * lead all shards, answer and converge without them. A disk that stays full is not among it:
- * whoever leads with it says ENOSPC, which is an answer, and goes on leading. See trio.h. */
+/* The liveness of a part: before all is healed, in a third of the worlds, one node of a site that
+ * is alone stays cut off, mute or down, or one site of three stays cut off from the others. What is
+ * healed has to lead all shards, answer and converge without it. Three things are not among it: a
+ * disk that stays full (whoever leads with it says ENOSPC, which is an answer, and goes on
+ * leading), a node that only hears nothing, and nodes of several sites (sim/RESULTS.md, "Open").
+ * See trio.h.
+ */
 #include "base/assert.h"
 #include "sim/trio_int.h"
 
@@ -35,7 +38,9 @@ static bool may_miss(const struct trio *w, unsigned node)
 static void node_draw(struct trio *w, struct rng *rng)
 {
     unsigned first = (unsigned)rng_below(rng, TRIO_NODES);
-    w->how = 1 + (enum world_broken)rng_below(rng, WORLD_BROKEN_FULL - 1);
+    static const enum world_broken hows[] = {WORLD_BROKEN_CUT, WORLD_BROKEN_MUTE, WORLD_BROKEN_DOWN,
+                                             WORLD_BROKEN_DARK};
+    w->how = hows[rng_below(rng, ARRAY_COUNT(hows))];
     for (unsigned i = 0; i < TRIO_NODES && w->out == TRIO_NODES; i++)
         if (may_miss(w, (first + i) % TRIO_NODES))
             w->out = (first + i) % TRIO_NODES;
@@ -48,8 +53,8 @@ static bool core_draw(struct trio_world *all)
     if (!all->options->faults || (all->edit != NULL && all->edit->no_core) ||
         rng_below(&rng, 3) > 0)
         return false;
-    for (unsigned i = 0; i < all->site_count; i++)
-        node_draw(all->sites[i], &rng);
+    if (all->site_count == 1)
+        node_draw(all->sites[0], &rng);
     if (all->site_count == TRIO_SITES_MAX)
         all->out = (unsigned)rng_below(&rng, all->site_count + 1); /* or none */
     bool any = all->out < TRIO_SITES_MAX;
