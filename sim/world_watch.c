@@ -9,9 +9,11 @@
 #include "site/call.h"
 
 #define WATCH_SHARDS 16u /* a world has no more */
-/* Journals are read at so many looks at the order: where the model wants all of them, and segments
- * are small, at each; else often enough for the segments of production. */
+/* Where the model wants all of it journals are read at each look at the order. Else at some: soon
+ * enough that nothing was trimmed, in worlds where much happens at once and in those of days. */
 #define READ_LOOKS 1024u
+#define READ_SOON_LOOKS 64u
+#define READ_SOON_NS (100 * NS_PER_MS)
 #define LIVES_MAX (8u * WORLD_SITES_MAX)
 #define LAG_SLACK_NS (4 * NS_PER_SEC)
 #define LAG_STEADY_NS (20 * NS_PER_SEC) /* link and both ends have been well for so long */
@@ -52,9 +54,9 @@ struct watch {
     struct model *model; /* NULL: not asked for */
     bool gap;            /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
-    uint64_t looks;                                       /* at the order */
-    uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
-    uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
+    uint64_t looks, read_ns;           /* at the order; when journals were read for it */
+    uint64_t up_ns[WORLD_SITES_MAX];   /* since when it is up; 0: it is not */
+    uint64_t crashes[WORLD_SITES_MAX]; /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
     uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
     /* Since when one is known at the other: a lag counts from then, at most. */
@@ -263,7 +265,11 @@ static bool is_up(const struct world *w, unsigned site)
 
 void watch_order(struct world *w)
 {
-    bool reads = w->watcher->model != NULL || w->watcher->looks++ % READ_LOOKS == 0;
+    struct watch *t = w->watcher;
+    bool soon = ++t->looks % READ_SOON_LOOKS == 0 && sched->now_ns - t->read_ns >= READ_SOON_NS;
+    bool reads = t->model != NULL || t->looks % READ_LOOKS == 0 || soon;
+    if (reads)
+        t->read_ns = sched->now_ns;
     for (unsigned i = 0; i < w->config.site_count && reads; i++)
         if (is_up(w, i))
             history_read(w, i);
