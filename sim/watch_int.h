@@ -61,9 +61,9 @@ struct watch {
     struct model *model;                 /* NULL: not asked for */
     bool gap; /* a journal was trimmed faster than it was read: the model cannot say */
     uint64_t read_next[WORLD_SITES_MAX][WATCH_SHARDS];
-    uint64_t looks;                                       /* at the order */
-    uint64_t up_ns[WORLD_SITES_MAX];                      /* since when it is up; 0: it is not */
-    uint64_t crashes[WORLD_SITES_MAX];                    /* up to then */
+    uint64_t looks, read_ns;           /* at the order; when journals were read for it */
+    uint64_t up_ns[WORLD_SITES_MAX];   /* since when it is up; 0: it is not */
+    uint64_t crashes[WORLD_SITES_MAX]; /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
     uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
     struct { /* the repair that a shard has owed longest */

@@ -7,9 +7,11 @@
 #include "sim/watch_int.h"
 #include "site/call.h"
 
-/* Journals are read at so many looks at the order: where the model wants all of them, and segments
- * are small, at each; else often enough for the segments of production. */
+/* Where the model wants all of it journals are read at each look at the order. Else at some: soon
+ * enough that nothing was trimmed, in worlds where much happens at once and in those of days. */
 #define READ_LOOKS 1024u
+#define READ_SOON_LOOKS 64u
+#define READ_SOON_NS (100 * NS_PER_MS)
 
 static struct watch *watch_new(void)
 {
@@ -169,7 +171,11 @@ static void look_all(struct world *w, unsigned site)
 
 void watch_order(struct world *w)
 {
-    bool reads = w->watcher->model != NULL || w->watcher->looks++ % READ_LOOKS == 0;
+    struct watch *t = w->watcher;
+    bool soon = ++t->looks % READ_SOON_LOOKS == 0 && sched->now_ns - t->read_ns >= READ_SOON_NS;
+    bool reads = t->model != NULL || t->looks % READ_LOOKS == 0 || soon;
+    if (reads)
+        t->read_ns = sched->now_ns;
     for (unsigned i = 0; i < w->config.site_count && reads; i++)
         if (watch_is_up(w, i))
             history_read(w, i);
