@@ -19,6 +19,7 @@ enum soak_faults {
     SOAK_SHORT = 1024, /* journals are kept for no longer than the usual faults take */
     SOAK_LINE = 2048,  /* sites in a row: those between relay for those at the ends */
     SOAK_TIGHT = 4096, /* disks are full for moments, again and again, and segments small */
+    SOAK_CLOCK = 8192, /* clocks are wrong by minutes */
     SOAK_ALL = 2047    /* those before: named seeds mean these */
 };
 struct soak_options {

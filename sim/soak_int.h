@@ -20,7 +20,7 @@ void draw_event(struct draw *d, struct world_event e);
 void soak_faults_draw(uint64_t seed, unsigned kinds, uint64_t work_ns, struct world_config *c);
 #define SOAK_FAULTS_TEXT                                                                           \
     "all, or some of eio, full, rot, lose, remove, join, chunks, space, crowd, away, short, "      \
-    "line, tight, as in eio,full"
+    "line, tight, clock, as in eio,full"
 /* "eio,full" -> enum soak_faults; false: there is no such kind. */
 bool soak_faults_parse(const char *text, unsigned *ret);
 void soak_faults_print(unsigned kinds); /* as it is parsed */

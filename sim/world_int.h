@@ -31,6 +31,7 @@ struct world {
         struct world *world;
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
+    struct rules *rules;
     uint64_t looks;                    /* of the checkers so far */
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
@@ -84,6 +85,14 @@ void watch_new_id(struct world *w, unsigned site); /* it is another site from no
 /* Would its disks alone, as they are, show an operation of another site without one committed
  * before it? What the site itself calls durable never would (P7). */
 bool watch_disks_split(struct world *w, unsigned site);
+/* world_rules.c */
+void rules_begin(struct world *w);
+void rules_free(struct world *w);
+void rules_add(struct world *w, struct slice op); /* each that is committed, once or more */
+struct op_builder;
+void rules_touch(struct world *w, struct node *n, const struct op_builder *b); /* of a call */
+void rules_clock(struct world *w, unsigned site); /* at every look, and before a clock jumps */
+void rules_rights(struct world *w);               /* when all that was committed is known */
 /* world_split.c */
 void split_arm(struct world *w, unsigned site, uint64_t down_ns);
 void split_look(struct world *w); /* after every event */

@@ -146,6 +146,15 @@ static bool is_told(const struct world *w, unsigned from, unsigned to, const uin
            (had || !st.has_left);
 }
 
+/* Clocks follow each other. */
+static uint64_t jumped_ns(const struct world *w)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        most = MAX(most, w->clock_jumped_ns[i]);
+    return most;
+}
+
 static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
 {
     struct watch *t = w->watcher;
@@ -162,7 +171,7 @@ static void check_lag(struct world *w, unsigned from, unsigned to, const uint64_
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
-    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
+    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + jumped_ns(w);
     uint64_t counted = now - MAX(t->up_ns[to], t->known_ns[from][to]);
     if (missing > lag.lag_ns + slack && counted > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",
@@ -199,6 +208,7 @@ static struct seen *look(struct world *w, unsigned site, unsigned life)
 }
 
 struct history_read {
+    struct world *w;
     struct model *model;
     struct order *order;
     site_id_t own;
@@ -224,8 +234,10 @@ static bool history_add(void *ctx, const struct feed_item *item)
     struct history_read *r = ctx;
     if (item->dot.site != r->own)
         return true;
-    if (r->model != NULL)
+    if (r->model != NULL) {
         model_add(r->model, item->op);
+        rules_add(r->w, item->op);
+    }
     order_add(r->order, item);
     return true;
 }
@@ -235,7 +247,7 @@ static void history_read(struct world *w, unsigned site)
 {
     struct watch *t = w->watcher;
     struct history_read r = {
-        .model = t->model, .order = &t->lives[t->life[site]].order, .own = w->ids[site]};
+        .w = w, .model = t->model, .order = &t->lives[t->life[site]].order, .own = w->ids[site]};
     struct node *n = w->sites[site].node;
     struct feed_state f;
     node_feed_state(n, &f);
