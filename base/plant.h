@@ -2,8 +2,8 @@
  *
  * Only a build with CLAUDEFS_PLANT has them, and only the one that plant_set() names is awake;
  * everywhere else PLANTED() is a constant false and the compiler drops it. Each number is used in
- * one place (54 where the same is checked again); the list is what the defect breaks. In braces
- * the promise, or the checker, by which the simulator has to find it (scripts/soak --plants). */
+ * one place (54 and 74 where the same is checked again); the list is what the defect breaks. In
+ * braces: the promise, or the checker, by which it has to be found (scripts/soak --plants). */
 #ifndef BASE_PLANT_H
 #define BASE_PLANT_H
 
@@ -45,7 +45,7 @@
  *  49 {rules} rule 6: nobody makes a contested name final
  *  50 {P4} rule 5: moves are folded in the order in which they arrive
  *  51 {rules} rule 9: set-id bits hold for any content
- *  52 {P1} rule 3: what is written to a file without a name is an operation
+ *  52 {P4} rule 3: what is written to a file without a name is an operation
  *  53 {P2} recovery takes a torn record for a record
  *  58 {P4} what is dead is dropped before all members know of it
  *  71 {conflicts} nothing is written to the conflict log
@@ -67,7 +67,7 @@
  *  43 [away,short] {P4} most of the members that are known decide, whoever else knows them
  *  44 [away,short] {P4} a site that comes back does not bring along whom only it knew
  *  45 [join,lose] {P4} a snapshot comes without what other members may lack of it
- *  54 [rot,chunks] {P8} what a chunk holds is checked by no sum, tag or hash
+ *  54 [rot,chunks] {P2} what a chunk holds is checked by no sum, tag or hash
  *  55 [clock] {clock} a stamp far ahead is not held
  *  56 [lose] {P4} nobody takes over repairs
  *  57 [lose] {rules} others do not wait before they take repairs over
@@ -75,6 +75,7 @@
  *  70 [chunks,space] {space} chunks are never swept
  *  72 [crowd] {P3} a latch is let go and wakes nobody
  *  73 [eio] {P9} a disk that fails is told as a wrong configuration
+ *  74 [chunks,lose] {P8} a block that nobody has is read as zeros
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 {P2} committed when one more has it, not all
  * 102 {P1} a primary's lease never ends
@@ -101,7 +102,7 @@
  * 121 {P7} an operation of a peer is journaled before what it names in another shard is committed
  */
 /* clang-format on */
-#define PLANT_COUNT 73u
+#define PLANT_COUNT 74u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u
