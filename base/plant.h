@@ -81,11 +81,11 @@
  * 102 {P1} a primary's lease never ends
  * 103 {P1} a new primary does not wait the old lease out
  * 104 {P2} a replica keeps what differs from the primary's
- * 105 {P2} messages of an old epoch count
+ * 105 {crash} messages of an old epoch count
  * 106 {P2} a replica enters before it has everything
  * 107 {P2} a replica answers before its disk has it
  * 108 {P2} a replica that is to leave the record does not count any more
- * 109 {P2} a new primary serves before what it found is committed
+ * 109 {crash} a new primary serves before what it found is committed
  * 110 {P7} a new primary does not know of old promises
  * 111 {P2} a replica that is to enter the record does not count yet
  * 112 {P2} a late word makes a replica give up its copy
