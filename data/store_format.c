@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/plant.h"
 
 #define SEGMENT_MAGIC 0x47534643u /* "CFSG" */
 #define RECORD_MAGIC 0x52534643u  /* "CFSR" */
@@ -108,7 +109,7 @@ int segment_record_decode(struct slice at, struct record *ret)
 
 bool record_data_good(const struct record *r, const uint8_t *data)
 {
-    return crc32c(data, r->len) == r->crc;
+    return PLANTED(54) || crc32c(data, r->len) == r->crc;
 }
 
 static bool all_zero(const uint8_t *ptr, size_t len)

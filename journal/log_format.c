@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/codec.h"
 #include "base/limits.h"
+#include "base/plant.h"
 
 static const uint8_t MAGIC[8] = {'C', 'F', 'S', 'J', 'R', 'N', 'L', '1'};
 #define HEADER_BYTES 56u /* with the CRC, which is last */
@@ -156,8 +157,8 @@ int log_record_decode(struct slice bytes,
     *ret_bytes = len;
     if (bytes.len < len)
         return ERR_TRUNCATED;
-    if (head.crc != record_crc(bytes.ptr, head.len, place) ||
-        !all_zero(bytes.ptr + used, len - used))
+    if (!PLANTED(53) && (head.crc != record_crc(bytes.ptr, head.len, place) ||
+                         !all_zero(bytes.ptr + used, len - used)))
         return ERR_CORRUPT;
     *ret = (struct log_record){.index = head.index,
                                .epoch = head.epoch,

@@ -87,6 +87,12 @@ static void leave_file(struct merge *m, const struct op *op, const struct effect
     file_touch(f, op);
     if (e->dot_count > 0 && dropped == 0)
         conflict_of_rename(m, op, e, f, before);
+    while (PLANTED(47) && e->dot_count > 0 && dropped == 0 && f->ref_count > 0) {
+        struct ref r = f->refs[0];
+        if (here(m, r.parent))
+            slot_drop_entry(work_slot(m, r.parent, r.name), f->oid, r.dot);
+        (void)file_drop_ref(f, &r);
+    }
 }
 
 /* A last name goes, of a file that held something. A file of another shard may have been empty. */

@@ -58,7 +58,7 @@ void conflict_add(struct merge *m, struct conflict *c)
 {
     struct op_arena *a = &m->work.arena;
     uint8_t order[ORDER_BYTES];
-    if (in_this_call(m, c->id) || state_has(m, id_key(m, c->id)))
+    if (PLANTED(71) || in_this_call(m, c->id) || state_has(m, id_key(m, c->id)))
         return;
     struct work_conflict *w = op_alloc(a, sizeof *w);
     w->c = *c;

@@ -246,8 +246,9 @@ static void step_redo(struct fold *f, struct fold_step *s)
 {
     const struct fold_place *places = f->places;
     uint32_t x = s->parent;
-    while (x != FOLD_ROOT && x != s->node)
-        x = places[x].parent;
+    for (uint32_t hops = 0; x != FOLD_ROOT && x != s->node; x = places[x].parent)
+        if (PLANTED(5) && hops++ > f->count) /* there is a cycle already, which is to be found */
+            break;
     s->applied = PLANTED(5) || x != s->node;
     if (!s->applied)
         return;
@@ -282,7 +283,7 @@ static uint32_t steps_find(const struct fold *f, struct stamp stamp, struct dot 
 {
     uint32_t low = 0;
     uint32_t high = f->step_count;
-    if (high > 0 && move_cmp(f, f->steps[high - 1].move, stamp, dot, oid) < 0)
+    if (high > 0 && (PLANTED(50) || move_cmp(f, f->steps[high - 1].move, stamp, dot, oid) < 0))
         return high; /* in order: the usual case */
     while (low < high) {
         uint32_t mid = (low + high) / 2;

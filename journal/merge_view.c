@@ -1,4 +1,5 @@
 /* Attributes of files and directories as users see them. */
+#include "base/plant.h"
 #include "journal/merge_int.h"
 
 static void perm_view(const struct lww *reg, struct perm *ret, int *rc)
@@ -10,7 +11,7 @@ static void perm_view(const struct lww *reg, struct perm *ret, int *rc)
 /* Rule 9: set-id bits and capabilities hold only for content that their setter had seen. */
 static void perm_for_version(struct perm *p, struct dot shown)
 {
-    if (dot_is_none(p->setid_seen) || dot_equal(p->setid_seen, shown))
+    if (PLANTED(51) || dot_is_none(p->setid_seen) || dot_equal(p->setid_seen, shown))
         return;
     p->mode &= (uint16_t)~04000;
     if (p->mode & 010) /* without group execute the bit does not mean set-group-id */

@@ -263,8 +263,14 @@ int __wrap_shard_propose(struct shard *s,
         lm != NULL && lm->call.busy && m->req.number == p->number ? &lm->call : NULL;
     if (lm != NULL && c == NULL && p->number <= lm->answered)
         lin_fail(m, "call %llu is carried out after its answer", (unsigned long long)p->number);
-    if (c != NULL)
+    if (c != NULL) {
         before(m, c);
+        bool calm = disk_calm;
+        disk_calm = true;
+        if (lin_node(site) != NULL)
+            rules_touch(lin->w, lin_node(site), b);
+        disk_calm = calm;
+    }
     struct dot next = {shard_next_seq(s), lin->w->ids[site], shard};
     lin->applying = c;
     int rc = __real_shard_propose(s, b, p, &op);

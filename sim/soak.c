@@ -17,7 +17,8 @@ __attribute__((visibility("default"))) const char *malloc_conf =
 #define WORK_NS_MAX (300 * NS_PER_SEC) /* the safety phase, at most */
 #define MODEL_OPERATIONS_MAX 5000u     /* the model is slow and simple */
 #define BUSY_MOUNTS 8u
-#define SETTLE_NS (180 * NS_PER_SEC) /* the liveness phase, at most */
+#define SETTLE_NS (180 * NS_PER_SEC)     /* the liveness phase, at most */
+#define HELD_AHEAD_NS (600 * NS_PER_SEC) /* a stamp further ahead is held */
 
 static void links_draw(struct draw *d, bool faults)
 {
@@ -250,6 +251,21 @@ static bool work_done(const struct world *w)
     return true;
 }
 
+/* What was stamped by a clock far ahead is held until another one is near: the most, by the end. */
+static uint64_t held_ns(const struct world_config *c)
+{
+    int64_t ahead[WORLD_SITES_MAX] = {0}, most = 0, least = 0;
+    for (uint32_t i = 0; i < c->event_count; i++)
+        if (c->events[i].kind == WORLD_CLOCK) {
+            ahead[c->events[i].a] += c->events[i].value;
+            most = MAX(most, ahead[c->events[i].a]);
+        }
+    for (unsigned i = 0; i < c->site_count; i++)
+        least = MIN(least, ahead[i]);
+    int64_t held = most - least - (int64_t)HELD_AHEAD_NS;
+    return held > 0 ? (uint64_t)held : 0;
+}
+
 void soak_run(const struct world_config *c, bool trace, struct soak_result *ret)
 {
     struct err_detail d = {{0}};
@@ -264,7 +280,7 @@ void soak_run(const struct world_config *c, bool trace, struct soak_result *ret)
     for (uint64_t t = NS_PER_SEC; rc == 0 && t <= WORK_NS_MAX && !work_done(w); t += NS_PER_SEC)
         rc = world_run(w, t);
     if (rc == 0)
-        rc = world_settle(w, SETTLE_NS, &ret->settle_ns);
+        rc = world_settle(w, SETTLE_NS + held_ns(c), &ret->settle_ns);
     if (rc != 0)
         (void)snprintf(ret->failure, sizeof ret->failure, "%s", world_failure(w)); /* as long */
     for (unsigned i = 0; i < c->site_count; i++) {

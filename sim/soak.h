@@ -6,21 +6,22 @@
 
 /* Faults that a world may have beyond the usual ones. */
 enum soak_faults {
-    SOAK_EIO = 1,      /* calls of disks fail, once or for a while */
-    SOAK_FULL = 2,     /* disks are full for a while */
-    SOAK_ROT = 4,      /* bits change at rest, at one site */
-    SOAK_LOSE = 8,     /* a site is lost for ever */
-    SOAK_REMOVE = 16,  /* an operator removes one: the lost one, if one is lost */
-    SOAK_JOIN = 32,    /* a site joins while the others work */
-    SOAK_CHUNKS = 64,  /* contents made of chunks, and garbage passes */
-    SOAK_SPACE = 128,  /* look whether what is no longer needed goes away */
-    SOAK_CROWD = 256,  /* more mounts, that call all at once, and crashes while they do */
-    SOAK_AWAY = 512,   /* a site is away for longer than journals are kept, and comes back */
-    SOAK_SHORT = 1024, /* journals are kept for no longer than the usual faults take */
-    SOAK_LINE = 2048,  /* sites in a row: those between relay for those at the ends */
-    SOAK_TIGHT = 4096, /* disks are full for moments, again and again, and segments small */
-    SOAK_STEP = 8192,  /* power goes between two calls of a disk, in starts, too */
-    SOAK_ALL = 2047    /* those before: named seeds mean these */
+    SOAK_EIO = 1,       /* calls of disks fail, once or for a while */
+    SOAK_FULL = 2,      /* disks are full for a while */
+    SOAK_ROT = 4,       /* bits change at rest, at one site */
+    SOAK_LOSE = 8,      /* a site is lost for ever */
+    SOAK_REMOVE = 16,   /* an operator removes one: the lost one, if one is lost */
+    SOAK_JOIN = 32,     /* a site joins while the others work */
+    SOAK_CHUNKS = 64,   /* contents made of chunks, and garbage passes */
+    SOAK_SPACE = 128,   /* look whether what is no longer needed goes away */
+    SOAK_CROWD = 256,   /* more mounts, that call all at once, and crashes while they do */
+    SOAK_AWAY = 512,    /* a site is away for longer than journals are kept, and comes back */
+    SOAK_SHORT = 1024,  /* journals are kept for no longer than the usual faults take */
+    SOAK_LINE = 2048,   /* sites in a row: those between relay for those at the ends */
+    SOAK_TIGHT = 4096,  /* disks are full for moments, again and again, and segments small */
+    SOAK_STEP = 8192,   /* power goes between two calls of a disk, in starts, too */
+    SOAK_CLOCK = 16384, /* clocks are wrong by minutes */
+    SOAK_ALL = 2047     /* those before: named seeds mean these */
 };
 struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */

@@ -208,6 +208,22 @@ static void line_draw(struct draw *d)
             d->c->links[a][b].absent = a + 1 != b && b + 1 != a;
 }
 
+/* A clock that is set wrong, and right again: more than ten minutes ahead, so that what others get
+ * from there is held, or as far behind. */
+static void clock_draw(struct draw *d)
+{
+    for (uint64_t i = 1 + draw_below(d, 2); i > 0; i--) {
+        unsigned a = site_draw(d);
+        uint64_t at = draw_below(d, d->work_ns), end = at + draw_below(d, d->work_ns / 2 + 1);
+        int64_t by = (int64_t)(605 * NS_PER_SEC + draw_below(d, 120 * NS_PER_SEC));
+        if (draw_below(d, 3) == 0)
+            by = -by;
+        draw_event(d, (struct world_event){.at_ns = at, .kind = WORLD_CLOCK, .a = a, .value = by});
+        draw_event(d,
+                   (struct world_event){.at_ns = end, .kind = WORLD_CLOCK, .a = a, .value = -by});
+    }
+}
+
 static const struct {
     const char *name;
     unsigned kind;
@@ -231,6 +247,7 @@ static const struct {
     {"short", SOAK_SHORT, short_draw, 512}, /* after `away`, whose limit it replaces */
     {"tight", SOAK_TIGHT, tight_draw, 4096},
     {"step", SOAK_STEP, step_draw, 8192},
+    {"clock", SOAK_CLOCK, clock_draw, 16384},
     /* clang-format on */
 };
 

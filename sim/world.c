@@ -161,6 +161,7 @@ static void event_apply(struct world *w, const struct world_event *e)
         errand_join(w, e->a, e->b);
         return;
     case WORLD_CLOCK:
+        rules_clock(w, e->a);
         p->config.offset_ns += e->value;
         w->clock_jumped_ns[e->a] += (uint64_t)(e->value < 0 ? -e->value : e->value);
         return;
@@ -311,6 +312,7 @@ int world_new(struct world **ret, const struct world_config *c, struct err_detai
         return rc;
     }
     w->began_ns = sched->now_ns;
+    rules_begin(w);
     watch_begin(w);
     if (c->lin)
         lin_new(w);
@@ -340,6 +342,7 @@ void world_free(struct world *w)
     net_deinit();
     lin_free();
     watch_free(w->watcher);
+    rules_free(w);
     world_conflicts_free(w);
     ledger_deinit(&w->ledger);
     sched_deinit(&w->sched);

@@ -93,6 +93,8 @@ static void check_shape(struct world *w, unsigned site, char what[200])
 static void check_now(struct world *w, char what[200])
 {
     watch_now(w);
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        rules_clock(w, i);
     /* Large worlds, which do not keep their history either, are walked once a second. */
     bool walks = w->config.model || w->settling || w->looks % LARGE_LOOKS == 0;
     for (unsigned i = 0; i < w->config.site_count && walks; i++)
@@ -280,6 +282,7 @@ static void check_model(struct world *w)
             difference((const char *)said.ptr, (const char *)shown.ptr, why);
             world_fail(w, "model", "the reference model and the sites show %s", why);
         }
+        rules_rights(w);
     }
     buf_deinit(&said);
     buf_deinit(&shown);

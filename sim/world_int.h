@@ -31,6 +31,7 @@ struct world {
         struct world *world;
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
+    struct rules *rules;
     uint64_t looks;                    /* of the checkers so far */
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
@@ -105,6 +106,14 @@ void world_check_conflicts(struct world *w); /* world_conflict.c */
 void touch_begin(struct world *w);                     /* NULL: the world is over */
 void touch_note(const struct node *n, struct oid dir); /* a name in it shows otherwise */
 void touch_look(struct world *w);                      /* after every event */
+/* world_rules.c */
+void rules_begin(struct world *w);
+void rules_free(struct world *w);
+void rules_add(struct world *w, struct slice op); /* each that is committed, once or more */
+struct op_builder;
+void rules_touch(struct world *w, struct node *n, const struct op_builder *b); /* of a call */
+void rules_clock(struct world *w, unsigned site); /* at every look, and before a clock jumps */
+void rules_rights(struct world *w);               /* when all that was committed is known */
 /* world_split.c */
 void split_arm(struct world *w, unsigned site, uint64_t down_ns);
 void split_look(struct world *w); /* after every event */

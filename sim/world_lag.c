@@ -78,6 +78,15 @@ static uint64_t clocks_differ_ns(const struct world *w)
     return sum;
 }
 
+/* Clocks follow each other. */
+static uint64_t jumped_ns(const struct world *w)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        most = MAX(most, w->clock_jumped_ns[i]);
+    return most;
+}
+
 /* The newest look at a site's own operations that is as old as that; NULL: there is none. */
 static const struct history *history_at(const struct watch *t, unsigned site, uint64_t at_ns)
 {
@@ -153,7 +162,7 @@ void lag_look(struct world *w, unsigned from, unsigned to, const uint64_t *seq)
         return;
     /* What is missing is known no better than the checkers look; and a lag is told in the source's
      * own clock, which after a jump back stands still until it is where it was. */
-    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + w->clock_jumped_ns[from];
+    uint64_t slack = LAG_SLACK_NS + w->config.check_ns + jumped_ns(w);
     uint64_t counted = now - t->up_ns[to], apart = has_any(w, seq) ? 0 : clocks_differ_ns(w);
     if (missing > lag.lag_ns + slack + apart && counted > missing)
         world_fail(w, "lag", "%s says it is %.1f s behind %s, and is %.1f s",

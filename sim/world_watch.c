@@ -92,6 +92,7 @@ static struct seen *look(struct world *w, unsigned site, unsigned life)
 }
 
 struct history_read {
+    struct world *w;
     struct model *model;
     struct order *order;
     site_id_t own;
@@ -118,8 +119,10 @@ static bool history_add(void *ctx, const struct feed_item *item)
     struct history_read *r = ctx;
     if (item->dot.site != r->own)
         return true;
-    if (r->model != NULL)
+    if (r->model != NULL) {
         model_add(r->model, item->op);
+        rules_add(r->w, item->op);
+    }
     order_add(r->order, item);
     return true;
 }
@@ -129,7 +132,7 @@ static void history_read(struct world *w, unsigned site)
 {
     struct watch *t = w->watcher;
     struct history_read r = {
-        .model = t->model, .order = &t->lives[t->life[site]].order, .own = w->ids[site]};
+        .w = w, .model = t->model, .order = &t->lives[t->life[site]].order, .own = w->ids[site]};
     struct node *n = w->sites[site].node;
     struct feed_state f;
     node_feed_state(n, &f);

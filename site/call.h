@@ -172,7 +172,8 @@ int call_find(struct call *c,
 int call_leave(
     struct call *c, struct shard *home, struct oid parent, const struct shown *s, bool lives_on);
 /* Settling; directories that must move first are moved by an operation of shard 0 and the call is
- * parked. `skip`: objects the operation itself takes away. */
+ * parked. `skip`: objects the operation itself takes away or moves: directories of these have gone
+ * then. A file has left this name as well; one that is a loser here has another name there. */
 int call_settle(struct call *c,
                 struct shard *home,
                 struct oid parent,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "site/node_int.h"
 
 struct content_read {
@@ -56,7 +57,7 @@ static void got_block(void *ctx, int rc, struct buf *sealed)
     if (rc == 0) /* what it leaves out at its end is zeros, as the buffer is */
         rc = chunk_open_into(r->pipeline, &r->blocks[r->at], buf_slice(sealed), r->plain.ptr + from,
                              room, &len);
-    if (rc != 0) {
+    if (rc != 0 && !PLANTED(74)) {
         read_end(r, rc);
         return;
     }
@@ -115,7 +116,7 @@ static void read_nodes(struct content_read *r)
 static void brought(void *ctx, int rc)
 {
     struct content_read *r = ctx;
-    if (rc != 0)
+    if (rc != 0 && !PLANTED(74))
         read_end(r, rc);
     else
         read_nodes(r);

@@ -24,6 +24,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "site/member_codec.h"
 #include "site/node_int.h"
 
@@ -152,7 +153,7 @@ uint64_t node_stable_hlc(struct node *n)
     struct words *ws = mem_calloc(1, sizeof *ws);
     uint64_t stable = 0;
     struct feed_state f;
-    if (is_alone(n)) {
+    if (is_alone(n) || PLANTED(58)) {
         node_feed_state(n, &f);
         stable = f.safe_hlc;
     } else if (words_load(n, ws) == 0) {
@@ -166,7 +167,7 @@ uint64_t node_stable_hlc(struct node *n)
 bool node_collect(struct node *n)
 {
     bool over = true;
-    if (n->needs_snapshot || node_self_leaves(n))
+    if (n->needs_snapshot || node_self_leaves(n) || PLANTED(59))
         return true;
     if (!can_collect(n))
         return false;

@@ -260,6 +260,8 @@ int call_mkdir(struct call *c)
                           .gid = perm.gid,
                           .mode = perm.mode};
     birth.oid = birth_oid(&birth, node_oid_key(c->n), node_settings(c->n)->shard_count);
+    if (PLANTED(46))
+        birth.oid.b[15] ^= (uint8_t)node_site(c->n);
     /* A peer may have made the same one, with something in it, whose name is still on its way. */
     bool is_new = merge_dir(merge_of(c->n, birth.oid), birth.oid, &dir) == ERR_NOT_FOUND;
     struct effect *e = op_builder_add(&c->b, EFFECT_BIRTH, birth.oid);
@@ -347,16 +349,7 @@ int call_settle(struct call *c,
                 uint32_t skip_count)
 {
     struct settle_dirs dirs = {0};
-    uint32_t first = c->b.count, to = first;
     build_settle(merge_of(c->n, parent), &c->b, parent, stored, leaving, &dirs);
-    for (uint32_t i = first; i < c->b.count; i++) {
-        bool drop = false;
-        for (uint32_t k = 0; k < skip_count; k++)
-            drop = drop || oid_equal(c->b.effects[i].oid, skip[k]);
-        if (!drop)
-            c->b.effects[to++] = c->b.effects[i];
-    }
-    c->b.count = to;
     for (uint32_t i = 0; i < dirs.count; i++) {
         bool drop = false;
         for (uint32_t k = 0; k < skip_count; k++)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/plant.h"
 #include "site/settings.h"
 
 #define CONF_BYTES_MAX (64u * KIB)
@@ -245,7 +246,7 @@ int site_settings_load(const char *dir, struct site_settings *ret, struct err_de
     if (num == 0)
         line = ini_parse_string(text, on_value, &p);
     if (num != 0 && num != ENOENT && num != ENOTDIR) {
-        rc = err_from_errno(num);
+        rc = PLANTED(73) ? ERR_CONFIG : err_from_errno(num);
         err_detail_set(d, "%s cannot be read: %s", path, strerror(num));
     } else if (num != 0) {
         rc = ERR_NOT_FOUND;

@@ -58,8 +58,8 @@ static void test_faults_are_read_as_they_are_told(void **state)
     assert_int_equal(kinds, SOAK_JOIN | SOAK_ROT | SOAK_EIO);
     assert_true(soak_faults_parse("all", &kinds));
     assert_int_equal(kinds, SOAK_ALL);
-    assert_true(soak_faults_parse("line,tight", &kinds));
-    assert_int_equal(kinds, SOAK_LINE | SOAK_TIGHT);
+    assert_true(soak_faults_parse("line,tight,clock", &kinds));
+    assert_int_equal(kinds, SOAK_LINE | SOAK_TIGHT | SOAK_CLOCK);
     assert_false(soak_faults_parse("", &kinds));
     assert_false(soak_faults_parse("eio,", &kinds));
     assert_false(soak_faults_parse("ei", &kinds));
@@ -71,7 +71,7 @@ static void test_faults_are_read_as_they_are_told(void **state)
 static void test_soak_run_with_more_faults_repeats(void **state)
 {
     (void)state;
-    for (unsigned kind = 1; kind <= SOAK_STEP; kind *= 2) {
+    for (unsigned kind = 1; kind <= SOAK_CLOCK; kind *= 2) {
         const struct soak_options o = {.sites = 3, .operations = 300, .faults = true, .more = kind};
         struct soak_result a, b;
         run(&o, 1, &a);

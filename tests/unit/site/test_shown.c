@@ -91,10 +91,43 @@ static void test_a_name_beside_contested_ones_is_shown_when_durable(void **state
     world_deinit(&w);
 }
 
+/* What lost a contested name keeps the name that it shows (rule 6), also when the call that touches
+ * that name takes another name of the same file away: mv x y, where y is a link to the loser. */
+static void test_a_loser_keeps_its_name_when_another_of_its_is_replaced(void **state)
+{
+    struct world w;
+    (void)state;
+    world_init(&w, 2, 1, 3);
+    call_path(&w, 0, RPC_CREATE, "/x");
+    struct fs_request look = {.oid = OID_ROOT, .name = slice_str("x")};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_LOOKUP, &look), 0);
+    struct oid loser = w.sites[0].attr.oid, found;
+    struct fs_request link = {.oid = loser, .oid2 = OID_ROOT, .name = slice_str("y")};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_LINK, &link), 0);
+    struct merge *first = shard_merge(w.sites[0].n->shards[0]);
+    struct merge *second = shard_merge(w.sites[1].n->shards[0]);
+    call_path(&w, 1, RPC_CREATE, "/later");
+    assert_int_equal(node_test_walk(&w.sites[1], "/later", &found), 0);
+    while (hlc_ms(merge_hlc_max(second)) <= hlc_ms(merge_hlc_max(first)))
+        user_write(&w.sites[1], found, 1);
+    call_path(&w, 1, RPC_CREATE, "/x");
+    assert_int_equal(node_test_call(&w.sites[1], RPC_LOOKUP, &look), 0);
+    user_write(&w.sites[1], w.sites[1].attr.oid, 7); /* else they are twins */
+    drain(&w);
+    assert_int_equal(node_test_walk(&w.sites[0], "/x", &found), 0);
+    assert_false(oid_equal(found, loser));
+    struct fs_request move = {
+        .oid = OID_ROOT, .name = slice_str("x"), .oid2 = OID_ROOT, .name2 = slice_str("y")};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_RENAME, &move), 0);
+    assert_int_equal(node_test_walk(&w.sites[0], "/x", &found), ERR_NOT_FOUND);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_name_beside_contested_ones_is_shown_when_durable),
+        cmocka_unit_test(test_a_loser_keeps_its_name_when_another_of_its_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
