@@ -533,6 +533,7 @@ void file_reopen(struct fileio *io, struct inode *i)
     struct conn_call call;
     conn_call_init(&call, RPC_OPEN);
     call.req.oid = i->oid;
+    call.req.flags = OPEN_AGAIN;
     int rc = conn_call_run(io->config.conn, &call);
     conn_call_deinit(&call);
     if (rc == 0 || (rc != ERR_STALE && rc != ERR_NOT_FOUND))

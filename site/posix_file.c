@@ -48,7 +48,9 @@ int call_open(struct call *c)
         call_saw(c, c->req.oid, slice_of(NULL, 0)); /* its last name may not be gone durably */
         return ERR_STALE;
     }
-    node_session_open(c, c->req.oid);
+    if ((c->req.flags & OPEN_AGAIN) == 0 ||
+        !session_has_open(c->n->sessions, c->req.session, c->req.oid))
+        node_session_open(c, c->req.oid);
     if (oid_is_dir(c->req.oid))
         return call_reply_attr(c, c->req.oid);
     return call_content(c);

@@ -38,7 +38,8 @@ enum rpc_type {
     RPC_RENAME,    /* oid = parent, name, oid2 = new parent, name2, flags RENAME_* (Linux)
                       -> dir, dir2, oids */
     RPC_READDIR,   /* oid, name = after, count -> entries (with attr: readdirplus) */
-    RPC_OPEN,      /* oid, flags -> attr, content; the session holds the file from now on */
+    RPC_OPEN,      /* oid, flags OPEN_AGAIN -> attr, content; the session holds the file from now
+                      on */
     RPC_CLOSE,     /* oid, oids: one RPC_OPEN (or CREATE) less of each. Never fails. */
     RPC_CONTENT,   /* oid -> attr + content: the current version */
     RPC_COMMIT,    /* oid, base = version dot it is based on, content, mtime_ns, flags
@@ -97,6 +98,9 @@ enum rpc_type {
 /* Beside the bits of open(2): until it commits the new file, sets an attribute of it or closes it,
  * the client may keep attributes that are set; who else needs them waits for a PUSH_RECALL. */
 #define CREATE_HOLDS 0x40000000u
+/* After a reconnect: it counts only where the session does not hold the file, so that it is one
+ * RPC_CLOSE that lets it go, whether the node had forgotten or not. */
+#define OPEN_AGAIN 0x20000000u
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
 #define COMMIT_KEEP_SETID 2u
 #define COMMIT_APPEND 4u /* informational */

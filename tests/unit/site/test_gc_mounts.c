@@ -517,6 +517,28 @@ static void test_nobody_waits_for_what_is_open(void **state)
     mount_end(&m);
 }
 
+/* A mount that lost its connection and not its session opens its files again, and closes them once.
+ */
+static void test_a_file_that_is_opened_again_is_open_once(void **state)
+{
+    struct fixture *x = *state;
+    struct mount m;
+    mount_begin(x, &m, "here", HELLO_FLUSHES);
+    put(x, &m, 1);
+    commit(x, &m, 1);
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f")};
+    struct fs_reply r = call(x, &m, m.work, RPC_LOOKUP, &q, slice_of(NULL, 0));
+    assert_int_equal(r.rc, 0);
+    const struct fs_request open = {.oid = r.attr.oid},
+                            again = {.oid = open.oid, .flags = OPEN_AGAIN};
+    assert_int_equal(ask(x, &m, RPC_OPEN, again), 0); /* it made the file, and holds it */
+    assert_int_equal(ask(x, &m, RPC_UNLINK, q), 0);
+    assert_int_equal(ask(x, &m, RPC_OPEN, again), 0);
+    assert_int_equal(ask(x, &m, RPC_CLOSE, open), 0);
+    assert_int_equal(ask(x, &m, RPC_OPEN, open), ERR_STALE);
+    mount_end(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,6 +555,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_mount_that_went_is_told_by_its_goodbye, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_nobody_waits_for_what_is_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_that_is_opened_again_is_open_once, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
