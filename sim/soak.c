@@ -137,14 +137,16 @@ static void steps_draw(struct world_config *c, uint64_t seed, uint64_t work_ns)
 }
 
 /* A third of the worlds have a part of the sites that has to converge alone. Who is given up after
- * a while, or must be heard before somebody is out, is not left broken; of a row only the ends are.
- */
+ * a while, or must be heard before somebody is out, is not left broken; nor is anybody where a
+ * clock is wrong by minutes, which is how late its repairs are taken over then; of a row only the
+ * ends are. */
 static void core_draw(struct world_config *c, uint64_t seed, unsigned more)
 {
     struct draw d = {.c = c};
     unsigned n = c->site_count;
     rng_seed(&d.rng, seed ^ 0xc07eu);
-    if (n < 3 || draw_below(&d, 3) > 0 || (more & SOAK_REMOVE) != 0 || c->journal_age_s > 0)
+    if (n < 3 || draw_below(&d, 3) > 0 || (more & (SOAK_REMOVE | SOAK_CLOCK)) != 0 ||
+        c->journal_age_s > 0)
         return;
     unsigned left = 1 + (n > 3 ? (unsigned)draw_below(&d, n - 2) : 0);
     while (left-- > 0) {
