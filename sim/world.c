@@ -371,7 +371,8 @@ int world_run(struct world *w, uint64_t until_ns)
 
 uint64_t world_now_ns(const struct world *w)
 {
-    return sched->now_ns - MIN(w->began_ns, sched->now_ns);
+    uint64_t now = w->settled_ns != 0 ? w->settled_ns : sched->now_ns;
+    return now - MIN(w->began_ns, now);
 }
 
 uint64_t world_trace_hash(const struct world *w)

@@ -200,6 +200,7 @@ int world_run(struct world *w, uint64_t until_ns) MUST_CHECK;
  * they do not. Where sites are to be left broken (enum world_broken) the same is done without them
  * first: what is not broken has to converge alone, in max_ns as well. *ret_took_ns: of the rest. */
 int world_settle(struct world *w, uint64_t max_ns, uint64_t *ret_took_ns) MUST_CHECK;
+/* When all have converged: when that was. */
 uint64_t world_now_ns(const struct world *w);
 /* What was found wrong first, or NULL. */
 const char *world_failure(const struct world *w);

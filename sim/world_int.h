@@ -36,6 +36,7 @@ struct world {
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
     bool settling;                     /* the liveness phase */
+    uint64_t settled_ns;               /* when all had converged; 0: not yet */
     bool out[WORLD_SITES_MAX]; /* left broken for now: the others have to converge without it */
     bool model_asked;          /* the reference model has said what must be there */
     uint64_t clock_jumped_ns[WORLD_SITES_MAX]; /* in all, whichever way */

@@ -17,6 +17,7 @@ def pytest_configure(config):
     config.claudefs_reports = lib.record_reports()
     config.addinivalue_line("markers", "limit(seconds): longest time a test may take (300)")
     config.addinivalue_line("markers", "nofuse: needs no mount")
+    config.addinivalue_line("markers", "xdist_group(name): one after the other, by one worker")
     config.addinivalue_line("markers", "alone: measures time; nothing else may run beside it")
 
 

@@ -113,6 +113,7 @@ def test_every_call_takes_the_name_of_a_loser(two):
         lib.converge(a, b)
         for gone in {"linked", "moved", "swapped"} & set(m.names()):
             os.unlink(m / gone)
+        lib.converge(a, b)
     lost = derived(b, "dir")
     b.write(f"{lost}/inside", "x")
     lib.converge(a, b)

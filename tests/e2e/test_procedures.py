@@ -149,6 +149,10 @@ class Machines:
                     pass
 
 
+# Each goes on from where the one before it left the machines.
+pytestmark = pytest.mark.xdist_group("procedures")
+
+
 def procedures():
     """[(heading, [(machine, script)])] in the order of the document."""
     found, block, machine = [], None, None

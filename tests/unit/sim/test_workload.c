@@ -37,7 +37,8 @@ static unsigned told_count;
 static void text(struct slice s, char out[64])
 {
     size_t len = MIN(s.len, 63u);
-    memcpy(out, s.ptr, len);
+    if (len > 0)
+        memcpy(out, s.ptr, len);
     out[len] = '\0';
 }
 
