@@ -35,10 +35,10 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
     int rc = perm_decode(a->perm, &p);
     if (rc != 0)
         return rc;
-    struct perm there = *now;
-    if (p.uid == there.uid && p.gid == there.gid && p.mode == there.mode &&
-        slice_equal(p.acl_access, there.acl_access) &&
-        slice_equal(p.acl_default, there.acl_default))
+    /* All of it before the next call of the engine, which has lent what `now` says of ACLs. */
+    bool same_mode = p.uid == now->uid && p.gid == now->gid && p.mode == now->mode;
+    bool same_access = slice_equal(p.acl_access, now->acl_access);
+    if (same_mode && same_access && slice_equal(p.acl_default, now->acl_default))
         return ITEM_DONE;
     rc = merge_reg(merge_of(r->n, oid), oid, slice_of(&key, 1), &reg);
     if (rc != 0 && rc != ERR_NO_DATA)
@@ -46,7 +46,7 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
     if (rc == 0 && !a->made && reg.stamp.site != r->plan.after &&
         stamp_cmp(reg.stamp, a->perm_stamp) >= 0)
         return ITEM_DONE;
-    if (p.uid != there.uid || p.gid != there.gid || p.mode != there.mode) {
+    if (!same_mode) {
         struct fs_request q = {.oid = oid,
                                .set = SET_MODE | SET_UID | SET_GID,
                                .mode = p.mode,
@@ -54,8 +54,7 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
                                .gid = p.gid};
         return return_issue(r, RPC_SETATTR, &q);
     }
-    /* What merge_reg lent is gone: compared again. */
-    if (!slice_equal(p.acl_access, there.acl_access))
+    if (!same_access)
         return set_acl(r, oid, "system.posix_acl_access", p.acl_access);
     return set_acl(r, oid, "system.posix_acl_default", p.acl_default);
 }
