@@ -98,9 +98,8 @@ enum rpc_type {
  * the client may keep attributes that are set; who else needs them waits for a PUSH_RECALL. */
 #define CREATE_HOLDS 0x40000000u
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
-#define COMMIT_KEEP_SETID 2u
-#define COMMIT_APPEND 4u /* informational */
-#define RESTORE_NEW 1u   /* nothing may be there yet */
+#define COMMIT_APPEND 4u     /* informational */
+#define RESTORE_NEW 1u       /* nothing may be there yet */
 #define REPLY_QUEUED 1u
 #define REPLY_AHEAD 4u
 #define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */
