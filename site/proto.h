@@ -102,9 +102,8 @@ enum rpc_type {
  * RPC_CLOSE that lets it go, whether the node had forgotten or not. */
 #define OPEN_AGAIN 0x20000000u
 #define COMMIT_KILL_SETID 1u /* clear set-id bits and capabilities (writer without privilege) */
-#define COMMIT_KEEP_SETID 2u
-#define COMMIT_APPEND 4u /* informational */
-#define RESTORE_NEW 1u   /* nothing may be there yet */
+#define COMMIT_APPEND 4u     /* informational */
+#define RESTORE_NEW 1u       /* nothing may be there yet */
 #define REPLY_QUEUED 1u
 #define REPLY_AHEAD 4u
 #define REPLY_NEW 2u /* MKDIR: nobody knew the directory before; it is empty */

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "journal/merge_past.h"
+#include "site/posix_int.h"
 #include "site/return_int.h"
 
 /* ---- attributes ---- */
@@ -15,13 +16,14 @@ struct attrs { /* of a file or directory, as this site had them */
     struct stamp perm_stamp;
     const struct reg *regs;
     uint32_t reg_count;
-    bool made; /* by this site, just now: its attributes are still those of any new one */
+    bool made;        /* by this site, just now: its attributes are still those of any new one */
+    struct dot shows; /* this site's version, whose content is there; none: another one */
 };
 
-static int set_acl(struct returning *r, struct oid oid, const char *name, struct slice acl)
+static int set_part(struct returning *r, struct oid oid, const char *name, struct slice value)
 {
-    struct fs_request q = {.oid = oid, .name = slice_str(name), .data = acl};
-    return return_issue(r, acl.len > 0 ? RPC_SETXATTR : RPC_REMOVEXATTR, &q);
+    struct fs_request q = {.oid = oid, .name = slice_str(name), .data = value};
+    return return_issue(r, value.len > 0 ? RPC_SETXATTR : RPC_REMOVEXATTR, &q);
 }
 
 static int
@@ -35,10 +37,14 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
     int rc = perm_decode(a->perm, &p);
     if (rc != 0)
         return rc;
-    struct perm there = *now;
-    if (p.uid == there.uid && p.gid == there.gid && p.mode == there.mode &&
-        slice_equal(p.acl_access, there.acl_access) &&
-        slice_equal(p.acl_default, there.acl_default))
+    /* Rule 9: set-id bits and capabilities are those of the content that their setter had seen. */
+    if (!dot_is_none(p.setid_seen) && !dot_equal(p.setid_seen, a->shows))
+        posix_kill_setid(&p);
+    /* All of it before the next call of the engine, which has lent what `now` says of lists. */
+    bool same_mode = p.uid == now->uid && p.gid == now->gid && p.mode == now->mode;
+    bool same_access = slice_equal(p.acl_access, now->acl_access);
+    bool same_default = slice_equal(p.acl_default, now->acl_default);
+    if (perm_same_rights(&p, now))
         return ITEM_DONE;
     rc = merge_reg(merge_of(r->n, oid), oid, slice_of(&key, 1), &reg);
     if (rc != 0 && rc != ERR_NO_DATA)
@@ -46,7 +52,7 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
     if (rc == 0 && !a->made && reg.stamp.site != r->plan.after &&
         stamp_cmp(reg.stamp, a->perm_stamp) >= 0)
         return ITEM_DONE;
-    if (p.uid != there.uid || p.gid != there.gid || p.mode != there.mode) {
+    if (!same_mode) {
         struct fs_request q = {.oid = oid,
                                .set = SET_MODE | SET_UID | SET_GID,
                                .mode = p.mode,
@@ -54,10 +60,11 @@ perm_item(struct returning *r, struct oid oid, const struct attrs *a, const stru
                                .gid = p.gid};
         return return_issue(r, RPC_SETATTR, &q);
     }
-    /* What merge_reg lent is gone: compared again. */
-    if (!slice_equal(p.acl_access, there.acl_access))
-        return set_acl(r, oid, "system.posix_acl_access", p.acl_access);
-    return set_acl(r, oid, "system.posix_acl_default", p.acl_default);
+    if (!same_access)
+        return set_part(r, oid, "system.posix_acl_access", p.acl_access);
+    if (!same_default)
+        return set_part(r, oid, "system.posix_acl_default", p.acl_default);
+    return set_part(r, oid, "security.capability", p.caps); /* a new owner has ended them */
 }
 
 static int
@@ -162,13 +169,13 @@ content_item(struct returning *r, struct unsent_file *f, struct oid file, const 
     struct known_past past = {.f = f};
     if (content_equal(&v->content, &f->content))
         return ITEM_DONE;
-    if (is_before(f, v)) {
+    if (is_before(f, v)) { /* privileges that are there were given to another content */
         struct fs_request q = {.oid = file,
                                .base = v->version,
                                .has_content = true,
                                .content = f->content,
                                .mtime_ns = f->mtime_ns,
-                               .flags = COMMIT_KEEP_SETID};
+                               .flags = COMMIT_KILL_SETID};
         return return_issue(r, RPC_COMMIT, &q);
     }
     struct file_view lent = *v; /* what merge_past lends comes after it */
@@ -199,10 +206,12 @@ int return_file_item(struct returning *r, struct unsent_file *f)
     }
     if (rc != ITEM_DONE)
         return rc;
+    bool same = content_equal(&v.content, &f->content);
     const struct attrs a = {.perm = f->perm,
                             .perm_stamp = f->perm_stamp,
                             .regs = f->regs,
                             .reg_count = f->reg_count,
-                            .made = made};
+                            .made = made,
+                            .shows = same ? f->version : (struct dot){0}};
     return attrs_item(r, file, &a, &v.perm);
 }
