@@ -222,7 +222,8 @@ int call_setxattr(struct call *c)
         return ERR_TOO_BIG;
     if (is_virtual(r->name))
         return ERR_NOT_PERMITTED;
-    if (is(r->name, VIRTUAL "policy") && !is_policy(r->data))
+    /* The node's own are what a site that comes back had, be it from before this was looked at. */
+    if (r->session != 0 && is(r->name, VIRTUAL "policy") && !is_policy(r->data))
         return ERR_INVALID;
     rc = check_exists(c);
     if (rc != 0 && rc != ERR_NO_DATA)
