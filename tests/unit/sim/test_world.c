@@ -360,6 +360,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
         /* What waited for a cut was in no lag. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_LOSE | SOAK_REMOVE}, 129},
+        /* After a restart a mount closed a nameless file before another one was back (P2). */
+        {{.sites = 3, .operations = 2000, .faults = true}, 866},
+        {{.sites = 3, .operations = 2000, .faults = true}, 2275},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
