@@ -111,7 +111,7 @@ static void need_shard(struct shard *s, struct needed *n)
 static void check_orphans(struct world *w, unsigned site, unsigned s)
 {
     struct oid oids[ORPHANS_MAX];
-    uint32_t count = node_open_orphans(w->sites[site].node, (shard_id_t)s, oids, ORPHANS_MAX);
+    uint32_t count = node_open_orphans(w->sites[site].node, (shard_id_t)s, NULL, oids, ORPHANS_MAX);
     if (count > 0)
         world_fail(w, "space", "site %s, shard %u: %u contents without a name stay, and no mount",
                    w->config.sites[site].name, s, count);

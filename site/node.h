@@ -225,8 +225,10 @@ void node_set_fetcher(struct node *n,
 typedef void (*content_read_cb)(void *ctx, int rc, struct slice bytes);
 void node_content_read(
     struct node *n, const struct content *c, size_t bytes_max, content_read_cb cb, void *ctx);
-/* Open objects of a shard that have no name left. Loop. */
-uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max);
+/* Open objects of a shard that have no name left, in order: those behind `after`, NULL: from the
+ * first. Fewer than max: there are no more. Loop. */
+uint32_t node_open_orphans(
+    struct node *n, shard_id_t shard, const struct oid *after, struct oid *ret, uint32_t max);
 struct store_stats;
 void node_store_stats(struct node *n, struct store_stats *ret); /* of its chunks; loop */
 

@@ -418,14 +418,19 @@ static bool mark_content(void *ctx, struct oid oid, const struct content *c)
 static void mark_orphans(struct upkeep *u)
 {
     struct oid oids[MARK_BATCH];
-    uint32_t count = node_open_orphans(u->n, (shard_id_t)u->shard, oids, MARK_BATCH);
-    for (uint32_t i = 0; i < count; i++) {
-        struct content c;
-        struct dot version;
-        int64_t mtime;
-        if (content_get(u->n, oids[i], &c, &version, &mtime) == 0)
-            mark_content(u, oids[i], &c);
-    }
+    uint32_t count = 0;
+    do { /* all at once: the cursor of the shard is behind it */
+        struct oid last = count > 0 ? oids[count - 1] : (struct oid){0};
+        count = node_open_orphans(u->n, (shard_id_t)u->shard, count > 0 ? &last : NULL, oids,
+                                  MARK_BATCH);
+        for (uint32_t i = 0; i < count; i++) {
+            struct content c;
+            struct dot version;
+            int64_t mtime;
+            if (content_get(u->n, oids[i], &c, &version, &mtime) == 0)
+                mark_content(u, oids[i], &c);
+        }
+    } while (count == MARK_BATCH);
 }
 
 static void mark_referred(struct upkeep *u)

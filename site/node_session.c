@@ -16,6 +16,7 @@
 #include "site/shard_row.h"
 
 #define NAME_BYTES_MAX 1024u
+#define ORPHANS_AT_A_TIME 256u
 #define SESSION_TIMEOUT_NS (6u * NS_PER_SEC)
 #define GRACE_NS (15u * NS_PER_SEC)
 #define RECLAIM_NS (2u * NS_PER_SEC) /* from the last one back to the end of the grace */
@@ -81,10 +82,12 @@ static void orphan_drop(struct node *n, struct oid oid)
         log_warn(LOG_SITE, "orphan_not_dropped", "shard=%u", shard_id(s));
 }
 
+/* After a restart others may have it open who have not said so yet: what they wrote stays until
+ * node_orphans_sweep. */
 static void on_last_closed(void *ctx, struct oid oid)
 {
     struct node *n = ctx;
-    if (!oid_is_dir(oid))
+    if (!oid_is_dir(oid) && !node_object_open(n, oid))
         orphan_drop(n, oid);
     if (!n->stopping)
         node_collect_again(n, oid);
@@ -267,6 +270,7 @@ void node_sessions_start(struct node *n)
         return;
     n->lock_grace = false;
     lock_grace_end(n->locks);
+    node_orphans_sweep(n); /* the last session may have been forgotten durably before they were */
 }
 
 static int session_join(struct node *n, uint64_t *id)
@@ -546,38 +550,40 @@ void node_inval_acked(struct node *n, struct rpc_conn *conn, struct slice body)
     node_inval_flush(n, NULL); /* what was answered now may have changed something */
 }
 
-struct orphan_scan {
-    struct oid *at;
-    uint32_t count, max;
-};
-
-static void orphan_keys(struct node *n, shard_id_t shard, struct orphan_scan *o)
+uint32_t node_open_orphans(
+    struct node *n, shard_id_t shard, const struct oid *after, struct oid *ret, uint32_t max)
 {
-    uint8_t prefix = SHARD_KEY_ORPHAN;
+    uint8_t prefix = SHARD_KEY_ORPHAN, start[ROW_ORPHAN_KEY_BYTES];
     struct state_scan it;
-    state_scan_begin(shard_state(n->shards[shard]), &it, slice_of(&prefix, 1), slice_of(NULL, 0));
-    while (o->count < o->max && state_scan_next(&it))
-        o->count += row_orphan_key_decode(it.key, &o->at[o->count]);
+    struct slice from = {0};
+    uint32_t count = 0;
+    if (after != NULL) {
+        row_orphan_key(*after, start);
+        from = slice_of(start, sizeof start);
+    }
+    state_scan_begin(shard_state(n->shards[shard]), &it, slice_of(&prefix, 1), from);
+    while (count < max && state_scan_next(&it))
+        if (row_orphan_key_decode(it.key, &ret[count]) &&
+            (after == NULL || !oid_equal(ret[count], *after)))
+            count++;
     state_scan_end(&it);
-}
-
-uint32_t node_open_orphans(struct node *n, shard_id_t shard, struct oid *ret, uint32_t max)
-{
-    struct orphan_scan o = {.at = ret, .max = max};
-    orphan_keys(n, shard, &o);
-    return o.count;
+    return count;
 }
 
 /* Orphans that no mount took up again after a restart. */
 void node_orphans_sweep(struct node *n)
 {
-    struct oid oids[256];
+    struct oid oids[ORPHANS_AT_A_TIME];
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
-        struct orphan_scan o = {.at = oids, .max = ARRAY_COUNT(oids)};
-        orphan_keys(n, (shard_id_t)i, &o);
-        for (uint32_t k = 0; k < o.count; k++)
-            if (!session_object_open(n->sessions, oids[k]))
-                orphan_drop(n, oids[k]);
+        uint32_t count = 0;
+        do {
+            struct oid last = count > 0 ? oids[count - 1] : (struct oid){0};
+            count = node_open_orphans(n, (shard_id_t)i, count > 0 ? &last : NULL, oids,
+                                      ARRAY_COUNT(oids));
+            for (uint32_t k = 0; k < count; k++)
+                if (!session_object_open(n->sessions, oids[k]))
+                    orphan_drop(n, oids[k]);
+        } while (count == ARRAY_COUNT(oids));
     }
 }
 

@@ -362,6 +362,9 @@ static void test_soak_run_named_seeds_are_good(void **state)
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_LOSE | SOAK_REMOVE}, 129},
         /* Who came back gave a directory of two ACLs the first one for ever. */
         {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 9},
+        /* After a restart a mount closed a nameless file before another one was back (P2). */
+        {{.sites = 3, .operations = 2000, .faults = true}, 866},
+        {{.sites = 3, .operations = 2000, .faults = true}, 2275},
     };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
