@@ -53,8 +53,10 @@ static inline json_t *peer_field(struct node *n, const char *peer, const char *f
     json_t *o = json_loads(text, 0, NULL), *list = json_object_get(o, "peers"), *found = NULL;
     for (size_t i = 0; i < json_array_size(list); i++) {
         json_t *at = json_array_get(list, i);
-        if (strcmp(json_string_value(json_object_get(at, "name")), peer) == 0)
-            found = json_incref(json_object_get(at, field));
+        if (strcmp(json_string_value(json_object_get(at, "name")), peer) != 0)
+            continue;
+        json_decref(found); /* of another id of that name */
+        found = json_incref(json_object_get(at, field));
     }
     json_decref(o);
     mem_free(text);
