@@ -293,83 +293,81 @@ static void test_a_world_may_lose_all_of_its_sites(void **state)
     world_free(w);
 }
 
+static const struct {
+    struct soak_options options;
+    uint64_t seed;
+} named[] = {
+    /* A relay sent on a later part of a batch before an earlier one (P7). */
+    {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 15},
+    /* It still did, when a third shard's part of the batch was durable last. */
+    {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 269},
+    {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 523},
+    /* A node of a content's tree that could not be stored counted as brought. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_EIO | SOAK_CHUNKS | SOAK_SPACE},
+     47},
+    /* A write while a garbage pass marked: the engine went on with memory not its own. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CHUNKS | SOAK_SPACE}, 23},
+    /* Power went when one part of a batch was on the disk and another was not (P7). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 21},
+    {{.sites = 3, .operations = 2000, .faults = true}, 40},
+    {{.sites = 3, .operations = 2000, .faults = true}, 53},
+    {{.sites = 3, .operations = 2000, .faults = true}, 54},
+    /* One shard had no room for its part of a batch (P7). */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_FULL}, 16},
+    /* A restart within a few milliseconds: nobody has been up for long then (a checker's). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 252},
+    /* Looked at when a directory had its new name and not lost its old one (a checker's). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 709},
+    /* Heartbeats of before a line stood still arrived, and the connection then broke (lag). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 22480},
+    {{.sites = 3, .operations = 2000, .faults = true}, 26737},
+    /* Two directories were exchanged that others had put into each other (a checker's). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 4152},
+    /* A site came back, and a file went into the directory that took its name: no end. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
+    /* Of two equal files one was taken for the other when their site came back (P2). */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 48},
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 340},
+    /* Power went when a site was back, and what its return had left was there again. */
+    {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 9},
+    {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 19},
+    /* The power went while a returning site removed its shards (a twin's). */
+    {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
+    /* While a member left, another's operations passed one that waited for the cut (P7). */
+    {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 526},
+    /* A new file has the name of one that was moved over a third, and its site comes back (P2).
+     */
+    {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 2643},
+    /* A name meant again what it had meant before (a checker's). */
+    {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_CROWD | SOAK_SHORT}, 214},
+    /* Who had let a site in was lost before all had heard of it. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 62},
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 112},
+    /* The same, and what it had not told to all was in the new site's state only. */
+    {{.sites = 3,
+      .operations = 2000,
+      .faults = true,
+      .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
+     19},
+    /* A content was read before its reader had a connection again (a checker's). */
+    {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_ROT | SOAK_CHUNKS}, 47},
+    /* An open was told that the file is gone before that was durable. */
+    {{.sites = 3, .operations = 2000, .faults = true}, 456},
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CROWD}, 8},
+    /* A lost site's last call had no answer, and was known to the others (a checker's). */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
+    /* What waited for a cut was in no lag. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_LOSE | SOAK_REMOVE}, 129},
+    /* Who came back gave a directory of two ACLs the first one for ever. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 9},
+    /* After a restart a mount closed a nameless file before another one was back (P2). */
+    {{.sites = 3, .operations = 2000, .faults = true}, 866},
+    {{.sites = 3, .operations = 2000, .faults = true}, 2275},
+};
+
 /* Seeds that once broke a promise: sim/RESULTS.md says what each was. */
 static void test_soak_run_named_seeds_are_good(void **state)
 {
-    static const struct {
-        struct soak_options options;
-        uint64_t seed;
-    } named[] = {
-        /* A relay sent on a later part of a batch before an earlier one (P7). */
-        {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 15},
-        /* It still did, when a third shard's part of the batch was durable last. */
-        {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 269},
-        {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 523},
-        /* A node of a content's tree that could not be stored counted as brought. */
-        {{.sites = 3,
-          .operations = 2000,
-          .faults = true,
-          .more = SOAK_EIO | SOAK_CHUNKS | SOAK_SPACE},
-         47},
-        /* A write while a garbage pass marked: the engine went on with memory not its own. */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CHUNKS | SOAK_SPACE}, 23},
-        /* Power went when one part of a batch was on the disk and another was not (P7). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 21},
-        {{.sites = 3, .operations = 2000, .faults = true}, 40},
-        {{.sites = 3, .operations = 2000, .faults = true}, 53},
-        {{.sites = 3, .operations = 2000, .faults = true}, 54},
-        /* One shard had no room for its part of a batch (P7). */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_FULL}, 16},
-        /* A restart within a few milliseconds: nobody has been up for long then (a checker's). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 252},
-        /* Looked at when a directory had its new name and not lost its old one (a checker's). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 709},
-        /* Heartbeats of before a line stood still arrived, and the connection then broke (lag). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 22480},
-        {{.sites = 3, .operations = 2000, .faults = true}, 26737},
-        /* Two directories were exchanged that others had put into each other (a checker's). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 4152},
-        /* A site came back, and a file went into the directory that took its name: no end. */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
-        /* Of two equal files one was taken for the other when their site came back (P2). */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 48},
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 340},
-        /* Power went when a site was back, and what its return had left was there again. */
-        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 9},
-        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 19},
-        /* The power went while a returning site removed its shards (a twin's). */
-        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY}, 66},
-        /* While a member left, another's operations passed one that waited for the cut (P7). */
-        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 526},
-        /* A new file has the name of one that was moved over a third, and its site comes back (P2).
-         */
-        {{.sites = 3, .operations = 600, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 2643},
-        /* A name meant again what it had meant before (a checker's). */
-        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_CROWD | SOAK_SHORT}, 214},
-        /* Who had let a site in was lost before all had heard of it. */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 62},
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 112},
-        /* The same, and what it had not told to all was in the new site's state only. */
-        {{.sites = 3,
-          .operations = 2000,
-          .faults = true,
-          .more = SOAK_JOIN | SOAK_LOSE | SOAK_CHUNKS | SOAK_CROWD},
-         19},
-        /* A content was read before its reader had a connection again (a checker's). */
-        {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_ROT | SOAK_CHUNKS}, 47},
-        /* An open was told that the file is gone before that was durable. */
-        {{.sites = 3, .operations = 2000, .faults = true}, 456},
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CROWD}, 8},
-        /* A lost site's last call had no answer, and was known to the others (a checker's). */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_JOIN | SOAK_LOSE}, 147},
-        /* What waited for a cut was in no lag. */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_LOSE | SOAK_REMOVE}, 129},
-        /* Who came back gave a directory of two ACLs the first one for ever. */
-        {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 9},
-        /* After a restart a mount closed a nameless file before another one was back (P2). */
-        {{.sites = 3, .operations = 2000, .faults = true}, 866},
-        {{.sites = 3, .operations = 2000, .faults = true}, 2275},
-    };
     (void)state;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         struct soak_result r;
