@@ -296,7 +296,7 @@ static void test_a_world_may_lose_all_of_its_sites(void **state)
 static const struct {
     struct soak_options options;
     uint64_t seed;
-} named[] = {
+} named_seeds[] = {
     /* A relay sent on a later part of a batch before an earlier one (P7). */
     {{.sites = 3, .operations = 2000, .faults = true, .no_split = true}, 15},
     /* It still did, when a third shard's part of the batch was durable last. */
@@ -369,9 +369,9 @@ static const struct {
 static void test_soak_run_named_seeds_are_good(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+    for (size_t i = 0; i < sizeof named_seeds / sizeof named_seeds[0]; i++) {
         struct soak_result r;
-        run(&named[i].options, named[i].seed, &r);
+        run(&named_seeds[i].options, named_seeds[i].seed, &r);
         assert_string_equal(r.failure, "");
         assert_true(r.calls > 0);
     }
