@@ -166,6 +166,7 @@ struct wan_peer {
     uint64_t heard_ns;                    /* mono: when the node was told last that it is there */
     uint32_t fetches;                     /* chunk requests in flight to it */
     uint64_t ops_out;                     /* sent since the start */
+    uint64_t op_bytes;                    /* of one of them, by the last stream that had any */
     struct wan_peer_metrics metrics;
 };
 

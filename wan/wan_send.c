@@ -560,6 +560,12 @@ void wan_send_free(struct wan_send *s)
     frame_reader_deinit(&s->frames);
     zpack_free(s->pack);
     batch_memory_deinit(&s->memory);
+    if (s->gateway != NULL) {
+        struct gateway_progress g;
+        gateway_progress(s->gateway, &g);
+        if (g.ops_sent != 0)
+            s->peer->op_bytes = g.bytes_sent / g.ops_sent;
+    }
     gateway_free(s->gateway);
     wan_horizon_free(s->horizon);
     mem_free(s->hello);

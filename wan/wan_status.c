@@ -69,11 +69,8 @@ static void out_to_go(const struct wan_peer *p, uint64_t *ret_ops, uint64_t *ret
         uint64_t next = MAX(p->acked_next[i], MAX(f.first[i], 1u));
         *ret_ops += f.durable[i] + 1 > next ? f.durable[i] + 1 - next : 0;
     }
-    /* Without a stream they are as long as those that went by the ones before. */
-    if (g.ops_sent != 0)
-        *ret_bytes = *ret_ops * (g.bytes_sent / g.ops_sent);
-    else if (p->ops_out != 0)
-        *ret_bytes = *ret_ops * ((uint64_t)metric_get(&p->metrics.wire_out) / p->ops_out);
+    /* Without a stream they are as long as those that went by the one before. */
+    *ret_bytes = *ret_ops * (g.ops_sent != 0 ? g.bytes_sent / g.ops_sent : p->op_bytes);
 }
 
 static double seconds(uint64_t ns)
