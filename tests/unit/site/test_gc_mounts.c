@@ -482,18 +482,24 @@ static void test_a_mount_that_went_is_told_by_its_goodbye(void **state)
     mount_end(&m);
 }
 
+/* A file of one chunk under the name that q asks for. */
+static struct oid made(struct fixture *x, struct mount *m, const struct fs_request *q)
+{
+    put(x, m, 1);
+    commit(x, m, 1);
+    struct fs_reply r = call(x, m, m->work, RPC_LOOKUP, q, slice_of(NULL, 0));
+    assert_int_equal(r.rc, 0);
+    return r.attr.oid;
+}
+
 /* What is dead and open stays; nothing is to be had by waiting for it. */
 static void test_nobody_waits_for_what_is_open(void **state)
 {
     struct fixture *x = *state;
     struct mount m;
     mount_begin(x, &m, "here", HELLO_FLUSHES);
-    put(x, &m, 1);
-    commit(x, &m, 1);
-    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f")};
-    struct fs_reply r = call(x, &m, m.work, RPC_LOOKUP, &q, slice_of(NULL, 0));
-    assert_int_equal(r.rc, 0);
-    const struct oid file = r.attr.oid;
+    const struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f")};
+    const struct oid file = made(x, &m, &q);
     assert_int_equal(ask(x, &m, RPC_OPEN, (struct fs_request){.oid = file}), 0);
     assert_int_equal(ask(x, &m, RPC_UNLINK, q), 0);
     gc_ask(x);
@@ -524,13 +530,9 @@ static void test_a_file_that_is_opened_again_is_open_once(void **state)
     struct fixture *x = *state;
     struct mount m;
     mount_begin(x, &m, "here", HELLO_FLUSHES);
-    put(x, &m, 1);
-    commit(x, &m, 1);
-    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f")};
-    struct fs_reply r = call(x, &m, m.work, RPC_LOOKUP, &q, slice_of(NULL, 0));
-    assert_int_equal(r.rc, 0);
-    const struct fs_request open = {.oid = r.attr.oid},
-                            again = {.oid = open.oid, .flags = OPEN_AGAIN};
+    const struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f")};
+    const struct oid file = made(x, &m, &q);
+    const struct fs_request open = {.oid = file}, again = {.oid = open.oid, .flags = OPEN_AGAIN};
     assert_int_equal(ask(x, &m, RPC_OPEN, again), 0); /* it made the file, and holds it */
     assert_int_equal(ask(x, &m, RPC_UNLINK, q), 0);
     assert_int_equal(ask(x, &m, RPC_OPEN, again), 0);
