@@ -1,8 +1,10 @@
-/* claudefs serve: the daemon of one node, in the foreground, logging to stderr. It says READY=1 to
- * the service manager when mounts and other sites can connect, and ends on SIGTERM or SIGINT. */
+/* claudefs serve: the daemon of one node, in the foreground, logging to stderr, or in the
+ * background. It says READY=1 to the service manager when mounts and other sites can connect, and
+ * ends on SIGTERM or SIGINT. */
 #include "client/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -15,11 +17,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/background.h"
 #include "client/dash.h"
 #include "site/node_return.h"
 #include "wan/wan.h"
 
 #define RETAINED_BYTES (64u * MIB) /* of chunks on their way */
+#define LOG_MODE 0640              /* in the background */
 
 /* Between two runs there is no node; then the signal is kept. */
 static struct node *volatile signal_node;
@@ -86,7 +90,7 @@ static int open_error(int rc, const struct err_detail *d)
 }
 
 /* *ret_again: the site has changed under its feet (node_return.h) and is to be opened anew. */
-static int run(const char *dir, bool *ret_again)
+static int run(const char *dir, int *ready_fd, bool *ret_again)
 {
     struct node *n = NULL;
     struct wan *w = NULL;
@@ -121,6 +125,7 @@ static int run(const char *dir, bool *ret_again)
     log_info(LOG_SITE, "serving", "site=%s dir=%s pid=%d", node_settings(n)->name, dir,
              (int)getpid());
     notify("READY=1");
+    background_ready(ready_fd);
     rc = node_run(n);
     *ret_again = rc == 0 && !stop_asked && node_wants_reopen(n);
     if (!*ret_again)
@@ -140,20 +145,45 @@ static int run(const char *dir, bool *ret_again)
     return code;
 }
 
+/* Returns in the daemon alone, with its ready_fd; whoever started it ends here. */
+static int go_into_background(const char *dir, const char *log)
+{
+    char *path = log != NULL ? mem_strdup(log) : mem_printf("%s/serve.log", dir);
+    struct background b = {.command = "serve", .log = path};
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, LOG_MODE);
+    if (fd < 0)
+        exit(cli_error(CLI_DIR, "serve: the log %s cannot be written: %s", path, strerror(errno)));
+    (void)close(fd);
+    int code = CLI_OK;
+    bool daemon = background_start(&b, &code);
+    if (daemon)
+        background_redirect(path, LOG_MODE);
+    else if (code == CLI_OK)
+        printf("%s is served by process %d, its log is %s\n", dir, (int)b.child, path);
+    mem_free(path);
+    if (!daemon)
+        exit(code);
+    return b.ready_fd;
+}
+
 int cmd_serve(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs serve [--log LEVELS] --dir DIR\n"
+        "usage: claudefs serve [--log LEVELS] [--background [--log-file FILE]] --dir DIR\n"
         "\n"
-        "Runs the daemon of the site in DIR, in the foreground, with its log on stderr. Ends on\n"
-        "SIGTERM and SIGINT. LEVELS as in 'claudefs log-level'.\n";
-    const char *dir = NULL, *levels = NULL;
+        "Runs the daemon of the site in DIR, in the foreground, with its log on stderr; or in the\n"
+        "background, with its log in DIR/serve.log or FILE, and returns when it can be used. Ends\n"
+        "on SIGTERM and SIGINT. LEVELS as in 'claudefs log-level'.\n";
+    const char *dir = NULL, *levels = NULL, *log = NULL;
+    bool background = false;
     const struct cli_option options[] = {
         {"--dir", CLI_SITE_DIR, &dir, 0, 0},
         {"--log", CLI_TEXT, &levels, 0, 0},
+        {"--background", CLI_FLAG, &background, 0, 0},
+        {"--log-file", CLI_TEXT, &log, 0, 0},
     };
     const struct cli_syntax syntax = {"serve", usage, options, ARRAY_COUNT(options), NULL, 0, 0};
-    int code;
+    int code, ready_fd = -1;
     if (cli_parse(&syntax, argc, argv, &code) < 0)
         return code;
     if (levels && log_levels_parse(levels) != 0)
@@ -161,10 +191,15 @@ int cmd_serve(int argc, char **argv)
                          "serve: '%s' are no log levels: error, warn, info or debug, or "
                          "for each part as in 'wan=debug,site=warn'",
                          levels);
+    if (log && !background)
+        return cli_error(CLI_USAGE, "serve: --log-file is for --background: in the foreground the "
+                                    "log is on stderr");
+    if (background)
+        ready_fd = go_into_background(dir, log);
     raise_file_limit();
     mem_retain(RETAINED_BYTES);
     bool again = true;
     while (again)
-        code = run(dir, &again);
+        code = run(dir, &ready_fd, &again);
     return code;
 }

@@ -17,6 +17,7 @@
 #include <linux/fuse.h>
 
 #include "base/log.h"
+#include "client/background.h"
 
 #define READ_AHEAD_BYTES (1u << 20)
 #define BACKGROUND_MAX 64u
@@ -41,16 +42,6 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
     return writev(fd, iov, count);
 }
 
-static void ready(struct mount *m)
-{
-    if (m->ready_fd < 0)
-        return;
-    ssize_t n = write(m->ready_fd, "0", 1);
-    (void)n; /* a parent that is gone does not wait */
-    close(m->ready_fd);
-    m->ready_fd = -1;
-}
-
 static void op_init(void *userdata, struct fuse_conn_info *c)
 {
     struct mount *m = userdata;
@@ -65,7 +56,7 @@ static void op_init(void *userdata, struct fuse_conn_info *c)
     c->max_background = BACKGROUND_MAX;
     c->congestion_threshold = BACKGROUND_MAX * 3 / 4;
     c->time_gran = 1;
-    ready(m);
+    background_ready(&m->ready_fd);
 }
 
 static const struct fuse_lowlevel_ops ops = {

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "client/background.h"
 #include "client/cli.h"
 #include "client/fuse_ops.h"
 
@@ -238,20 +238,10 @@ static int find_place(const struct mount_options *o, struct place *p)
 
 static void redirect(const struct mount_options *o)
 {
-    char *log = o->log != NULL   ? mem_strdup(o->log)
-                : o->dir != NULL ? mem_printf("%s/mount.log", o->dir)
-                                 : mem_strdup("/dev/null");
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (null >= 0) {
-        (void)dup2(null, 0); /* what stays open is only untidy */
-        (void)dup2(null, 1);
-        (void)dup2(fd >= 0 ? fd : null, 2);
-    }
-    if (fd > 2)
-        (void)close(fd);
-    if (null > 2)
-        (void)close(null);
+    char *log = o->log != NULL ? mem_strdup(o->log) : NULL;
+    if (log == NULL && o->dir != NULL)
+        log = mem_printf("%s/mount.log", o->dir);
+    background_redirect(log, 0640);
     mem_free(log);
     if (chdir("/") != 0) /* not to be in the way of other unmounts */
         log_warn(LOG_CLIENT, "chdir", "errno=%d", errno);
@@ -299,39 +289,11 @@ static int serve(struct mount_options *o, const struct conn_config *config, int 
     return code;
 }
 
-static int parent_wait(pid_t child, int fd)
-{
-    char byte;
-    ssize_t n;
-    do
-        n = read(fd, &byte, 1);
-    while (n < 0 && errno == EINTR);
-    if (n == 1)
-        return CLI_OK;
-    int status = 0; /* it ended; it has said why */
-    if (waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) != 0)
-        return WEXITSTATUS(status);
-    return cli_error(CLI_FAILED, "mount: the mount's process ended before it was ready");
-}
-
 static int background(struct mount_options *o, const struct conn_config *config)
 {
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) != 0)
-        return cli_error(CLI_FAILED, "mount: pipe: %s", strerror(errno));
-    fflush(NULL);
-    pid_t child = fork();
-    if (child < 0)
-        return cli_error(CLI_FAILED, "mount: fork: %s", strerror(errno));
-    if (child > 0) {
-        (void)close(fds[1]);
-        int code = parent_wait(child, fds[0]);
-        (void)close(fds[0]);
-        return code;
-    }
-    (void)close(fds[0]);
-    (void)setsid(); /* a new process always can */
-    return serve(o, config, fds[1]);
+    struct background b = {.command = "mount"}; /* its stderr is ours until it is ready */
+    int code;
+    return background_start(&b, &code) ? serve(o, config, b.ready_fd) : code;
 }
 
 static int mountpoint_check(struct mount_options *o, char **ret_path)

@@ -24,7 +24,7 @@ _claudefs() {
     done
     COMPREPLY=()
     case $prev in
-        --dir|--key|--out) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --dir|--key|--out|--log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --keep) mapfile -t COMPREPLY < <(compgen -W 'mine theirs both' -- "$cur"); return ;;
         --log) mapfile -t COMPREPLY < <(compgen -W 'error warn info debug' -- "$cur"); return ;;
     esac

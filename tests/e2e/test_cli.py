@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 
 import pytest
 
@@ -129,6 +131,28 @@ def test_answers_of_a_lone_site(world):
     for verb in ("pause", "resume", "remove", "readmit"):
         done = site.cli("peer", verb, "nobody", check=False)
         assert done.returncode in (1, 5) and "nobody" in done.stderr, done
+
+
+def test_serve_in_the_background_returns_when_it_answers(world, tmp_path):
+    site = world.site("alpha", serve=False)
+    log = tmp_path / "other.log"
+    for more, where in [((), os.path.join(site.dir, "serve.log")),
+                        (("--log-file", str(log)), str(log))]:
+        done = site.cli("serve", "--background", *more)
+        pid = int(re.search(r"is served by process (\d+)", done.stdout)[1])
+        try:
+            assert site.json("status")["name"] == "alpha"  # at once
+            again = refused("serve", "--background", *more, "--dir", site.dir, code=site.cli(
+                "serve", check=False).returncode)
+            assert "serve: " in again  # what the second one had to say in its log
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        lib.eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), what="the daemon ends")
+        with open(where, encoding="utf-8") as f:
+            said = f.read()
+        assert "serving" in said and "stopped" in said
+    refused("serve", "--log-file", str(log), "--dir", site.dir, code=2)
+    refused("serve", "--background", "--log-file", "/none/log", "--dir", site.dir, code=6)
 
 
 def test_serve_ends_on_both_signals(world):
