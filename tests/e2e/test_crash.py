@@ -1,6 +1,7 @@
 """kill -9 of daemons and mounts at random moments under load: everything that fsync acknowledged is
 there, trees converge, fsck is clean. CLAUDEFS_CRASH_ROUNDS sets how often (30; scripts/soak: 200)."""
 
+import collections
 import os
 import random
 import sys
@@ -73,10 +74,19 @@ def pair(world, request):
 
 
 class Changes:
-    """A program that changes a folder and never syncs, and knows what must be in it."""
+    """A program that changes a tree and never syncs, and knows what must be in it. Most of it
+    concerns two directories, which two shards of the site have.
+
+    files: path -> [text, mode], the same list for each name of a file; links: path -> what it says;
+    folders: paths, the top first."""
+
+    KINDS = {"make": 3, "chmod": 2, "write": 2, "rename": 3, "over": 1, "unlink": 2, "link": 1, "symlink": 1,
+             "mkdir": 1, "rmdir": 1, "move": 1}
+    FOLDERS_MAX = 12
 
     def __init__(self, folder, seed):
         self.folder, self.draw, self.files, self.count = folder, random.Random(seed), {}, 0
+        self.links, self.folders = {}, [folder]
         self.done, self.error = threading.Event(), None
         self.busy = threading.Event()  # with changes that need not wait for the disk
         self.thread = threading.Thread(target=self.run)
@@ -85,35 +95,64 @@ class Changes:
     def step(self):
         """Many changes of every kind."""
         self.busy.set()
-        for _ in range(300):
-            self.change(self.draw.choice(("make", "make", "chmod", "chmod", "rename", "rename",
-                                          "write", "over", "unlink")))
+        for what in self.draw_kinds(300):
+            self.change(what)
         self.busy.clear()
+
+    def draw_kinds(self, count):
+        return self.draw.choices(list(self.KINDS), list(self.KINDS.values()), k=count)
 
     def change(self, what):
         self.count += 1
-        at = os.path.join(self.folder, f"f{self.count}")
+        at = os.path.join(self.draw.choice(self.folders), f"n{self.count}")
         name = self.draw.choice(sorted(self.files)) if self.files else None
         if what == "make" or name is None:
             with open(at, "w", encoding="ascii") as f:
                 f.write(f"{self.count}")
                 os.fchmod(f.fileno(), 0o600)
-            self.files[at] = (f"{self.count}", 0o600)
+            self.files[at] = [f"{self.count}", 0o600]
         elif what == "chmod":
-            mode = self.draw.choice((0o600, 0o640, 0o644, 0o664))
-            os.chmod(name, mode)
-            self.files[name] = (self.files[name][0], mode)
+            self.files[name][1] = self.draw.choice((0o600, 0o640, 0o644, 0o664))
+            os.chmod(name, self.files[name][1])
+        elif what == "write":
+            with open(name, "a", encoding="ascii") as f:
+                f.write(f" {self.count}")
+            self.files[name][0] += f" {self.count}"
         elif what in ("rename", "over"):
-            to = at if what == "rename" else self.draw.choice(sorted(self.files))
-            os.rename(name, to)
-            self.files[to] = self.files.pop(name) if to != name else self.files[name]
+            self.rename(name, at if what == "rename" else self.draw.choice(sorted(self.files)))
         elif what == "unlink":
             os.unlink(name)
             del self.files[name]
+        elif what == "link":
+            os.link(name, at)
+            self.files[at] = self.files[name]
+        elif what == "symlink":
+            os.symlink(name, at)
+            self.links[at] = name
         else:
-            with open(name, "a", encoding="ascii") as f:
-                f.write(f" {self.count}")
-            self.files[name] = (f"{self.files[name][0]} {self.count}", self.files[name][1])
+            self.change_folders(what, at, self.draw.choice(self.folders[1:] or [None]))
+
+    def rename(self, name, to):
+        os.rename(name, to)
+        if self.files.get(to) is not self.files[name]:  # two names of one file both stay
+            self.files[to] = self.files.pop(name)
+
+    def change_folders(self, what, at, folder):
+        if what == "mkdir" and len(self.folders) < self.FOLDERS_MAX:
+            os.mkdir(at)
+            self.folders.append(at)
+        elif what == "rmdir" and folder and not any(
+                path.startswith(f"{folder}/") for path in [*self.files, *self.links, *self.folders]):
+            os.rmdir(folder)
+            self.folders.remove(folder)
+        elif what == "move" and folder and not f"{at}/".startswith(f"{folder}/"):
+            os.rename(folder, at)
+
+            def moved(path):
+                return at + path[len(folder):] if f"{path}/".startswith(f"{folder}/") else path
+            self.files = {moved(path): f for path, f in self.files.items()}
+            self.links = {moved(path): to for path, to in self.links.items()}
+            self.folders = [moved(path) for path in self.folders]
 
     def run(self):
         try:
@@ -123,12 +162,21 @@ class Changes:
             self.error = e
 
     def check(self, folder):
-        found = {}
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            with open(path, encoding="ascii") as f:
-                found[os.path.join(self.folder, name)] = (f.read(), os.stat(path).st_mode & 0o777)
-        assert found == self.files
+        files, links, folders = {}, {}, []
+        for top, _, names in os.walk(folder):  # no link is to a directory
+            here = os.path.normpath(os.path.join(self.folder, os.path.relpath(top, folder)))
+            folders.append(here)
+            for name in names:
+                path, known = os.path.join(top, name), os.path.join(here, name)
+                if os.path.islink(path):
+                    links[known] = os.readlink(path)
+                    continue
+                st = os.stat(path)
+                with open(path, encoding="ascii") as f:
+                    files[known] = (f.read(), st.st_mode & 0o777, st.st_nlink)
+        names_of = collections.Counter(id(f) for f in self.files.values())
+        assert files == {path: (*f, names_of[id(f)]) for path, f in self.files.items()}
+        assert (links, sorted(folders)) == (self.links, sorted(self.folders))
 
 
 @pytest.mark.limit(240)
@@ -230,8 +278,7 @@ def test_sync_mount_loses_nothing_with_node_and_mount(world):
     print(f"CLAUDEFS_CRASH_SEED={SEED}")
     for _ in range(4):
         for _ in range(25):
-            changes.change(changes.draw.choice(("make", "make", "chmod", "rename", "write", "over",
-                                                "unlink")))
+            changes.change(*changes.draw_kinds(1))
         site.kill()
         mount.kill()
         site.serve()
