@@ -10,8 +10,8 @@ packages=(
 )
 
 # Only what tests of scripts/check need: tests side by side, a browser, promtool, zsh for its completion,
-# man pages, how code is set.
-test_packages=(python3-pytest-xdist chromium chromium-driver prometheus zsh groff-base clang-format)
+# man pages, how code is set, requests over HTTP/2.
+test_packages=(python3-pytest-xdist chromium chromium-driver prometheus zsh groff-base clang-format curl)
 
 # What scripts/bench compares with; it starts them itself.
 bench_packages=(moosefs-master moosefs-chunkserver moosefs-client)

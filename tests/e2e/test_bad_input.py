@@ -432,28 +432,39 @@ def certificate(folder):
     return cert, key
 
 
+def asked_of(site, own, method, path):
+    """What the site answers to a request with the certificate and key `own`: (status, body), status 0
+    when no connection is made."""
+    host, port = site.wan
+    out = os.path.join(site.world.dir, "answer")
+    open(out, "wb").close()
+    cert = ["--cert", own[0], "--key", own[1]] if own else []
+    done = run("curl", "--silent", "--insecure", "--http2", "--max-time", "20", *cert, "--request", method,
+               *(["--data", ""] if method == "POST" else []), "--output", out, "--write-out", "%{http_code}",
+               f"https://{host}:{port}{path}", check=False)
+    with open(out, "rb") as f:
+        return int(done.stdout), f.read()
+
+
 @pytest.mark.nofuse
-def test_stranger_without_a_certificate_gets_nothing(world):
-    site = world.site("alpha")
-    for own in (None, certificate(world.dir)):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        if own:
-            context.load_cert_chain(*own)
-        answer = b""
-        try:
-            with socket.create_connection(site.wan, 10) as raw, \
-                    context.wrap_socket(raw, server_hostname="alpha") as s:
-                s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
-                s.settimeout(10)
-                while data := s.recv(10000):
-                    answer += data
-        except (OSError, ssl.SSLError):
-            pass
-        assert b"alpha" not in answer
-    assert site.alive() and site.status()["name"] == "alpha"
+def test_who_is_no_member_is_answered_nothing(world):
+    alpha, beta = world.two()
+    member = [os.path.join(beta.dir, name) for name in ("wan.crt", "wan.key")]
+    chunk, snapshot = "/v1/chunk/" + 64 * "0", "/v1/snapshot/past"
+    assert asked_of(alpha, member, "GET", chunk)[0] == 404  # asked by one who may
+    status, body = asked_of(alpha, member, "GET", snapshot)
+    assert status == 200 and len(body) > 100
+
+    def refused(own, expected):
+        for method, path in ("GET", chunk), ("GET", snapshot), ("POST", "/v1/stream"):
+            status, body = asked_of(alpha, own, method, path)
+            assert status == expected and len(body) < 200 and b"alpha" not in body, (path, body)
+    refused(None, 0)
+    refused(certificate(world.dir), 403)
+    alpha.cli("peer", "remove", "beta")
+    lib.eventually(lambda: asked_of(alpha, member, "GET", snapshot)[0] == 403, what="beta is out")
+    refused(member, 403)
+    assert alpha.alive() and alpha.status()["name"] == "alpha"
 
 
 @pytest.mark.nofuse
