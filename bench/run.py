@@ -8,6 +8,7 @@ is written by hand there stays.
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ READY_S = 30
 RTT_MS = 80  # of the long link
 
 sys.path.insert(0, os.path.join(REPO, "tests/e2e"))
+import goals  # noqa: E402
 import scale  # noqa: E402
 from link import Link  # noqa: E402
 from moosefs import MooseFS  # noqa: E402
@@ -39,10 +41,10 @@ ARGUMENTS = {
     "sim": ("3 20000", "10 60000"),
     "rpc": ("2000", "5000"),
     "data_pipeline": ("4", "15"),
-    "meta": ("-n 200 -r 3 -u 800", "-n 700 -r 10 -u 20000"),
-    "meta_sync": ("-n 200 -r 3 -u 800", "-n 500 -r 10 -u 5000"),
+    "meta": ("-n 200 -r 3 -u 800", "-n 500 -r 10 -u 20000"),
+    "meta_sync": ("-n 200 -r 3 -u 800", "-n 400 -r 10 -u 5000"),
     "data": ("-s 48 -r 3 -t 150", "-s 64 -r 10 -t 200"),
-    "geo": ("-f 100 -b 1000 -s 48 -r 2 -t 200 -B 6000", "-f 500 -b 10000 -s 64 -r 10 -t 1000"),
+    "geo": ("-f 100 -b 1000 -s 48 -r 2 -t 200 -B 6000", "-f 300 -b 10000 -s 64 -r 10 -t 500"),
     "geo_far": ("-f 20 -b 500 -s 0 -r 1", "-f 100 -b 2000 -s 64 -r 10"),
     "peers_meta": ("-n 200 -r 3 -u 800", "-n 300 -r 10 -u 2000"),
     "peers_meta_sync": ("-n 200 -r 3 -u 0 -o 4t", "-n 300 -r 10 -u 2000"),
@@ -267,10 +269,12 @@ def resident_bytes(pid):
 
 
 def mount_resident(world, gib):
-    """The most that a mount of 256 MiB had in memory while one file was written."""
+    """The most that a mount of 256 MiB had in memory while one file was written. A quarter of each
+    block is random: what is written faster than it is sealed is what memory fills with, and the disk
+    has a quarter of the bytes to take."""
     mount, _ = world.mount(world.site("resident"), "-o", "cache_mb=256")
     pid = world.mount_pid(mount)
-    block, peak = os.urandom(1 << 20), 0
+    block, peak = os.urandom(1 << 18) + bytes(3 << 18), 0
     with open(os.path.join(mount, "large"), "wb", buffering=0) as f:
         for i in range(gib << 10):
             f.write(i.to_bytes(8, "little") + block[8:])
@@ -343,25 +347,50 @@ def table(figures):
 
 
 def commit():
-    done = subprocess.run(["git", "-C", REPO, "describe", "--always", "--dirty"],
-                          capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """Of the code: these results change while they are taken."""
+    def git(*args):
+        return subprocess.run(["git", "-C", REPO, *args], capture_output=True, text=True, check=False).stdout.strip()
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/RESULTS.md")
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
 
 
-def write_results(name, figures, quick, load):
-    """Replaces what stands between the program's marks."""
+def machine(where):
+    """How fast the machine is at the moment, in a third of a second: one processor, and one small write."""
+    block, hashed, start = bytes(1 << 20), 0, time.monotonic()
+    while time.monotonic() < start + 0.15:
+        hashlib.sha256(block).digest()
+        hashed += 1
+    rate = hashed / (time.monotonic() - start)
+    written = 0
+    with tempfile.TemporaryFile(dir=where) as f:
+        fd = os.open(f"/proc/self/fd/{f.fileno()}", os.O_WRONLY | os.O_DSYNC)
+        start = time.monotonic()
+        while time.monotonic() < start + 0.15:
+            os.pwrite(fd, block[:4096], written * 4096)
+            written += 1
+        writes = written / (time.monotonic() - start)
+        os.close(fd)
+    return f"SHA-256 of {rate * (1 << 20) / 1e6:,.0f} MB/s, {writes:,.0f} durable writes of 4 KiB a second"
+
+
+def section_put(text, name, section):
+    """The text with what stands between two marks replaced."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    said = (f"{TITLES[name]}. `scripts/bench{' --quick' if quick else ''} --only {name}`, "
-            f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {os.cpu_count()} processors, "
-            f"load {load[0]:.1f} before and {os.getloadavg()[0]:.1f} after.")
-    section = f"{begin}\n{said}\n\n{table(figures)}\n{end}"
-    with open(RESULTS, encoding="utf-8") as f:
-        text = f.read()
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
     if not pattern.search(text):
         raise SystemExit(f"bench: {RESULTS} has no place for {name}: '{begin}' is missing")
+    return pattern.sub(lambda _: f"{begin}\n{section}\n{end}", text)
+
+
+def write_results(name, figures, command, before):
+    """The program's table, and with it that of the goals."""
+    said = (f"{TITLES[name]}. `{command}`, {time.strftime('%Y-%m-%d')}, commit {commit()}, {os.cpu_count()} "
+            f"processors, {before}, load {os.getloadavg()[0]:.1f} after.")
+    with open(RESULTS, encoding="utf-8") as f:
+        text = section_put(f.read(), name, f"{said}\n\n{table(figures)}")
+    text = section_put(text, "goals", goals.table(text))
     with open(RESULTS, "w", encoding="utf-8") as f:
-        f.write(pattern.sub(lambda _: section, text))
+        f.write(text)
 
 
 def main():
@@ -379,10 +408,13 @@ def main():
     where = os.environ.get("CLAUDEFS_BENCH_DIR", "/var/tmp")
     start = time.monotonic()
     for name in names:
-        load = os.getloadavg()
+        before = f"load {os.getloadavg()[0]:.1f} before: {machine(where)}"
         figures = run_program(name, where, options.quick)
+        command = f"scripts/bench{' --quick' if options.quick else ''} --only {name}"
+        if name == "scale" and options.files:
+            command += f" --files {options.files}"
         if figures and not options.dry:
-            write_results(name, figures, options.quick, load)
+            write_results(name, figures, command, before)
     say(f"{len(names)} programs, {time.monotonic() - start:.0f} s")
 
 
