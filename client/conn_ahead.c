@@ -136,7 +136,7 @@ void conn_ahead_durable(struct conn_ahead *a, uint64_t number)
 {
     pthread_mutex_lock(&a->lock);
     struct ahead_entry **at = find(a, number);
-    if (*at != NULL && (*at)->told)
+    if (*at != NULL && (*at)->told && !(*at)->again)
         drop(a, at);
     else if (*at != NULL)
         (*at)->durable = true; /* its caller is about to find out */
@@ -145,12 +145,13 @@ void conn_ahead_durable(struct conn_ahead *a, uint64_t number)
 
 bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *ret)
 {
-    const struct ahead_entry *best = NULL;
+    struct ahead_entry *best = NULL;
     pthread_mutex_lock(&a->lock);
-    for (const struct ahead_entry *e = a->first; e != NULL; e = e->next)
+    for (struct ahead_entry *e = a->first; e != NULL; e = e->next)
         if (e->told && e->id > after && (best == NULL || e->id < best->id))
             best = e;
     if (best != NULL) {
+        best->again = true;
         struct buf body = ret->body;
         buf_clear(&body);
         buf_append(&body, best->body.ptr, best->body.len);
@@ -174,18 +175,31 @@ static void set_base(struct fs_request *r, const void *arg)
         r->base = v->to;
 }
 
-void conn_ahead_answered_again(struct conn_ahead *a, uint64_t number, const struct fs_attr *attr)
+/* Only in later ones: what the node called `to` before it started anew is another version. */
+static void version_renamed(struct conn_ahead *a, struct ahead_entry *made, struct dot to)
+{
+    struct renamed v = {made->version, to};
+    if (dot_is_none(v.from) || dot_equal(v.from, v.to))
+        return;
+    for (struct ahead_entry *e = a->first; e != NULL; e = e->next)
+        if (e->told && e->id > made->id && e->type == RPC_COMMIT && oid_equal(e->oid, made->oid))
+            rewrite(e, set_base, &v);
+    made->version = to;
+}
+
+void conn_ahead_answered_again(struct conn_ahead *a,
+                               uint64_t number,
+                               const struct fs_attr *attr,
+                               bool ahead)
 {
     pthread_mutex_lock(&a->lock);
-    struct ahead_entry *made = *find(a, number);
-    if (made != NULL && !dot_is_none(made->version) && !dot_equal(made->version, attr->version)) {
-        /* Only in later ones: what the node called `to` before it started anew is another version.
-         */
-        struct renamed v = {made->version, attr->version};
-        for (struct ahead_entry *e = a->first; e != NULL; e = e->next)
-            if (e->told && e->id > number && e->type == RPC_COMMIT && oid_equal(e->oid, made->oid))
-                rewrite(e, set_base, &v);
-        made->version = attr->version;
+    struct ahead_entry **at = find(a, number);
+    if (*at != NULL) {
+        if (attr != NULL)
+            version_renamed(a, *at, attr->version);
+        (*at)->again = false;
+        if (!ahead || (*at)->durable)
+            drop(a, at);
     }
     pthread_mutex_unlock(&a->lock);
 }

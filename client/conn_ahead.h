@@ -4,11 +4,12 @@
  *
  *   begin -> end, answered as usual: gone
  *        \-> end, answered ahead: kept -> durable: gone
- *                                   \-> sent again by the owner -> gone, or kept
+ *                                   \-> sent again by the owner -> answered again: gone, or kept
  *
  * What was made ahead is made again under the oid that it was given at first, and not held. A node
  * that starts anew gives new names to versions: what is sent again later says the new one
- * (conn_ahead_answered_again). Threads: any. */
+ * (conn_ahead_answered_again); so what is being sent again stays until its answer is there, though
+ * the word that it is durable may be faster. Threads: any. */
 #ifndef CLIENT_CONN_AHEAD_H
 #define CLIENT_CONN_AHEAD_H
 
@@ -25,7 +26,7 @@ struct ahead_entry {
     struct dot version;        /* read-only: the file's, by the answer; none: it said none */
     struct buf body;           /* read-only: to be sent again */
     bool made;                 /* read-only: `oid` is what it has made */
-    bool told, durable;        /* private from here */
+    bool told, durable, again; /* private from here; again: it is being sent once more */
     struct ahead_entry *next;
 };
 struct conn_ahead {
@@ -55,12 +56,17 @@ bool conn_ahead_take_back(struct conn_ahead *a,
                           struct conn_number *number,
                           bool *ret_numbered);
 void conn_ahead_durable(struct conn_ahead *a, uint64_t number);
-/* The kept one with the lowest number above `after`: a copy, whose body (initialized by the caller)
- * is the caller's. False: none. */
+/* The kept one with the lowest number above `after`, to be sent again: a copy, whose body
+ * (initialized by the caller) is the caller's. It stays until conn_ahead_answered_again. False:
+ * none. */
 bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *ret);
-/* The one with this number was sent again, and the file is like this: its version may have got
- * another name, which later kept commits are based on. */
-void conn_ahead_answered_again(struct conn_ahead *a, uint64_t number, const struct fs_attr *attr);
+/* The one with this number was sent again, and the file is like this (NULL: that was not said): its
+ * version may have got another name, which later kept commits are based on. `ahead`: it was
+ * answered ahead of the disk once more, and is kept until it is durable; else it goes. */
+void conn_ahead_answered_again(struct conn_ahead *a,
+                               uint64_t number,
+                               const struct fs_attr *attr,
+                               bool ahead);
 /* Is the request that made this file among the kept ones? */
 bool conn_ahead_makes(struct conn_ahead *a, struct oid oid);
 bool conn_ahead_any(struct conn_ahead *a);

@@ -120,10 +120,8 @@ static void ahead_again(struct conn *c, uint64_t incarnation)
         }
         done = e.id;
         count += rc == 0;
-        if (rc == 0 && r.has_attr)
-            conn_ahead_answered_again(&c->ahead, e.id, &r.attr);
-        if (rc != 0 || (r.flags & REPLY_AHEAD) == 0)
-            conn_ahead_durable(&c->ahead, e.id);
+        conn_ahead_answered_again(&c->ahead, e.id, rc == 0 && r.has_attr ? &r.attr : NULL,
+                                  rc == 0 && (r.flags & REPLY_AHEAD) != 0);
         if (rc != 0)
             c->events.lost(c->events.ctx, e.type, e.oid, rc);
         else if (e.type == RPC_CREATE)

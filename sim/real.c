@@ -118,6 +118,43 @@ static void fill(struct mount *m, struct oid oid)
                        draw(m, 1000000) < m->work->large_per_million);
 }
 
+/* The first two steps of what is made beside its name: it is there, and has something in it. */
+static bool beside_next(struct mount *m, unsigned step)
+{
+    if (step == 1)
+        create(m, beside(m, 0));
+    else if (step == 2)
+        fill(m, m->real.made);
+    return step == 1 || step == 2;
+}
+
+/* The first three of what replaces a file: that is looked up, then the other one is made. */
+static bool replacement_next(struct mount *m)
+{
+    if (m->real.step != 1)
+        return beside_next(m, m->real.step - 1);
+    on_name(m, RPC_LOOKUP, m->real.dir, target(m, 0));
+    return true;
+}
+
+/* The file under its name, or a new one. */
+static void open_target(struct mount *m)
+{
+    if (oid_is_none(m->real.file))
+        create(m, target(m, 0));
+    else
+        opens_open(m, m->real.file);
+}
+
+/* Done with this one: on to the next. */
+static void close_and_go_on(struct mount *m, struct oid oid)
+{
+    opens_close(m, oid);
+    m->real.number = (m->real.number + 1) % FILES;
+    m->real.round++;
+    m->real.step = 0;
+}
+
 /* --- home --- */
 
 enum home {
@@ -130,16 +167,9 @@ enum home {
 static bool home_save(struct mount *m)
 {
     struct real *r = &m->real;
+    if (replacement_next(m))
+        return true;
     switch (r->step) {
-    case 1:
-        on_name(m, RPC_LOOKUP, r->dir, target(m, 0));
-        return true;
-    case 2:
-        create(m, beside(m, 0));
-        return true;
-    case 3:
-        fill(m, r->made);
-        return true;
     case 4:
         set_attrs(m, r->made, SET_MODE);
         return true;
@@ -165,20 +195,13 @@ static bool home_save(struct mount *m)
 static bool home_mail(struct mount *m)
 {
     struct real *r = &m->real;
-    switch (r->step) {
-    case 1:
-        create(m, beside(m, 0));
+    if (beside_next(m, r->step))
         return true;
-    case 2:
-        fill(m, r->made);
-        return true;
-    case 3:
-        rename_to(m, beside(m, 0), r->to_dir,
-                  name_of(m, 1, "mail%llu.m%u", (unsigned long long)r->begun % LETTERS, m->number));
-        return true;
-    default:
+    if (r->step > 3)
         return false;
-    }
+    rename_to(m, beside(m, 0), r->to_dir,
+              name_of(m, 1, "mail%llu.m%u", (unsigned long long)r->begun % LETTERS, m->number));
+    return true;
 }
 
 /* Looks through a directory; removes one of what is too much. */
@@ -260,19 +283,13 @@ static bool build_object(struct mount *m)
         on_name(m, RPC_LOOKUP, r->dir, target(m, 0));
         return true;
     case 2:
-        if (oid_is_none(r->file))
-            create(m, target(m, 0));
-        else
-            opens_open(m, r->file);
+        open_target(m);
         return true;
     case 3:
         fill(m, oid_is_none(r->file) ? r->made : r->file);
         return true;
     default:
-        opens_close(m, oid_is_none(r->file) ? r->made : r->file);
-        r->number = (r->number + 1) % FILES;
-        r->round++;
-        r->step = 0;
+        close_and_go_on(m, oid_is_none(r->file) ? r->made : r->file);
         return true;
     }
 }
@@ -280,13 +297,9 @@ static bool build_object(struct mount *m)
 static bool build_link(struct mount *m)
 {
     struct real *r = &m->real;
+    if (beside_next(m, r->step))
+        return true;
     switch (r->step) {
-    case 1:
-        create(m, beside(m, 0));
-        return true;
-    case 2:
-        fill(m, r->made);
-        return true;
     case 3:
         set_attrs(m, r->made, SET_MODE);
         return true;
@@ -322,21 +335,12 @@ static bool build_next(struct mount *m)
 static bool train_write(struct mount *m)
 {
     struct real *r = &m->real;
-    switch (r->step) {
-    case 1:
-        create(m, beside(m, 0));
-        return true;
-    case 2:
-    case 3:
-    case 4:
-        fill(m, r->made);
-        return true;
-    case 5:
-        rename_to(m, beside(m, 0), r->dir, draw(m, 4) == 0 ? slice_str("best.ckpt") : target(m, 1));
-        return true;
-    default:
+    if (r->step <= 4) /* in three pieces */
+        return beside_next(m, MIN(r->step, 2u));
+    if (r->step > 5)
         return false;
-    }
+    rename_to(m, beside(m, 0), r->dir, draw(m, 4) == 0 ? slice_str("best.ckpt") : target(m, 1));
+    return true;
 }
 
 static bool train_read(struct mount *m)
@@ -376,16 +380,9 @@ static bool train_next(struct mount *m)
 static bool rsync_file(struct mount *m)
 {
     struct real *r = &m->real;
+    if (replacement_next(m))
+        return true;
     switch (r->step) {
-    case 1:
-        on_name(m, RPC_LOOKUP, r->dir, target(m, 0));
-        return true;
-    case 2:
-        create(m, beside(m, 0));
-        return true;
-    case 3:
-        fill(m, r->made);
-        return true;
     case 4:
         set_attrs(m, r->made, SET_MTIME | SET_MODE);
         return true;
@@ -393,10 +390,7 @@ static bool rsync_file(struct mount *m)
         rename_to(m, beside(m, 0), r->dir, target(m, 1));
         return true;
     default:
-        opens_close(m, r->made);
-        r->number = (r->number + 1) % FILES;
-        r->round++;
-        r->step = 0;
+        close_and_go_on(m, r->made);
         return true;
     }
 }
@@ -452,10 +446,7 @@ static bool log_next(struct mount *m)
         return true;
     case 2:
         r->size = 0;
-        if (oid_is_none(r->file))
-            create(m, target(m, 0));
-        else
-            opens_open(m, r->file);
+        open_target(m);
         return true;
     case 3:
         if (oid_is_none(r->file))

@@ -2,16 +2,18 @@
  * sequences. Each mount is at one of them at a time, and begins another when that is over, or when
  * something in it was not as expected because somebody else got between.
  *
- *   home   a file is saved as editors do (written beside it, mode set, renamed over it, the old one
- *          still open), mail is delivered (written in one directory, renamed into another), put
- *          into folders; directories are looked through, files removed
- *   build  sources are looked up, each object is written where it was, the program is written
- * beside its name and renamed over it; now and then all objects are removed train  a checkpoint is
- * written in growing pieces that are made of chunks, beside its name, and renamed over an old one;
- * others open and read them rsync  a tree is walked: of each file a temporary one is made, written,
- * given its times and mode, and renamed over the old one; times of the directory last, and what is
- * too much is removed log    lines are appended to what is there; when it is large the file is
- * renamed over the former one, one more line goes to it, and another is made */
+ * - home: a file is saved as editors do (written beside it, mode set, renamed over it, the old
+ *   one still open), mail is delivered (written in one directory, renamed into another), put into
+ *   folders; directories are looked through, files removed
+ * - build: sources are looked up, each object is written where it was, the program is written
+ *   beside its name and renamed over it; now and then all objects are removed
+ * - train: a checkpoint is written in growing pieces that are made of chunks, beside its name,
+ *   and renamed over an old one; others open and read them
+ * - rsync: a tree is walked: of each file a temporary one is made, written, given its times and
+ *   mode, and renamed over the old one; times of the directory last, and what is too much is
+ *   removed
+ * - log: lines are appended to what is there; when it is large the file is renamed over the
+ *   former one, one more line goes to it, and another is made */
 #ifndef SIM_REAL_H
 #define SIM_REAL_H
 

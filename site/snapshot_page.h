@@ -1,10 +1,8 @@
 /* Private to site/: pages of a snapshot, as they come from another site (node_snapshot.c). Core.
  *
- *   msgpack [0, shard count, [journal index of each shard]], the first one
- *           [1, shard, count, key, value, ...]
- *           [2, shard, count, commit stamp, operation, ...], in the order of the journal, behind
- * those
- */
+ * - msgpack [0, shard count, [journal index of each shard]], the first one
+ * - [1, shard, count, key, value, ...]
+ * - [2, shard, count, commit stamp, operation, ...], in the order of the journal, behind those */
 #ifndef SITE_SNAPSHOT_PAGE_H
 #define SITE_SNAPSHOT_PAGE_H
 

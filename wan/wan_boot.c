@@ -107,14 +107,23 @@ static void cut_on_loop(struct wan_call *call)
     node_snapshot_begin(call->wan->node, c->to, cut_ready, c);
 }
 
+/* The stream's again; NULL: that is gone, and release frees both. */
+static struct cut *cut_back(struct cut_call *c)
+{
+    struct cut *v = c->cut;
+    if (v->stream == NULL)
+        return NULL;
+    c->cut = NULL;
+    v->call_over = true;
+    return v;
+}
+
 static void cut_begun(struct wan_call *call)
 {
     struct cut_call *c = CONTAINER_OF(call, struct cut_call, call);
-    struct cut *v = c->cut;
-    if (v->stream == NULL)
-        return; /* release frees both */
-    c->cut = NULL;
-    v->call_over = true;
+    struct cut *v = cut_back(c);
+    if (v == NULL)
+        return;
     v->snapshot = c->snapshot;
     c->snapshot = NULL;
     v->pack = zpack_new();
@@ -143,13 +152,9 @@ static void again_on_loop(struct wan_call *call)
 
 static void again(struct wan_call *call)
 {
-    struct cut_call *c = CONTAINER_OF(call, struct cut_call, call);
-    struct cut *v = c->cut;
-    if (v->stream == NULL)
-        return; /* release frees both */
-    c->cut = NULL;
-    v->call_over = true;
-    cut_pump(v);
+    struct cut *v = cut_back(CONTAINER_OF(call, struct cut_call, call));
+    if (v != NULL)
+        cut_pump(v);
 }
 
 /* Much of a journal may have to be read before there is something to send: others have their turn

@@ -147,8 +147,9 @@ void wan_peer_kick(struct wan_peer *p)
 /* Behind each connection of H2_SERVES. */
 struct accepted {
     struct wan *wan;
-    struct wan_peer *peer; /* NULL: a stranger */
-    bool counted;          /* in peer->accepted */
+    struct wan_peer *peer;    /* who asks; NULL: a stranger */
+    bool counted;             /* in peer->accepted */
+    struct wan_peer *lent_to; /* whom we dialled to be asked, or NULL; stays, whoever asks */
 };
 
 struct wan_peer *wan_conn_peer(const struct h2_conn *c)
@@ -237,9 +238,9 @@ static bool accept_ready(struct h2_conn *c)
     struct accepted *a = h2_user(c);
     struct wan *w = a->wan;
     uint32_t strangers = 0;
+    a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
     if (h2_purpose(c) == H2_ASKS)
         return accept_lent(c, a);
-    a->peer = wan_peer_by_fingerprint(w, h2_fingerprint(c));
     if (a->peer == NULL) {
         for (struct h2_conn *o = w->net.conns; o != NULL; o = h2_next(o))
             strangers += h2_purpose(o) == H2_SERVES && h2_is_ready(o) && is_stranger(o);
@@ -431,7 +432,9 @@ static bool reverse_ready(struct h2_conn *c)
 static void reverse_closed(struct h2_conn *c, int rc, const char *why)
 {
     struct accepted *a = h2_user(c);
-    struct wan_peer *p = a->peer;
+    struct wan_peer *p = a->lent_to;
+    if (a->counted)
+        a->peer->accepted--;
     log_debug(LOG_WAN, "lent_link_down", "peer=%s code=%s why=\"%s\"", p->member.name, err_name(rc),
               why);
     p->reverse = NULL;
@@ -450,7 +453,7 @@ static void dial_reverse(struct wan_peer *p)
 {
     struct accepted *a = mem_calloc(1, sizeof *a);
     a->wan = p->wan;
-    a->peer = p;
+    a->peer = a->lent_to = p;
     p->reverse =
         h2_dial(&p->wan->net, p->member.wan, H2_SERVES, p->member.cert_sha256, &reverse_events, a);
 }

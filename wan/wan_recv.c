@@ -583,9 +583,13 @@ struct pull_call {
     } at[SITE_COUNT_MAX];
 };
 
+/* What waits is told as it is now: a batch may have come since the pull began. */
 static void pull_settled(struct node_settle_wait *w)
 {
-    wan_call_return(&CONTAINER_OF(w, struct pull_call, settled)->call);
+    struct pull_call *c = CONTAINER_OF(w, struct pull_call, settled);
+    for (uint32_t i = 0; i < c->count; i++)
+        c->at[i].waits_hlc = node_waits_since(c->call.wan->node, c->at[i].peer);
+    wan_call_return(&c->call);
 }
 
 /* What is durable now is acknowledged when what it causes here is durable, too (W9). */
@@ -593,10 +597,8 @@ static void pull_on_loop(struct wan_call *call)
 {
     struct pull_call *c = CONTAINER_OF(call, struct pull_call, call);
     /* Cursors first: what they cover is in the vectors then. */
-    for (uint32_t i = 0; i < c->count; i++) {
+    for (uint32_t i = 0; i < c->count; i++)
         node_cursors(call->wan->node, c->at[i].peer, c->at[i].next);
-        c->at[i].waits_hlc = node_waits_since(call->wan->node, c->at[i].peer);
-    }
     node_vvs(call->wan->node, c->vvs);
     c->settled.run = pull_settled;
     node_settled(call->wan->node, &c->settled);

@@ -186,7 +186,10 @@ class RemoveOneOfTwoLinks(Case):
 
 
 class RmdirAgainstCreate(Case):
+    """A directory is removed where it is empty; the other site has put something in."""
+
     rule = 4
+    inside, content = "new", "d/new"
 
     def before(self, f):
         os.mkdir(f / "d")
@@ -198,7 +201,8 @@ class RmdirAgainstCreate(Case):
         f.write("d/new", "content")
 
     def after(self, f):
-        assert f.names() == ["d"] and f.names("d") == ["new"] and f.read("d/new") == "content"
+        assert f.names() == ["d"] and f.names("d") == [self.inside]
+        assert f.read(self.content) == "content"
 
 
 class RmdirOfManyAgainstCreate(Case):
@@ -219,51 +223,30 @@ class RmdirOfManyAgainstCreate(Case):
         assert f.read("a/b/c/new") == "content"
 
 
-class RmdirAgainstRenameInto(Case):
-    rule = 4
+class RmdirAgainstRenameInto(RmdirAgainstCreate):
+    inside, content = "f", "d/f"
 
     def before(self, f):
-        os.mkdir(f / "d")
+        super().before(f)
         f.write("f", "content")
-
-    def alpha(self, f):
-        os.rmdir(f / "d")
 
     def beta(self, f):
         os.rename(f / "f", f / "d/f")
 
-    def after(self, f):
-        assert f.names() == ["d"] and f.names("d") == ["f"] and f.read("d/f") == "content"
 
-
-class RmdirAgainstDirectoryMovedInto(Case):
-    rule = 4
+class RmdirAgainstDirectoryMovedInto(RmdirAgainstCreate):
+    inside, content = "e", "d/e/f"
 
     def before(self, f):
-        os.mkdir(f / "d")
+        super().before(f)
         os.mkdir(f / "e")
         f.write("e/f", "content")
-
-    def alpha(self, f):
-        os.rmdir(f / "d")
 
     def beta(self, f):
         os.rename(f / "e", f / "d/e")
 
-    def after(self, f):
-        assert f.names() == ["d"] and f.names("d") == ["e"] and f.read("d/e/f") == "content"
 
-
-class RmdirAgainstLinkInto(Case):
-    rule = 4
-
-    def before(self, f):
-        os.mkdir(f / "d")
-        f.write("f", "content")
-
-    def alpha(self, f):
-        os.rmdir(f / "d")
-
+class RmdirAgainstLinkInto(RmdirAgainstRenameInto):
     def beta(self, f):
         os.link(f / "f", f / "d/l")
 
@@ -272,12 +255,7 @@ class RmdirAgainstLinkInto(Case):
         assert os.path.samefile(f / "f", f / "d/l") and os.stat(f / "f").st_nlink == 2
 
 
-class RmdirAgainstMkdirInside(Case):
-    rule = 4
-
-    def before(self, f):
-        os.mkdir(f / "d")
-
+class RmdirAgainstMkdirInside(RmdirAgainstCreate):
     def alpha(self, f):
         os.mkdir(f / "d/sub")
 
@@ -288,20 +266,12 @@ class RmdirAgainstMkdirInside(Case):
         assert f.names() == ["d"] and f.names("d") == ["sub"] and f.names("d/sub") == []
 
 
-class RmdirAgainstMoveAndCreate(Case):
+class RmdirAgainstMoveAndCreate(RmdirAgainstMkdirInside):
     """What was put in brings the directory back, where its move had taken it."""
-
-    rule = 4
-
-    def before(self, f):
-        os.mkdir(f / "d")
 
     def alpha(self, f):
         os.rename(f / "d", f / "e")
         f.write("e/new", "content")
-
-    def beta(self, f):
-        os.rmdir(f / "d")
 
     def after(self, f):
         assert f.names() == ["e"] and f.names("e") == ["new"] and f.read("e/new") == "content"

@@ -212,38 +212,34 @@ def test_broken_promise_is_told(tmp_path):
 
 # ---- mistakes ----
 
+def refused(tmp_path, text, told):
+    """A world that is none: `told` begins with the line and the column."""
+    world = tmp_path / "w.ini"
+    world.write_text(text)
+    done = sim("run", world, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{world}:{told}")
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("line, column, found", [
     ("speed = 5", 1, '"speed": expected one of the keys'),
     ("rate = -5/s", 8, '"-5/s": expected a rate such as 20/s'),
     ("[link a c]", 9, '"c": expected a site that is described above: a'),
 ], ids=["unknown key", "negative rate", "no such site"])
 def test_mistake_is_told_with_line_and_column(tmp_path, line, column, found):
-    world = tmp_path / "w.ini"
-    world.write_text(f"[scenario]\nduration = 1m\n\n[site a]\n{line}\n")
-    done = sim("run", world, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"{world}:5:{column}: {found}")
-    assert done.stdout == ""
+    refused(tmp_path, f"[scenario]\nduration = 1m\n\n[site a]\n{line}\n", f"5:{column}: {found}")
 
 
 def test_what_is_found_later_has_its_place_too(tmp_path):
     """How often a line flaps is drawn when the scenario is run."""
-    world = tmp_path / "w.ini"
-    world.write_text("[scenario]\nduration = 3h\n[site a]\n[site b]\n[events]\n"
-                     "1s..2h = flap a b down 1s up 1s\n")
-    done = sim("run", world, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"{world}:6:1: too many events: expected at most 1024")
-    assert done.stdout == ""
+    refused(tmp_path, "[scenario]\nduration = 3h\n[site a]\n[site b]\n[events]\n"
+            "1s..2h = flap a b down 1s up 1s\n", "6:1: too many events: expected at most 1024")
 
 
 def test_nobody_left_is_a_mistake(tmp_path):
-    world = tmp_path / "w.ini"
-    world.write_text("[scenario]\nduration = 1m\n[site a]\n[site b]\n[events]\n1s = lose a\n2s = lose b\n")
-    done = sim("run", world, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f'{world}:7:1: "event": expected at least one site that is not lost')
-    assert done.stdout == ""
+    refused(tmp_path, "[scenario]\nduration = 1m\n[site a]\n[site b]\n[events]\n1s = lose a\n2s = lose b\n",
+            '7:1: "event": expected at least one site that is not lost')
 
 
 def test_wrong_usage_is_status_two(tmp_path):

@@ -56,4 +56,14 @@ int vector_run_one(struct vector *v, uint32_t site, bool on_disk);
 /* On several shards, deliveries interleaved at random from `seed`. */
 int vector_run_sharded(struct vector *v, uint32_t site, unsigned shard_count, uint64_t seed);
 
+/* ---- vector_main.c ---- */
+/* All of a program: each file is a vector, which `run` is asked about together with its number on
+ * the command line, from 1 (how many mistakes: 0); `what` says what it means that there are some.
+ * Returns the exit status. */
+struct vector_program {
+    const char *name, *what;
+    int (*run)(struct vector *v, uint64_t number);
+};
+int vector_main(const struct vector_program *p, int argc, char **argv);
+
 #endif

@@ -63,8 +63,8 @@ static void answered_ahead(struct fixture *f, uint16_t type)
     answered_with(f, type, OID_ROOT, none, &plain);
 }
 
-/* The first kept one after `after`, as it would be sent again; id 0: none. */
-static struct fs_request again(struct fixture *f, uint64_t after, struct ahead_entry *e)
+/* The first kept one after `after`, as it is sent again; id 0: none. */
+static struct fs_request sent_again(struct fixture *f, uint64_t after, struct ahead_entry *e)
 {
     struct fs_request r = {0};
     struct op_arena arena = {0};
@@ -76,6 +76,14 @@ static struct fs_request again(struct fixture *f, uint64_t after, struct ahead_e
     r.name = (struct slice){0};
     buf_deinit(&e->body);
     op_arena_deinit(&arena);
+    return r;
+}
+
+/* The same, and the answer is ahead of the disk once more and says nothing new. */
+static struct fs_request again(struct fixture *f, uint64_t after, struct ahead_entry *e)
+{
+    struct fs_request r = sent_again(f, after, e);
+    conn_ahead_answered_again(&f->ahead, e->id, NULL, true);
     return r;
 }
 
@@ -187,20 +195,49 @@ static void test_commits_follow_the_names_of_versions(void **state)
     answered_with(f, RPC_COMMIT, file, v11, &told);
     answered_with(f, RPC_COMMIT, other, v10, &plain);
     told.attr.version = v11; /* the file is made again, a record later */
-    conn_ahead_answered_again(&f->ahead, 1, &told.attr);
+    conn_ahead_answered_again(&f->ahead, 1, &told.attr, true);
     assert_true(dot_equal(again(f, 1, &e).base, v11));
     told.attr.version = v12;
-    conn_ahead_answered_again(&f->ahead, 2, &told.attr);
+    conn_ahead_answered_again(&f->ahead, 2, &told.attr, true);
     assert_true(dot_equal(again(f, 1, &e).base, v11)); /* done: as it was */
     assert_true(dot_equal(again(f, 2, &e).base, v12));
     told.attr.version = v13;
-    conn_ahead_answered_again(&f->ahead, 3, &told.attr);
+    conn_ahead_answered_again(&f->ahead, 3, &told.attr, true);
     assert_true(dot_equal(again(f, 3, &e).base, v10)); /* another file's */
     /* The node starts anew once more. */
     told.attr.version = v10;
-    conn_ahead_answered_again(&f->ahead, 1, &told.attr);
+    conn_ahead_answered_again(&f->ahead, 1, &told.attr, true);
     assert_true(dot_equal(again(f, 1, &e).base, v10));
     assert_true(dot_equal(again(f, 2, &e).base, v12));
+    teardown(f);
+}
+
+/* The word that it is durable may be faster than the answer with the version's new name, and comes
+ * even if that answer is lost with its connection. */
+static void test_what_is_sent_again_stays_until_it_is_answered(void **state)
+{
+    struct fixture *f = setup();
+    struct oid file = oid_file(3, OID_FILE, 1, 7);
+    struct dot v10 = {10, 1, 3}, v11 = {11, 1, 3}, v12 = {12, 1, 3}, v21 = {21, 1, 3};
+    struct fs_reply told = {.has_attr = true, .attr = {.oid = file, .version = v11}};
+    struct ahead_entry e;
+    (void)state;
+    answered_with(f, RPC_COMMIT, file, v10, &told);
+    told.attr.version = v12;
+    answered_with(f, RPC_COMMIT, file, v11, &told);
+    for (unsigned i = 0; i < 2; i++) { /* the first time there is no answer */
+        (void)sent_again(f, 0, &e);
+        assert_int_equal(e.id, 1);
+        conn_ahead_durable(&f->ahead, 1);
+    }
+    assert_int_equal(conn_seq_acked(&f->seq), 0);
+    told.attr.version = v21;
+    conn_ahead_answered_again(&f->ahead, 1, &told.attr, true);
+    assert_int_equal(conn_seq_acked(&f->seq), 1);
+    assert_true(dot_equal(again(f, 0, &e).base, v21));
+    assert_int_equal(e.id, 2);
+    conn_ahead_answered_again(&f->ahead, 2, &told.attr, false);
+    assert_false(conn_ahead_any(&f->ahead));
     teardown(f);
 }
 
@@ -227,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_take_back_gives_the_number_back),
         cmocka_unit_test(test_made_again_under_the_same_oid),
         cmocka_unit_test(test_commits_follow_the_names_of_versions),
+        cmocka_unit_test(test_what_is_sent_again_stays_until_it_is_answered),
         cmocka_unit_test(test_may_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

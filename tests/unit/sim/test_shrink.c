@@ -252,12 +252,32 @@ static void line_after(const char **text, const char *label, char *ret)
     *text = at + len;
 }
 
+/* The line that is told next runs it again, and finds the same. */
+static void
+run_again(const char **text, const char *found, char command[TEXT_BYTES], struct said *ret)
+{
+    line_after(text, "  again: claudefs-sim ", command);
+    say(command, ret);
+    assert_int_equal(ret->status, 1);
+    assert_non_null(strstr(ret->out, found));
+}
+
+/* And then the shortest history, which breaks the same promise. */
+static void
+run_shortest(const char **text, const char *first, char command[TEXT_BYTES], struct said *ret)
+{
+    static char shortest[TEXT_BYTES];
+    line_after(text, "  shortest found: ", shortest);
+    assert_memory_equal(shortest, first, strcspn(first, ":") + 1);
+    run_again(text, shortest, command, ret);
+}
+
 /* soak stops at the first seed, tells the shortest history that it found, and how both are run
  * again; replay of these lines finds the same. With two jobs it is the same seed. */
 static void test_soak_tells_the_first_seed_and_the_shortest_history(void **state)
 {
     static struct said soak, again;
-    static char first[TEXT_BYTES], shortest[TEXT_BYTES], command[TEXT_BYTES], seed[TEXT_BYTES + 8];
+    static char first[TEXT_BYTES], command[TEXT_BYTES], seed[TEXT_BYTES + 8];
     struct soak_result r;
     (void)state;
     say("soak --operations 200 --seeds 30 --jobs 2", &soak);
@@ -271,17 +291,9 @@ static void test_soak_tells_the_first_seed_and_the_shortest_history(void **state
     const char *text = soak.out;
     line_after(&text, seed, first);
     assert_string_equal(first, r.failure);
-    line_after(&text, "  again: claudefs-sim ", command);
-    say(command, &again);
-    assert_int_equal(again.status, 1);
-    assert_non_null(strstr(again.out, first));
-    line_after(&text, "  shortest found: ", shortest);
-    assert_memory_equal(shortest, first, strcspn(first, ":") + 1);
-    line_after(&text, "  again: claudefs-sim ", command);
+    run_again(&text, first, command, &again);
+    run_shortest(&text, first, command, &again);
     assert_non_null(strstr(command, " --only "));
-    say(command, &again);
-    assert_int_equal(again.status, 1);
-    assert_non_null(strstr(again.out, shortest));
 }
 
 static void test_shrink_tells_how_it_is_run_again(void **state)
@@ -297,10 +309,7 @@ static void test_shrink_tells_how_it_is_run_again(void **state)
     assert_int_equal(shrink.status, 1);
     const char *text = shrink.out;
     line_after(&text, ": ", found);
-    line_after(&text, "  again: claudefs-sim ", command);
-    say(command, &again);
-    assert_int_equal(again.status, 1);
-    assert_non_null(strstr(again.out, found));
+    run_again(&text, found, command, &again);
 }
 
 static unsigned long calls_told(const char *out)
@@ -318,24 +327,16 @@ static unsigned long calls_told(const char *out)
 static void test_worlds_of_three_nodes_are_shrunk_as_well(void **state)
 {
     static struct said soak, before, after;
-    static char first[TEXT_BYTES], shortest[TEXT_BYTES], command[TEXT_BYTES];
+    static char first[TEXT_BYTES], command[TEXT_BYTES];
     (void)state;
     say("soak --nodes 3 --operations 600 --seeds 10", &soak);
     assert_int_equal(soak.status, 1);
     const char *text = soak.out;
     line_after(&text, ": ", first);
-    line_after(&text, "  again: claudefs-sim ", command);
-    say(command, &before);
-    assert_int_equal(before.status, 1);
-    assert_non_null(strstr(before.out, first));
-    line_after(&text, "  shortest found: ", shortest);
-    assert_memory_equal(shortest, first, strcspn(first, ":") + 1);
-    line_after(&text, "  again: claudefs-sim ", command);
+    run_again(&text, first, command, &before);
+    run_shortest(&text, first, command, &after);
     assert_non_null(strstr(command, " --nodes 3 "));
     assert_non_null(strstr(command, " --without "));
-    say(command, &after);
-    assert_int_equal(after.status, 1);
-    assert_non_null(strstr(after.out, shortest));
     assert_true(calls_told(after.out) <= calls_told(before.out));
 }
 

@@ -32,6 +32,24 @@ void node_test_init_at(struct node_test *t, unsigned shards, const struct clock 
     create(t, shards);
 }
 
+static uint64_t moved_mono(void *ctx)
+{
+    return clock_mono_ns(&clock_os) + ((struct node_test *)ctx)->ahead_ns;
+}
+
+static uint64_t moved_wall(void *ctx)
+{
+    return clock_wall_ns(&clock_os) + ((struct node_test *)ctx)->ahead_ns;
+}
+
+void node_test_init_moved(struct node_test *t, unsigned shards)
+{
+    memset(t, 0, sizeof *t);
+    t->moved = (struct clock){moved_mono, moved_wall, t};
+    t->clock = &t->moved;
+    create(t, shards);
+}
+
 void node_test_init_small(struct node_test *t, unsigned shards, uint64_t segment_bytes)
 {
     memset(t, 0, sizeof *t);

@@ -9,6 +9,8 @@ struct node_test {
     struct node *n;
     const struct clock *clock; /* NULL: the kernel's; set before node_test_open */
     uint64_t segment_bytes;    /* of its journals; 0: as in production */
+    struct clock moved;        /* node_test_init_moved: so much ahead of the kernel's */
+    uint64_t ahead_ns;
     /* the last answer */
     int rc;
     struct fs_attr attr;
@@ -17,6 +19,8 @@ struct node_test {
 };
 void node_test_init(struct node_test *t, unsigned shards);
 void node_test_init_at(struct node_test *t, unsigned shards, const struct clock *clock);
+/* By a clock that the test moves while no loop runs: t->ahead_ns. */
+void node_test_init_moved(struct node_test *t, unsigned shards);
 void node_test_init_small(struct node_test *t, unsigned shards, uint64_t segment_bytes);
 void node_test_open(struct node_test *t);
 void node_test_close(struct node_test *t);  /* keeps the directory */

@@ -20,31 +20,18 @@
 
 struct fixture {
     struct node_test t;
-    struct clock clock;
-    uint64_t ahead_ns;
 };
-
-static uint64_t moved_mono(void *ctx)
-{
-    return clock_mono_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
-
-static uint64_t moved_wall(void *ctx)
-{
-    return clock_wall_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
 
 static void setup(struct fixture *f)
 {
     memset(f, 0, sizeof *f);
-    f->clock = (struct clock){moved_mono, moved_wall, f};
-    node_test_init_at(&f->t, 2, &f->clock);
+    node_test_init_moved(&f->t, 2);
 }
 
 static void restart(struct fixture *f)
 {
     node_test_close(&f->t);
-    f->ahead_ns += 30 * DAY_NS; /* in which none runs */
+    f->t.ahead_ns += 30 * DAY_NS; /* in which none runs */
     node_test_open(&f->t);
 }
 
@@ -70,7 +57,7 @@ static void turn(struct fixture *f)
 /* So much later: passes get the occasion to begin, and run to their end. */
 static void later(struct fixture *f, uint64_t seconds)
 {
-    f->ahead_ns += seconds * NS_PER_SEC;
+    f->t.ahead_ns += seconds * NS_PER_SEC;
     turn(f);
     node_gc_tick(f->t.n);
     for (unsigned i = 0; i < 10; i++) { /* steps of a pass before its time */
@@ -129,7 +116,7 @@ static void lose_a_mount(struct fixture *f)
     session_set_user(t, MOUNT, mem_calloc(1, 64)); /* no push connection */
     session_connected(t, MOUNT);
     session_disconnected(t, MOUNT, loop_now_ns(f->t.n->loop));
-    f->ahead_ns += 10 * NS_PER_SEC;
+    f->t.ahead_ns += 10 * NS_PER_SEC;
     turn(f); /* the loop looks at its clock */
     node_sessions_tick(f->t.n);
     assert_false(session_exists(t, MOUNT));
@@ -285,7 +272,7 @@ static void test_a_lost_mount_is_remembered_over_restarts(void **state)
     later(&f, 70); /* a pass before its time takes nothing */
     assert_int_equal(chunks(&f), 1);
     assert_int_equal(flush(&f), NODE_FLUSH_NOT);
-    f.ahead_ns += 600 * NS_PER_SEC;
+    f.t.ahead_ns += 600 * NS_PER_SEC;
     turn(&f);
     node_sessions_tick(f.t.n);
     assert_int_equal(flush(&f), NODE_FLUSH_ALL);

@@ -19,19 +19,7 @@
 
 struct fixture {
     struct node_test t;
-    struct clock clock;
-    uint64_t ahead_ns;
 };
-
-static uint64_t moved_mono(void *ctx)
-{
-    return clock_mono_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
-
-static uint64_t moved_wall(void *ctx)
-{
-    return clock_wall_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
 
 /* A session that the next run of the daemon waits for. */
 static void keep_session(struct fixture *f, uint64_t id)
@@ -54,8 +42,7 @@ static void join(struct fixture *f, uint64_t id)
 static void setup(struct fixture *f)
 {
     memset(f, 0, sizeof *f);
-    f->clock = (struct clock){moved_mono, moved_wall, f};
-    node_test_init_at(&f->t, 1, &f->clock);
+    node_test_init_moved(&f->t, 1);
     join(f, A);
     join(f, B);
 }
@@ -88,7 +75,7 @@ static void restart(struct fixture *f, bool grace)
 
 static void grace_ends(struct fixture *f)
 {
-    f->ahead_ns += 20 * NS_PER_SEC;
+    f->t.ahead_ns += 20 * NS_PER_SEC;
     turn(f); /* the loop looks at its clock */
     node_sessions_tick(f->t.n);
     assert_false(f->t.n->lock_grace);
@@ -129,17 +116,23 @@ static uint32_t orphans(struct fixture *f)
     return node_open_orphans(f->t.n, 0, NULL, oids, 2 * MANY);
 }
 
-/* B is the first to say again that it has it open, and closes it before A has said so. */
+/* After a restart B is the first to say again that it has it open, and closes it. */
+static struct oid closed_by_b(struct fixture *f)
+{
+    setup(f);
+    struct oid oid = nameless_new(f);
+    restart(f, true);
+    join(f, B);
+    assert_int_equal(call(f, RPC_OPEN, B, oid), 0);
+    assert_int_equal(call(f, RPC_CLOSE, B, oid), 0);
+    return oid;
+}
+
 static void test_a_close_before_others_are_back_takes_nothing_from_them(void **state)
 {
     struct fixture f;
     (void)state;
-    setup(&f);
-    struct oid oid = nameless_new(&f);
-    restart(&f, true);
-    join(&f, B);
-    assert_int_equal(call(&f, RPC_OPEN, B, oid), 0);
-    assert_int_equal(call(&f, RPC_CLOSE, B, oid), 0);
+    struct oid oid = closed_by_b(&f);
     join(&f, A);
     assert_int_equal(call(&f, RPC_OPEN, A, oid), 0);
     check_new(&f, oid);
@@ -156,12 +149,7 @@ static void test_what_nobody_takes_up_goes_with_the_grace(void **state)
 {
     struct fixture f;
     (void)state;
-    setup(&f);
-    struct oid oid = nameless_new(&f);
-    restart(&f, true);
-    join(&f, B);
-    assert_int_equal(call(&f, RPC_OPEN, B, oid), 0);
-    assert_int_equal(call(&f, RPC_CLOSE, B, oid), 0);
+    (void)closed_by_b(&f);
     assert_int_equal(orphans(&f), 1);
     grace_ends(&f);
     assert_int_equal(orphans(&f), 0);
@@ -233,7 +221,7 @@ static struct content put_chunk(struct fixture *f)
 
 static void passes_run(struct fixture *f)
 {
-    f->ahead_ns += 700 * NS_PER_SEC;
+    f->t.ahead_ns += 700 * NS_PER_SEC;
     turn(f);
     node_gc_tick(f->t.n);
     for (unsigned i = 0; i < 10; i++) { /* steps of a pass before its time */

@@ -18,31 +18,14 @@
 
 #define DAY_NS (86400 * NS_PER_SEC)
 
-struct moved {
-    struct clock clock;
-    uint64_t ahead_ns;
-};
-
-static uint64_t moved_mono(void *ctx)
-{
-    return clock_mono_ns(&clock_os) + ((struct moved *)ctx)->ahead_ns;
-}
-
-static uint64_t moved_wall(void *ctx)
-{
-    return clock_wall_ns(&clock_os) + ((struct moved *)ctx)->ahead_ns;
-}
-
 struct fixture {
     struct node_test t;
-    struct moved moved;
 };
 
 static void begin(struct fixture *f)
 {
     memset(f, 0, sizeof *f);
-    f->moved.clock = (struct clock){moved_mono, moved_wall, &f->moved};
-    node_test_init_at(&f->t, 4, &f->moved.clock);
+    node_test_init_moved(&f->t, 4);
 }
 
 /* ---- what a user does ---- */
@@ -279,7 +262,7 @@ static void garbage_turn(struct fixture *f)
 static void garbage_passes(struct fixture *f, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        f->moved.ahead_ns += 700 * NS_PER_SEC;
+        f->t.ahead_ns += 700 * NS_PER_SEC;
         assert_int_equal(node_test_call(&f->t, RPC_PING, &(struct fs_request){.mode = 0}), 0);
         for (unsigned shard = 0; shard < 4; shard++)
             node_past_tick(f->t.n);
@@ -310,7 +293,7 @@ static void test_garbage_passes_keep_past_versions_until_their_time_is_over(void
     assert_int_equal(json_integer_value(json_object_get(past, "space_bytes")), 35);
     json_decref(st);
     assert_int_equal(restore(&f, "/x", 1, NULL), 0);
-    f.moved.ahead_ns += 7 * DAY_NS;
+    f.t.ahead_ns += 7 * DAY_NS;
     garbage_passes(&f, 5);
     assert_string_equal(listed(&f, "/x", text), "current:13 ");
     assert_int_equal(chunks(&f), 1);
@@ -388,7 +371,7 @@ static void test_a_period_beyond_all_bounds_keeps_versions(void **state)
     node_setting_set(f.t.n, "versions_s", UINT64_MAX / 1000 + 2, setting_kept, &kept);
     garbage_passes(&f, 1);
     assert_true(kept);
-    f.moved.ahead_ns += DAY_NS;
+    f.t.ahead_ns += DAY_NS;
     garbage_passes(&f, 12);
     assert_string_equal(listed(&f, "/x", text), "current:6 replaced:3 ");
     assert_int_equal(admin(&f, json_pack("{s:s}", "verb", "versions.keep"), &st), 0);

@@ -12,28 +12,15 @@
 #include "tests/unit/site/node_test.h"
 
 struct fixture {
-    struct clock clock;
-    uint64_t ahead_ns; /* of the kernel's; moved while no loop runs */
     struct node_test t;
     uint64_t session; /* asked for */
     struct fs_reply reply;
 };
 
-static uint64_t moved_mono(void *ctx)
-{
-    return clock_mono_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
-
-static uint64_t moved_wall(void *ctx)
-{
-    return clock_wall_ns(&clock_os) + ((struct fixture *)ctx)->ahead_ns;
-}
-
 static int setup(void **state)
 {
     struct fixture *x = mem_calloc(1, sizeof *x);
-    x->clock = (struct clock){moved_mono, moved_wall, x};
-    node_test_init_at(&x->t, 1, &x->clock);
+    node_test_init_moved(&x->t, 1);
     *state = x;
     return 0;
 }
@@ -89,9 +76,9 @@ static void test_session_is_known_after_a_long_opening(void **state)
     struct fs_reply first = hello(x, 0);
     assert_int_equal(first.rc, 0);
     node_test_close(&x->t);
-    const struct node_config config = {.dir = x->t.dir, .clock = &x->clock};
+    const struct node_config config = {.dir = x->t.dir, .clock = x->t.clock};
     assert_int_equal(node_open(&x->t.n, &config, &d), 0);
-    x->ahead_ns += 3600 * NS_PER_SEC;
+    x->t.ahead_ns += 3600 * NS_PER_SEC;
     assert_int_equal(node_start(x->t.n, &d), 0);
     struct fs_reply again = hello(x, first.session);
     assert_int_equal(again.rc, 0);
@@ -105,7 +92,7 @@ static void test_session_that_comes_late_is_over(void **state)
     struct fs_reply first = hello(x, 0);
     node_test_close(&x->t);
     node_test_open(&x->t);
-    x->ahead_ns += 3600 * NS_PER_SEC;
+    x->t.ahead_ns += 3600 * NS_PER_SEC;
     assert_int_equal(hello(x, first.session).rc, ERR_STALE);
 }
 

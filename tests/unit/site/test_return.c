@@ -269,35 +269,19 @@ static void test_what_another_site_has_is_not_lost_without_a_cut(void **state)
     world_deinit(&w);
 }
 
+#define ALONE 0xabc1u
+
 /* Whom only the site that comes back has let in. */
-static void test_members_that_only_this_site_knew_are_brought(void **state)
+static void lets_in_alone(struct world *w)
 {
-    const site_id_t alone = 0xabc1;
-    struct world w;
-    struct member m = {.site = alone, .name = "s8", .cert_sha256 = {9}, .cert = slice_str("cert")};
-    (void)state;
-    world_init(&w, 2, 2, 1);
-    drain(&w);
-    acknowledge(&w, BACK, STAYS);
-    node_member_set(w.sites[BACK].n, &m, member_done, &w.sites[BACK]);
-    assert_int_equal(node_run(w.sites[BACK].n), 0);
-    w.sites[BACK].n->stopping = false;
-    node_members_fresh(w.sites[BACK].n);
-    comes_back(&w);
-    struct node *n = w.sites[STAYS].n;
-    node_members_fresh(n);
-    const struct node_member_cache *c = node_member_find(n, alone);
-    assert_non_null(c);
-    assert_string_equal(c->m.name, "s8");
-    assert_int_equal(c->m.cert_sha256[0], 9);
-    assert_int_not_equal(c->m.status, MEMBER_IS);
-    assert_int_equal(c->m.why, LEAVES_AWAY);
-    for (unsigned i = 0; i < 2; i++) { /* who is known here stays what he is */
-        c = node_member_find(n, node_site(w.sites[i].n));
-        assert_non_null(c);
-        assert_int_equal(c->m.status, MEMBER_IS);
-    }
-    world_deinit(&w);
+    struct member m = {.site = ALONE, .name = "s8", .cert_sha256 = {9}, .cert = slice_str("cert")};
+    world_init(w, 2, 2, 1);
+    drain(w);
+    acknowledge(w, BACK, STAYS);
+    node_member_set(w->sites[BACK].n, &m, member_done, &w->sites[BACK]);
+    assert_int_equal(node_run(w->sites[BACK].n), 0);
+    w->sites[BACK].n->stopping = false;
+    node_members_fresh(w->sites[BACK].n);
 }
 
 static void removes(struct world *w, unsigned site, site_id_t leaver, enum member_leaves why)
@@ -312,31 +296,43 @@ static void removes(struct world *w, unsigned site, site_id_t leaver, enum membe
     node_members_fresh(n);
 }
 
-static void check_leaves(struct world *w, site_id_t leaver, enum member_leaves why)
+static const struct node_member_cache *
+check_leaves(struct world *w, site_id_t leaver, enum member_leaves why)
 {
     node_members_fresh(w->sites[STAYS].n);
     const struct node_member_cache *c = node_member_find(w->sites[STAYS].n, leaver);
     assert_non_null(c);
     assert_int_not_equal(c->m.status, MEMBER_IS);
     assert_int_equal(c->m.why, why);
+    return c;
+}
+
+static void test_members_that_only_this_site_knew_are_brought(void **state)
+{
+    struct world w;
+    (void)state;
+    lets_in_alone(&w);
+    comes_back(&w);
+    const struct node_member_cache *c = check_leaves(&w, ALONE, LEAVES_AWAY);
+    assert_string_equal(c->m.name, "s8");
+    assert_int_equal(c->m.cert_sha256[0], 9);
+    for (unsigned i = 0; i < 2; i++) { /* who is known here stays what he is */
+        c = node_member_find(w.sites[STAYS].n, node_site(w.sites[i].n));
+        assert_non_null(c);
+        assert_int_equal(c->m.status, MEMBER_IS);
+    }
+    world_deinit(&w);
 }
 
 /* One that it has let in while it was alone, and that its operator has put out again. */
 static void test_a_member_that_was_removed_here_is_brought_as_that(void **state)
 {
-    const site_id_t alone = 0xabc1;
     struct world w;
-    struct member m = {.site = alone, .name = "s8", .cert_sha256 = {9}, .cert = slice_str("cert")};
     (void)state;
-    world_init(&w, 2, 2, 1);
-    drain(&w);
-    acknowledge(&w, BACK, STAYS);
-    node_member_set(w.sites[BACK].n, &m, member_done, &w.sites[BACK]);
-    assert_int_equal(node_run(w.sites[BACK].n), 0);
-    w.sites[BACK].n->stopping = false;
-    removes(&w, BACK, alone, LEAVES_REMOVED);
+    lets_in_alone(&w);
+    removes(&w, BACK, ALONE, LEAVES_REMOVED);
     comes_back(&w);
-    check_leaves(&w, alone, LEAVES_REMOVED);
+    (void)check_leaves(&w, ALONE, LEAVES_REMOVED);
     world_deinit(&w);
 }
 
@@ -360,7 +356,7 @@ static void test_a_removal_that_nobody_heard_of_is_brought(void **state)
         if (others == 2)
             removes(&w, STAYS, leaver, LEAVES_AWAY);
         comes_back(&w);
-        check_leaves(&w, leaver, others == 2 ? LEAVES_AWAY : LEAVES_REMOVED);
+        (void)check_leaves(&w, leaver, others == 2 ? LEAVES_AWAY : LEAVES_REMOVED);
         world_deinit(&w);
     }
 }

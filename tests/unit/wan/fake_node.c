@@ -106,10 +106,42 @@ static void settled_run(struct later *l)
     l->wait->run(l->wait);
 }
 
-/* What is applied here causes nothing. */
+/* What is applied here causes nothing, unless it is said to. */
 void node_settled(struct node *n, struct node_settle_wait *w)
 {
-    fake_later(n, (struct later){.run = settled_run, .wait = w});
+    pthread_mutex_lock(&n->lock);
+    bool waits = n->unsettled;
+    if (waits) {
+        w->next = n->settles;
+        n->settles = w;
+    }
+    pthread_mutex_unlock(&n->lock);
+    if (waits)
+        fake_wake();
+    else
+        fake_later(n, (struct later){.run = settled_run, .wait = w});
+}
+
+void fake_unsettled(struct node *n, bool on)
+{
+    pthread_mutex_lock(&n->lock);
+    struct node_settle_wait *w = on ? NULL : n->settles;
+    n->unsettled = on;
+    if (!on)
+        n->settles = NULL;
+    pthread_mutex_unlock(&n->lock);
+    for (struct node_settle_wait *next; w != NULL; w = next) {
+        next = w->next;
+        fake_later(n, (struct later){.run = settled_run, .wait = w});
+    }
+}
+
+bool fake_settles(struct node *n)
+{
+    pthread_mutex_lock(&n->lock);
+    bool any = n->settles != NULL;
+    pthread_mutex_unlock(&n->lock);
+    return any;
 }
 
 void fake_returns(struct node *n, site_id_t id, site_id_t another)

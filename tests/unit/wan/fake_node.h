@@ -34,11 +34,13 @@ uint16_t fake_port(struct node *n);
 enum fake_older {
     FAKE_NEW = 0,
     FAKE_ASKS_OLD = 1,
-    FAKE_KNOWS_OLD = 2
+    FAKE_KNOWS_OLD = 2,
+    FAKE_ASKS_RETURN = 4 /* none of before: whatever it wants, it asks to come back */
 };
 void fake_older(struct node *n, unsigned what);
 /* How many requests came with the paths that say more; counted, whatever it knows. */
 unsigned fake_asked_new(struct node *n);
+unsigned fake_asked_return(struct node *n); /* and to come back */
 
 /* What it does when it is to come back: draws ids[0], and ids[1] when another one is wanted. */
 struct fake_return {
@@ -61,8 +63,11 @@ uint64_t fake_duplicates(struct node *n); /* operations that came again, and wer
 const char *fake_broken(struct node *n);  /* what contract was violated, or NULL */
 void fake_clock_shift(struct node *n, int64_t wall_ns);
 void fake_members_hide(struct node *n, bool on); /* as if nobody had come to read them */
-void fake_stall(struct node *n, bool on); /* batches and snapshots are not finished meanwhile */
-bool fake_commits(struct node *n);        /* all pages are here: the snapshot is to be finished */
+void fake_stall(struct node *n, bool on);     /* batches and snapshots are not finished meanwhile */
+void fake_unsettled(struct node *n, bool on); /* what is applied has consequences that take time */
+bool fake_settles(struct node *n);            /* somebody waits for these */
+void fake_waits(struct node *n, uint64_t hlc); /* what has arrived waits for a cut, since then */
+bool fake_commits(struct node *n); /* all pages are here: the snapshot is to be finished */
 void fake_forget(struct node *n, uint64_t keep); /* rolls the journals back to so many records */
 void fake_trim(struct node *n); /* drops all that is in the journals from the feed */
 uint64_t fake_acked(struct node *n, site_id_t peer); /* sum of acknowledged indexes */

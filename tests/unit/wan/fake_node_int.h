@@ -57,8 +57,9 @@ struct node {
     char broken[200];
     bool needs_snapshot, stalled, members_hidden, snapshots_refused;
     int adopt_rc;
-    unsigned older;     /* of enum fake_older; atomic */
-    unsigned asked_new; /* requests with the new paths; atomic */
+    unsigned older;        /* of enum fake_older; atomic */
+    unsigned asked_new;    /* requests with the new paths; atomic */
+    unsigned asked_return; /* atomic */
     struct fake_return returns;
     struct h2_conn_events accepted_events, lent_events; /* fake_older.c; the WAN thread's */
     void (*serve_request)(struct h2_conn *c,
@@ -66,6 +67,9 @@ struct node {
                           const char *method,
                           const char *path);
     struct apply_batch *stalled_batch;
+    bool unsettled;                   /* under the lock: fake_unsettled */
+    struct node_settle_wait *settles; /* under the lock: that wait for the end of that */
+    uint64_t waits_hlc;               /* under the lock: fake_waits */
     void (*feed_changed)(void *ctx);
     void *feed_ctx;
     void (*members_changed)(void *ctx);

@@ -1,6 +1,6 @@
 /* A program of before the paths that say more: `/v1/stream` and `/v1/snapshot` are what it asks
- * for, and all that it knows. It stands between wan/ and HTTP/2: the linker leads h2_request,
- * h2_accept and h2_dial here. */
+ * for, and all that it knows. And one that asks for what nobody does. It stands between wan/ and
+ * HTTP/2: the linker leads h2_request, h2_accept and h2_dial here. */
 #include <string.h>
 
 #include "tests/unit/wan/fake_node_int.h"
@@ -49,6 +49,11 @@ unsigned fake_asked_new(struct node *n)
     return __atomic_load_n(&n->asked_new, __ATOMIC_RELAXED);
 }
 
+unsigned fake_asked_return(struct node *n)
+{
+    return __atomic_load_n(&n->asked_return, __ATOMIC_RELAXED);
+}
+
 static struct node *node_of(struct h2_net *net)
 {
     return CONTAINER_OF(net, struct wan, net)->node;
@@ -73,7 +78,9 @@ struct h2_stream *__wrap_h2_request(struct h2_conn *c,
                                     const struct h2_stream_events *events,
                                     void *user)
 {
-    const char *older = is_older(c, FAKE_ASKS_OLD) ? older_path(path) : NULL;
+    const char *older = is_older(c, FAKE_ASKS_RETURN) ? "/v1/return"
+                        : is_older(c, FAKE_ASKS_OLD)  ? older_path(path)
+                                                      : NULL;
     return __real_h2_request(c, method, older != NULL ? older : path, events, user);
 }
 
@@ -84,6 +91,8 @@ older_request(struct h2_conn *c, struct h2_stream *s, const char *method, const 
     bool is_new = older_path(path) != NULL;
     if (is_new)
         __atomic_add_fetch(&n->asked_new, 1, __ATOMIC_RELAXED);
+    if (strcmp(path, "/v1/return") == 0)
+        __atomic_add_fetch(&n->asked_return, 1, __ATOMIC_RELAXED);
     if (is_new && is_older(c, FAKE_KNOWS_OLD))
         wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
     else

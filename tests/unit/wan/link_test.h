@@ -13,6 +13,18 @@ static inline struct node *site_new(const char *name, site_id_t site, bool liste
     return fake_new(&o);
 }
 
+/* Others reach it by the proxy, whatever port it listens on. */
+static inline struct node *site_behind(struct proxy *p, const char *name, site_id_t site)
+{
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(p));
+    struct fake_options o = {
+        .name = name, .site = site, .wan = "127.0.0.1:0", .advertise = address};
+    struct node *n = fake_new(&o);
+    proxy_aim(p, fake_port(n));
+    return n;
+}
+
 /* A token of a site; mem_free. */
 static inline char *token_new(struct node *n, const char *json)
 {
@@ -101,6 +113,21 @@ static inline void wait_same(struct node *a, struct node *b)
 {
     struct same_wish w = {a, b};
     wait_until(is_same, &w, "the same operations on both sides");
+}
+
+/* alpha, and beta, which it has let in. */
+static inline void two_sites(struct node **a, struct node **b, bool b_listens)
+{
+    *a = site_new("alpha", 11, true);
+    *b = site_new("beta", 22, b_listens);
+    pair_sites(*a, *b);
+    wait_same(*a, *b);
+}
+
+static inline void wait_connected(struct node *a, struct node *b)
+{
+    wait_state(a, "beta", "connected");
+    wait_state(b, "alpha", "connected");
 }
 
 #endif

@@ -1,5 +1,9 @@
 /* Two or three sites over real TLS and HTTP/2 on loopback: the stream in both directions, cuts,
  * pauses, removal, relay, roll-back, back-pressure. */
+#include <unistd.h>
+
+#include "base/hlc.h"
+#include "base/log.h"
 #include "tests/unit/wan/link_test.h"
 
 static void test_stream_both_ways(void **state)
@@ -15,8 +19,7 @@ static void test_stream_both_ways(void **state)
     }
     wait_same(a, b);
     assert_int_equal(fake_duplicates(a) + fake_duplicates(b), 0);
-    wait_state(a, "beta", "connected");
-    wait_state(b, "alpha", "connected");
+    wait_connected(a, b);
     fake_free(a);
     fake_free(b);
 }
@@ -30,8 +33,7 @@ static void test_stream_site_that_only_dials_works_both_ways(void **state)
     fake_write(a, 1, 500, 100);
     fake_write(b, 2, 500, 100);
     wait_same(a, b);
-    wait_state(a, "beta", "connected");
-    wait_state(b, "alpha", "connected");
+    wait_connected(a, b);
     uint8_t id[32] = {9};
     struct buf got = {0};
     fake_chunk_add(b, id, slice_str("only here"));
@@ -49,12 +51,7 @@ static void test_stream_cuts_at_random_moments_lose_nothing(void **state)
     struct rng rng;
     rng_seed(&rng, 42);
     struct proxy *pa = proxy_new(0);
-    char address[32];
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o);
-    proxy_aim(pa, fake_port(a));
+    struct node *a = site_behind(pa, "alpha", 11);
     struct node *b = site_new("beta", 22, false);
     pair_sites(a, b);
     for (int i = 0; i < 30; i++) {
@@ -240,12 +237,7 @@ static void test_stream_of_a_late_relay_waits_for_what_it_cannot_send(void **sta
 {
     (void)state;
     struct proxy *pa = proxy_new(0);
-    char address[32];
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o);
-    proxy_aim(pa, fake_port(a));
+    struct node *a = site_behind(pa, "alpha", 11);
     struct node *b = site_new("beta", 22, true), *c = site_new("gamma", 33, false);
     pair_sites(a, b);
     wait_same(a, b);
@@ -480,6 +472,130 @@ static void test_stream_slow_receiver_bounds_the_sender(void **state)
     fake_free(b);
 }
 
+/* --- lent connections --- */
+
+static bool was_asked_to_return(void *ctx)
+{
+    return fake_asked_return(ctx) > 0;
+}
+
+/* Whoever comes back dials; a member that asks for it over what it was lent ends that, no more. */
+static void test_return_is_asked_for_over_a_lent_connection(void **state)
+{
+    (void)state;
+    struct proxy *pa = proxy_new(0);
+    struct node *a = site_behind(pa, "alpha", 11), *b = site_new("beta", 22, false);
+    pair_sites(a, b);
+    wait_connected(a, b);
+    fake_older(a, FAKE_ASKS_RETURN);
+    proxy_cut(pa);
+    wait_until(was_asked_to_return, b, "the request");
+    fake_older(a, FAKE_NEW);
+    proxy_cut(pa);
+    fake_write(b, 1, 5, 10);
+    wait_same(a, b);
+    wait_connected(a, b);
+    fake_free(a);
+    fake_free(b);
+    proxy_free(pa);
+}
+
+/* --- what waits --- */
+
+static bool settles(void *ctx)
+{
+    return fake_settles(ctx);
+}
+
+static bool is_behind(void *ctx)
+{
+    json_t *lag = peer_field(ctx, "beta", "lag_out_s");
+    double s = json_number_value(lag);
+    json_decref(lag);
+    return s > 1;
+}
+
+/* An acknowledgement of what came before must not say that what came since is in step, while it
+ * waits for a cut: nothing would take that back before the next operation. */
+static void test_lag_shows_what_began_to_wait_behind_an_acknowledgement(void **state)
+{
+    (void)state;
+    struct node *a, *b;
+    two_sites(&a, &b, true);
+    wait_connected(a, b);
+    fake_unsettled(b, true);
+    fake_write(a, 0, 1, 10);
+    wait_until(settles, b, "an acknowledgement that is on its way");
+    fake_waits(b, hlc_from_wall(clock_wall_ns(&clock_os)));
+    fake_write(a, 0, 1, 10);
+    wait_same(a, b);
+    fake_unsettled(b, false);
+    wait_until(is_behind, a, "that beta is behind");
+    fake_free(a);
+    fake_free(b);
+}
+
+/* --- what is logged --- */
+
+struct logged {
+    int to, before;
+    char text[262144];
+};
+
+static void log_take(struct logged *l)
+{
+    char path[] = "/tmp/claudefs-log-XXXXXX";
+    l->to = mkstemp(path);
+    l->before = dup(STDERR_FILENO);
+    assert_true(l->to >= 0 && l->before >= 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(dup2(l->to, STDERR_FILENO), STDERR_FILENO);
+}
+
+static const char *log_read_all(struct logged *l)
+{
+    ssize_t len = pread(l->to, l->text, sizeof l->text - 1, 0);
+    assert_true(len >= 0);
+    l->text[len] = '\0';
+    return l->text;
+}
+
+static void log_give_back(struct logged *l)
+{
+    (void)dup2(l->before, STDERR_FILENO); /* it was there */
+    close(l->before);
+    close(l->to);
+}
+
+static bool lent_in_vain(void *ctx)
+{
+    unsigned times = 0; /* the first one was in use, and is cut */
+    for (const char *at = log_read_all(ctx); (at = strstr(at, "lent_link_down")) != NULL; at++)
+        times++;
+    return times >= 3;
+}
+
+/* A member that is paused goes on lending connections: it is no stranger. */
+static void test_who_lends_what_is_not_wanted_is_no_stranger(void **state)
+{
+    (void)state;
+    static struct logged l;
+    struct node *a, *b;
+    two_sites(&a, &b, false);
+    wait_connected(a, b);
+    enum log_level level = log_level_get(LOG_WAN);
+    log_take(&l);
+    log_level_set(LOG_WAN, LOG_DEBUG);
+    int rc = fake_admin(a, "peer.pause", "{\"name\":\"beta\"}", NULL);
+    wait_until(lent_in_vain, &l, "connections that are lent and not wanted");
+    log_level_set(LOG_WAN, level);
+    log_give_back(&l);
+    assert_int_equal(rc, 0);
+    assert_null(strstr(l.text, "stranger_gone"));
+    fake_free(a);
+    fake_free(b);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +620,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_journal_gone_is_said),
         cmocka_unit_test(test_stamps_from_the_future_are_held),
         cmocka_unit_test(test_stream_slow_receiver_bounds_the_sender),
+        cmocka_unit_test(test_return_is_asked_for_over_a_lent_connection),
+        cmocka_unit_test(test_lag_shows_what_began_to_wait_behind_an_acknowledgement),
+        cmocka_unit_test(test_who_lends_what_is_not_wanted_is_no_stranger),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);

@@ -50,9 +50,8 @@ static void hears_of(struct node *n, site_id_t before, site_id_t after)
 static void test_new_id_that_is_not_known_yet_was_not_removed(void **state)
 {
     (void)state;
-    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
-    pair_sites(a, b);
-    wait_same(a, b);
+    struct node *a, *b;
+    two_sites(&a, &b, true);
     assert_int_equal(fake_admin(a, "peer.remove", "{\"name\":\"beta\"}", NULL), 0);
     wait_state(a, "beta", "removed");
     fake_wan_stop(b);
@@ -70,9 +69,8 @@ static void test_new_id_that_is_not_known_yet_was_not_removed(void **state)
 static void test_id_that_has_left_hears_so_while_another_of_its_is_a_member(void **state)
 {
     (void)state;
-    struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, true);
-    pair_sites(a, b);
-    wait_same(a, b);
+    struct node *a, *b;
+    two_sites(&a, &b, true);
     fake_wan_stop(b);
     hears_of(a, 22, 33);
     wait_state(a, "beta", "removed"); /* its old id, which is told last */
@@ -89,11 +87,10 @@ static void test_of_two_ids_of_a_site_the_one_that_it_says_is_meant(void **state
 {
     (void)state;
     for (unsigned listens = 0; listens < 2; listens++) {
-        struct node *a = site_new("alpha", 11, true), *b = site_new("beta", 22, listens != 0);
+        struct node *a, *b;
         struct member m = {.site = 55, .name = "beta", .cert = slice_str("cert")};
         struct print p = {.site = 22};
-        pair_sites(a, b);
-        wait_same(a, b);
+        two_sites(&a, &b, listens != 0);
         assert_int_equal(node_members(a, take_print, &p), 0);
         memcpy(m.cert_sha256, p.sha256, sizeof m.cert_sha256);
         fake_wan_stop(b);
@@ -261,12 +258,8 @@ static void test_who_has_left_lets_nobody_come_back(void **state)
 {
     (void)state;
     struct proxy *pa = proxy_new(0); /* for it listens on another port when it is started again */
-    char address[32], *text;
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o);
-    proxy_aim(pa, fake_port(a));
+    char *text;
+    struct node *a = site_behind(pa, "alpha", 11);
     struct node *b = site_new("beta", 22, true), *c = site_new("gamma", 33, true);
     pair_sites(a, b);
     pair_sites(a, c);
@@ -296,12 +289,7 @@ static void test_hello_for_the_id_before_is_no_rollback(void **state)
 {
     (void)state;
     struct proxy *pa = proxy_new(0); /* for it listens on another port when it is started again */
-    char address[32];
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(pa));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o);
-    proxy_aim(pa, fake_port(a));
+    struct node *a = site_behind(pa, "alpha", 11);
     struct node *b = site_new("beta", 22, true);
     struct state_wish alarm = {a, "beta", "rolled_back"}, heard = {b, "alpha", "rolled_back_there"};
     pair_sites(a, b);

@@ -186,12 +186,7 @@ static void test_accept_snapshot_starts_over_after_cuts(void **state)
 {
     (void)state;
     struct proxy *p = proxy_new(0);
-    char address[32];
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(p));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o), *b = site_new("beta", 22, false);
-    proxy_aim(p, fake_port(a));
+    struct node *a = site_behind(p, "alpha", 11), *b = site_new("beta", 22, false);
     for (shard_id_t s = 0; s < FAKE_SHARDS; s++)
         fake_write(a, s, 200, 4000);
     char *token = token_new(a, "{}");
@@ -230,14 +225,9 @@ static void test_accept_ends_without_the_link_once_all_is_here(void **state)
 {
     (void)state;
     struct breaking k = {.p = proxy_new(0)};
-    char address[32];
     pthread_t thread;
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(k.p));
-    struct fake_options o = {
-        .name = "alpha", .site = 11, .wan = "127.0.0.1:0", .advertise = address};
-    struct node *a = fake_new(&o), *b = site_new("beta", 22, false);
+    struct node *a = site_behind(k.p, "alpha", 11), *b = site_new("beta", 22, false);
     k.joins = b;
-    proxy_aim(k.p, fake_port(a));
     fake_write(a, 0, 10, 100);
     char *token = token_new(a, "{}");
     fake_stall(b, true);

@@ -23,13 +23,9 @@ static bool alpha_has_all(void *ctx)
 
 static void world_init(struct world *w)
 {
-    char address[32];
     w->way = proxy_new(0);
-    snprintf(address, sizeof address, "127.0.0.1:%u", proxy_port(w->way));
-    struct fake_options o = {
-        .name = "gamma", .site = 33, .wan = "127.0.0.1:0", .advertise = address};
     w->alpha = site_new("alpha", 11, true);
-    w->gamma = fake_new(&o);
+    w->gamma = site_behind(w->way, "gamma", 33);
     w->beta = site_new("beta", 22, false);
     pair_sites(w->alpha, w->gamma);
     wait_same(w->alpha, w->gamma);
