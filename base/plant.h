@@ -83,6 +83,7 @@
  *  72 [crowd] {P3} a latch is let go and wakes nobody
  *  73 [eio] {P9} a disk that fails is told as a wrong configuration
  *  74 [chunks,lose] {P8} a block that nobody has is read as zeros
+ *  75 [line,chunks] {P2} a site looks for a chunk at home and asks nobody beyond it
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 {P2} committed when one more has it, not all
  * 102 {P1} a primary's lease never ends
@@ -109,7 +110,7 @@
  * 121 {P7} an operation of a peer is journaled before what it names in another shard is committed
  */
 /* clang-format on */
-#define PLANT_COUNT 74u
+#define PLANT_COUNT 75u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

@@ -341,6 +341,7 @@ void world_free(struct world *w)
         process_deinit(&w->sites[i]);
     net_deinit();
     lin_free();
+    mem_free(w->reading); /* no node answers it any more */
     watch_free(w->watcher);
     rules_free(w);
     world_conflicts_free(w);

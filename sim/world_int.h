@@ -32,7 +32,8 @@ struct world {
     } restarts[WORLD_SITES_MAX];
     struct watch *watcher;
     struct rules *rules;
-    uint64_t looks;                    /* of the checkers so far */
+    struct reading *reading; /* of world_read.c: one without an answer gets it from a node's end */
+    uint64_t looks;          /* of the checkers so far */
     uint64_t walked[WORLD_SITES_MAX];  /* records and waiting operations of the tree last walked */
     struct oid twice[WORLD_SITES_MAX]; /* met twice at the last look, or none */
     bool settling;                     /* the liveness phase */

@@ -90,13 +90,18 @@ static void read_one(struct reading *r, unsigned site, const struct content *c)
 
 void world_read_all(struct world *w)
 {
+    if (w->reading == NULL)
+        w->reading = mem_calloc(1, sizeof *w->reading);
+    struct reading *r = w->reading;
     for (unsigned i = 0; i < w->config.site_count && w->ledger.large.count > 0; i++) {
-        struct reading r = {.w = w};
+        *r = (struct reading){.w = w};
         if (!world_counts(w, i))
             continue;
-        tree_contents(w->sites[i].node, add, &r);
-        for (size_t k = 0; k < r.count && w->failure[0] == '\0'; k++)
-            read_one(&r, i, &r.at[k]);
-        mem_free(r.at);
+        tree_contents(w->sites[i].node, add, r);
+        for (size_t k = 0; k < r->count && w->failure[0] == '\0'; k++)
+            read_one(r, i, &r->at[k]);
+        mem_free(r->at);
+        if (w->failure[0] != '\0')
+            break;
     }
 }

@@ -357,3 +357,34 @@ int msg_error_decode(struct slice s, struct err_detail *d)
     err_detail_set(d, "%s", text.len > 0 ? clean : err_text(rc));
     return rc;
 }
+
+void msg_absent_encode(const struct msg_absent *a, const char *text, struct buf *out)
+{
+    ASSERT(a->rc < 0 && a->link_count <= SITE_COUNT_MAX);
+    mp_array(out, 4);
+    mp_uint(out, (uint64_t)-a->rc);
+    mp_str(out, slice_of(text, strnlen(text, TEXT_MAX)));
+    mp_uint(out, a->site);
+    mp_array(out, a->link_count);
+    for (uint32_t i = 0; i < a->link_count; i++)
+        mp_uint(out, a->links[i]);
+}
+
+void msg_absent_decode(struct slice s, struct msg_absent *ret)
+{
+    struct mp m = mp_of(s);
+    uint32_t count = array_begin(&m, 2);
+    *ret = (struct msg_absent){.rc = -(int)mp_get_uint(&m, ERR_IDX_COUNT - 1)};
+    (void)mp_get_bin(&m, TEXT_MAX);
+    if (count >= 4) {
+        ret->site = (site_id_t)mp_get_uint(&m, UINT32_MAX);
+        ret->link_count = mp_get_array(&m, SITE_COUNT_MAX);
+        for (uint32_t i = 0; i < ret->link_count; i++)
+            ret->links[i] = (site_id_t)mp_get_uint(&m, UINT32_MAX);
+        extra_skip(&m, count, 4);
+    } else {
+        extra_skip(&m, count, 2);
+    }
+    if (mp_end(&m) != 0 || ret->rc == 0)
+        *ret = (struct msg_absent){.rc = ERR_PEER};
+}

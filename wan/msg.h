@@ -100,4 +100,16 @@ void msg_error_encode(int rc, const char *text, struct buf *out);
 /* Always gives a negative code and a printable sentence, whatever came. */
 int msg_error_decode(struct slice s, struct err_detail *d);
 
+/* Why a site gives no chunk: an error, followed by who says so and [the members it has a link to],
+ * who can be asked through it. Older programs say the error alone. */
+struct msg_absent {
+    int rc;
+    site_id_t site; /* 0: it does not say */
+    uint32_t link_count;
+    site_id_t links[SITE_COUNT_MAX];
+};
+void msg_absent_encode(const struct msg_absent *a, const char *text, struct buf *out);
+/* Whatever came: what cannot be read says ERR_PEER, and nobody. */
+void msg_absent_decode(struct slice s, struct msg_absent *ret);
+
 #endif

@@ -1,17 +1,17 @@
-/* Chunks between sites: asking peers for what the node lacks, and serving what they lack.
+/* Chunks between sites: asking peers for what the node lacks.
  *
  * A fetch asks one peer at a time, the one with the shortest round trip first; "not here" and a
- * lost link both move on to the next. With no link at all it waits a while, because links come back
- * in fractions of a second. Requests for the same chunk share one fetch. */
-#include <sodium.h>
+ * lost link both move on to the next. Those that there is no link to are asked through others, the
+ * shortest way first (wan_chunk_ask.c), when these have answered, so that what is near is taken
+ * from there. With no link or way at all it waits a while, because links come back in fractions of
+ * a second; nobody tells when one between two others has, so all are asked again, once a second.
+ * Requests for the same chunk share one fetch. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/limits.h"
 #include "base/log.h"
-#include "data/chunk.h"
-#include "wan/wan_int.h"
+#include "wan/wan_chunk_int.h"
 
 #define RESUME_TRIES 64u
 
@@ -20,7 +20,7 @@ struct want {
     struct wan_msg msg;    /* to the WAN thread */
     struct loop_msg reply; /* and back */
     struct want *next;
-    uint8_t id[CHUNK_ID_BYTES];
+    struct chunk_id id;
     chunk_got_cb cb;
     void *cctx;
     int rc;
@@ -30,16 +30,18 @@ struct wan_fetch {
     struct wan *wan;
     struct wan_fetch *hash_next;
     struct wan_fetch *prev, *next; /* in the queue, while no peer is asked */
-    uint8_t id[CHUNK_ID_BYTES];
+    struct chunk_id id;
     struct want *wants;
-    site_id_t asked[SITE_COUNT_MAX]; /* and did not have it */
+    struct {
+        site_id_t site;
+        bool absent;         /* it has said that it has it not */
+    } asked[SITE_COUNT_MAX]; /* in this round */
     uint32_t asked_count;
-    bool busy;             /* one of them had no time for us */
-    struct wan_peer *peer; /* being asked */
-    struct h2_stream *stream;
-    int status;
-    struct buf bytes;
-    uint64_t began_ns;
+    bool busy;                    /* one of them had no time for us */
+    bool cut;                     /* another site has no link to one of them */
+    bool asking;                  /* it follows a request, and is not in the queue */
+    struct chunk_follower answer; /* of that */
+    uint64_t began_ns, round_ns;
 };
 
 /* --- answers --- */
@@ -87,24 +89,33 @@ static void queue_add(struct wan_fetch *f)
     w->fetches.last = f;
 }
 
-static struct wan_fetch **bucket(struct wan *w, const uint8_t *id)
+static struct wan_fetch **bucket(struct wan *w, const struct chunk_id *id)
 {
     /* Ids are hashes, and keyed: their own bytes spread well. */
-    return &w->fetches.buckets[((unsigned)id[0] << 8 | id[1]) % WAN_FETCH_BUCKETS];
+    return &w->fetches.buckets[((unsigned)id->b[0] << 8 | id->b[1]) % WAN_FETCH_BUCKETS];
+}
+
+static struct wan_fetch *fetch_find(struct wan *w, const struct chunk_id *id)
+{
+    struct wan_fetch *f = *bucket(w, id);
+    while (f != NULL && !chunk_id_equal(&f->id, id))
+        f = f->hash_next;
+    return f;
 }
 
 static void fetch_forget(struct wan_fetch *f)
 {
-    struct wan_fetch **at = bucket(f->wan, f->id);
+    struct wan_fetch **at = bucket(f->wan, &f->id);
     while (*at != f)
         at = &(*at)->hash_next;
     *at = f->hash_next;
     f->wan->fetches.count--;
-    if (f->stream == NULL)
+    if (!f->asking)
         queue_remove(f);
 }
 
-static void fetch_end(struct wan_fetch *f, int rc)
+/* bytes: the chunk, taken; none when there is an error. */
+static void fetch_end(struct wan_fetch *f, int rc, struct buf *bytes)
 {
     struct wan *w = f->wan;
     struct want *q = f->wants;
@@ -113,14 +124,13 @@ static void fetch_end(struct wan_fetch *f, int rc)
         struct want *next = q->next;
         struct buf copy = {0};
         if (rc == 0 && next != NULL) {
-            buf_append(&copy, f->bytes.ptr, f->bytes.len);
+            buf_append(&copy, bytes->ptr, bytes->len);
             want_answer(w, q, 0, &copy);
         } else {
-            want_answer(w, q, rc, rc == 0 ? &f->bytes : NULL);
+            want_answer(w, q, rc, rc == 0 ? bytes : NULL);
         }
         q = next;
     }
-    buf_deinit(&f->bytes);
     mem_free(f);
 }
 
@@ -129,82 +139,124 @@ static void fetch_end(struct wan_fetch *f, int rc)
 static bool was_asked(const struct wan_fetch *f, site_id_t site)
 {
     for (uint32_t i = 0; i < f->asked_count; i++)
-        if (f->asked[i] == site)
+        if (f->asked[i].site == site)
             return true;
     return false;
 }
 
+static bool is_absent(const struct wan_fetch *f, site_id_t site)
+{
+    for (uint32_t i = 0; i < f->asked_count; i++)
+        if (f->asked[i].site == site)
+            return f->asked[i].absent;
+    return false;
+}
+
+static void asked_add(struct wan_fetch *f, site_id_t site, bool absent)
+{
+    uint32_t i = 0;
+    while (i < f->asked_count && f->asked[i].site != site)
+        i++;
+    if (i == SITE_COUNT_MAX)
+        return;
+    if (i == f->asked_count)
+        f->asked[f->asked_count++].absent = false;
+    f->asked[i].site = site;
+    f->asked[i].absent = f->asked[i].absent || absent;
+}
+
+/* Who is asked in order to reach p: itself, or the first of the way to it. NULL: none is known. */
+static struct wan_peer *first_to(struct wan_peer *p)
+{
+    if (wan_peer_reached(p))
+        return p;
+    struct wan_peer *first = p->way.count > 1 ? wan_peer_by_site(p->wan, p->way.at[0]) : NULL;
+    return first != NULL && wan_peer_reached(first) ? first : NULL;
+}
+
+static struct way way_to(const struct wan_peer *p, const struct wan_peer *first)
+{
+    return p == first ? (struct way){.count = 1, .at = {p->member.site}} : p->way;
+}
+
+static bool is_nearer(const struct wan_peer *p,
+                      const struct wan_peer *first,
+                      const struct wan_peer *than,
+                      const struct wan_peer *its_first)
+{
+    uint32_t count = way_to(p, first).count, its_count = way_to(than, its_first).count;
+    return count != its_count ? count < its_count
+                              : h2_rtt_ns(first->conn) < h2_rtt_ns(its_first->conn);
+}
+
 enum later {
     LATER_NEVER, /* all were asked */
-    LATER_LINK,  /* somebody left has no link now */
+    LATER_LINK,  /* somebody left cannot be reached now */
     LATER_ROOM   /* somebody left has as many requests as may be */
 };
 
 /* The best peer to ask, or NULL and what there is to wait for. */
 static struct wan_peer *peer_choose(const struct wan_fetch *f, enum later *ret_later)
 {
-    struct wan_peer *best = NULL;
+    struct wan_peer *best = NULL, *best_first = NULL, *giver = f->wan->fetches.giver;
     *ret_later = LATER_NEVER;
     for (struct wan_peer *p = f->wan->peers; p != NULL; p = p->next) {
         if (was_asked(f, p->member.site) || !wan_peer_wanted(p))
             continue;
-        if (p->conn == NULL || !h2_is_ready(p->conn))
+        struct wan_peer *first = first_to(p);
+        if (first == NULL) {
             *ret_later = MAX(*ret_later, LATER_LINK);
-        else if (p->fetches >= WAN_FETCH_PER_PEER)
+            continue;
+        }
+        struct way way = way_to(p, first);
+        if (!chunk_ask_room(first, &f->id, &way, CHUNK_OWN)) {
             *ret_later = LATER_ROOM;
-        else if (best == NULL || h2_rtt_ns(p->conn) < h2_rtt_ns(best->conn))
+        } else if (best == NULL || is_nearer(p, first, best, best_first)) {
             best = p;
+            best_first = first;
+        }
     }
+    /* Who passes on what the last one gave has, most likely, not this one either: one request asks
+     * both. */
+    if (best != NULL && best == best_first && giver != NULL && giver != best &&
+        wan_peer_wanted(giver) && !was_asked(f, giver->member.site) && first_to(giver) == best)
+        return giver;
     return best;
 }
 
-static void chunk_response(struct h2_stream *s, int status)
+static void fetch_refused(struct wan_fetch *f, const struct chunk_answer *a)
 {
-    struct wan_fetch *f = h2_stream_user(s);
-    f->status = status;
+    const struct way *way = a->way;
+    bool cut = a->status != 404 && way->count > 1 && a->said->rc == ERR_UNREACHABLE;
+    uint32_t absent = a->status == 404 ? way->count : 0;
+    /* Who has no link to the next one has looked for it, and so have those before. */
+    for (uint32_t i = 0; cut && i < way->count && absent == 0; i++)
+        absent = way->at[i] == a->said->site ? i + 1 : 0;
+    for (uint32_t i = 0; i < absent; i++)
+        asked_add(f, way->at[i], true);
+    asked_add(f, way_last(way), false);
+    f->cut = f->cut || cut;
+    f->busy = f->busy || (a->status != 404 && !cut);
 }
 
-static void chunk_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
+static void fetch_answered(struct chunk_follower *answer, const struct chunk_answer *a)
 {
-    struct wan_fetch *f = h2_stream_user(s);
-    h2_consume(s, len);
-    if (f->status == 200 && f->bytes.len == 0) /* room for all of it at once, if it is honest */
-        buf_reserve(&f->bytes,
-                    MAX(len, MIN(chunk_sealed_len(slice_of(ptr, len)), LIMIT_CHUNK_SEALED_BYTES)));
-    if (f->status == 200 && f->bytes.len + len <= LIMIT_CHUNK_SEALED_BYTES)
-        buf_append(&f->bytes, ptr, len);
-    else if (f->status == 200)
-        f->status = 0; /* too long: no chunk */
-}
-
-static void asked_add(struct wan_fetch *f)
-{
-    if (f->asked_count < SITE_COUNT_MAX)
-        f->asked[f->asked_count++] = f->peer->member.site;
-    f->busy = f->busy || f->status != 404;
-}
-
-static void chunk_closed(struct h2_stream *s, int rc)
-{
-    struct wan_fetch *f = h2_stream_user(s);
+    struct wan_fetch *f = CONTAINER_OF(answer, struct wan_fetch, answer);
     struct wan *w = f->wan;
-    f->stream = NULL;
+    f->asking = false;
     queue_add(f);
-    f->peer->fetches--;
-    if (rc == 0 && f->status == 200 && f->bytes.len > 0) {
-        fetch_end(f, 0);
-    } else {
-        if (rc == 0) /* it has answered; a lost link may come back and is asked again */
-            asked_add(f);
-        f->peer = NULL;
-        buf_clear(&f->bytes);
+    if (a->rc != 0)
+        return; /* a lost link may come back and is asked again */
+    if (a->status != 200) {
+        fetch_refused(f, a);
+        return;
     }
-    if (!w->stopping)
-        wan_fetch_resume(w);
+    struct buf bytes = {0};
+    chunk_answer_take(a, &bytes);
+    w->fetches.giver = a->way->count > 1 ? wan_peer_by_site(w, way_last(a->way)) : NULL;
+    fetch_end(f, 0, &bytes);
+    buf_deinit(&bytes);
 }
-
-static const struct h2_stream_events chunk_events = {
-    .response = chunk_response, .data = chunk_data, .closed = chunk_closed};
 
 enum went {
     WENT_OFF,   /* a peer is being asked */
@@ -216,7 +268,7 @@ enum went {
 static int nobody_has(const struct wan_fetch *f)
 {
     for (const struct wan_peer *p = f->wan->peers; p != NULL; p = p->next)
-        if (!p->gone && !was_asked(f, p->member.site))
+        if (!p->gone && !is_absent(f, p->member.site))
             return ERR_UNREACHABLE;
     return f->asked_count > 0 ? ERR_NOT_FOUND : ERR_UNREACHABLE;
 }
@@ -225,25 +277,31 @@ static enum went fetch_go(struct wan_fetch *f)
 {
     enum later later;
     struct wan_peer *p = peer_choose(f, &later);
-    if (p == NULL && later == LATER_NEVER) {
-        fetch_end(f, f->busy ? ERR_AGAIN : nobody_has(f));
+    if (p == NULL && later == LATER_NEVER && (f->busy || !f->cut)) {
+        fetch_end(f, f->busy ? ERR_AGAIN : nobody_has(f), NULL);
         return WENT_ENDED;
     }
     if (p == NULL)
         return WENT_WAITS;
-    char hex[2 * CHUNK_ID_BYTES + 1], path[H2_PATH_MAX];
-    (void)sodium_bin2hex(hex, sizeof hex, f->id, sizeof f->id);
-    (void)snprintf(path, sizeof path, "/v1/chunk/%s", hex); /* fits */
-    f->status = 0;
-    struct h2_stream *s = h2_request(p->conn, "GET", path, &chunk_events, f);
-    if (s == NULL)
+    struct wan_peer *first = first_to(p);
+    struct way way = way_to(p, first);
+    f->answer.over = fetch_answered;
+    if (!chunk_ask(first, &f->id, &way, CHUNK_OWN, &f->answer))
         return WENT_WAITS;
     queue_remove(f);
-    f->stream = s;
-    h2_end(s);
-    f->peer = p;
-    p->fetches++;
+    f->asking = true;
     return WENT_OFF;
+}
+
+void wan_fetch_found(struct wan *w, const struct chunk_id *id, struct slice bytes)
+{
+    struct wan_fetch *f = fetch_find(w, id);
+    if (f == NULL || f->asking)
+        return;
+    struct buf copy = {0};
+    buf_append(&copy, bytes.ptr, bytes.len);
+    fetch_end(f, 0, &copy);
+    buf_deinit(&copy);
 }
 
 void wan_fetch_resume(struct wan *w)
@@ -263,9 +321,18 @@ void wan_fetch_tick(struct wan *w, uint64_t now_ns)
     for (struct wan_fetch *f = w->fetches.first, *next; f != NULL; f = next) {
         next = f->next;
         enum later later;
-        bool old = now_ns - f->began_ns > WAN_FETCH_WAIT_NS;
-        if (old && peer_choose(f, &later) == NULL && later == LATER_LINK)
-            fetch_end(f, ERR_UNREACHABLE);
+        if (now_ns - f->round_ns < WAN_FETCH_ROUND_NS)
+            continue;
+        f->round_ns = now_ns;
+        if (peer_choose(f, &later) != NULL || later == LATER_ROOM)
+            continue;
+        if (now_ns - f->began_ns > WAN_FETCH_WAIT_NS) {
+            fetch_end(f, ERR_UNREACHABLE, NULL);
+            continue;
+        }
+        f->asked_count = 0;
+        f->cut = f->busy = false;
+        (void)fetch_go(f); /* whatever it did, it is in the right place */
     }
 }
 
@@ -273,11 +340,11 @@ static struct wan_fetch *fetch_new(struct wan *w, struct want *q)
 {
     struct wan_fetch *f = mem_calloc(1, sizeof *f);
     f->wan = w;
-    f->began_ns = wan_now_ns(w);
-    memcpy(f->id, q->id, sizeof f->id);
+    f->began_ns = f->round_ns = wan_now_ns(w);
+    f->id = q->id;
     f->wants = q;
-    f->hash_next = *bucket(w, f->id);
-    *bucket(w, f->id) = f;
+    f->hash_next = *bucket(w, &f->id);
+    *bucket(w, &f->id) = f;
     w->fetches.count++;
     queue_add(f);
     return f;
@@ -286,9 +353,7 @@ static struct wan_fetch *fetch_new(struct wan *w, struct want *q)
 static void want_run(struct wan *w, struct wan_msg *m)
 {
     struct want *q = CONTAINER_OF(m, struct want, msg);
-    struct wan_fetch *f = *bucket(w, q->id);
-    while (f != NULL && memcmp(f->id, q->id, sizeof f->id) != 0)
-        f = f->hash_next;
+    struct wan_fetch *f = fetch_find(w, &q->id);
     if (f != NULL) {
         q->next = f->wants;
         f->wants = q;
@@ -307,7 +372,7 @@ static void want_drop(struct wan_msg *m)
 void wan_chunk_fetch(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx)
 {
     struct want *q = mem_calloc(1, sizeof *q);
-    memcpy(q->id, id, sizeof q->id);
+    q->id = chunk_id_of(id);
     q->cb = cb;
     q->cctx = cctx;
     q->msg.run = want_run;
@@ -326,99 +391,6 @@ void wan_fetch_free(struct wan *w)
             f->wants = q->next;
             mem_free(q);
         }
-        buf_deinit(&f->bytes);
         mem_free(f);
     }
-}
-
-/* --- serving --- */
-
-struct serve {
-    struct wan_call call;
-    struct h2_stream *stream; /* NULL: gone meanwhile */
-    uint8_t id[CHUNK_ID_BYTES];
-    int rc;
-    struct buf bytes;
-};
-
-static void serve_got(void *ctx, int rc, struct buf *sealed)
-{
-    struct serve *v = ctx;
-    v->rc = rc;
-    if (rc == 0 && sealed != NULL)
-        buf_move(&v->bytes, sealed);
-    wan_call_return(&v->call);
-}
-
-static void serve_on_loop(struct wan_call *call)
-{
-    struct serve *v = CONTAINER_OF(call, struct serve, call);
-    node_chunk_get_local(call->wan->node, v->id, serve_got, v);
-}
-
-static void ignore_data(struct h2_stream *s, const uint8_t *ptr, size_t len)
-{
-    (void)ptr;
-    h2_consume(s, len);
-}
-
-static void serve_closed(struct h2_stream *s, int rc)
-{
-    struct serve *v = h2_stream_user(s);
-    (void)rc;
-    if (v != NULL)
-        v->stream = NULL;
-}
-
-static const struct h2_stream_events serve_events = {.data = ignore_data, .closed = serve_closed};
-
-static void serve_release(struct wan_call *call)
-{
-    struct serve *v = CONTAINER_OF(call, struct serve, call);
-    if (v->stream != NULL)
-        h2_follow(v->stream, &serve_events, NULL); /* the stream may outlive the call */
-    buf_deinit(&v->bytes);
-}
-
-static void serve_done(struct wan_call *call)
-{
-    struct serve *v = CONTAINER_OF(call, struct serve, call);
-    struct h2_stream *s = v->stream;
-    if (s == NULL)
-        return;
-    v->stream = NULL;
-    h2_follow(s, &serve_events, NULL); /* the call ends here */
-    if (v->rc != 0) {
-        int status = v->rc == ERR_NOT_FOUND ? 404 : 503;
-        wan_respond_error(s, status, v->rc, err_text(v->rc));
-        return;
-    }
-    h2_respond(s, 200);
-    h2_give(s, &v->bytes);
-    h2_end(s);
-}
-
-void wan_chunk_serve(struct wan *w, struct h2_stream *s, const char *hex)
-{
-    uint8_t id[CHUNK_ID_BYTES];
-    size_t len = 0;
-    const char *end = NULL;
-    if (strlen(hex) != 2 * CHUNK_ID_BYTES ||
-        sodium_hex2bin(id, sizeof id, hex, strlen(hex), NULL, &len, &end) != 0 ||
-        len != sizeof id || *end != '\0') {
-        wan_respond_error(s, 400, ERR_INVALID, "a chunk's name is 64 hex digits");
-        return;
-    }
-    if (h2_stream_count(h2_stream_conn(s)) > WAN_SERVE_CHUNKS_MAX) {
-        wan_respond_error(s, 503, ERR_LIMIT, "too many chunks are asked for at once");
-        return;
-    }
-    struct serve *v = mem_calloc(1, sizeof *v);
-    v->stream = s;
-    memcpy(v->id, id, sizeof v->id);
-    h2_follow(s, &serve_events, v);
-    v->call.on_loop = serve_on_loop;
-    v->call.done = serve_done;
-    v->call.release = serve_release;
-    wan_call_start(w, &v->call);
 }

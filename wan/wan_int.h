@@ -17,6 +17,7 @@
 #include "wan/receiver.h"
 #include "wan/wan.h"
 #include "wan/wan_h2.h"
+#include "wan/way.h"
 #include "wan/zstream.h"
 
 #define WAN_STREAM_PATH "/v1/stream/"    /* followed by the id of the site that asks, in 8 digits */
@@ -34,11 +35,13 @@
 #define WAN_PUMP_MOVES 4u
 #define WAN_PULL_MS 2u /* least time between two looks at what is durable */
 #define WAN_KICK_GAP_NS (500 * NS_PER_MS)
-#define WAN_FETCH_PER_PEER 16u /* chunk requests in flight on one link */
+#define WAN_FETCH_PER_PEER 16u /* chunk requests in flight on one link, for this site ... */
+#define WAN_PASS_PER_PEER 12u  /* ... and for others */
 #define WAN_FETCH_WAITING_MAX 65536u
 #define WAN_FETCH_BUCKETS 4096u
 #define WAN_FETCH_WAIT_NS (10 * NS_PER_SEC) /* for any link to come up */
-#define WAN_SERVE_CHUNKS_MAX 32u            /* chunks held in memory for one link */
+#define WAN_FETCH_ROUND_NS NS_PER_SEC /* until all are asked again, while one is out of reach */
+#define WAN_SERVE_CHUNKS_MAX 32u      /* chunks held in memory for one link */
 #define WAN_SERVE_SNAPSHOTS_MAX 4u
 #define WAN_ERROR_BODY_MAX 1024u
 
@@ -125,6 +128,13 @@ struct wan_send {
     bool failed;          /* an error was written; the rest is ignored */
 };
 
+/* Whom a chunk is asked for. */
+enum chunk_purpose {
+    CHUNK_OWN,
+    CHUNK_PASSED, /* another site */
+    CHUNK_PURPOSES
+};
+
 enum wan_trouble {
     TROUBLE_NONE,
     TROUBLE_LINK,     /* cannot be reached; tried again */
@@ -164,15 +174,19 @@ struct wan_peer {
     uint64_t acked_next[SHARD_COUNT_MAX]; /* our indexes, next one it wants; 0 unknown */
     struct vv *have;                      /* durable there, by shard; as last told */
     uint64_t heard_ns;                    /* mono: when the node was told last that it is there */
-    uint32_t fetches;                     /* chunk requests in flight to it */
-    uint64_t ops_out;                     /* sent since the start */
-    uint64_t op_bytes;                    /* of one of them, by the last stream that had any */
+    struct way way;         /* through others, as those last told; empty: none is known */
+    struct chunk_ask *asks; /* chunk requests in flight to it */
+    uint32_t ask_count[CHUNK_PURPOSES];
+    uint64_t chunk_ns; /* mono: when the last bytes of one came */
+    uint64_t ops_out;  /* sent since the start */
+    uint64_t op_bytes; /* of one of them, by the last stream that had any */
     struct wan_peer_metrics metrics;
 };
 
 /* --- everything --- */
 
 struct wan_fetch;
+struct wan_pass;
 struct wan_waiter;
 struct wan_boot;
 struct wan_pairing;
@@ -227,7 +241,11 @@ struct wan {
         struct wan_fetch *first, *last;               /* wait for a peer */
         struct wan_fetch *buckets[WAN_FETCH_BUCKETS]; /* all, by id */
         uint32_t count;
+        struct wan_peer *giver; /* gave the last chunk; NULL: one that has a link */
     } fetches;
+    struct {
+        struct wan_pass *first, *last;
+    } passes; /* chunks that others are to get through here */
     uint32_t snapshots_served;
     struct wan_waiter *waiters;
     struct wan_boot *boot;        /* this site is loading a snapshot */
@@ -275,9 +293,10 @@ int wan_peer_pause(struct wan_peer *p, bool paused, struct err_detail *d) MUST_C
 
 /* wan_link.c: dialling, accepting, routing */
 int wan_listen(struct wan *w, struct err_detail *d) MUST_CHECK;
-bool wan_peer_wanted(const struct wan_peer *p); /* should there be a connection? */
-void wan_peer_dial(struct wan_peer *p);         /* now, if it is wanted and there is none */
-void wan_peer_kick(struct wan_peer *p);         /* now, forgetting earlier failures */
+bool wan_peer_wanted(const struct wan_peer *p);  /* should there be a connection? */
+bool wan_peer_reached(const struct wan_peer *p); /* is there one, for our requests? */
+void wan_peer_dial(struct wan_peer *p);          /* now, if it is wanted and there is none */
+void wan_peer_kick(struct wan_peer *p);          /* now, forgetting earlier failures */
 void wan_peer_cut(struct wan_peer *p, int rc, const char *why); /* closes all its connections */
 const char *wan_peer_leaves_text(const struct wan_peer *p);     /* what it is told, and why */
 void wan_peer_dismiss(struct wan_peer *p); /* it leaves: says so, and closes them */
@@ -286,6 +305,7 @@ bool wan_removed_there(const struct wan *w);
 void wan_peer_trouble(struct wan_peer *p, enum wan_trouble what, int rc, const char *text);
 void wan_link_tick(struct wan *w);
 void wan_respond_error(struct h2_stream *s, int status, int rc, const char *text);
+void wan_respond_body(struct h2_stream *s, int status, struct slice body); /* with such a body */
 /* The rc and sentence of an error response, whatever its body is. */
 int wan_response_error(int status, const struct buf *body, struct err_detail *d);
 void wan_rolled_back(struct wan *w, const char *by_whom, const char *how);
@@ -330,12 +350,18 @@ void wan_horizon_free(struct wan_horizon *h); /* accepts NULL */
 /* Goes on; wants to be called after each acknowledgement, and when the feed moves. */
 int wan_horizon_step(struct wan_horizon *h, const struct vv *have, bool *ret_met) MUST_CHECK;
 
-/* wan_chunk.c */
+/* wan_chunk.c: chunks that this site lacks */
 void wan_chunk_fetch(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx); /* loop */
-void wan_chunk_serve(struct wan *w, struct h2_stream *s, const char *hex);
 void wan_fetch_resume(struct wan *w); /* a link came up, or a request ended */
 void wan_fetch_tick(struct wan *w, uint64_t now_ns);
 void wan_fetch_free(struct wan *w);
+
+/* wan_pass.c: chunks that others lack. request: as way_request_print makes it. */
+#define WAN_CHUNK_PATH "/v1/chunk/" /* followed by the request */
+void wan_chunk_serve(struct wan *w, struct h2_stream *s, const char *request);
+void wan_pass_resume(struct wan *w);
+void wan_pass_tick(struct wan *w, uint64_t now_ns);
+void wan_pass_free(struct wan *w);
 
 /* wan_boot.c: snapshots */
 #define WAN_SNAPSHOT_PATH "/v1/snapshot/past"

@@ -65,6 +65,7 @@ static bool dial_ready(struct h2_conn *c)
     log_debug(LOG_WAN, "link_up", "peer=%s", p->member.name);
     wan_recv_start(p);
     wan_fetch_resume(p->wan);
+    wan_pass_resume(p->wan);
     return true;
 }
 
@@ -87,6 +88,7 @@ static void dial_closed(struct h2_conn *c, int rc, const char *why)
     if (w->stopping)
         return;
     wan_fetch_resume(w);
+    wan_pass_resume(w);
     uint64_t wait_ms = backoff_next_ns(&p->backoff, &w->rng) / NS_PER_MS;
     int rc2 = uv_timer_start(&p->redial, redial, MAX(wait_ms, 1u), 0);
     ASSERT(rc2 == 0);
@@ -100,6 +102,11 @@ bool wan_peer_wanted(const struct wan_peer *p)
     const struct wan *w = p->wan;
     return !w->stopping && !w->removed && !w->rolled_back && w->boot == NULL && !p->gone &&
            !p->paused;
+}
+
+bool wan_peer_reached(const struct wan_peer *p)
+{
+    return wan_peer_wanted(p) && p->conn != NULL && h2_is_ready(p->conn);
 }
 
 static void dial_direct(struct wan_peer *p)
@@ -297,14 +304,19 @@ static void sink_closed(struct h2_stream *s, int rc)
 
 static const struct h2_stream_events sink_events = {.data = sink_data, .closed = sink_closed};
 
+void wan_respond_body(struct h2_stream *s, int status, struct slice body)
+{
+    h2_follow(s, &sink_events, NULL);
+    h2_respond(s, status);
+    h2_write(s, body.ptr, body.len);
+    h2_end(s);
+}
+
 void wan_respond_error(struct h2_stream *s, int status, int rc, const char *text)
 {
     struct buf b = {0};
     msg_error_encode(rc, text, &b);
-    h2_follow(s, &sink_events, NULL);
-    h2_respond(s, status);
-    h2_write(s, b.ptr, b.len);
-    h2_end(s);
+    wan_respond_body(s, status, buf_slice(&b));
     buf_deinit(&b);
 }
 
@@ -363,7 +375,7 @@ static void
 accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const char *path)
 {
     struct accepted *a = h2_user(c);
-    static const char chunk[] = "/v1/chunk/";
+    const size_t chunk = sizeof WAN_CHUNK_PATH - 1;
     bool get = strcmp(method, "GET") == 0, post = strcmp(method, "POST") == 0;
     int rc;
     if (post && strcmp(path, "/v1/pair") == 0) {
@@ -408,8 +420,8 @@ accept_request(struct h2_conn *c, struct h2_stream *s, const char *method, const
     else if (post && (strncmp(path, WAN_STREAM_PATH, sizeof WAN_STREAM_PATH - 1) == 0 ||
                       strcmp(path, WAN_STREAM_PATH_OLD) == 0))
         wan_send_accept(a->peer, s);
-    else if (get && strncmp(path, chunk, sizeof chunk - 1) == 0)
-        wan_chunk_serve(a->wan, s, path + sizeof chunk - 1);
+    else if (get && strncmp(path, WAN_CHUNK_PATH, chunk) == 0)
+        wan_chunk_serve(a->wan, s, path + chunk);
     else if (get && strcmp(path, WAN_SNAPSHOT_PATH) == 0)
         wan_snapshot_serve(a->wan, s, &a->peer->member);
     else if (get && strcmp(path, WAN_SNAPSHOT_PATH_OLD) == 0)

@@ -147,6 +147,7 @@ static void tick(uv_timer_t *t)
             wan_send_tick(p->send, now);
     }
     wan_fetch_tick(w, now);
+    wan_pass_tick(w, now);
     wan_wait_check(w);
 }
 
@@ -275,6 +276,7 @@ void wan_free(struct wan *w)
         call_free(w->calls);
     wan_wait_free(w);
     wan_fetch_free(w);
+    wan_pass_free(w);
     wan_pairing_free(w);
     wan_return_free(w);
     wan_boot_free(w);

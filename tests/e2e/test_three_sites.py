@@ -1,11 +1,14 @@
 """Three sites in a line: a - b - c, no link between a and c. Then a fourth comes late."""
 
+import errno
 import os
+import threading
 
 import pytest
 
 import lib
 from lib import eventually
+from test_large import bytes_of, elsewhere
 from test_partition import run_random_work
 
 
@@ -62,6 +65,86 @@ def test_three_way_conflict(line):
     lib.converge(a, b, c)
     contents = sorted(a.text(n) for n in a.names() if n.startswith("f"))
     assert contents == ["by a", "by b", "by c"], a.names()
+
+
+LARGE = 40 << 20  # no site fetches so much before it is read
+
+
+@pytest.mark.limit(300)
+def test_large_content_comes_through_the_middle(line):
+    world, a, b, c = line
+    data = os.urandom(LARGE)
+    a.write("large", data, sync=True)
+    lib.converge(a, b, c, trees=False)
+    assert elsewhere(b.site) > 0 and elsewhere(c.site) > 0, "only a has it"
+    assert c.read("large") == data
+    a.site.kill()
+    assert elsewhere(b.site) == 0, "b keeps what it has passed on"
+    assert b.read("large") == data
+    back = os.urandom(LARGE)
+    c.write("back", back, sync=True)
+    a.site.serve()
+    lib.converge(a, b, c, trees=False)
+    assert a.read("back") == back
+    for mount in (a, b, c):
+        mount.site.fsck()
+
+
+@pytest.mark.limit(300)
+def test_pinned_content_comes_through_the_middle(line):
+    world, a, b, c = line
+    os.mkdir(a / "pinned")
+    os.setxattr(a / "pinned", "user.claudefs.policy", b"pinned")
+    lib.converge(a, b, c)
+    data = os.urandom(LARGE)
+    a.write("pinned/large", data, sync=True)
+    lib.converge(a, b, c, trees=False)
+    eventually(lambda: elsewhere(c.site) == 0, 60, "it comes to c by itself")
+    world.cut("reset")
+    assert c.read("pinned/large") == data
+
+
+@pytest.mark.limit(300)
+def test_large_content_while_its_site_is_away(line):
+    world, a, b, c = line
+    data = os.urandom(LARGE)
+    a.write("large", data, sync=True)
+    lib.converge(a, b, c, trees=False)
+    a.site.kill()
+    with pytest.raises(OSError) as e:
+        c.read("large")
+    assert e.value.errno == errno.EHOSTUNREACH
+    a.site.serve()
+    eventually(lambda: c.read("large") == data, 60, "c reads it when a is back")
+
+
+@pytest.mark.limit(300)
+def test_large_content_while_the_middle_goes(line):
+    world, a, b, c = line
+    data = os.urandom(LARGE)
+    a.write("large", data, sync=True)
+    lib.converge(a, b, c, trees=False)
+    b.site.link.set_bandwidth(8 << 20)
+    result, had = [], bytes_of(c.site)
+
+    def read():
+        try:
+            result.append(c.read("large"))
+        except OSError as e:
+            result.append(e)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    eventually(lambda: bytes_of(c.site) > had + LARGE // 8, 60, "a part of it is at c")
+    b.site.kill()
+    reader.join()
+    assert getattr(result[0], "errno", 0) == errno.EHOSTUNREACH, "b went before all had come"
+    b.site.link.set_bandwidth(None)
+    b.site.serve()
+    eventually(lambda: c.read("large") == data, 60, "c reads it when b is back")
+    lib.converge(a, b, c, trees=False)
+    for mount in (a, b, c):
+        mount.site.fsck()
 
 
 @pytest.mark.limit(300)

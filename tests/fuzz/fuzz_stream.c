@@ -56,6 +56,21 @@ static void check_ack(struct slice s)
     msg_ack_deinit(&a);
 }
 
+static void check_absent(struct slice s)
+{
+    struct msg_absent one, two;
+    struct err_detail d;
+    struct buf out = {0};
+    msg_absent_decode(s, &one);
+    ASSERT(one.rc < 0 && one.link_count <= SITE_COUNT_MAX);
+    msg_absent_encode(&one, err_text(one.rc), &out);
+    msg_absent_decode(buf_slice(&out), &two);
+    ASSERT(two.rc == one.rc && two.site == one.site && two.link_count == one.link_count);
+    ASSERT(memcmp(two.links, one.links, one.link_count * sizeof one.links[0]) == 0);
+    ASSERT(msg_error_decode(buf_slice(&out), &d) == one.rc);
+    buf_deinit(&out);
+}
+
 static void check_return(struct slice s)
 {
     struct msg_return one, two;
@@ -103,6 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_hello(s);
     check_welcome(s);
     check_ack(s);
+    check_absent(s);
     check_return(s);
     check_voucher(s);
     int rc = msg_heartbeat_decode(s, &h);

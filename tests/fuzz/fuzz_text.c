@@ -1,6 +1,6 @@
 /* What people, scripts and other programs write as text: object ids, dots and chunk ids, the levels
- * of the log, a line of /etc/fstab, addresses of sites. The first byte chooses. What is taken is
- * shown the same. */
+ * of the log, a line of /etc/fstab, addresses of sites, requests for chunks. The first byte
+ * chooses. What is taken is shown the same. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +11,7 @@
 #include "data/chunk_id.h"
 #include "tests/fuzz/fuzz.h"
 #include "wan/wan_h2.h"
+#include "wan/way.h"
 
 enum {
     WORDS_MAX = 12
@@ -76,6 +77,20 @@ static void check_address(char *text)
     ASSERT(rc == 0 && strcmp(host, host_again) == 0 && strcmp(port, port_again) == 0);
 }
 
+static void check_chunk_request(char *text)
+{
+    struct chunk_id id, id_again;
+    struct way way, way_again;
+    char out[WAY_REQUEST_LEN + 1];
+    if (way_request_parse(text, &id, &way) != 0)
+        return;
+    ASSERT(way.count <= WAY_MAX && !way_has(&way, 0));
+    way_request_print(&id, &way, out);
+    int rc = way_request_parse(out, &id_again, &way_again);
+    ASSERT(rc == 0 && strlen(text) == strlen(out));
+    ASSERT(chunk_id_equal(&id, &id_again) && way_equal(&way, &way_again));
+}
+
 static bool has_word(const char *list, const char *word)
 {
     size_t len = strlen(word);
@@ -108,8 +123,9 @@ static void check_fstab(char *text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const checks[])(char *text) = {check_oid,    check_dot,   check_chunk_id,
-                                                 check_levels, check_fstab, check_address};
+    static void (*const checks[])(char *text) = {check_oid,          check_dot,   check_chunk_id,
+                                                 check_levels,       check_fstab, check_address,
+                                                 check_chunk_request};
     if (size == 0)
         return 0;
     char *text = mem_calloc(1, size);

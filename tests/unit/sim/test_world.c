@@ -307,6 +307,9 @@ static const struct {
      47},
     /* A write while a garbage pass marked: the engine went on with memory not its own. */
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_CHUNKS | SOAK_SPACE}, 23},
+    /* Nobody passed on the chunks of a content to a site that has no link to its writer (P2). */
+    {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_LINE | SOAK_CHUNKS}, 21},
+    {{.sites = 3, .operations = 800, .faults = true, .more = SOAK_LINE | SOAK_CHUNKS}, 53},
     /* Power went when one part of a batch was on the disk and another was not (P7). */
     {{.sites = 3, .operations = 2000, .faults = true}, 21},
     {{.sites = 3, .operations = 2000, .faults = true}, 40},

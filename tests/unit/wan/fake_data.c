@@ -18,15 +18,48 @@ void fake_chunk_add(struct node *n, const uint8_t id[32], struct slice bytes)
     pthread_mutex_unlock(&n->lock);
 }
 
+static struct chunk *chunk_find(struct node *n, const uint8_t id[32])
+{
+    struct chunk *c = n->chunks;
+    while (c != NULL && memcmp(c->id, id, 32) != 0)
+        c = c->next;
+    return c;
+}
+
+bool fake_chunk_has(struct node *n, const uint8_t id[32])
+{
+    pthread_mutex_lock(&n->lock);
+    bool has = chunk_find(n, id) != NULL;
+    pthread_mutex_unlock(&n->lock);
+    return has;
+}
+
+unsigned fake_chunks_given(struct node *n)
+{
+    pthread_mutex_lock(&n->lock);
+    unsigned given = n->chunks_given;
+    pthread_mutex_unlock(&n->lock);
+    return given;
+}
+
+void node_chunk_put(struct node *n,
+                    const uint8_t id[32],
+                    struct slice sealed,
+                    void (*cb)(void *ctx, int rc),
+                    void *ctx)
+{
+    fake_chunk_add(n, id, sealed);
+    cb(ctx, 0);
+}
+
 void node_chunk_get_local(struct node *n, const uint8_t id[32], chunk_got_cb cb, void *ctx)
 {
     struct buf copy = {0};
     pthread_mutex_lock(&n->lock);
-    struct chunk *c = n->chunks;
-    while (c != NULL && memcmp(c->id, id, 32) != 0)
-        c = c->next;
+    struct chunk *c = chunk_find(n, id);
     if (c != NULL)
         buf_append(&copy, c->bytes.ptr, c->bytes.len);
+    n->chunks_given += c != NULL;
     pthread_mutex_unlock(&n->lock);
     cb(ctx, c != NULL ? 0 : ERR_NOT_FOUND, c != NULL ? &copy : NULL);
     buf_deinit(&copy);

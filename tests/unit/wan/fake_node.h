@@ -72,6 +72,8 @@ void fake_forget(struct node *n, uint64_t keep); /* rolls the journals back to s
 void fake_trim(struct node *n); /* drops all that is in the journals from the feed */
 uint64_t fake_acked(struct node *n, site_id_t peer); /* sum of acknowledged indexes */
 void fake_chunk_add(struct node *n, const uint8_t id[32], struct slice bytes);
+bool fake_chunk_has(struct node *n, const uint8_t id[32]);
+unsigned fake_chunks_given(struct node *n); /* how often others got one that it has */
 
 /* A verb, as the command line would ask for it; waits for the answer. text: mem_free. */
 int fake_admin(struct node *n, const char *verb, const char *json, char **ret_text);

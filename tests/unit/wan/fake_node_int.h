@@ -52,6 +52,7 @@ struct node {
     struct fake_member members[MEMBERS_MAX];
     unsigned member_count;
     struct chunk *chunks;
+    unsigned chunks_given;
     uint64_t hlc, duplicates;
     int64_t shift_ns;
     char broken[200];

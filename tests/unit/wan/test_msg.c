@@ -196,6 +196,37 @@ static void test_msg_error_decode_always_says_something(void **state)
     buf_deinit(&out);
 }
 
+static void test_msg_absent_is_an_error_with_more_behind_it(void **state)
+{
+    (void)state;
+    struct err_detail d;
+    struct buf out = {0};
+    struct msg_absent a = {.rc = ERR_NOT_FOUND, .site = 7, .link_count = SITE_COUNT_MAX}, got;
+    for (uint32_t i = 0; i < SITE_COUNT_MAX; i++)
+        a.links[i] = UINT32_MAX - i;
+    msg_absent_encode(&a, err_text(a.rc), &out);
+    assert_true(out.len <= 1024); /* what is read of an answer */
+    msg_absent_decode(buf_slice(&out), &got);
+    assert_int_equal(got.rc, ERR_NOT_FOUND);
+    assert_int_equal(got.site, 7);
+    assert_int_equal(got.link_count, SITE_COUNT_MAX);
+    assert_memory_equal(got.links, a.links, sizeof a.links);
+    assert_int_equal(msg_error_decode(buf_slice(&out), &d), ERR_NOT_FOUND); /* an older program */
+    for (size_t len = 0; len < out.len; len++) {
+        msg_absent_decode(slice_of(out.ptr, len), &got);
+        assert_int_equal(got.rc, ERR_PEER);
+        assert_int_equal(got.site, 0);
+        assert_int_equal(got.link_count, 0);
+    }
+    buf_clear(&out);
+    msg_error_encode(ERR_LIMIT, "of an older program", &out);
+    msg_absent_decode(buf_slice(&out), &got);
+    assert_int_equal(got.rc, ERR_LIMIT);
+    assert_int_equal(got.site, 0);
+    assert_int_equal(got.link_count, 0);
+    buf_deinit(&out);
+}
+
 static void test_fs_id_make_hides_and_tells_apart(void **state)
 {
     (void)state;
@@ -218,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_msg_heartbeat_extra_fields_are_skipped),
         cmocka_unit_test(test_msg_welcome_and_probe_round_trip),
         cmocka_unit_test(test_msg_error_decode_always_says_something),
+        cmocka_unit_test(test_msg_absent_is_an_error_with_more_behind_it),
         cmocka_unit_test(test_fs_id_make_hides_and_tells_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
