@@ -54,6 +54,8 @@ struct merge_events {
     /* Something that (parent, name) shows may have changed. name.len == 0: any name of parent. */
     void (*name_changed)(void *ctx, struct oid parent, struct slice name);
     void (*object_changed)(void *ctx, struct oid oid, bool content_changed);
+    /* A file that had no name has one; before it is said that it changed. */
+    void (*file_named)(void *ctx, struct oid oid);
     /* A register that is kept by its key (xattrs; in the root what is known of members). */
     void (*register_changed)(void *ctx, struct oid oid);
     void (*send)(void *ctx, shard_id_t to, struct slice derived);

@@ -77,6 +77,7 @@ struct file_rec {
     struct file_rec *hash_next, *next;
     bool known;           /* was in the state, or something of it is now */
     bool dirty;           /* write it back */
+    bool nameless;        /* when it was read; not of what this call makes */
     bool content_changed; /* in this call */
     bool rights_changed;
     bool born;        /* its first version or the fork that made it is here */

@@ -91,6 +91,7 @@ struct file_rec *work_file(struct merge *m, struct oid oid)
     f->oid = oid;
     if (work_read(m, key_oid(m, KEY_FILE, oid), &value))
         work_corrupt(m, file_decode(value, &w->arena, f));
+    f->nameless = f->known && f->ref_count == 0;
     f->before = file_usage(f);
     f->hash_next = *bucket;
     *bucket = f;
@@ -403,14 +404,22 @@ static void emit_names(struct merge *m, const struct merge_events *e)
     }
 }
 
+static void emit_file(const struct merge_events *e, const struct file_rec *f)
+{
+    if (f->nameless && f->ref_count > 0 && e->file_named != NULL)
+        e->file_named(e->ctx, f->oid);
+    if (e->object_changed != NULL)
+        e->object_changed(e->ctx, f->oid, f->content_changed);
+}
+
 static void work_emit(struct merge *m)
 {
     const struct merge_events *e = &m->config.events;
     if (e->name_changed != NULL)
         emit_names(m, e);
-    for (struct file_rec *f = m->work.files; f != NULL && e->object_changed != NULL; f = f->next)
+    for (struct file_rec *f = m->work.files; f != NULL; f = f->next)
         if (f->dirty)
-            e->object_changed(e->ctx, f->oid, f->content_changed);
+            emit_file(e, f);
     for (struct dir_rec *d = m->work.dirs; d != NULL && e->object_changed != NULL; d = d->next)
         if (d->dirty)
             e->object_changed(e->ctx, d->oid, false);

@@ -89,6 +89,8 @@ void __wrap_node_inval_object(struct node *n, struct oid oid, bool content);
 void __wrap_node_inval_object(struct node *n, struct oid oid, bool content)
 {
     say(oid, 0);
+    if (content)
+        touch_content(n, oid);
     __real_node_inval_object(n, oid, content);
 }
 

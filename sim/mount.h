@@ -35,6 +35,7 @@ struct mount_open { /* a file that it has open: opens.h */
     struct oid oid;
     struct dot version;
     uint64_t wrote; /* number of what it wrote last, if the file had no name then; else 0 */
+    bool nameless;  /* it wrote to it when it had no name, and none was seen since */
     uint64_t id;    /* of what tells the node so once more */
     unsigned told;  /* how often the node may have counted it */
     bool again;     /* the node has started since: it is to be told once more */

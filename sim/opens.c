@@ -85,6 +85,8 @@ void opens_learn(struct mount *m, const struct fs_reply *r)
         o->version = r->attr.version;
     if (o != NULL && r->rc == 0 && m->type == RPC_COMMIT)
         o->wrote = r->attr.nlink == 0 ? m->writes : 0;
+    if (o != NULL)
+        o->nameless = o->nameless || o->wrote > 0;
     bool about = m->type == RPC_COMMIT || m->type == RPC_GETATTR || m->type == RPC_SETATTR ||
                  m->type == RPC_OPEN;
     if (about && (r->rc == ERR_STALE || r->rc == ERR_NOT_FOUND) && opens_has(m, m->req.oid))
@@ -136,6 +138,30 @@ bool opens_answered(struct mount *m, uint64_t id, int32_t rc)
     return true;
 }
 
+void opens_changed(struct mount *m, struct oid oid)
+{
+    struct mount_open *o = opens_find(m, oid);
+    if (o != NULL)
+        o->wrote = 0;
+}
+
+/* It has a name again (rule 3): it shows what all sites show, and keeps nothing else (S25). */
+static bool named(struct mount *m, struct mount_open *o, char what[200])
+{
+    struct content c;
+    struct dot version;
+    int64_t mtime;
+    bool kept = orphan_get(m->process->node, o->oid, &c, &version, &mtime);
+    o->wrote = 0;
+    o->nameless = false;
+    if (!kept)
+        return true;
+    char oid[OID_TEXT_LEN + 1];
+    oid_to_text(o->oid, oid);
+    (void)snprintf(what, 200, "%s has a name, and still a content of when it had none", oid);
+    return false;
+}
+
 bool opens_check(struct mount *m, char what[200])
 {
     struct node *n = m->process->node;
@@ -145,9 +171,12 @@ bool opens_check(struct mount *m, char what[200])
         struct content c = {0};
         struct dot version;
         int64_t mtime;
-        int rc = o->wrote == 0 ? 0 : merge_file(merge_of(n, o->oid), o->oid, &v);
-        if (rc == 0 && (o->wrote == 0 || v.names > 0)) {
-            o->wrote = 0; /* it has a name again (rule 3): it shows what all sites show */
+        if (!o->nameless)
+            continue;
+        int rc = merge_file(merge_of(n, o->oid), o->oid, &v);
+        if (rc == 0 && v.names > 0) {
+            if (!named(m, o, what))
+                return false;
             continue;
         }
         /* A later one on top of it has a higher number: nobody can have begun it before. */

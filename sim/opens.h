@@ -25,6 +25,10 @@ void opens_gone(struct mount *m);
 /* Joined again: tells a node that has started since. True: this was the answer to that. */
 void opens_tell(struct mount *m);
 bool opens_answered(struct mount *m, uint64_t id, int32_t rc);
+/* The node says that the file shows another content: if what this mount wrote is not there any more
+ * that may be right (it had a name since, S25, between two looks). Nobody says so of what is lost.
+ */
+void opens_changed(struct mount *m, struct oid oid);
 /* Is there what was written to open files without a name? False: `what` says what is not. */
 bool opens_check(struct mount *m, char what[200]);
 

@@ -105,9 +105,10 @@ bool watch_disks_split(struct world *w, unsigned site);
 void world_check_lag(struct world *w);
 void world_check_conflicts(struct world *w); /* world_conflict.c */
 /* world_touch.c */
-void touch_begin(struct world *w);                     /* NULL: the world is over */
-void touch_note(const struct node *n, struct oid dir); /* a name in it shows otherwise */
-void touch_look(struct world *w);                      /* after every event */
+void touch_begin(struct world *w);                        /* NULL: the world is over */
+void touch_note(const struct node *n, struct oid dir);    /* a name in it shows otherwise */
+void touch_content(const struct node *n, struct oid oid); /* it shows another content */
+void touch_look(struct world *w);                         /* after every event */
 /* world_rules.c */
 void rules_begin(struct world *w);
 void rules_free(struct world *w);

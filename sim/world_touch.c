@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sim/tree.h"
+#include "sim/opens.h"
 #include "sim/world_int.h"
 #include "site/call.h"
 
@@ -45,6 +46,13 @@ void touch_note(const struct node *n, struct oid dir)
         touch.at[touch.count].dir = dir;
     }
     touch.count++;
+}
+
+void touch_content(const struct node *n, struct oid oid)
+{
+    for (unsigned i = 0; touch.w != NULL && i < touch.w->mount_count; i++)
+        if (touch.w->mounts[i].process->node == n)
+            opens_changed(&touch.w->mounts[i], oid);
 }
 
 struct names {

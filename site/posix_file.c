@@ -73,14 +73,15 @@ static int orphan_write(struct call *c,
 {
     uint8_t key[ROW_ORPHAN_KEY_BYTES];
     struct buf value = {0};
-    const struct row_orphan r = {.version = base.site == UINT32_MAX ? base.seq + 1 : 1,
-                                 .mtime_ns = mtime_ns,
-                                 .content = *content};
+    struct shard *home = shard_of(c->n, oid);
+    /* The first one is above those it had before it got a name, and lost that again. */
+    uint64_t last = base.site == UINT32_MAX ? base.seq : log_last(shard_log(home));
+    const struct row_orphan r = {.version = last + 1, .mtime_ns = mtime_ns, .content = *content};
     row_orphan_key(oid, key);
     row_orphan_value(&value, &r);
     struct local_pair pair = {slice_of(key, sizeof key), buf_slice(&value)};
     node_effects_begin(c->n, c);
-    int rc = shard_local(shard_of(c->n, oid), &pair, 1, NULL, NULL);
+    int rc = shard_local(home, &pair, 1, NULL, NULL);
     node_effects_end(c->n, c);
     buf_deinit(&value);
     return rc;

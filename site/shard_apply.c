@@ -44,6 +44,21 @@ static void on_object(void *ctx, struct oid oid, bool content)
     s->cfg.events.object_changed(s->cfg.events.ctx, oid, content);
 }
 
+/* What was written while it had no name is shown no more, and must not come back when the name goes
+ * again (S25). Files that never were without one do not get here. */
+static void on_named(void *ctx, struct oid oid)
+{
+    struct shard *s = ctx;
+    uint8_t bytes[ROW_ORPHAN_KEY_BYTES];
+    const struct slice key = slice_of(bytes, sizeof bytes);
+    struct slice old;
+    row_orphan_key(oid, bytes);
+    if (!state_get(s->state, key, &old))
+        return;
+    state_del(s->state, key);
+    on_object(s, oid, true);
+}
+
 static void on_register(void *ctx, struct oid oid)
 {
     struct shard *s = ctx;
@@ -62,6 +77,7 @@ void shard_events_of(struct shard *s, struct merge_events *ret)
 {
     *ret = (struct merge_events){.name_changed = on_name,
                                  .object_changed = on_object,
+                                 .file_named = on_named,
                                  .register_changed = on_register,
                                  .send = on_send,
                                  .conflict = on_conflict,

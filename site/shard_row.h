@@ -57,9 +57,10 @@ bool row_limit_decode(struct slice key, struct slice value, struct row_limit *re
 void row_last_encode(site_id_t site, struct last_op op, struct buf *key, struct buf *value);
 bool row_last_decode(struct slice key, struct slice value, site_id_t *ret, struct last_op *ret_op);
 
-/* ORPHAN: what was written to a file that is open and has no name. */
+/* ORPHAN: what was written to a file that is open and has no name; there is none of one that has.
+ */
 struct row_orphan {
-    uint64_t version; /* counts */
+    uint64_t version; /* rises; no number is used twice for a file */
     int64_t mtime_ns;
     struct content content;
 };

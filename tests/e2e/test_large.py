@@ -2,8 +2,10 @@
 data goes by the policy of its directory, a directory of very many entries."""
 
 import concurrent.futures
+import contextlib
 import os
 import threading
+import time
 
 import pytest
 
@@ -119,10 +121,18 @@ def test_where_data_goes_by_policy(two):
     b.site.fsck()
 
 
+@contextlib.contextmanager
+def timed(what):
+    """Told with -s."""
+    start = time.monotonic()
+    yield
+    print(f"{what}: {time.monotonic() - start:.1f} s", flush=True)
+
+
 @pytest.mark.limit(300 + ENTRIES / 150)
 def test_directory_of_many_entries(two):
     """CLAUDEFS_DIR_ENTRIES sets how many (20,000; scripts/soak: a million). Made by four threads,
-    listed whole at the other site, looked up in it, and gone again."""
+    listed whole at the other site, looked up in it, and gone again. Says how long each takes."""
     world, a, b = two
     os.mkdir(a / "many")
     failures = []
@@ -134,25 +144,32 @@ def test_directory_of_many_entries(two):
         except OSError as e:
             failures.append(e)
     threads = [threading.Thread(target=make, args=(first,)) for first in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    with timed(f"{ENTRIES} made"):
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
     assert not failures
     for mount in (a, b):
-        lib.converge(a, b, timeout=60 + ENTRIES / 500, trees=False)
-        assert len(os.listdir(mount / "many")) == ENTRIES
-        for n in world.random.sample(range(ENTRIES), 200):
-            assert os.stat(mount / f"many/entry-{n:07}").st_size == 0
+        with timed("in step"):
+            lib.converge(a, b, timeout=60 + ENTRIES / 500, trees=False)
+        with timed(f"listed at {mount.site.name}"):
+            assert len(os.listdir(mount / "many")) == ENTRIES
+        with timed("200 looked up"):
+            for n in world.random.sample(range(ENTRIES), 200):
+                assert os.stat(mount / f"many/entry-{n:07}").st_size == 0
         with pytest.raises(FileNotFoundError):
             os.stat(mount / f"many/entry-{ENTRIES:07}")
     os.rename(b / "many/entry-0000007", b / "many/renamed")
     lib.converge(a, b, trees=False)
     assert os.path.exists(a / "many/renamed") and not os.path.exists(a / "many/entry-0000007")
     for site in (a.site, b.site):
-        site.fsck()
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda entry: os.unlink(entry.path), os.scandir(b / "many")))
-    os.rmdir(b / "many")
-    lib.converge(a, b, timeout=60 + ENTRIES / 500)
+        with timed(f"fsck of {site.name}"):
+            site.fsck()
+    with timed(f"{ENTRIES} removed"):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda entry: os.unlink(entry.path), os.scandir(b / "many")))
+        os.rmdir(b / "many")
+    with timed("in step"):
+        lib.converge(a, b, timeout=60 + ENTRIES / 500)
     assert os.listdir(a.path) == []

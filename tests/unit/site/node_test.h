@@ -25,6 +25,9 @@ void node_test_init_small(struct node_test *t, unsigned shards, uint64_t segment
 void node_test_open(struct node_test *t);
 void node_test_close(struct node_test *t);  /* keeps the directory */
 void node_test_deinit(struct node_test *t); /* removes it */
+/* What a process that is killed at this moment leaves of the directory, at `to`, which is replaced.
+ */
+void node_test_copy(const struct node_test *t, const char *to);
 /* Runs one request to its end; the code of the answer. */
 int node_test_call(struct node_test *t, enum rpc_type type, const struct fs_request *req);
 /* "/a/b": resolves all but the last name; ERR_* as a path walk would. */

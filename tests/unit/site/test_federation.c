@@ -127,6 +127,48 @@ static void test_relinked_file_shows_what_others_show(void **state)
     world_deinit(&w);
 }
 
+static void check_content(struct node_test *t, struct oid oid, const char *text)
+{
+    assert_int_equal(node_test_call(t, RPC_CONTENT, &(struct fs_request){.oid = oid}), 0);
+    assert_int_equal(t->data.len, strlen(text));
+    assert_memory_equal(t->data.ptr, text, t->data.len);
+}
+
+static uint32_t contents_without_a_name(struct node_test *t)
+{
+    struct oid oids[4];
+    return node_open_orphans(t->n, 0, NULL, oids, ARRAY_COUNT(oids));
+}
+
+/* The same, and the file is written to under its new name and loses that, too: what it had without
+ * a name the first time is over, and nobody takes anything of now for it. */
+static void test_content_without_a_name_is_over_with_the_next_name(void **state)
+{
+    struct world w;
+    (void)state;
+    struct oid oid = edited_elsewhere(&w);
+    struct node_test *t = &w.sites[0];
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    user_write(t, oid, 1);
+    check_content(t, oid, "1");
+    const struct dot first = t->attr.version;
+    assert_int_equal(contents_without_a_name(t), 1);
+    drain(&w);
+    check_content(t, oid, "2"); /* the edit */
+    assert_int_equal(contents_without_a_name(t), 0);
+    user_write(t, oid, 4);
+    call_path(&w, 0, RPC_UNLINK, "/f");
+    check_content(t, oid, "4");
+    user_write(t, oid, 5);
+    check_content(t, oid, "5");
+    assert_false(dot_equal(t->attr.version, first));
+    drain(&w);
+    reopen(&w, 0); /* nobody has it open, and the journal is replayed */
+    assert_int_equal(contents_without_a_name(t), 0);
+    check_content(t, oid, "4");
+    world_deinit(&w);
+}
+
 /* The last operation of each site, as each site says it. */
 static void check_last_ops(struct world *w)
 {
@@ -453,6 +495,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_three_sites_eight_shards_converge),
         cmocka_unit_test(test_settled_revives_all_the_way_up),
         cmocka_unit_test(test_relinked_file_shows_what_others_show),
+        cmocka_unit_test(test_content_without_a_name_is_over_with_the_next_name),
         cmocka_unit_test(test_conflict_of_a_file_without_a_name_tells_its_last_one),
         cmocka_unit_test(test_last_operations_are_known_with_their_stamps),
         cmocka_unit_test(test_what_was_open_goes_when_it_is_closed),

@@ -208,11 +208,9 @@ static void test_an_attempt_that_broke_off_leaves_nothing(void **state)
 /* What a loss of power now would leave of a site's directory, opened as one more site. */
 static void open_copy(const struct node_test *t, struct node_test *copy)
 {
-    char cmd[200];
     memset(copy, 0, sizeof *copy);
     snprintf(copy->dir, sizeof copy->dir, "%.50s.copy", t->dir);
-    snprintf(cmd, sizeof cmd, "cp -r %s %s", t->dir, copy->dir);
-    assert_int_equal(system(cmd), 0);
+    node_test_copy(t, copy->dir);
     node_test_open(copy);
 }
 

@@ -41,6 +41,8 @@ void fake_older(struct node *n, unsigned what);
 /* How many requests came with the paths that say more; counted, whatever it knows. */
 unsigned fake_asked_new(struct node *n);
 unsigned fake_asked_return(struct node *n); /* and to come back */
+/* How many of them asked for a stream again on the connection on which the one before came. */
+unsigned fake_asked_again(struct node *n);
 
 /* What it does when it is to come back: draws ids[0], and ids[1] when another one is wanted. */
 struct fake_return {

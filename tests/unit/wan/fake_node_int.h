@@ -61,6 +61,9 @@ struct node {
     unsigned older;        /* of enum fake_older; atomic */
     unsigned asked_new;    /* requests with the new paths; atomic */
     unsigned asked_return; /* atomic */
+    unsigned asked_again;  /* of them for a stream, on a connection where that was asked; atomic */
+    const struct h2_conn *asked_conn; /* for a stream, last; the WAN thread's, as its birth */
+    uint64_t asked_conn_ns;
     struct fake_return returns;
     struct h2_conn_events accepted_events, lent_events; /* fake_older.c; the WAN thread's */
     void (*serve_request)(struct h2_conn *c,

@@ -59,6 +59,11 @@ static struct node *node_of(struct h2_net *net)
     return CONTAINER_OF(net, struct wan, net)->node;
 }
 
+unsigned fake_asked_again(struct node *n)
+{
+    return __atomic_load_n(&n->asked_again, __ATOMIC_RELAXED);
+}
+
 static bool is_older(struct h2_conn *c, enum fake_older what)
 {
     return (__atomic_load_n(&node_of(c->net)->older, __ATOMIC_RELAXED) & what) != 0;
@@ -84,6 +89,14 @@ struct h2_stream *__wrap_h2_request(struct h2_conn *c,
     return __real_h2_request(c, method, older != NULL ? older : path, events, user);
 }
 
+static void note_stream(struct node *n, const struct h2_conn *c)
+{
+    if (n->asked_conn == c && n->asked_conn_ns == c->began_ns)
+        __atomic_add_fetch(&n->asked_again, 1, __ATOMIC_RELAXED);
+    n->asked_conn = c;
+    n->asked_conn_ns = c->began_ns;
+}
+
 static void
 older_request(struct h2_conn *c, struct h2_stream *s, const char *method, const char *path)
 {
@@ -93,6 +106,8 @@ older_request(struct h2_conn *c, struct h2_stream *s, const char *method, const 
         __atomic_add_fetch(&n->asked_new, 1, __ATOMIC_RELAXED);
     if (strcmp(path, "/v1/return") == 0)
         __atomic_add_fetch(&n->asked_return, 1, __ATOMIC_RELAXED);
+    if (strncmp(path, "/v1/stream/", 11) == 0)
+        note_stream(n, c);
     if (is_new && is_older(c, FAKE_KNOWS_OLD))
         wan_respond_error(s, 404, ERR_NOT_SUPPORTED, "no such request here");
     else

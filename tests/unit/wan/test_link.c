@@ -383,8 +383,10 @@ static void test_older_program_is_answered(void **state)
     fake_free(b);
 }
 
-/* Who is answered that there is no such request asks as older programs do, once for a connection;
- * and the next one as it would, for the other site may be upgraded. */
+/* Who is answered that there is no such request asks as older programs do, for as long as the
+ * connection lasts; and on the next one as it would, for the other site may be upgraded. A pause
+ * ends the connection; on a busy machine one more may be given up and made again, which asks anew.
+ */
 static void test_older_program_is_asked_as_it_can_answer(void **state)
 {
     (void)state;
@@ -402,7 +404,8 @@ static void test_older_program_is_asked_as_it_can_answer(void **state)
         assert_int_equal(fake_admin(b, "peer.resume", "{\"name\":\"alpha\"}", NULL), 0);
         wait_same(a, b);
         wait_state(b, "alpha", "connected");
-        assert_int_equal(fake_asked_new(a), before + 1);
+        assert_true(fake_asked_new(a) > before);
+        assert_int_equal(fake_asked_again(a), 0);
     }
     fake_free(a);
     fake_free(b);
