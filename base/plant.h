@@ -108,6 +108,13 @@
  * 119 {P4} what a peer acknowledges goes into the leader's state without a record
  * 120 {P4} a stream goes on when another node leads one of the shards
  * 121 {P7} an operation of a peer is journaled before what it names in another shard is committed
+ * Of chunks on several targets of a node (soak --targets):
+ * 131 {placement} two parts of a chunk lie in one domain
+ * 132 {placement} a target's weight is ignored
+ * 133 {placement} where a target stands in the list counts, not its id
+ * 134 {placement} a put counts when one of its copies is durable
+ * 135 {P2} who reads asks the first target only
+ * 136 {placement} a chunk is said to be there when one target has it
  */
 /* clang-format on */
 #define PLANT_COUNT 75u
@@ -115,6 +122,8 @@
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u
 #define PLANT_NODES_LAST 121u
+#define PLANT_TARGETS_FIRST 131u
+#define PLANT_TARGETS_LAST 136u
 
 #ifdef CLAUDEFS_PLANT
 extern unsigned plant_awake;

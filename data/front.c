@@ -2,6 +2,7 @@
 #include "data/front.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 struct front {
     struct redundancy redundancy;
@@ -65,7 +66,7 @@ struct fan_put {
 static void part_put(struct store_put *put, int rc)
 {
     struct fan_put *fan = CONTAINER_OF(put, struct part, put)->fan;
-    if (fan->rc == 0)
+    if (fan->rc == 0 && !PLANTED(134))
         fan->rc = rc;
     if (--fan->open > 0)
         return;
@@ -137,7 +138,7 @@ static void part_got(struct store_get *get, int rc, struct chunk_buf *data)
     struct fan_get *fan = CONTAINER_OF(get, struct fan_get, get);
     if (rc != 0) {
         fan->rc = graver(fan->rc, rc);
-        if (fan->at < fan->front->width && fan_next(fan) == 0)
+        if (fan->at < fan->front->width && !PLANTED(135) && fan_next(fan) == 0)
             return;
         rc = fan->rc;
     }
@@ -206,7 +207,8 @@ static void part_has(struct store_has *has, int rc)
     if (fan->rc == 0)
         fan->rc = rc;
     for (uint32_t i = 0; i < part->count; i++)
-        whole->present[part->at[i]] = whole->present[part->at[i]] && part->present[i];
+        whole->present[part->at[i]] =
+            (whole->present[part->at[i]] && part->present[i]) || (PLANTED(136) && part->present[i]);
     if (--fan->open > 0)
         return;
     rc = fan->rc;

@@ -4,6 +4,7 @@
 #include "data/placement.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 #define FRACTION_BITS 24u
 
@@ -105,10 +106,10 @@ struct candidate {
 static bool
 better(const struct target *targets, const struct candidate *a, const struct candidate *b)
 {
-    if (a->used != b->used)
+    if (a->used != b->used && !PLANTED(131))
         return a->used < b->used;
-    uint128 x = (uint128)a->cost * targets[b->idx].weight;
-    uint128 y = (uint128)b->cost * targets[a->idx].weight;
+    uint128 x = (uint128)a->cost * (PLANTED(132) ? 1 : targets[b->idx].weight);
+    uint128 y = (uint128)b->cost * (PLANTED(132) ? 1 : targets[a->idx].weight);
     if (x != y)
         return x < y;
     return targets[a->idx].id < targets[b->idx].id;
@@ -130,8 +131,8 @@ int placement_pick(const struct target *targets,
     struct candidate *all = mem_alloc(count * sizeof *all);
     for (size_t i = 0; i < count; i++) {
         ASSERT(targets[i].weight > 0);
-        all[i] =
-            (struct candidate){.cost = neg_log2(hash_of(id, targets[i].id)), .idx = (uint32_t)i};
+        uint64_t by = PLANTED(133) ? i : targets[i].id;
+        all[i] = (struct candidate){.cost = neg_log2(hash_of(id, by)), .idx = (uint32_t)i};
     }
     for (unsigned part = 0; part < width; part++) {
         struct candidate *best = NULL;

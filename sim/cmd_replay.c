@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/cmd.h"
-#include "sim/trio.h"
+#include "sim/soak.h"
 
 struct replay {
     struct soak_options options;
@@ -40,7 +40,6 @@ static bool parse(struct replay *r, int argc, char **argv)
 
 int cmd_replay(int argc, char **argv)
 {
-    static struct world_config c;
     struct replay r;
     struct soak_result result;
     if (!parse(&r, argc, argv)) {
@@ -50,12 +49,7 @@ int cmd_replay(int argc, char **argv)
     for (int i = 0; i < LOG_AREA_COUNT; i++)
         log_levels[i] = r.trace ? (int)LOG_DEBUG : (int)LOG_WARN; /* no thread but this one */
     plant_set(r.options.plant);
-    if (r.options.nodes > 1) {
-        trio_run(&r.options, r.seed, &r.edit, r.trace, &result);
-    } else {
-        soak_describe(&r.options, r.seed, &r.edit, &c);
-        soak_run(&c, r.trace, &result);
-    }
+    soak_world(&r.options, r.seed, &r.edit, r.trace, &result);
     printf("seed %llu: %s\ntrace %016llx, %llu calls, %llu changes, %llu events, %.1f s of virtual "
            "time, converged %.2f s after the last fault%s\n",
            (unsigned long long)r.seed, result.failure[0] != '\0' ? result.failure : "good",

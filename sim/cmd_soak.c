@@ -26,8 +26,9 @@ static int usage(void)
 {
     fprintf(stderr,
             "usage: claudefs-sim soak [--seeds N] [--seconds N] [--first N] [--jobs N]\n"
-            "           [--sites N] [--nodes N] [--operations N] [--no-faults] [--faults LIST]\n"
-            "           [--busy] [--no-split] [--plant N] [--keep-going] [--no-shrink]\n");
+            "           [--sites N] [--nodes N] [--targets] [--operations N] [--no-faults]\n"
+            "           [--faults LIST] [--busy] [--no-split] [--plant N] [--keep-going] "
+            "[--no-shrink]\n");
     return 2;
 }
 
@@ -101,7 +102,7 @@ static void progress(struct soak *s, bool last)
     printf("%llu of %llu seeds, %llu failed, %llu calls, %.1f s, %.0f calls/s",
            (unsigned long long)s->done, (unsigned long long)s->count, (unsigned long long)s->failed,
            (unsigned long long)s->calls, seconds, (double)s->calls / (seconds > 0 ? seconds : 1));
-    if (last && s->options.nodes <= 1)
+    if (last && !soak_is_special(&s->options))
         printf(", the reference model said what must be there in %llu",
                (unsigned long long)s->modelled);
     printf("\n");

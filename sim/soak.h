@@ -27,6 +27,7 @@ struct soak_options {
     unsigned sites;      /* 0: drawn, 2 to 4 */
     bool sites_said;     /* by --sites: else there is one site of several nodes */
     unsigned nodes;      /* 3: sites of three nodes, see sim/trio.h; else: of one node each */
+    bool targets;        /* one node with several targets, see sim/spread.h */
     uint64_t operations; /* of all sites together */
     bool faults;
     bool busy;     /* eight mounts a site that never rest, instead of one to three that do */
@@ -45,7 +46,7 @@ struct soak_edit {
 struct soak_result {
     char failure[400]; /* empty: nothing was found */
     uint64_t hash, calls, changes, events, virtual_ns, settle_ns;
-    uint32_t faults; /* of sites of three nodes: numbers of faults that there were, 0 and up */
+    uint32_t faults; /* of worlds that are not described: numbers of faults that there were */
     struct world_looked looked;
 };
 void soak_edit_init(struct soak_edit *e); /* leaves nothing out */
@@ -54,6 +55,12 @@ void soak_describe(const struct soak_options *o,
                    uint64_t seed,
                    const struct soak_edit *e,
                    struct world_config *c);
+/* The world of a seed, whichever kind it is of. */
+void soak_world(const struct soak_options *o,
+                uint64_t seed,
+                const struct soak_edit *e,
+                bool trace,
+                struct soak_result *ret);
 /* Runs a description: until its work is done, then the liveness phase. */
 void soak_run(const struct world_config *c, bool trace, struct soak_result *ret);
 /* The same in a process of its own, so that a broken assertion is a result as well. soak_wait
@@ -68,13 +75,19 @@ void soak_start(struct soak_job *j,
                 const struct soak_edit *e);
 void soak_finish(struct soak_job *j, struct soak_result *ret); /* waits for it */
 
+/* It is of no kind that soak_describe describes. */
+static inline bool soak_is_special(const struct soak_options *o)
+{
+    return o->targets || o->nodes > 1;
+}
 /* Digits and nothing else, no more than max. */
 bool soak_number(const char *text, uint64_t max, uint64_t *ret);
 /* Parses what soak, replay and shrink have in common; *at moves past what was understood.
  * False: argv[*at] is not one of these, or its value is wrong (said on stderr). */
 bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct soak_edit *e);
 /* What can be left out of a world that ran: calls of each of `sites`, and events. Sites of several
- * nodes count their calls together, and their events are the faults that happened. */
+ * nodes, and nodes of several targets, count their calls together, and their events are the faults
+ * that happened. */
 struct soak_size {
     unsigned sites;
     uint64_t operations[WORLD_SITES_MAX];

@@ -11,9 +11,27 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/soak_int.h"
+#include "sim/spread.h"
 #include "sim/trio.h"
 
 #define SEED_SECONDS_MAX 120u /* of real time: a run that hangs is a result, too */
+
+void soak_world(const struct soak_options *o,
+                uint64_t seed,
+                const struct soak_edit *e,
+                bool trace,
+                struct soak_result *ret)
+{
+    static struct world_config c;
+    if (o->targets) {
+        spread_run(o, seed, e, trace, ret);
+    } else if (o->nodes > 1) {
+        trio_run(o, seed, e, trace, ret);
+    } else {
+        soak_describe(o, seed, e, &c);
+        soak_run(&c, trace, ret);
+    }
+}
 
 /* Descriptors and calls here are real ones: none of them is simulated. */
 void soak_start(struct soak_job *j,
@@ -29,18 +47,12 @@ void soak_start(struct soak_job *j,
     j->pid = fork();
     ASSERT(j->pid >= 0);
     if (j->pid == 0) {
-        static struct world_config c;
         struct soak_result r;
         (void)alarm(SEED_SECONDS_MAX);
         for (int i = 0; i < LOG_AREA_COUNT; i++)
             log_levels[i] = -1; /* nothing at all; no thread but this one */
         plant_set(o->plant);
-        if (o->nodes > 1) {
-            trio_run(o, seed, e, false, &r);
-        } else {
-            soak_describe(o, seed, e, &c);
-            soak_run(&c, false, &r);
-        }
+        soak_world(o, seed, e, false, &r);
         _exit(write(ends[1], &r, sizeof r) == (ssize_t)sizeof r ? 0 : 3);
     }
     (void)close(ends[1]);
@@ -117,7 +129,9 @@ static bool plant_option(const char *value, struct soak_options *o)
 #ifndef CLAUDEFS_PLANT
     return false; /* it would search for what is not there, and say that all is well */
 #endif
-    if (!soak_number(value, PLANT_NODES_LAST, &v) || (v > PLANT_COUNT && v < PLANT_REPLICA_FIRST))
+    if (!soak_number(value, PLANT_TARGETS_LAST, &v) ||
+        (v > PLANT_COUNT && v < PLANT_REPLICA_FIRST) ||
+        (v > PLANT_NODES_LAST && v < PLANT_TARGETS_FIRST))
         return false;
     o->plant = (unsigned)v;
     return true;
@@ -158,6 +172,8 @@ bool soak_option(int argc, char **argv, int *at, struct soak_options *o, struct 
     const char *name = argv[*at];
     if (strcmp(name, "--no-faults") == 0) {
         o->faults = false;
+    } else if (strcmp(name, "--targets") == 0) {
+        o->targets = true;
     } else if (strcmp(name, "--busy") == 0) {
         o->busy = true;
     } else if (strcmp(name, "--no-split") == 0) {
@@ -189,7 +205,7 @@ void soak_size(const struct soak_options *o,
 {
     static struct world_config c;
     memset(ret, 0, sizeof *ret);
-    if (o->nodes > 1) {
+    if (soak_is_special(o)) {
         *ret = (struct soak_size){.sites = 1, .operations = {r->calls}, .events = r->faults};
         if (r->events == 0) /* it crashed, and did not tell */
             *ret = (struct soak_size){
@@ -211,6 +227,8 @@ void soak_print(const struct soak_options *o,
         printf(" --sites %u", o->sites);
     if (o->nodes > 1)
         printf(" --nodes %u", o->nodes);
+    if (o->targets)
+        printf(" --targets");
     printf(" --operations %llu%s%s%s", (unsigned long long)o->operations,
            o->faults ? "" : " --no-faults", o->busy ? " --busy" : "",
            e->no_loss ? " --no-loss" : "");
