@@ -88,15 +88,19 @@ static void read_one(struct reading *r, unsigned site, const struct content *c)
                    (unsigned long long)r->row->number, w->config.sites[site].name);
 }
 
+/* An answer may come when the world has failed without it, and ends. */
+static struct reading reading;
+
 void world_read_all(struct world *w)
 {
     for (unsigned i = 0; i < w->config.site_count && w->ledger.large.count > 0; i++) {
-        struct reading r = {.w = w};
+        struct reading *r = &reading;
         if (!world_counts(w, i))
             continue;
-        tree_contents(w->sites[i].node, add, &r);
-        for (size_t k = 0; k < r.count && w->failure[0] == '\0'; k++)
-            read_one(&r, i, &r.at[k]);
-        mem_free(r.at);
+        *r = (struct reading){.w = w};
+        tree_contents(w->sites[i].node, add, r);
+        for (size_t k = 0; k < r->count && w->failure[0] == '\0'; k++)
+            read_one(r, i, &r->at[k]);
+        mem_free(r->at);
     }
 }

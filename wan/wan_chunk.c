@@ -221,12 +221,17 @@ static int nobody_has(const struct wan_fetch *f)
     return f->asked_count > 0 ? ERR_NOT_FOUND : ERR_UNREACHABLE;
 }
 
+static int asked_all(const struct wan_fetch *f)
+{
+    return f->busy ? ERR_AGAIN : nobody_has(f);
+}
+
 static enum went fetch_go(struct wan_fetch *f)
 {
     enum later later;
     struct wan_peer *p = peer_choose(f, &later);
     if (p == NULL && later == LATER_NEVER) {
-        fetch_end(f, f->busy ? ERR_AGAIN : nobody_has(f));
+        fetch_end(f, asked_all(f));
         return WENT_ENDED;
     }
     if (p == NULL)
@@ -258,14 +263,15 @@ void wan_fetch_resume(struct wan *w)
     }
 }
 
+/* Who was waited for has not come, or is no member any more, which wakes nobody. */
 void wan_fetch_tick(struct wan *w, uint64_t now_ns)
 {
     for (struct wan_fetch *f = w->fetches.first, *next; f != NULL; f = next) {
         next = f->next;
         enum later later;
         bool old = now_ns - f->began_ns > WAN_FETCH_WAIT_NS;
-        if (old && peer_choose(f, &later) == NULL && later == LATER_LINK)
-            fetch_end(f, ERR_UNREACHABLE);
+        if (old && peer_choose(f, &later) == NULL && later != LATER_ROOM)
+            fetch_end(f, later == LATER_LINK ? ERR_UNREACHABLE : asked_all(f));
     }
 }
 

@@ -362,6 +362,8 @@ static const struct {
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 9},
     /* What a leaver had done in one shard named what another one let in later, by its cut (P7). */
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_REMOVE}, 42},
+    /* Who read a chunk waited for a site that was just removed, and got no answer. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_REMOVE}, 201},
     /* Contents that a site's own pass, or the others', took before it was back (P2). */
     {{.sites = 3, .operations = 1000, .faults = true, .more = SOAK_AWAY | SOAK_CHUNKS | SOAK_SPACE},
      30},
