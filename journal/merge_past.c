@@ -83,7 +83,7 @@ void past_version(struct merge *m,
                   enum past_why why)
 {
     struct past p = {.stamp = v->stamp, .mtime_ns = v->mtime_ns, .content = v->content, .why = why};
-    if (m->past_off || v->content.size == 0)
+    if (v->content.size == 0 || (m->past_off && v->content.kind != CONTENT_MANIFEST))
         return;
     p.gone = op->stamp;
     if (f->perm.present)
@@ -220,9 +220,11 @@ void past_walk_deinit(struct past_walk *w)
     *w = (struct past_walk){.count = 0};
 }
 
-static bool is_expired(uint64_t gone_hlc, uint64_t now_hlc, uint64_t keep_ms)
+static bool is_expired(uint64_t gone_hlc, const struct past_limits *l)
 {
-    return hlc_ms(now_hlc) > hlc_ms(gone_hlc) && hlc_ms(now_hlc) - hlc_ms(gone_hlc) > keep_ms;
+    return l->keep_ms == 0 /* whatever the clocks say */ ||
+           (hlc_ms(l->now_hlc) > hlc_ms(gone_hlc) &&
+            hlc_ms(l->now_hlc) - hlc_ms(gone_hlc) > l->keep_ms);
 }
 
 /* Versions of a file come newest first: beyond the newest few, the newest of each hour stays, and
@@ -246,8 +248,7 @@ static bool is_surplus(struct past_walk *w, const struct past *p, uint64_t now_h
 
 static bool past_goes(struct past_walk *w,
                       const struct state_scan *it,
-                      uint64_t now_hlc,
-                      uint64_t keep_ms,
+                      const struct past_limits *l,
                       int *ret_rc)
 {
     struct past p;
@@ -257,13 +258,17 @@ static bool past_goes(struct past_walk *w,
             return false;
         }
         uint64_t gone = ~get_be(it->key.ptr + it->key.len - 24, 8);
-        return is_expired(gone, now_hlc, keep_ms);
+        return is_expired(gone, l);
     }
     *ret_rc = past_decode(it->key, it->value, &p);
     if (*ret_rc != 0)
         return false;
-    if (is_expired(p.gone_hlc, now_hlc, keep_ms) || is_surplus(w, &p, now_hlc))
+    bool expired = is_expired(p.gone_hlc, l);
+    bool waits = expired && p.content.kind == CONTENT_MANIFEST && p.gone_hlc > l->stable_hlc;
+    if ((expired && !waits) || is_surplus(w, &p, l->now_hlc))
         return true;
+    if (waits)
+        w->wait = MAX(w->wait, p.gone_hlc);
     w->count++;
     w->bytes += p.content.size;
     return false;
@@ -278,14 +283,18 @@ static void walk_on(struct past_walk *w, uint8_t type)
         enc_u8(&w->cursor, KEY_PAST_NAME);
         return;
     }
+    w->waits = w->wait;
+    w->wait = 0;
     w->counts = w->count;
     w->sizes = w->bytes;
     w->count = w->bytes = 0;
     w->rounds++;
 }
 
-int merge_past_collect(
-    struct merge *m, struct past_walk *w, uint64_t now_hlc, uint64_t keep_ms, uint32_t budget)
+int merge_past_collect(struct merge *m,
+                       struct past_walk *w,
+                       const struct past_limits *limits,
+                       uint32_t budget)
 {
     struct op_arena arena = {.head = NULL};
     struct slice *gone = NULL;
@@ -302,7 +311,7 @@ int merge_past_collect(
             continue;
         buf_clear(&w->cursor);
         buf_append(&w->cursor, it.key.ptr, it.key.len);
-        if (past_goes(w, &it, now_hlc, keep_ms, &rc)) {
+        if (past_goes(w, &it, limits, &rc)) {
             gone = array_grow(&arena, gone, count, &cap, sizeof *gone);
             gone[count++] = op_dup(&arena, it.key);
         }

@@ -15,6 +15,11 @@
  * the newest PAST_NEWEST of each file, then one an hour, after a day one a day. Empty contents are
  * not kept.
  *
+ * What is made of chunks is kept longer where that is needed: another site may know the version and
+ * not what replaced or removed it, have no chunk of it, and give it a name by which it stays. So it
+ * goes when all have applied that (the stable point of merge.h), and is recorded without a period,
+ * too.
+ *
  * Core, as merge.h. Threads: the owner's loop. */
 #ifndef JOURNAL_MERGE_PAST_H
 #define JOURNAL_MERGE_PAST_H
@@ -41,7 +46,7 @@ struct past {
     struct slice perm; /* struct perm encoded, or empty: never set */
 };
 
-/* Whether new records are made (they are, from the start). */
+/* Whether new records are made (they are, from the start); of what has chunks they always are. */
 void merge_past_enable(struct merge *m, bool enabled);
 /* Past versions of a file, newest first; borrowed during fn, which must not call into the engine.
  */
@@ -69,17 +74,22 @@ struct past_walk {
     struct oid oid;         /* the file it is in */
     uint32_t kept;          /* of its replaced versions */
     uint64_t slot;          /* hour or day of the last one kept beyond PAST_NEWEST */
+    uint64_t wait;          /* of this round: newest of what is only kept until it is stable */
+    uint64_t waits;         /* of the last whole round: the stable point that would let it go */
     uint64_t count, bytes;  /* of this round: versions kept, and their sizes */
     uint64_t counts, sizes; /* of the last whole round */
     uint64_t rounds;
 };
 void past_walk_deinit(struct past_walk *w);
-/* Looks at up to `budget` records; drops those that went more than keep_ms before now_hlc, and what
- * is one too many. */
+struct past_limits {
+    uint64_t now_hlc, keep_ms;
+    uint64_t stable_hlc; /* all members have applied what is stamped up to here */
+};
+/* Looks at up to `budget` records; drops those that went more than keep_ms before now_hlc (of what
+ * has chunks, if that is stable), and what is one too many. */
 int merge_past_collect(struct merge *m,
                        struct past_walk *w,
-                       uint64_t now_hlc,
-                       uint64_t keep_ms,
+                       const struct past_limits *limits,
                        uint32_t budget) MUST_CHECK;
 
 #endif

@@ -20,6 +20,7 @@
 #include "site/node_return.h"
 
 #define LOOK_NS NS_PER_SEC
+#define CUT_NS (30 * NS_PER_SEC)      /* that somebody looks at a removal that does not end */
 #define PATIENCE_NS (60 * NS_PER_SEC) /* with one command */
 #define PREPARE_CALLS 160u            /* of the disk, about as many as a return takes */
 #define CRASHES_MAX 3u
@@ -36,7 +37,8 @@ struct away_site {
     bool asks, status; /* a command is under way; it is wan.status */
     char *json;        /* it, if it is not one of those below; until it is answered */
     uint64_t asked_ns;
-    unsigned crashes; /* that are still to come, of this return */
+    uint64_t waits_ns; /* since when it waits for a cut; 0: it does not */
+    unsigned crashes;  /* that are still to come, of this return */
 };
 struct away {
     struct away_site sites[WORLD_SITES_MAX];
@@ -117,6 +119,33 @@ static void rest_over(struct world *w, unsigned site)
             private_renew(&w->mounts[i], n);
 }
 
+static bool waits_for_cut(const struct world *w, unsigned site)
+{
+    for (unsigned k = 0; k < w->away->former_count && process_serves(&w->sites[site]); k++)
+        if (!node_left(w->sites[site].node, w->away->former[k]))
+            return true;
+    return false;
+}
+
+/* A member that is gone for ever does not answer for one that leaves, and who remains may be too
+ * few to give it up (site/quorum.h). Status shows the one as leaving and the other as unreachable;
+ * whoever knows what became of that one removes it (site/README.md, "Coming back"). */
+static void lost_remove(struct away_site *s)
+{
+    struct world *w = s->world;
+    if (!waits_for_cut(w, s->site))
+        s->waits_ns = 0;
+    else if (s->waits_ns == 0)
+        s->waits_ns = sched->now_ns;
+    if (s->waits_ns == 0 || sched->now_ns - s->waits_ns < CUT_NS)
+        return;
+    for (unsigned i = 0; i < w->config.site_count; i++)
+        if (w->sites[i].lost && w->joined[i] && !w->removed[i]) {
+            w->removed[i] = true;
+            errand_remove(w, i, s->site);
+        }
+}
+
 static void look_run(struct sched_event *e)
 {
     struct away_site *s = CONTAINER_OF(e, struct away_site, look);
@@ -124,6 +153,7 @@ static void look_run(struct sched_event *e)
     sched_in(&s->look, LOOK_NS);
     if (process_serves(&w->sites[s->site]) && !has_file(w, s->site, "return.json"))
         rest_over(w, s->site);
+    lost_remove(s);
     bool patient = s->asks && !s->ask.answered && sched->now_ns - s->asked_ns < PATIENCE_NS;
     if (patient)
         return;

@@ -210,8 +210,6 @@ void world_check_lag(struct world *w)
     bool up[WORLD_SITES_MAX][WORLD_SITES_MAX] = {{false}};
     struct world_lag lag;
     struct line l;
-    if (w->watcher->life_count > w->config.site_count)
-        return; /* after a return more may be told: RESULTS.md, "Open" */
     for (unsigned i = 0; i < w->config.site_count; i++)
         for (unsigned k = 0; k < w->config.site_count; k++)
             if (i != k && world_counts(w, i) && world_counts(w, k)) {

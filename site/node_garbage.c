@@ -46,8 +46,9 @@ struct garbage {
     bool again;                  /* one more is wanted */
     bool asked;                  /* by an operator; else nobody waits for this one */
     uint64_t epoch;              /* of the store: what was put before */
-    uint64_t wish; /* of mounts, its number: drawn, so that no run gave it out before */
-    uint64_t goal; /* the stable point that is waited for */
+    uint64_t wish;     /* of mounts, its number: drawn, so that no run gave it out before */
+    uint64_t goal;     /* the stable point that is waited for */
+    bool waited_twice; /* for the others: former versions are kept until all know that they went */
     bool settled, passing;
     char why[NODE_FLUSH_WHY]; /* not settled */
     uint64_t disk_before;
@@ -143,6 +144,7 @@ static void step_mounts(struct garbage *g)
         return;
     }
     g->goal = node_dead_goal(n);
+    g->waited_twice = false;
     step_begin(g, STEP_PEERS);
 }
 
@@ -194,6 +196,12 @@ void node_garbage_tick(struct node *n)
     case STEP_VERSIONS:
         if (!node_past_hurry(n, false) && !is_late(g, VERSIONS_NS))
             break;
+        if (node_past_goal(n) > node_stable_hlc(n) && !g->waited_twice) {
+            g->waited_twice = true;
+            g->goal = MAX(g->goal, node_past_goal(n));
+            step_begin(g, STEP_PEERS);
+            break;
+        }
         step_begin(g, STEP_PASS);
         step_pass(g);
         break;

@@ -360,6 +360,9 @@ enum node_flush node_sessions_flush(
 /* node_past.c: walks over all records of past versions at once, as far as that goes in one turn;
  * true when all were looked at since `begin`. */
 bool node_past_hurry(struct node *n, bool begin);
+/* The stable point that would let former versions go which are kept for it alone; 0: there are none
+ */
+uint64_t node_past_goal(const struct node *n);
 /* node_stable.c: the stable point at which all that is dead here could go; 0: nothing is dead */
 uint64_t node_dead_goal(struct node *n);
 /* Calls fn for each member that has not confirmed yet what is before `goal`. */

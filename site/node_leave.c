@@ -420,8 +420,9 @@ static void answer_all(struct node *n)
 /* ---- cuts ---- */
 
 /* The cut is known: it replaces the limits. */
-static void take_cut(struct node *n, const struct node_member_cache *c)
+static bool take_cut(struct node *n, const struct node_member_cache *c)
 {
+    bool taken = false;
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         struct shard *s = n->shards[i];
         uint64_t seq = 0;
@@ -440,14 +441,17 @@ static void take_cut(struct node *n, const struct node_member_cache *c)
             n->leaving.open--;
             log_warn(LOG_SITE, "limit_not_written", "shard=%u why=\"%s\"", i, err_text(rc));
         }
+        taken = true;
     }
+    return taken;
 }
 
-/* All limits are cuts by now: what waited behind something of a leaver's goes on (L6). */
-static void let_go(struct node *n)
+/* All limits are cuts by now: what waited behind something of a leaver's goes on (L6). So does what
+ * the leaver did in one shard and names what was let in by another one's cut, later in this turn:
+ * what it did after that shows already. `any`: cuts were taken. */
+static void let_go(struct node *n, bool any)
 {
     unsigned shards = n->settings.shard_count;
-    bool any = false;
     for (unsigned i = 0; i < shards; i++)
         if (shard_holds(n->shards[i]))
             return; /* a cut was not written */
@@ -500,10 +504,11 @@ static void take_cuts(struct node *n)
         if (count > 0 && shard_reserve(n->shards[i], count * CUT_RECORD_BYTES) != 0)
             return; /* later */
     }
+    bool taken = false;
     for (uint32_t i = 0; i < n->member_count; i++)
         if (n->members[i].m.status == MEMBER_REMOVED)
-            take_cut(n, &n->members[i]);
-    let_go(n);
+            taken = take_cut(n, &n->members[i]) || taken;
+    let_go(n, taken);
 }
 
 void node_leaves_step(struct node *n)

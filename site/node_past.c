@@ -39,13 +39,16 @@ static void walk_step(struct node *n, unsigned at)
 {
     struct past_keeper *k = n->past;
     struct past_walk *w = &k->walks[at];
-    uint64_t now = hlc_from_wall(clock_wall_ns(n->clock)), rounds = w->rounds;
+    uint64_t rounds = w->rounds;
     if (k->ticks < k->rests[at])
         return;
+    const struct past_limits limits = {.now_hlc = hlc_from_wall(clock_wall_ns(n->clock)),
+                                       .keep_ms = k->keep_s * 1000,
+                                       .stable_hlc = node_stable_hlc(n)};
     int rc = 0;
     k->steps[at]++;
     for (int kind = 0; kind < 2 && rc == 0; kind++) /* few records: versions, then names */
-        rc = merge_past_collect(shard_merge(n->shards[at]), w, now, k->keep_s * 1000, WALK_BUDGET);
+        rc = merge_past_collect(shard_merge(n->shards[at]), w, &limits, WALK_BUDGET);
     if (rc != 0)
         log_warn(LOG_SITE, "past_versions_not_read", "shard=%u why=\"%s\"", at, err_text(rc));
     if (w->rounds > rounds) {
@@ -87,6 +90,14 @@ bool node_past_hurry(struct node *n, bool begin)
         all = all && k->walks[i].rounds >= k->hurry[i];
     }
     return all;
+}
+
+uint64_t node_past_goal(const struct node *n)
+{
+    uint64_t goal = 0;
+    for (unsigned i = 0; i < n->settings.shard_count; i++)
+        goal = MAX(goal, n->past->walks[i].waits);
+    return goal;
 }
 
 void node_past_open(struct node *n)

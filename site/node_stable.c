@@ -142,7 +142,7 @@ static bool can_collect(struct node *n)
 
 uint64_t node_dead_goal(struct node *n)
 {
-    uint64_t goal = 0;
+    uint64_t goal = node_past_goal(n);
     for (unsigned i = 0; i < n->settings.shard_count; i++)
         goal = MAX(goal, merge_collect_goal(shard_merge(n->shards[i])));
     return goal;

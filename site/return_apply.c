@@ -88,6 +88,63 @@ int return_make(struct returning *r,
     return return_issue(r, RPC_RESTORE, &q);
 }
 
+/* ---- contents ---- */
+
+static void content_brought(void *ctx, int rc)
+{
+    struct node *n = ctx;
+    struct returning *r = n->returning;
+    if (r == NULL)
+        return; /* the node ends */
+    struct unsent_file *f = r->bringing_file;
+    r->issued = false;
+    r->bringing_file = NULL;
+    f->brought = rc == 0;
+    f->nowhere = rc == ERR_NOT_FOUND; /* all members were asked */
+    if (rc != 0 && rc != ERR_NOT_FOUND) {
+        log_info(LOG_SITE, "return_waits",
+                 "item=%u why=\"a content is at a site that cannot be "
+                 "asked now: %s\"",
+                 r->at, err_text(rc));
+        r->retry_ns = loop_now_ns(n->loop) + RETRY_NS;
+        r->tries = 0; /* it waits as long as it takes */
+    }
+    loop_defer(n->loop, &r->again);
+}
+
+/* This site's mounts have put it, and it is referred to by the list (T3). */
+static bool is_put_here(const struct unsent_file *f)
+{
+    for (uint32_t i = 0; i < f->chain_count && f->written; i++)
+        if (dot_equal(f->chain[i].dot, f->version))
+            return true;
+    return f->content.kind != CONTENT_MANIFEST;
+}
+
+int return_bring(struct returning *r, struct unsent_name *nm, struct unsent_file *f)
+{
+    if (f->brought || is_put_here(f))
+        return ITEM_DONE;
+    if (!f->nowhere) {
+        ASSERT(!r->issued);
+        r->issued = true;
+        r->bringing_file = f;
+        node_bring(r->n, &f->content, content_brought, r->n);
+        return ITEM_AGAIN;
+    }
+    log_warn(LOG_SITE, "return_content_gone",
+             "why=\"a file that others have removed was renamed "
+             "or linked here, and no site has its content any more\"");
+    const struct unsent_dir *d = unsent_dir_find(&r->u, nm->parent);
+    struct return_note note = {.rule = 3,
+                               .oid = f->oid,
+                               .parent = d != NULL && !oid_is_none(d->now) ? d->now : nm->parent,
+                               .name = nm->name,
+                               .loser_stamp = {.hlc = nm->order, .site = r->plan.before}};
+    return_note(r, &note);
+    return ITEM_DONE;
+}
+
 /* ---- looking ---- */
 
 bool return_was_sent(const struct returning *r, struct dot d)

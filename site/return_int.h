@@ -45,7 +45,7 @@ struct returning {
     int fd;                       /* of the progress file; -1 */
     uint64_t failed;              /* items that were passed over */
     bool frozen[SHARD_COUNT_MAX]; /* STAGE_STORE: its state was, since then */
-    struct unsent_file *making_file;
+    struct unsent_file *making_file, *bringing_file;
     struct unsent_dir *making_dir;
     struct {
         bool is_due; /* when what is being made is there: it is `other` */
@@ -98,6 +98,11 @@ int return_make(struct returning *r,
                 struct oid parent,
                 struct slice name,
                 const struct return_note *note);
+
+/* The content of a file that is to be made again is brought here first, where it is not this
+ * site's: others may have removed the file, and what it consists of. ITEM_DONE: it is here, or
+ * (f->nowhere) no member has it, and the file has to stay away. */
+int return_bring(struct returning *r, struct unsent_name *nm, struct unsent_file *f);
 
 /* Takes a known file off a name that something else is to have: to the place it has here, or away.
  * *ret_gone false and ITEM_DONE: its place is taken. */

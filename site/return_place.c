@@ -305,6 +305,11 @@ int return_name_item(struct returning *r, struct unsent_name *nm)
         return rc;
     if (!oid_is_none(f->now) && oid_is_none(target))
         return ITEM_DONE; /* it was made, and users have removed it since */
+    if (oid_is_none(target)) {
+        rc = return_bring(r, nm, f);
+        if (rc != ITEM_DONE || f->nowhere)
+            return rc;
+    }
     if (!named_here && !oid_is_none(target)) {
         bool any = false;
         rc = merge_refs(merge_of(r->n, target), target, has_name, &any);

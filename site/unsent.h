@@ -68,6 +68,7 @@ struct unsent_file {
     uint32_t reg_count;
     struct oid
         now; /* not in the file: which file it is in the others' tree, if it was made there */
+    bool brought, nowhere; /* not in the file: its content is here now; no site has it any more */
     UT_hash_handle hh;
 };
 

@@ -316,6 +316,7 @@ void wan_fetch_resume(struct wan *w)
     }
 }
 
+/* Who was waited for has not come, or is no member any more, which wakes nobody. */
 void wan_fetch_tick(struct wan *w, uint64_t now_ns)
 {
     for (struct wan_fetch *f = w->fetches.first, *next; f != NULL; f = next) {

@@ -188,7 +188,8 @@ static void collect(
         struct past_walk w = {.rounds = 0};
         for (unsigned steps = 0; w.rounds == 0; steps++) {
             assert_true(steps < 1000);
-            assert_int_equal(merge_past_collect(s->shards[i], &w, now_hlc, keep_ms, 3), 0);
+            const struct past_limits l = {.now_hlc = now_hlc, .keep_ms = keep_ms};
+            assert_int_equal(merge_past_collect(s->shards[i], &w, &l, 3), 0);
         }
         *ret_count += w.counts;
         *bytes += w.sizes;
@@ -294,7 +295,8 @@ static void test_past_damaged_record_is_an_error(void **state)
     state_put(st, slice_of(key, sizeof key), slice_str("?"));
     struct past_walk walk = {.rounds = 0};
     assert_int_equal(merge_past(site_shard(s, x), x, add_past, &f), ERR_CORRUPT);
-    assert_int_equal(merge_past_collect(site_shard(s, x), &walk, 1, 1, 100), ERR_CORRUPT);
+    const struct past_limits l = {.now_hlc = 1, .keep_ms = 1};
+    assert_int_equal(merge_past_collect(site_shard(s, x), &walk, &l, 100), ERR_CORRUPT);
     past_walk_deinit(&walk);
     state_del(st, slice_of(key, sizeof key));
     end(w);

@@ -363,6 +363,13 @@ static const struct {
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_LOSE | SOAK_REMOVE}, 129},
     /* Who came back gave a directory of two ACLs the first one for ever. */
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY | SOAK_SHORT}, 9},
+    /* What a leaver had done in one shard named what another one let in later, by its cut (P7). */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_REMOVE}, 42},
+    /* Who read a chunk waited for a site that was just removed, and got no answer. */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_REMOVE}, 201},
+    /* Contents that a site's own pass, or the others', took before it was back (P2). */
+    {{.sites = 3, .operations = 1000, .faults = true, .more = SOAK_AWAY | SOAK_CHUNKS | SOAK_SPACE},
+     30},
     /* After a restart a mount closed a nameless file before another one was back (P2). */
     {{.sites = 3, .operations = 2000, .faults = true}, 866},
     {{.sites = 3, .operations = 2000, .faults = true}, 2275},

@@ -282,6 +282,41 @@ static void brought(struct node_test *t, const struct content *c)
     assert_int_equal(st.chunks, 3);
 }
 
+static void walk_past(struct node_test *t)
+{
+    for (unsigned i = 0; i < 4; i++) /* all shards, versions and names */
+        node_past_tick(t->n);
+}
+
+/* A node without former versions has a file, brings what it consists of here, and replaces it. */
+static struct content replace_large(struct node_test *t, struct elsewhere *e)
+{
+    node_setting_set(t->n, "versions_s", 0, stored, t);
+    assert_int_equal(node_run(t->n), 0);
+    t->n->stopping = false;
+    node_past_tick(t->n); /* it takes effect */
+    node_set_fetcher(t->n, elsewhere_fetch, e);
+    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f"), .mode = 0644, .kind = OID_FILE};
+    assert_int_equal(node_test_call(t, RPC_CREATE, &q), 0);
+    q = (struct fs_request){.oid = t->attr.oid, .base = t->attr.version, .has_content = true};
+    const struct content large = elsewhere_make(t, e);
+    assert_int_equal(e->count, 3);
+    q.content = large;
+    assert_int_equal(node_test_call(t, RPC_COMMIT, &q), 0);
+    brought(t, &large);
+    q.base = t->attr.version;
+    q.content = (struct content){.kind = CONTENT_INLINE, .size = 3, .bytes = slice_str("abc")};
+    assert_int_equal(node_test_call(t, RPC_COMMIT, &q), 0);
+    walk_past(t);
+    return large;
+}
+
+static void elsewhere_deinit(struct elsewhere *e)
+{
+    for (unsigned i = 0; i < e->count; i++)
+        buf_deinit(&e->sealed[i]);
+}
+
 /* A content comes here, goes, and comes again: it is here then, also what of it is known from
  * before. */
 static void test_bring_stores_what_was_here_before(void **state)
@@ -290,26 +325,42 @@ static void test_bring_stores_what_was_here_before(void **state)
     struct elsewhere e = {.count = 0};
     (void)state;
     setup(&t);
-    node_setting_set(t.n, "versions_s", 0, stored, &t);
-    assert_int_equal(node_run(t.n), 0);
-    t.n->stopping = false;
-    node_past_tick(t.n); /* it takes effect */
-    node_set_fetcher(t.n, elsewhere_fetch, &e);
-    struct fs_request q = {.oid = OID_ROOT, .name = slice_str("f"), .mode = 0644, .kind = OID_FILE};
-    assert_int_equal(node_test_call(&t, RPC_CREATE, &q), 0);
-    q = (struct fs_request){.oid = t.attr.oid, .base = t.attr.version, .has_content = true};
-    const struct content large = elsewhere_make(&t, &e);
-    assert_int_equal(e.count, 3);
-    q.content = large;
-    assert_int_equal(node_test_call(&t, RPC_COMMIT, &q), 0);
-    brought(&t, &large);
-    q.base = t.attr.version;
-    q.content = (struct content){.kind = CONTENT_INLINE, .size = 3, .bytes = slice_str("abc")};
-    assert_int_equal(node_test_call(&t, RPC_COMMIT, &q), 0);
+    const struct content large = replace_large(&t, &e);
     assert_int_equal(chunks_after_passes(&t), 0);
     brought(&t, &large);
-    for (unsigned i = 0; i < e.count; i++)
-        buf_deinit(&e.sealed[i]);
+    elsewhere_deinit(&e);
+    node_test_deinit(&t);
+}
+
+/* Another site may know the version and not that it was replaced, give it a name of its own, and
+ * have no chunk of it: so it stays here until that one has said that it knows, or has left. */
+static void test_what_was_replaced_stays_until_all_know(void **state)
+{
+    struct node_test t;
+    struct elsewhere e = {.count = 0};
+    const struct fs_request sync = {.count = 0};
+    struct member m = {.name = "here", .cert = slice_str("cert")};
+    (void)state;
+    setup(&t);
+    for (unsigned i = 0; i < 2; i++) {
+        m.site = i == 0 ? node_site(t.n) : 77;
+        m.cert_sha256[0] = (uint8_t)i;
+        node_member_set(t.n, &m, stored, &t);
+        assert_int_equal(node_run(t.n), 0);
+        t.n->stopping = false;
+    }
+    (void)replace_large(&t, &e);
+    assert_int_equal(chunks_after_passes(&t), 3);
+    node_member_remove(t.n, m.site, LEAVES_REMOVED, stored, &t);
+    assert_int_equal(node_run(t.n), 0);
+    t.n->stopping = false;
+    while (!node_left(t.n, m.site)) { /* the pool is at it; the test's time is bounded */
+        node_leaves_step(t.n);
+        assert_int_equal(node_test_call(&t, RPC_SYNC, &sync), 0);
+    }
+    walk_past(&t);
+    assert_int_equal(chunks_after_passes(&t), 0);
+    elsewhere_deinit(&e);
     node_test_deinit(&t);
 }
 
@@ -321,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_asked_pass_makes_the_store_smaller_while_peers_write),
         cmocka_unit_test(test_lost_content_does_not_end_collection),
         cmocka_unit_test(test_bring_stores_what_was_here_before),
+        cmocka_unit_test(test_what_was_replaced_stays_until_all_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -501,6 +501,45 @@ static void test_what_follows_from_what_waits_waits_too(void **state)
     }
 }
 
+/* What a leaver did waits in each shard for the cut, which is taken shard by shard: a move waits in
+ * the shard of its new directory for the file's, whose turn may come later. All of it shows when
+ * all have the cut, or what it did after the moves would show without them (P7). */
+static void test_what_waits_in_several_shards_shows_at_once(void **state)
+{
+    struct world w;
+    char from[16], to[16];
+    (void)state;
+    world_init(&w, 3, 4, 12);
+    aside(&w, 0, RPC_MKDIR, "");
+    drain(&w);
+    remove_member(&w, 1, 2);
+    until_answered(&w, 1, 1);
+    for (unsigned i = 0; i < ASIDE; i++) {
+        (void)snprintf(from, sizeof from, "/d%u/f%u", i, i);
+        (void)snprintf(to, sizeof to, "/d%u", (i + 1) % ASIDE);
+        call_path(&w, 2, RPC_CREATE, from);
+        move_away(&w, 2, from, to);
+    }
+    aside(&w, 2, RPC_CREATE, "/after");
+    pull_all(&w, 0, 2);
+    w.left[2] = true;
+    pull_all(&w, 1, 0);
+    pull_all(&w, 0, 1);
+    until_answered(&w, 0, 0);
+    assert_false(shows_aside(&w, 1, "/after"));
+    pull_all(&w, 1, 0);
+    for (unsigned i = 0; member_at(&w, 1, 2)->status != MEMBER_REMOVED && i < 100; i++)
+        leaves_step(&w, 1);
+    leaves_step(&w, 1);
+    assert_true(shows_aside(&w, 1, "/after"));
+    for (unsigned i = 0; i < ASIDE; i++) {
+        (void)snprintf(to, sizeof to, "/d%u/f%u", (i + 1) % ASIDE, i);
+        assert_true(shows(&w, 1, to));
+    }
+    check_left(&w, 12);
+    world_deinit(&w);
+}
+
 /* A site that does nothing with it is not held up. */
 static void test_others_are_not_held_up_by_what_waits(void **state)
 {
@@ -538,6 +577,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_answer_behind_what_waits_is_known_after_a_restart),
         cmocka_unit_test(test_second_leaver_does_not_split_the_cut_of_the_first),
         cmocka_unit_test(test_what_follows_from_what_waits_waits_too),
+        cmocka_unit_test(test_what_waits_in_several_shards_shows_at_once),
         cmocka_unit_test(test_others_are_not_held_up_by_what_waits),
     };
     if (argc > 4) { /* sites shards seed steps [two]: to replay one */

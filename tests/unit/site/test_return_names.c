@@ -453,6 +453,86 @@ static void test_a_name_in_a_dead_directory_stays_there(void **state)
     world_deinit(&w);
 }
 
+/* ---- names of contents that are elsewhere ---- */
+
+struct elsewhere { /* what the other sites say of a chunk */
+    struct node *n;
+    int rc;
+    unsigned asked, reachable_after;
+};
+
+static void fetch_elsewhere(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx)
+{
+    struct elsewhere *e = fctx;
+    struct buf bytes = {0};
+    (void)id;
+    int rc = ++e->asked <= e->reachable_after ? ERR_UNREACHABLE : e->rc;
+    if (rc == 0)
+        buf_append(&bytes, "chunk", 5); /* sealed: no node of a site looks inside a block */
+    cb(cctx, rc, &bytes);
+    e->n->returning->retry_ns = 0; /* no test waits for that */
+    buf_deinit(&bytes);
+}
+
+/* A file of a third site's, of which nobody here has read anything. Others remove it; who comes
+ * back had given it another name, in the place of a file that is there still. */
+static void renamed_and_removed(struct world *w, struct elsewhere *e)
+{
+    struct unsent u = {.dirs = NULL};
+    struct content c = {.kind = CONTENT_MANIFEST, .size = 5, .block_bytes = 64 * KIB};
+    memset(c.root, 7, sizeof c.root);
+    world_init(w, 2, 4, 1);
+    call_path(w, STAYS, RPC_CREATE, "/f");
+    call_path(w, STAYS, RPC_CREATE, "/g");
+    struct fs_request q = {.oid = at_path(w, STAYS, "/f")};
+    assert_int_equal(node_test_call(&w->sites[STAYS], RPC_GETATTR, &q), 0);
+    q.base = w->sites[STAYS].attr.version;
+    q.has_content = true;
+    q.content = c;
+    assert_int_equal(node_test_call(&w->sites[STAYS], RPC_COMMIT, &q), 0);
+    drain(w);
+    acknowledge(w, BACK, STAYS);
+    e->n = w->sites[STAYS].n;
+    node_set_fetcher(w->sites[STAYS].n, fetch_elsewhere, e);
+    call_path(w, STAYS, RPC_UNLINK, "/f");
+    rename_in_root(&w->sites[BACK], slice_str("f"), "g");
+    settle(w, BACK);
+    assert_int_equal(return_collect(w->sites[BACK].n, false, &u), 0);
+    carry_out(w, &u);
+    unsent_deinit(&u);
+}
+
+/* What no site has any more is not made again under a name that nobody could read. */
+static void test_a_name_of_a_content_that_is_nowhere_stays_away(void **state)
+{
+    struct world w;
+    struct elsewhere e = {.rc = ERR_NOT_FOUND};
+    (void)state;
+    renamed_and_removed(&w, &e);
+    assert_int_equal(e.asked, 1);
+    assert_true(oid_is_none(at_path(&w, STAYS, "/f")));
+    assert_false(oid_is_none(at_path(&w, STAYS, "/g"))); /* as the others have it */
+    world_deinit(&w);
+}
+
+/* It is brought here before others drop it; who has it may be out of reach for a while. */
+static void test_a_content_that_is_elsewhere_is_brought(void **state)
+{
+    struct world w;
+    struct elsewhere e = {.reachable_after = 1};
+    struct store_stats st;
+    struct file_view v;
+    (void)state;
+    renamed_and_removed(&w, &e);
+    assert_int_equal(e.asked, 2);
+    struct oid g = at_path(&w, STAYS, "/g");
+    assert_int_equal(merge_file(merge_of(w.sites[STAYS].n, g), g, &v), 0);
+    assert_int_equal(v.content.kind, CONTENT_MANIFEST);
+    node_store_stats(w.sites[STAYS].n, &st);
+    assert_int_equal(st.chunks, 1);
+    world_deinit(&w);
+}
+
 static uint64_t asked;
 
 static void test_asked(void **state)
@@ -475,6 +555,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_new_file_has_the_name_that_another_gets_on_its_way),
         cmocka_unit_test(test_names_that_nobody_else_touched_are_as_they_were),
         cmocka_unit_test(test_a_name_in_a_dead_directory_stays_there),
+        cmocka_unit_test(test_a_name_of_a_content_that_is_nowhere_stays_away),
+        cmocka_unit_test(test_a_content_that_is_elsewhere_is_brought),
     };
     if (argc > 1) { /* a seed: to replay one */
         const struct CMUnitTest one[] = {cmocka_unit_test(test_asked)};
