@@ -68,6 +68,19 @@ static void refused(const struct trio_packet *p, int rc)
     trio_fail(trio_of(p), "P9", "node %u refuses what a node sent: %s", p->to, err_name(rc));
 }
 
+void trio_carry_lose(struct trio *w, unsigned node)
+{
+    struct trio_packet *next;
+    for (struct trio_packet *p = w->net.packets; p != NULL; p = next) {
+        next = p->next;
+        if (p->from != node && p->to != node)
+            continue;
+        struct carrier *c = p->carrier;
+        sched_cancel(&c->event);
+        trio_packet_free(p);
+    }
+}
+
 void trio_carry_init(struct trio *w)
 {
     w->net.carry = carry;

@@ -1,10 +1,8 @@
-/* The liveness of a part: before all is healed, in a third of the worlds, one node of a site that
- * is alone stays cut off, mute or down, or one site of three stays cut off from the others. What is
- * healed has to lead all shards, answer and converge without it. Three things are not among it: a
- * disk that stays full (whoever leads with it says ENOSPC, which is an answer, and goes on
- * leading), a node that only hears nothing, and nodes of several sites (sim/RESULTS.md, "Open").
- * See trio.h.
- */
+/* The liveness of a part: before all is healed, in a third of the worlds, one node of each site (of
+ * some, if there are several) stays cut off, deaf, mute or down, or one site of three stays cut off
+ * from the others. What is healed has to lead all shards, answer and converge without it. A disk
+ * that stays full is not among it: whoever leads with it says ENOSPC, which is an answer, and goes
+ * on leading (sim/RESULTS.md, "Open"). See trio.h. */
 #include "base/assert.h"
 #include "sim/trio_int.h"
 
@@ -41,9 +39,14 @@ static void node_draw(struct trio *w, struct rng *rng)
     static const enum world_broken hows[] = {WORLD_BROKEN_CUT, WORLD_BROKEN_MUTE, WORLD_BROKEN_DOWN,
                                              WORLD_BROKEN_DARK};
     w->how = hows[rng_below(rng, ARRAY_COUNT(hows))];
+    if (rng_below(rng, 3) == 0)
+        w->how = WORLD_BROKEN_DEAF;
     for (unsigned i = 0; i < TRIO_NODES && w->out == TRIO_NODES; i++)
         if (may_miss(w, (first + i) % TRIO_NODES))
             w->out = (first + i) % TRIO_NODES;
+    /* What may be missed is looked up now: nothing that is under way changes it. */
+    if (w->out < TRIO_NODES)
+        trio_carry_lose(w, w->out);
 }
 
 static bool core_draw(struct trio_world *all)
@@ -53,10 +56,11 @@ static bool core_draw(struct trio_world *all)
     if (!all->options->faults || (all->edit != NULL && all->edit->no_core) ||
         rng_below(&rng, 3) > 0)
         return false;
-    if (all->site_count == 1)
-        node_draw(all->sites[0], &rng);
     if (all->site_count == TRIO_SITES_MAX)
         all->out = (unsigned)rng_below(&rng, all->site_count + 1); /* or none */
+    for (unsigned i = 0; i < all->site_count; i++)
+        if (all->site_count == 1 || rng_below(&rng, 4) > 0)
+            node_draw(all->sites[i], &rng);
     bool any = all->out < TRIO_SITES_MAX;
     for (unsigned i = 0; i < all->site_count; i++)
         any = any || all->sites[i]->out < TRIO_NODES;

@@ -187,7 +187,8 @@ static inline uint64_t trio_below(uint64_t n)
 
 /* trio_carry.c */
 void trio_carry_init(struct trio *w);
-void trio_carry_deinit(struct trio *w); /* what is under way is lost */
+void trio_carry_lose(struct trio *w, unsigned node); /* what is under way from it and to it */
+void trio_carry_deinit(struct trio *w);              /* all that is */
 
 /* trio_node.c */
 void trio_node_init(struct trio *w, unsigned number, const struct world_disk *disk);

@@ -66,6 +66,8 @@ struct watch {
     uint64_t crashes[WORLD_SITES_MAX]; /* up to then */
     uint64_t well_ns[WORLD_SITES_MAX][WORLD_SITES_MAX];   /* since when the link is not cut */
     uint64_t stream_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when there last was no stream */
+    uint64_t held_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when a batch was held there last, and */
+    uint64_t free_ns[WORLD_SITES_MAX][WORLD_SITES_MAX]; /* when none had been for a while */
     struct { /* the repair that a shard has owed longest */
         struct oid oid;
         uint64_t since_ns;

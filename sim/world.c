@@ -452,6 +452,8 @@ void world_lag(const struct world *w, unsigned from, unsigned to, struct world_l
         return;
     *ret = (struct world_lag){.known = true,
                               .up = lag.up,
+                              .held = lag.held,
+                              .by_clock = lag.by_clock,
                               .lag_ns = lag.lag_ns,
                               .ops_to_go = lag.ops_to_go,
                               .bytes_to_go = lag.bytes_to_go};

@@ -210,7 +210,7 @@ uint64_t world_trace_hash(const struct world *w);
 /* ---- looking ---- */
 
 struct world_lag { /* of one direction, as the product measures it at the receiving end */
-    bool known, up;
+    bool known, up, held, by_clock;
     uint64_t lag_ns;
     uint64_t ops_to_go, bytes_to_go;
 };

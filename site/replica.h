@@ -8,7 +8,7 @@
  * taken out of the record before anything commits without it; a primary whose lease runs out, whose
  * disk fails or whom a higher epoch contradicts drops what is in flight and steps down; any in-sync
  * replica then waits the lease out, takes the next epoch, makes its journal the truth and serves
- * when all of it is committed. site/README.md has the states and the rules R1 to R12.
+ * when all of it is committed. site/README.md has the states and the rules R1 to R13.
  *
  * Every event carries the node's monotonic clock (rates of the site's clocks differ by less than an
  * eighth, offsets do not matter) and its hybrid clock. Effects are to be carried out in order,

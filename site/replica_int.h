@@ -66,6 +66,7 @@ struct replica {
     bool asking;      /* it is under way */
     bool must_ask;    /* what is known may be wrong */
     uint64_t asked_ns, ask_at_ns;
+    uint64_t heard_back_ns; /* when the last request that was answered was sent */
     enum replica_swap_kind swap;
     struct shard_record swap_record;
 
@@ -123,6 +124,8 @@ void replica_lead_progress(struct replica *r, struct replica_effects *out);
 struct replica_peer *replica_peer(struct replica *r, uint64_t node); /* NULL: not one of ours */
 /* The set that ought to be in the record; true: it differs from what is required now. */
 bool replica_lead_set(struct replica *r, struct shard_record *rec);
+/* Is somebody silent of whom only the coordinator's answer can say that it is not us? */
+bool replica_lead_doubts(const struct replica *r);
 
 /* replica_follow.c: everybody else */
 int replica_follow_append(struct replica *r,

@@ -164,10 +164,34 @@ void replica_lead_appended(struct replica *r, struct slice bytes, struct replica
 
 /* ---- counting ---- */
 
+static bool is_silent(const struct replica *r, const struct replica_peer *p)
+{
+    return r->now_ns - p->heard_ns >= r->cfg.silence_ns;
+}
+
+static bool is_stuck(const struct replica *r, const struct replica_peer *p)
+{
+    return p->match < r->last && r->now_ns - p->progress_ns >= 4 * r->cfg.silence_ns;
+}
+
 static bool answers(const struct replica *r, const struct replica_peer *p)
 {
-    bool stuck = p->match < r->last && r->now_ns - p->progress_ns >= 4 * r->cfg.silence_ns;
-    return !p->lost && !p->busy && !stuck && r->now_ns - p->heard_ns < r->cfg.silence_ns;
+    return !p->lost && !p->busy && !is_stuck(r, p) && !is_silent(r, p);
+}
+
+/* R13: it may be us who hear nothing. */
+static bool is_doubtful(const struct replica *r, const struct replica_peer *p)
+{
+    return is_silent(r, p) && !p->lost && !p->busy &&
+           r->heard_back_ns < p->heard_ns + r->cfg.silence_ns;
+}
+
+bool replica_lead_doubts(const struct replica *r)
+{
+    for (uint32_t i = 0; i < r->peer_count; i++)
+        if (replica_in_set(&r->required, r->peers[i].node) && is_doubtful(r, &r->peers[i]))
+            return true;
+    return false;
 }
 
 /* R6: it has every committed record, and agrees with us in this epoch. */
@@ -192,7 +216,7 @@ bool replica_lead_set(struct replica *r, struct shard_record *rec)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct replica_peer *p = &r->peers[i];
         bool in = replica_in_set(&r->required, p->node);
-        if (in ? answers(r, p) : may_enter(r, p))
+        if (in ? answers(r, p) || is_doubtful(r, p) : may_enter(r, p))
             set_add(rec, p->node);
         else if (in)
             p->removed_ns = r->now_ns;

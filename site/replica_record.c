@@ -162,6 +162,7 @@ void replica_on_record(struct replica *r,
     if (!r->asking || e->request != r->request || r->swap != REPLICA_SWAP_NONE)
         return;
     r->asking = false;
+    r->heard_back_ns = r->asked_ns;
     r->ask_at_ns = r->now_ns + r->cfg.answer_ns / 2;
     if (e->rc != 0) {
         r->must_ask = true;
@@ -226,6 +227,7 @@ void replica_on_swapped(struct replica *r,
     if (!r->asking || e->request != r->request || kind == REPLICA_SWAP_NONE)
         return;
     r->asking = false;
+    r->heard_back_ns = r->asked_ns;
     r->swap = REPLICA_SWAP_NONE;
     if (e->rc != 0) {
         r->must_ask = true;
@@ -253,7 +255,7 @@ void replica_on_swapped(struct replica *r,
 static void lead_coordinate(struct replica *r, struct replica_effects *out)
 {
     struct shard_record rec = r->known;
-    if (r->must_ask)
+    if (r->must_ask || replica_lead_doubts(r))
         ask(r, out);
     else if (replica_lead_set(r, &rec) || r->now_ns >= r->renew_at_ns)
         renew(r, &rec, out);

@@ -39,12 +39,20 @@ void frame_encode(struct buf *out, enum frame_type type, struct slice payload);
 struct frame_reader {
     struct buf bytes; /* what has come and was not handed out */
     size_t at;        /* consumed prefix of bytes */
+    /* Behind `at`, what was looked through: this many bytes, which are whole frames, and how many
+     * batches are among them. */
+    size_t ahead;
+    uint64_t ahead_batches;
+    struct buf early; /* the frame that was handed out last before its turn */
 };
 void frame_reader_deinit(struct frame_reader *r);
 void frame_reader_add(struct frame_reader *r, const void *ptr, size_t len);
 /* *ret_got false: more bytes are needed. ERR_TOO_BIG, ERR_MALFORMED (type, reserved bytes),
  * ERR_CORRUPT (checksum): the stream is of no use any more. */
 int frame_reader_next(struct frame_reader *r, struct frame *ret, bool *ret_got) MUST_CHECK;
+/* While frames have to wait: the next heartbeat among those that are there, out of its turn; and
+ * how many batches stand before it. What cannot be read is told when it is its turn. */
+bool frame_reader_heartbeat(struct frame_reader *r, struct frame *ret, uint64_t *ret_batches);
 static inline size_t frame_bytes(const struct frame *f)
 {
     return FRAME_HEADER_BYTES + f->payload.len;

@@ -1,9 +1,12 @@
 /* Lag of one direction of one link, measured (section 7 of the design).
  *
- * Seconds behind are the distance between the source's newest safe commit and the newest one that
- * is applied here, both in the source's own clock, plus the time since that was last heard. So an
- * idle link shows 0, because the source's safe point moves with its clock, and a broken one grows
- * second by second (W7). A core. */
+ * Seconds behind are the time since the source's safe point was where this site is now. When that
+ * was, in the measurer's own clock, is known from the heartbeats: a mark is kept of each that is
+ * not applied yet, so it does not matter how the source's clock goes, or is set. Between two marks
+ * it is told by the source's clock, as far as that fits in between, and where that stood still by
+ * the first of them; before all marks by the source's clock alone. So an idle link shows 0, because
+ * the last mark moves while there is nothing new, and a broken one grows second by second (W7). A
+ * core. */
 #ifndef WAN_LAG_H
 #define WAN_LAG_H
 
@@ -12,11 +15,18 @@
 /* A healthy link is heard of twice a second; up to this silence counts as none. */
 #define LAG_FRESH_NS (1500 * NS_PER_MS)
 
+/* The older they are the fewer are kept: gaps are a fraction of the age. */
+#define LAG_MARKS_MAX 128u
+
 struct lag {
-    uint64_t head_hlc;                   /* the source's safe point, as last heard */
+    struct lag_mark { /* ascending but for the clock; all but the first above what is applied */
+        uint64_t hlc; /* the source's safe point, */
+        uint64_t clock_hlc; /* and its clock, but not below that; */
+        uint64_t at_ns;     /* mono: as they were then, last */
+    } marks[LAG_MARKS_MAX];
+    uint32_t mark_count;
     uint64_t applied_hlc;                /* everything up to here has arrived */
     uint64_t waits_hlc;                  /* but from here on it waits; 0: all is applied */
-    uint64_t heard_ns;                   /* mono: when head_hlc was heard */
     uint64_t began_ns;                   /* mono: when measuring began */
     uint64_t start_ns;                   /* lag when measuring began, known from before */
     bool up;                             /* the link, as far as is known */
@@ -27,7 +37,9 @@ struct lag {
 void lag_init(struct lag *l, uint64_t now_ns, uint64_t before_ns);
 void lag_up(struct lag *l); /* a stream begins: its counts start at 0 */
 void lag_down(struct lag *l);
-void lag_hear(struct lag *l, uint64_t now_ns, uint64_t head_hlc);
+/* The source's safe point: all up to it is committed, and nothing will come below it. 0: it is not
+ * known. One that falls (the source has begun anew) makes what was heard since unknown. */
+void lag_hear(struct lag *l, uint64_t now_ns, uint64_t safe_hlc, uint64_t clock_hlc);
 void lag_hear_totals(struct lag *l, uint64_t ops, uint64_t bytes);
 void lag_apply(struct lag *l, uint64_t hlc, uint64_t ops, uint64_t bytes);
 /* What has arrived waits since its source's `hlc`, for the cut of a site that leaves say, and is as
@@ -35,6 +47,9 @@ void lag_apply(struct lag *l, uint64_t hlc, uint64_t ops, uint64_t bytes);
 void lag_wait(struct lag *l, uint64_t hlc);
 uint64_t lag_applied(const struct lag *l); /* everything up to here is applied */
 uint64_t lag_ns(const struct lag *l, uint64_t now_ns);
+/* What is applied is of before the first heartbeat that was heard: the lag is told by the source's
+ * clock, whatever became of that meanwhile. */
+bool lag_is_by_clock(const struct lag *l);
 uint64_t lag_ops(const struct lag *l);
 uint64_t lag_bytes(const struct lag *l);
 

@@ -162,23 +162,24 @@ int msg_welcome_decode(struct slice s, struct msg_welcome *ret)
 }
 
 enum {
-    HEARTBEAT_FIELDS = 10
+    HEARTBEAT_FIELDS_OLD = 10, /* what comes behind them may be missing */
+    HEARTBEAT_FIELDS = 11
 };
 
 void msg_heartbeat_encode(const struct msg_heartbeat *h, struct buf *out)
 {
     const uint64_t v[HEARTBEAT_FIELDS] = {h->sent_hlc,   h->head_hlc,    h->ops_sent, h->bytes_sent,
                                           h->ops_to_go,  h->bytes_to_go, h->wall_ns,  h->echo_ns,
-                                          h->echo_at_ns, h->hlc};
+                                          h->echo_at_ns, h->hlc,         h->safe_hlc};
     numbers_encode(v, HEARTBEAT_FIELDS, out);
 }
 
 int msg_heartbeat_decode(struct slice s, struct msg_heartbeat *ret)
 {
     struct mp m = mp_of(s);
-    uint32_t count = array_begin(&m, HEARTBEAT_FIELDS);
-    uint64_t v[HEARTBEAT_FIELDS];
-    for (unsigned i = 0; i < HEARTBEAT_FIELDS; i++)
+    uint32_t count = array_begin(&m, HEARTBEAT_FIELDS_OLD);
+    uint64_t v[HEARTBEAT_FIELDS] = {0};
+    for (unsigned i = 0; i < MIN(count, (uint32_t)HEARTBEAT_FIELDS); i++)
         v[i] = mp_get_uint(&m, UINT64_MAX);
     extra_skip(&m, count, HEARTBEAT_FIELDS);
     *ret = (struct msg_heartbeat){
@@ -192,6 +193,7 @@ int msg_heartbeat_decode(struct slice s, struct msg_heartbeat *ret)
         .echo_ns = v[7],
         .echo_at_ns = v[8],
         .hlc = v[9],
+        .safe_hlc = count > HEARTBEAT_FIELDS_OLD ? v[10] : v[1],
     };
     return mp_end(&m);
 }

@@ -52,6 +52,8 @@ struct msg_heartbeat {
     uint64_t echo_ns;    /* wall_ns of the last ack seen, or 0 */
     uint64_t echo_at_ns; /* the sender's wall clock when that ack came */
     uint64_t hlc;
+    uint64_t safe_hlc; /* all up to here is committed, and nothing comes below it; no clock moves
+                        * it. 0: not known */
 };
 void msg_heartbeat_encode(const struct msg_heartbeat *h, struct buf *out);
 int msg_heartbeat_decode(struct slice s, struct msg_heartbeat *ret) MUST_CHECK;

@@ -35,7 +35,7 @@ void receiver_begin(struct receiver *r, const uint64_t *next, const struct vv *v
     ASSERT(r->taken == 0);
     batch_memory_deinit(&r->memory);
     batch_memory_init(&r->memory, r->shard_count);
-    r->number = 0;
+    r->number = r->early_number = r->early_hlc = 0;
     for (unsigned s = 0; s < r->shard_count; s++) {
         r->durable[s] = r->told[s] = next[s];
         r->vvs_durable[s] = r->vvs_told[s] = vvs[s];
@@ -73,7 +73,7 @@ int receiver_batch(struct receiver *r, struct slice in, struct slice noise)
     r->number = b->number;
     slot->bytes = 0;
     slot->hlc_max = 0;
-    slot->beat_hlc = 0;
+    slot->beat_hlc = b->number == r->early_number ? r->early_hlc : 0;
     for (uint32_t i = 0; i < b->count; i++) {
         slot->bytes += b->items[i].op.len;
         slot->hlc_max = MAX(slot->hlc_max, b->items[i].hlc);
@@ -85,17 +85,24 @@ int receiver_batch(struct receiver *r, struct slice in, struct slice noise)
 
 void receiver_heartbeat(struct receiver *r,
                         const struct msg_heartbeat *h,
+                        uint64_t before,
                         uint64_t now_ns,
                         uint64_t wall_ns)
 {
-    lag_hear(&r->lag, now_ns - MIN(now_ns, delay_age(&r->delay, now_ns, h->wall_ns)), h->head_hlc);
+    uint64_t sent_hlc = MIN(h->sent_hlc, h->safe_hlc);
+    lag_hear(&r->lag, now_ns - MIN(now_ns, delay_age(&r->delay, now_ns, h->wall_ns)), h->safe_hlc,
+             h->head_hlc);
     lag_hear_totals(&r->lag, h->ops_sent + h->ops_to_go, h->bytes_sent + h->bytes_to_go);
     if (h->echo_ns != 0)
         skew_add(&r->skew, h->echo_ns, h->echo_at_ns, h->wall_ns, wall_ns);
-    if (r->taken == 0)
-        lag_apply(&r->lag, h->sent_hlc, 0, 0);
-    else
-        r->slots[(r->oldest + r->taken - 1) % RECEIVER_SLOTS].beat_hlc = h->sent_hlc;
+    if (before > 0) {
+        r->early_number = r->number + before;
+        r->early_hlc = sent_hlc;
+    } else if (r->taken == 0) {
+        lag_apply(&r->lag, sent_hlc, 0, 0);
+    } else {
+        r->slots[(r->oldest + r->taken - 1) % RECEIVER_SLOTS].beat_hlc = sent_hlc;
+    }
 }
 
 const struct receiver_slot *receiver_next(struct receiver *r, uint64_t wall_ns)

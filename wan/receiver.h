@@ -37,6 +37,9 @@ struct receiver {
     uint32_t oldest; /* slots are used in turn; the next one to apply */
     uint32_t taken;  /* slots that are not EMPTY */
     uint64_t number; /* of the last batch taken */
+    /* A heartbeat that was heard before the batches that it came behind; this is the last of them.
+     */
+    uint64_t early_number, early_hlc;
     struct lag lag;
     struct skew skew;
     struct delay delay;     /* of the heartbeats */
@@ -61,8 +64,10 @@ bool receiver_is_applying(const struct receiver *r);
 bool receiver_has_room(const struct receiver *r);
 /* Decodes a batch into a free slot. ERR_PEER: out of order; else as batch_decode. */
 int receiver_batch(struct receiver *r, struct slice in, struct slice noise) MUST_CHECK;
+/* before: batches that came before it on the stream and are not taken yet. */
 void receiver_heartbeat(struct receiver *r,
                         const struct msg_heartbeat *h,
+                        uint64_t before,
                         uint64_t now_ns,
                         uint64_t wall_ns);
 

@@ -32,6 +32,8 @@ void wan_free(struct wan *w);
  * tests and the simulator. False: no such peer. */
 struct wan_lag {
     bool up;
+    bool held;     /* what comes is far ahead of this clock, and waits (W6) */
+    bool by_clock; /* lag_is_by_clock() */
     uint64_t lag_ns, ops_to_go, bytes_to_go;
     uint64_t ops_applied; /* from its streams since the start */
 };

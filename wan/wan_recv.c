@@ -4,9 +4,9 @@
  * (welcome came: does the peer have more of ours than we have? then we were rolled back) -> RUNNING
  * -> IDLE
  *
- * A batch is applied on the node's loop while the next one is decoded here; frames beyond that stay
- * unread, and HTTP/2's window stops the peer. What became durable is looked up on the loop for all
- * peers at once (wan_pull) and acknowledged. */
+ * A batch is applied on the node's loop while the next one is decoded here; batches beyond that
+ * stay unread, and HTTP/2's window stops the peer. What became durable is looked up on the loop for
+ * all peers at once (wan_pull) and acknowledged. */
 #include <stdio.h>
 #include <string.h>
 
@@ -320,14 +320,14 @@ static int on_batch(struct wan_peer *p, struct slice payload)
     return rc;
 }
 
-static int on_heartbeat(struct wan_peer *p, struct slice payload)
+static int on_heartbeat(struct wan_peer *p, struct slice payload, uint64_t before)
 {
     struct msg_heartbeat h;
     int rc = msg_heartbeat_decode(payload, &h);
     if (rc != 0)
         return rc;
     uint64_t wall_ns = wan_wall_ns(p->wan);
-    receiver_heartbeat(&p->recv.core, &h, wan_now_ns(p->wan), wall_ns);
+    receiver_heartbeat(&p->recv.core, &h, before, wan_now_ns(p->wan), wall_ns);
     if (p->recv.acked_ns == 0)
         ack_send(p); /* the peer measures its lag by these: it need not wait for the first */
     if (hlc_ms(h.hlc) <= wall_ns / NS_PER_MS + AHEAD_HLC_MS)
@@ -361,10 +361,34 @@ static int on_frame(struct wan_peer *p, const struct frame *f)
     if (running && f->type == FRAME_BATCH)
         return on_batch(p, f->payload);
     if (running && f->type == FRAME_HEARTBEAT)
-        return on_heartbeat(p, f->payload);
+        return on_heartbeat(p, f->payload, 0);
     if (running && f->type == FRAME_PROBE_REPLY)
         return on_probe_reply(p, f->payload);
     return ERR_PEER;
+}
+
+static void frame_fail(struct wan_peer *p, int rc)
+{
+    char text[160];
+    (void)snprintf(text, sizeof text, "its stream cannot be read: %s", err_text(rc)); /* fits */
+    recv_fail(p, rc == ERR_VERSION ? TROUBLE_REFUSED : TROUBLE_DATA, rc, text);
+}
+
+/* Batches wait their turn, because one is held or takes long; how much there is to go is heard
+ * meanwhile (W13). */
+static void recv_early(struct wan_peer *p)
+{
+    struct wan_recv *r = &p->recv;
+    struct frame f;
+    uint64_t before;
+    int rc = 0;
+    while (rc == 0 && r->state == RECV_RUNNING && r->stream != NULL && h2_is_ready(p->conn) &&
+           !receiver_has_room(&r->core) && frame_reader_heartbeat(&r->frames, &f, &before)) {
+        h2_consume(r->stream, frame_bytes(&f));
+        rc = on_heartbeat(p, f.payload, before);
+    }
+    if (rc != 0)
+        frame_fail(p, rc);
 }
 
 static void recv_frames(struct wan_peer *p)
@@ -384,12 +408,12 @@ static void recv_frames(struct wan_peer *p)
             rc = on_frame(p, &f);
         }
         if (rc != 0) {
-            char text[160];
-            (void)snprintf(text, sizeof text, "its stream cannot be read: %s", err_text(rc));
-            recv_fail(p, rc == ERR_VERSION ? TROUBLE_REFUSED : TROUBLE_DATA, rc, text); /* fits */
+            frame_fail(p, rc);
             return;
         }
     }
+    if (r->generation == generation)
+        recv_early(p);
 }
 
 /* --- the stream --- */

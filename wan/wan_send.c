@@ -177,6 +177,7 @@ static void beat_send(struct wan_send *s, uint64_t now_ns)
         .echo_ns = s->echo_ns,
         .echo_at_ns = s->echo_at_ns,
         .hlc = node_hlc_now(s->wan->node),
+        .safe_hlc = g.head_hlc,
     };
     s->echo_ns = 0; /* an echo counts once */
     s->beat_ns = now_ns;
@@ -185,17 +186,16 @@ static void beat_send(struct wan_send *s, uint64_t now_ns)
     buf_deinit(&b);
 }
 
-/* How far the peer is behind us, in our own clock. */
+/* How far the peer is behind us. */
 static void lag_measure(struct wan_send *s, uint64_t now_ns)
 {
     struct gateway_progress g;
     struct lag *l = &s->peer->lag_out;
     gateway_progress(s->gateway, &g);
-    uint64_t head = MAX(g.head_hlc, hlc_from_wall(wan_wall_ns(s->wan)));
     bool fresh = s->ack_ns != 0 && now_ns - s->ack_ns <= LAG_FRESH_NS;
-    lag_hear(l, now_ns, head);
+    lag_hear(l, now_ns, g.head_hlc, hlc_from_wall(wan_wall_ns(s->wan)));
     if (fresh && s->horizon == NULL && g.ops_to_go == 0 && s->applied_hlc >= s->sent_op_hlc)
-        lag_apply(l, head, 0, 0);
+        lag_apply(l, g.head_hlc, 0, 0);
 }
 
 void wan_send_tick(struct wan_send *s, uint64_t now_ns)

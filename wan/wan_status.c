@@ -310,6 +310,8 @@ bool wan_lag_from(const struct wan *w, site_id_t peer, struct wan_lag *ret)
         return false;
     const struct lag *l = &p->recv.core.lag;
     *ret = (struct wan_lag){.up = p->recv.state == RECV_RUNNING,
+                            .held = p->recv.core.held_ahead_ns != 0,
+                            .by_clock = lag_is_by_clock(l),
                             .lag_ns = lag_ns(l, wan_now_ns(w)),
                             .ops_to_go = lag_ops(l),
                             .bytes_to_go = lag_bytes(l),

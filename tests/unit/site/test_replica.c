@@ -78,6 +78,8 @@ static void test_silent_replica_leaves_the_record_before_anything_commits(void *
     one_tick(&f, NS_PER_SEC);
     one_reply(&f, 2, 6);
     one_tick(&f, NS_PER_SEC); /* node 3 has said nothing for two seconds */
+    assert_non_null(one_found(&f, REPLICA_ASK));
+    one_answer(&f); /* it is not us who hear nothing */
     assert_non_null(one_found(&f, REPLICA_SWAP));
     assert_int_equal(f.wanted.in_sync_count, 2);
     assert_null(one_found(&f, REPLICA_COMMIT));
@@ -85,6 +87,40 @@ static void test_silent_replica_leaves_the_record_before_anything_commits(void *
     assert_null(one_found(&f, REPLICA_COMMIT)); /* asked for is not done */
     one_answer(&f);
     assert_int_equal(one_found(&f, REPLICA_COMMIT)->index, 6);
+    one_close(&f);
+}
+
+/* What it says arrives: a swap that takes the others out would be carried out, and they could not
+ * take over. */
+static void test_a_primary_that_hears_nothing_takes_nobody_out(void **state)
+{
+    struct one f;
+    (void)state;
+    one_serve(&f);
+    one_propose(&f, 6);
+    one_durable(&f, 6);
+    for (int i = 0; i < 59; i++) {
+        one_tick(&f, 100 * NS_PER_MS);
+        const struct replica_effect *swap = one_found(&f, REPLICA_SWAP);
+        assert_true(swap == NULL || swap->record.in_sync_count == 3);
+    }
+    one_tick(&f, 100 * NS_PER_MS);
+    assert_int_equal(one_found(&f, REPLICA_STEP_DOWN)->index, 5);
+    one_close(&f);
+}
+
+static void test_who_speaks_again_while_the_coordinator_is_asked_stays(void **state)
+{
+    struct one f;
+    (void)state;
+    one_serve(&f);
+    one_tick(&f, NS_PER_SEC);
+    one_reply(&f, 2, 5);
+    one_tick(&f, NS_PER_SEC);
+    assert_non_null(one_found(&f, REPLICA_ASK));
+    one_reply(&f, 3, 5);
+    one_answer(&f);
+    assert_true(!f.swap || f.wanted.in_sync_count == 3);
     one_close(&f);
 }
 
@@ -96,6 +132,7 @@ static void test_replica_that_may_have_entered_counts(void **state)
     one_tick(&f, NS_PER_SEC);
     one_reply(&f, 2, 5);
     one_tick(&f, NS_PER_SEC);
+    one_answer(&f);
     one_answer(&f); /* node 3 is out */
     assert_int_equal(f.record.in_sync_count, 2);
     for (int i = 0; i < 4; i++) {
@@ -126,6 +163,8 @@ static void test_replica_that_is_behind_does_not_enter(void **state)
     one_reply(&f, 2, 5);
     one_tick(&f, NS_PER_SEC);
     one_answer(&f);
+    one_answer(&f);
+    assert_int_equal(f.record.in_sync_count, 2);
     for (int i = 0; i < 4; i++) {
         one_reply(&f, 2, 5);
         one_reply(&f, 3, 4);
@@ -229,6 +268,7 @@ static void test_lost_answer_of_a_swap_changes_nothing(void **state)
     one_tick(&f, NS_PER_SEC);
     one_reply(&f, 2, 5);
     one_tick(&f, NS_PER_SEC);
+    one_answer(&f);
     assert_true(f.swap); /* node 3 is to leave; the answer gets lost, the swap does not */
     f.record = f.wanted;
     f.record.version++;
@@ -303,6 +343,7 @@ static void test_trimmed_records_make_a_copy_necessary(void **state)
     one_tick(&f, NS_PER_SEC);
     one_reply(&f, 2, 5);
     one_tick(&f, NS_PER_SEC);
+    one_answer(&f);
     one_answer(&f); /* node 3 is out */
     one_message(
         &f,
@@ -360,6 +401,8 @@ int main(void)
         cmocka_unit_test(test_new_primary_serves_when_what_it_found_is_committed),
         cmocka_unit_test(test_promise_is_within_what_the_record_reserves),
         cmocka_unit_test(test_silent_replica_leaves_the_record_before_anything_commits),
+        cmocka_unit_test(test_a_primary_that_hears_nothing_takes_nobody_out),
+        cmocka_unit_test(test_who_speaks_again_while_the_coordinator_is_asked_stays),
         cmocka_unit_test(test_replica_that_may_have_entered_counts),
         cmocka_unit_test(test_replica_that_is_behind_does_not_enter),
         cmocka_unit_test(test_replica_that_lost_what_it_had_leaves_the_record),

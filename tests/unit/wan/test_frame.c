@@ -44,6 +44,52 @@ static void test_frame_reader_next_any_cut_gives_the_frames(void **state)
     buf_deinit(&stream);
 }
 
+/* Heartbeats come out before their turn, with the number of batches before them; all else comes out
+ * in order, and they do not come twice. */
+static void test_frame_reader_heartbeat_overtakes(void **state)
+{
+    (void)state;
+    static const enum frame_type types[] = {FRAME_BATCH,     FRAME_HEARTBEAT,   FRAME_BATCH,
+                                            FRAME_HEARTBEAT, FRAME_PROBE_REPLY, FRAME_BATCH,
+                                            FRAME_HEARTBEAT, FRAME_HEARTBEAT,   FRAME_BATCH};
+    for (size_t taken = 0; taken <= 3; taken++) { /* in order first */
+        struct buf stream = {0};
+        struct frame_reader r = {0};
+        struct frame f;
+        bool got;
+        uint64_t batches;
+        for (unsigned i = 0; i < ARRAY_COUNT(types); i++) {
+            char text[16];
+            (void)snprintf(text, sizeof text, "frame %u", i); /* fits */
+            frame_encode(&stream, types[i], slice_str(text));
+        }
+        unsigned at = 0, before = 0;
+        for (size_t i = 0; i < stream.len; i++) { /* byte by byte */
+            frame_reader_add(&r, stream.ptr + i, 1);
+            while (at < taken && frame_reader_next(&r, &f, &got) == 0 && got) {
+                assert_int_equal(f.type, types[at]);
+                at++;
+            }
+            while (at == taken && frame_reader_heartbeat(&r, &f, &batches)) {
+                static const uint64_t stand[] = {1, 2, 3, 3};
+                unsigned gone = taken > 2 ? 2 : taken > 0 ? 1 : 0, had = taken > 1;
+                assert_int_equal(f.type, FRAME_HEARTBEAT);
+                assert_int_equal(batches, stand[had + before] - gone);
+                before++;
+            }
+        }
+        assert_int_equal(before, taken > 1 ? 3 : 4);
+        unsigned rest = 0;
+        while (frame_reader_next(&r, &f, &got) == 0 && got) {
+            assert_true(f.type != FRAME_HEARTBEAT);
+            rest++;
+        }
+        assert_int_equal(at + before + rest, ARRAY_COUNT(types));
+        frame_reader_deinit(&r);
+        buf_deinit(&stream);
+    }
+}
+
 static void test_frame_reader_next_bit_flip_never_passes(void **state)
 {
     (void)state;
@@ -79,6 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frame_reader_next_any_cut_gives_the_frames),
+        cmocka_unit_test(test_frame_reader_heartbeat_overtakes),
         cmocka_unit_test(test_frame_reader_next_bit_flip_never_passes),
         cmocka_unit_test(test_frame_reader_next_huge_length_is_refused),
     };

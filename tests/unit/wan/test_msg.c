@@ -143,16 +143,30 @@ static void test_msg_ack_round_trip_and_truncation(void **state)
 static void test_msg_heartbeat_extra_fields_are_skipped(void **state)
 {
     (void)state;
-    struct msg_heartbeat h = {.sent_hlc = 1, .head_hlc = 2, .hlc = 3}, got;
+    struct msg_heartbeat h = {.sent_hlc = 1, .head_hlc = 2, .hlc = 3, .safe_hlc = 4}, got;
     struct buf out = {0};
     msg_heartbeat_encode(&h, &out);
     assert_int_equal(msg_heartbeat_decode(buf_slice(&out), &got), 0);
     assert_int_equal(got.hlc, 3);
-    assert_int_equal(out.ptr[0], 0x9a); /* an array of ten: make it eleven */
-    out.ptr[0] = 0x9b;
+    assert_int_equal(got.safe_hlc, 4);
+    assert_int_equal(out.ptr[0], 0x9b); /* an array of eleven: make it twelve */
+    out.ptr[0] = 0x9c;
     mp_cstr(&out, "from the future");
     assert_int_equal(msg_heartbeat_decode(buf_slice(&out), &got), 0);
     assert_int_equal(got.head_hlc, 2);
+    buf_deinit(&out);
+}
+
+static void test_msg_heartbeat_of_the_version_before(void **state)
+{
+    (void)state;
+    struct msg_heartbeat h = {.sent_hlc = 1, .head_hlc = 2, .hlc = 3, .safe_hlc = 4}, got;
+    struct buf out = {0};
+    msg_heartbeat_encode(&h, &out);
+    out.ptr[0] = 0x9a;
+    out.len--; /* the last field */
+    assert_int_equal(msg_heartbeat_decode(buf_slice(&out), &got), 0);
+    assert_int_equal(got.safe_hlc, 2);
     buf_deinit(&out);
 }
 
@@ -247,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_msg_welcome_round_trip_and_truncation),
         cmocka_unit_test(test_msg_ack_round_trip_and_truncation),
         cmocka_unit_test(test_msg_heartbeat_extra_fields_are_skipped),
+        cmocka_unit_test(test_msg_heartbeat_of_the_version_before),
         cmocka_unit_test(test_msg_welcome_and_probe_round_trip),
         cmocka_unit_test(test_msg_error_decode_always_says_something),
         cmocka_unit_test(test_msg_absent_is_an_error_with_more_behind_it),

@@ -90,14 +90,45 @@ static void test_receiver_heartbeat_counts_after_the_batches_before_it(void **st
 {
     struct world *w = *state;
     uint64_t head = hlc_from_wall(WALL);
-    struct msg_heartbeat h = {.sent_hlc = head, .head_hlc = head, .ops_sent = 1, .wall_ns = WALL};
+    struct msg_heartbeat h = {
+        .sent_hlc = head, .head_hlc = head, .ops_sent = 1, .wall_ns = WALL, .safe_hlc = head};
     batch_make(w, hlc_from_wall(WALL - 30 * NS_PER_SEC));
     assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
     assert_non_null(receiver_next(&w->r, WALL));
-    receiver_heartbeat(&w->r, &h, 5, WALL);
+    receiver_heartbeat(&w->r, &h, 0, 5, WALL);
     assert_int_equal(w->r.lag.applied_hlc, 0);
     receiver_applied(&w->r);
     assert_int_equal(w->r.lag.applied_hlc, head);
+    assert_int_equal(lag_ns(&w->r.lag, 5), 0);
+}
+
+/* A heartbeat overtakes two batches that cannot be taken yet: what there is to go is known at once,
+ * and all up to it is here when the second one is. */
+static void test_receiver_hears_what_is_to_go_while_a_batch_is_held(void **state)
+{
+    struct world *w = *state;
+    uint64_t ahead = WALL + RECEIVER_AHEAD_MAX_NS + 60 * NS_PER_SEC,
+             head = hlc_from_wall(ahead) + 9;
+    struct msg_heartbeat h = {
+        .sent_hlc = head, .head_hlc = head, .ops_sent = 4, .wall_ns = ahead, .safe_hlc = head};
+    for (int i = 0; i < 2; i++) {
+        batch_make(w, hlc_from_wall(ahead) + (uint64_t)i);
+        assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
+    }
+    assert_null(receiver_next(&w->r, WALL));
+    receiver_heartbeat(&w->r, &h, 2, 5, WALL);
+    assert_int_equal(lag_ops(&w->r.lag), 4);
+    for (int i = 2; i < 6; i++) {
+        assert_int_equal(w->r.lag.applied_hlc, i == 2 ? 0 : hlc_from_wall(ahead) + (uint64_t)i - 3);
+        assert_non_null(receiver_next(&w->r, ahead));
+        receiver_applied(&w->r);
+        if (i < 4) {
+            batch_make(w, hlc_from_wall(ahead) + (uint64_t)i);
+            assert_int_equal(receiver_batch(&w->r, buf_slice(&w->wire), buf_slice(&w->noise)), 0);
+        }
+    }
+    assert_int_equal(w->r.lag.applied_hlc, head);
+    assert_int_equal(lag_ops(&w->r.lag), 0);
     assert_int_equal(lag_ns(&w->r.lag, 5), 0);
 }
 
@@ -171,6 +202,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_receiver_batch_missing_one_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_receiver_heartbeat_counts_after_the_batches_before_it,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_receiver_hears_what_is_to_go_while_a_batch_is_held,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_receiver_ack_tells_what_is_durable_once, setup,
                                         teardown),
