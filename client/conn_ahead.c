@@ -190,6 +190,20 @@ void conn_ahead_answered_again(struct conn_ahead *a, uint64_t number, const stru
     pthread_mutex_unlock(&a->lock);
 }
 
+enum ahead_again conn_ahead_sent_again(struct conn_ahead *a,
+                                       const struct ahead_entry *e,
+                                       int rc,
+                                       const struct fs_reply *r)
+{
+    if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY)
+        return AHEAD_WAITS;
+    if (rc == 0 && r->has_attr)
+        conn_ahead_answered_again(a, e->id, &r->attr);
+    if (rc != 0 || (r->flags & REPLY_AHEAD) == 0)
+        conn_ahead_durable(a, e->id);
+    return rc != 0 ? AHEAD_LOST : AHEAD_MADE;
+}
+
 bool conn_ahead_makes(struct conn_ahead *a, struct oid oid)
 {
     bool makes = false;
