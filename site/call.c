@@ -192,6 +192,11 @@ latch_part(struct call *c, struct shard *home, struct oid oid, struct slice name
 {
     struct shard *s = shard_of(c->n, oid);
     uint64_t key = touch_key(oid, name);
+    /* What the change takes along unasked, twins and losers of a name, counts as read. */
+    if (s == home && check)
+        c->foreign =
+            c->foreign || !shard_mark_is_of(s, key, c->req.session) ||
+            (name.len > 0 && !shard_mark_is_of(s, touch_key(oid, SHARD_ANY_NAME), c->req.session));
     if (s == home)
         return 0;
     for (uint32_t i = 0; i < c->latch_count; i++)
