@@ -25,6 +25,9 @@ void opens_gone(struct mount *m);
 /* Joined again: tells a node that has started since. True: this was the answer to that. */
 void opens_tell(struct mount *m);
 bool opens_answered(struct mount *m, uint64_t id, int32_t rc);
+/* A request that was answered ahead of the disk was made again, with this answer; it cannot be. */
+void opens_made_again(struct mount *m, const struct fs_reply *r);
+void opens_lost(struct mount *m, unsigned type, struct oid oid);
 /* Is there what was written to open files without a name? False: `what` says what is not. */
 bool opens_check(struct mount *m, char what[200]);
 
