@@ -83,6 +83,14 @@
  *  72 [crowd] {P3} a latch is let go and wakes nobody
  *  73 [eio] {P9} a disk that fails is told as a wrong configuration
  *  74 [chunks,lose] {P8} a block that nobody has is read as zeros
+ *  80 [ahead] {P2} a sync is answered at once
+ *  81 [ahead] {P2} what is answered ahead of the disk is told to be durable at once
+ *  82 [ahead] {P2} what was answered ahead and went with the node is not made again
+ *  83 [ahead] {P2} a file is made again under another oid
+ *  84 [ahead] {P1} answered ahead on top of what another mount did and is not durable
+ *  85 [ahead] {P1} answered ahead when it concerns several shards
+ *  86 [ahead] {P2} a node gives oids once more that the one before had given ahead
+ *  88 [ahead] {P1} answered ahead before other mounts have dropped what was there
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 {P2} committed when one more has it, not all
  * 102 {P1} a primary's lease never ends
@@ -109,7 +117,7 @@
  * 121 {P7} an operation of a peer is journaled before what it names in another shard is committed
  */
 /* clang-format on */
-#define PLANT_COUNT 74u
+#define PLANT_COUNT 88u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

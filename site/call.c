@@ -170,8 +170,9 @@ void call_hold_durable(struct call *c, struct shard *s, uint64_t index)
 
 bool call_may_go_ahead(const struct call *c)
 {
-    return c->req.ahead && !c->foreign && !c->told && c->reply.rc == 0 && c->latch_count == 0 &&
-           c->holds == c->durable_holds && c->req.session != 0;
+    return c->req.ahead && (!c->foreign || PLANTED(84)) && !c->told && c->reply.rc == 0 &&
+           (c->latch_count == 0 || PLANTED(85)) && (c->holds == c->durable_holds || PLANTED(88)) &&
+           c->req.session != 0;
 }
 
 void call_latch(struct call *c, struct shard *s, uint64_t key)
