@@ -84,6 +84,14 @@
  *  73 [eio] {P9} a disk that fails is told as a wrong configuration
  *  74 [chunks,lose] {P8} a block that nobody has is read as zeros
  *  75 [line,chunks] {P2} a site looks for a chunk at home and asks nobody beyond it
+ *  80 [ahead] {P2} a sync is answered at once
+ *  81 [ahead] {P2} what is answered ahead of the disk is told to be durable at once
+ *  82 [ahead] {P2} what was answered ahead and went with the node is not made again
+ *  83 [ahead] {P2} a file is made again under another oid
+ *  84 [ahead] {P1} answered ahead on top of what another mount did and is not durable
+ *  85 [ahead] {P1} answered ahead when it concerns several shards
+ *  86 [ahead] {P2} a node gives oids once more that the one before had given ahead
+ *  88 [ahead] {P1} answered ahead before other mounts have dropped what was there
  * Of the replicas inside a site, in worlds of several nodes:
  * 101 {P2} committed when one more has it, not all
  * 102 {P1} a primary's lease never ends
@@ -117,7 +125,7 @@
  * 136 {placement} a chunk is said to be there when one target has it
  */
 /* clang-format on */
-#define PLANT_COUNT 75u
+#define PLANT_COUNT 88u
 #define PLANT_REPLICA_FIRST 101u
 #define PLANT_REPLICA_LAST 112u
 #define PLANT_SITES_FIRST 119u

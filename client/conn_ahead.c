@@ -1,6 +1,7 @@
 #include "client/conn_ahead.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 void conn_ahead_init(struct conn_ahead *a, struct conn_seq *seq)
 {
@@ -87,7 +88,8 @@ static void rewrite(struct ahead_entry *e,
 /* Not held once more: two mounts that make their files again would wait for each other's. */
 static void set_made(struct fs_request *r, const void *arg)
 {
-    r->oid2 = *(const struct oid *)arg;
+    if (!PLANTED(83))
+        r->oid2 = *(const struct oid *)arg;
     r->flags &= ~CREATE_HOLDS;
 }
 
@@ -147,7 +149,7 @@ bool conn_ahead_next(struct conn_ahead *a, uint64_t after, struct ahead_entry *r
 {
     struct ahead_entry *best = NULL;
     pthread_mutex_lock(&a->lock);
-    for (struct ahead_entry *e = a->first; e != NULL; e = e->next)
+    for (struct ahead_entry *e = a->first; e != NULL && !PLANTED(82); e = e->next)
         if (e->told && e->id > after && (best == NULL || e->id < best->id))
             best = e;
     if (best != NULL) {
@@ -202,6 +204,18 @@ void conn_ahead_answered_again(struct conn_ahead *a,
             drop(a, at);
     }
     pthread_mutex_unlock(&a->lock);
+}
+
+enum ahead_again conn_ahead_sent_again(struct conn_ahead *a,
+                                       const struct ahead_entry *e,
+                                       int rc,
+                                       const struct fs_reply *r)
+{
+    if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY)
+        return AHEAD_WAITS;
+    conn_ahead_answered_again(a, e->id, rc == 0 && r->has_attr ? &r->attr : NULL,
+                              rc == 0 && (r->flags & REPLY_AHEAD) != 0);
+    return rc != 0 ? AHEAD_LOST : AHEAD_MADE;
 }
 
 bool conn_ahead_makes(struct conn_ahead *a, struct oid oid)

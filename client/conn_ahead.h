@@ -67,6 +67,17 @@ void conn_ahead_answered_again(struct conn_ahead *a,
                                uint64_t number,
                                const struct fs_attr *attr,
                                bool ahead);
+/* What became of one that was sent again. */
+enum ahead_again {
+    AHEAD_WAITS, /* the node is not ready: once more in a moment */
+    AHEAD_LOST,  /* it cannot be made again, and is not kept any more */
+    AHEAD_MADE   /* it is there, or there again; kept on if that was answered ahead */
+};
+/* `e` is a copy from conn_ahead_next; `rc` what the node said, `r` its answer if that is 0. */
+enum ahead_again conn_ahead_sent_again(struct conn_ahead *a,
+                                       const struct ahead_entry *e,
+                                       int rc,
+                                       const struct fs_reply *r);
 /* Is the request that made this file among the kept ones? */
 bool conn_ahead_makes(struct conn_ahead *a, struct oid oid);
 bool conn_ahead_any(struct conn_ahead *a);

@@ -114,15 +114,14 @@ static void ahead_again(struct conn *c, uint64_t incarnation)
         int rc = ahead_send(c, incarnation, &e, &frame, &arena, &r);
         if (rc == ERR_CLOSED)
             break;
-        if (rc == ERR_AGAIN || rc == ERR_NOT_PRIMARY) {
+        enum ahead_again became = conn_ahead_sent_again(&c->ahead, &e, rc, &r);
+        if (became == AHEAD_WAITS) {
             conn_pause(c);
             continue;
         }
         done = e.id;
-        count += rc == 0;
-        conn_ahead_answered_again(&c->ahead, e.id, rc == 0 && r.has_attr ? &r.attr : NULL,
-                                  rc == 0 && (r.flags & REPLY_AHEAD) != 0);
-        if (rc != 0)
+        count += became == AHEAD_MADE;
+        if (became == AHEAD_LOST)
             c->events.lost(c->events.ctx, e.type, e.oid, rc);
         else if (e.type == RPC_CREATE)
             c->events.made_again(c->events.ctx, e.oid);

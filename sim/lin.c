@@ -20,6 +20,8 @@ void lin_new(struct world *w)
 
 void lin_free(void)
 {
+    for (unsigned i = 0; lin != NULL && i < WORLD_MOUNTS_MAX; i++)
+        mem_free(lin->mounts[i].told);
     mem_free(lin);
     lin = NULL;
 }
@@ -59,7 +61,7 @@ void lin_fail(const struct mount *m, const char *fmt, ...)
 
 /* --- what is not durable yet --- */
 
-static bool is_durable(unsigned site, shard_id_t shard, uint64_t index)
+bool lin_is_durable_at(unsigned site, shard_id_t shard, uint64_t index)
 {
     struct node *n = lin_node(site);
     return n != NULL && index <= shard_committed(node_shard(n, shard));
@@ -70,7 +72,7 @@ static void fresh_prune(unsigned site)
     struct lin_site *s = &lin->sites[site];
     while (s->fresh_count > 0) {
         const struct lin_fresh *f = &s->fresh[s->fresh_first];
-        if (s->fresh_count < LIN_FRESH && !is_durable(site, f->shard, f->index))
+        if (s->fresh_count < LIN_FRESH && !lin_is_durable_at(site, f->shard, f->index))
             return;
         s->fresh_first = (s->fresh_first + 1) % LIN_FRESH;
         s->fresh_count--;
@@ -83,7 +85,7 @@ static void fresh_add(unsigned site, struct lin_key key, shard_id_t shard, uint6
     if (s->fresh_count == LIN_FRESH)
         fresh_prune(site);
     s->fresh[(s->fresh_first + s->fresh_count++) % LIN_FRESH] =
-        (struct lin_fresh){.key = key, .shard = shard, .index = index};
+        (struct lin_fresh){.key = key, .shard = shard, .index = index, .by = lin->by};
 }
 
 /* Names count for what their directory shows of itself. */
@@ -93,7 +95,7 @@ static bool concerns(const struct lin_key *change, const struct lin_key *seen)
            (seen->name == 0 || change->name == seen->name || change->name == LIN_ANY_NAME);
 }
 
-static struct lin_need need_of(unsigned site, const struct lin_key *key)
+struct lin_need lin_need_of(unsigned site, const struct lin_key *key)
 {
     const struct lin_site *s = &lin->sites[site];
     struct lin_need need = {.shard = oid_shard(key->oid)};
@@ -101,6 +103,7 @@ static struct lin_need need_of(unsigned site, const struct lin_key *key)
         const struct lin_fresh *f = &s->fresh[(s->fresh_first + i - 1) % LIN_FRESH];
         if (f->shard == need.shard && concerns(&f->key, key)) {
             need.index = f->index;
+            need.by = f->by;
             break;
         }
     }
@@ -153,7 +156,7 @@ void lin_look(const struct mount *m)
     }
     for (unsigned i = 0; i < st.may_count; i++)
         for (unsigned k = 0; k < st.may[i].because_count; k++)
-            st.may[i].needs[k] = need_of(site_of(m), &st.may[i].because[k]);
+            st.may[i].needs[k] = lin_need_of(site_of(m), &st.may[i].because[k]);
     c->shown = c->shown || st.shows;
     if (known_moment(c, &st))
         return;
@@ -213,7 +216,7 @@ void lin_changed(unsigned site, const struct lin_key *keys, unsigned count)
 
 /* --- the life of a call --- */
 
-static bool is_change(enum rpc_type t)
+bool lin_is_change(enum rpc_type t)
 {
     return t != RPC_LOOKUP && t != RPC_GETATTR && t != RPC_READDIR && t != RPC_OPEN &&
            t != RPC_CLOSE;
@@ -226,7 +229,7 @@ static void call_end(const struct mount *m)
         lin->sites[site_of(m)].busy--;
     lm->call.busy = false;
     lm->session = m->session;
-    lm->answered = m->req.number;
+    lm->answered = MAX(lm->answered, m->req.number);
 }
 
 void lin_begin(const struct mount *m)
@@ -239,9 +242,9 @@ void lin_begin(const struct mount *m)
     memset(c, 0, offsetof(struct lin_call, states));
     c->state_count = 0;
     c->busy = true;
-    c->changes = is_change(m->type);
+    c->changes = lin_is_change(m->type);
     lm->session = m->session;
-    lm->answered = m->req.number - 1;
+    lm->answered = MAX(lm->answered, m->req.number - 1);
     lin->sites[site_of(m)].busy++;
     fresh_prune(site_of(m));
     lin_look(m);
@@ -260,21 +263,26 @@ static bool is_judged(int32_t rc)
            (err_class(rc) == ERR_CLASS_USER && rc != ERR_NOT_SUPPORTED && rc != ERR_CONFIG);
 }
 
-static bool needs_met(unsigned site, const struct lin_state *st, unsigned i)
+static bool
+needs_met(const struct mount *m, const struct lin_state *st, unsigned i, const struct fs_reply *r)
 {
     for (unsigned k = 0; k < st->may[i].because_count; k++)
-        if (!is_durable(site, st->may[i].needs[k].shard, st->may[i].needs[k].index))
+        if (!lin_may_tell(m, &st->may[i].needs[k], r))
             return false;
     return true;
 }
 
+void lin_tell(unsigned site, shard_id_t shard, uint64_t index)
+{
+    uint64_t *told = &lin->sites[site].told[shard % LIN_SHARDS];
+    if (lin_is_durable_at(site, shard, index))
+        *told = MAX(*told, index);
+}
+
 static void needs_told(unsigned site, const struct lin_state *st, unsigned i)
 {
-    uint64_t *told = lin->sites[site].told;
-    for (unsigned k = 0; k < st->may[i].because_count; k++) {
-        const struct lin_need *d = &st->may[i].needs[k];
-        told[d->shard % LIN_SHARDS] = MAX(told[d->shard % LIN_SHARDS], d->index);
-    }
+    for (unsigned k = 0; k < st->may[i].because_count; k++)
+        lin_tell(site, st->may[i].needs[k].shard, st->may[i].needs[k].index);
 }
 
 static bool
@@ -284,7 +292,7 @@ explains(const struct mount *m, const struct lin_state *st, const struct fs_repl
     while (i < st->may_count && st->may[i].rc != r->rc)
         i++;
     *ret = i;
-    if (i == st->may_count || (is_change(m->type) && r->rc == 0 && !st->nothing))
+    if (i == st->may_count || (lin_is_change(m->type) && r->rc == 0 && !st->nothing))
         return false;
     if (m->type == RPC_READDIR)
         return st->list == lin_list_hash(r->entries, r->entry_count);
@@ -304,7 +312,7 @@ judge_nameless(const struct mount *m, const struct lin_call *c, const struct fs_
         if (c->states[i].attr != lin_attr_hash(&r->attr))
             continue;
         found = true;
-        if (!needs_met(site_of(m), &c->states[i], 0))
+        if (!needs_met(m, &c->states[i], 0, r))
             continue;
         needs_told(site_of(m), &c->states[i], 0);
         return true;
@@ -321,8 +329,7 @@ static void fail_needs(const struct mount *m, const struct lin_call *c, const st
     unsigned at;
     for (unsigned i = 0; i < c->state_count; i++)
         for (unsigned k = 0; explains(m, &c->states[i], r, &at) && k < 2; k++)
-            if (!is_durable(site_of(m), c->states[i].may[at].needs[k].shard,
-                            c->states[i].may[at].needs[k].index)) {
+            if (!lin_may_tell(m, &c->states[i].may[at].needs[k], r)) {
                 first = c->states[i].may[at].needs[k];
                 key = c->states[i].may[at].because[k];
             }
@@ -344,7 +351,7 @@ static void judge_seen(const struct mount *m, const struct lin_call *c, const st
         if (!explains(m, &c->states[i], r, &at))
             continue;
         found = true;
-        if (!needs_met(site_of(m), &c->states[i], at))
+        if (!needs_met(m, &c->states[i], at, r))
             continue;
         needs_told(site_of(m), &c->states[i], at);
         return;
@@ -390,10 +397,8 @@ static void judge_change(const struct mount *m, struct lin_call *c, const struct
             lin_fail(m, "answered %s, and was carried out", err_name(r->rc));
         return;
     }
-    if (!is_durable(site, c->dot.shard, c->index))
-        lin_fail(m, "answered, and is not durable");
-    lin->sites[site].told[c->dot.shard % LIN_SHARDS] =
-        MAX(lin->sites[site].told[c->dot.shard % LIN_SHARDS], c->index);
+    lin_told_answered(m, c, r);
+    lin_tell(site, c->dot.shard, c->index);
     if (c->blind)
         return;
     /* What another shard's disk refuses of it waits there: RESULTS.md, "Open". */
@@ -422,6 +427,8 @@ void lin_answered(const struct mount *m, const struct fs_reply *r)
         judge_change(m, c, r);
     else if (up && is_judged(r->rc) && !c->blind)
         judge_seen(m, c, r);
+    if (r->rc != 0 || !c->done)
+        lin_told_over(m);
     stats.blind += c->blind;
     lin_known_answered(m, c, r);
     call_end(m);
@@ -455,6 +462,7 @@ void lin_restarted(unsigned site)
                        "answer has told",
                        lin->w->config.sites[site].name, (unsigned long long)s->told[k % LIN_SHARDS],
                        k);
+    lin_told_restarted(site, n);
     for (unsigned i = 0; i < lin->w->mount_count; i++) {
         struct lin_call *c = &lin->mounts[i].call;
         if (!c->busy || site_of(&lin->w->mounts[i]) != site)

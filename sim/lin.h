@@ -24,6 +24,17 @@ void lin_gone(const struct mount *m);
 /* What the mount has to forget; all of it: its connection broke. */
 void lin_told(const struct mount *m, const struct fs_inval *invals, uint32_t count);
 void lin_forget(const struct mount *m);
+/* ---- of mounts whose changes are answered ahead of the disk (sim/ahead.h) ---- */
+/* The call under way is put aside while what went with the node is made again: each as a call. */
+void lin_aside(const struct mount *m);
+void lin_aside_over(const struct mount *m);
+void lin_begin_again(const struct mount *m);
+bool lin_is_there(const struct mount *m, uint64_t number);
+bool lin_is_durable(const struct mount *m, uint64_t number);
+void lin_told_durable(const struct mount *m, uint64_t number); /* the mount was */
+/* A sync was answered, or the commit of an fsync: all that was told before has to be durable. */
+void lin_synced(const struct mount *m);
+void lin_forgets_kept(const struct mount *m); /* the mount died */
 /* The site is up again. */
 void lin_restarted(unsigned site);
 /* It is up for the first time as another one (`claudefs site return`), with the others' tree:

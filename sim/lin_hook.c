@@ -213,8 +213,18 @@ static struct mount *asker(unsigned site, const struct proposal *p)
 
 /* The state may hold this change now. A node that has failed and not ended yet is looked at no
  * more: nobody knows what it removes. */
-static void before(struct mount *m, struct lin_call *c)
+static void before(struct mount *m, struct lin_call *c, const struct op_builder *b)
 {
+    const struct op op = {.effects = b->effects, .effect_count = b->count};
+    struct lin_key keys[LIN_KEYS];
+    unsigned site = m->process->machine.site;
+    unsigned count = keys_of(&op, keys);
+    c->on_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct lin_need need = lin_need_of(site, &keys[i]);
+        if (need.by != m->number + 1 && !lin_is_durable_at(site, need.shard, need.index))
+            c->on[c->on_count++] = need;
+    }
     c->blind = c->blind || c->state_count == 0;
     bool can = c->blind;
     const struct lin_state *now = can ? NULL : lin_now(m);
@@ -236,6 +246,9 @@ after(struct mount *m, struct lin_call *c, const struct proposal *p, const struc
     c->dot = op->dot;
     c->result = p->result;
     c->key_count = keys_of(op, c->keys);
+    c->wide = false;
+    for (unsigned i = 0; i < c->key_count; i++)
+        c->wide = c->wide || oid_shard(c->keys[i].oid) != op->dot.shard;
     c->order = lin->order;
     c->state_count = 0;
     lin_look(m);
@@ -263,10 +276,10 @@ int __wrap_shard_propose(struct shard *s,
     struct lin_mount *lm = m != NULL ? &lin->mounts[m->number] : NULL;
     struct lin_call *c =
         lm != NULL && lm->call.busy && m->req.number == p->number ? &lm->call : NULL;
-    if (lm != NULL && c == NULL && p->number <= lm->answered)
+    if (lm != NULL && c == NULL && p->number <= lm->answered && lin_told_find(m, p->number) == NULL)
         lin_fail(m, "call %llu is carried out after its answer", (unsigned long long)p->number);
     if (c != NULL) {
-        before(m, c);
+        before(m, c, b);
         bool calm = disk_calm;
         disk_calm = true;
         if (lin_node(site) != NULL)
@@ -275,8 +288,12 @@ int __wrap_shard_propose(struct shard *s,
     }
     struct dot next = {shard_next_seq(s), lin->w->ids[site], shard};
     lin->applying = c;
+    lin->by = m != NULL ? m->number + 1 : 0;
     int rc = __real_shard_propose(s, b, p, &op);
     lin->applying = NULL;
+    lin->by = 0;
+    if (m != NULL && rc == 0)
+        lin_told_made(m, p->number, op.dot, log_last(shard_log(s)));
     if (c != NULL)
         c->proposing = false;
     if (rc == 0 && ret_op != NULL)

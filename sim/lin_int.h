@@ -22,6 +22,7 @@ struct lin_key {
 };
 struct lin_need { /* this record must be durable before it is told */
     shard_id_t shard;
+    unsigned by;    /* number of the mount whose change it is, + 1; 0: of none */
     uint64_t index; /* 0: nothing */
 };
 /* What a call may be answered at one moment. */
@@ -52,6 +53,9 @@ struct lin_call {
     struct oid result, victim; /* and what was under the name before */
     bool again;                /* two were made */
     bool shown;
+    bool wide;                    /* it concerns several shards */
+    struct lin_need on[LIN_KEYS]; /* what others had done there, and was not durable */
+    unsigned on_count;
     struct lin_key keys[LIN_KEYS]; /* what it changed */
     unsigned key_count;
     uint64_t order; /* when */
@@ -64,8 +68,19 @@ struct lin_known {
     struct lin_key key;
     uint64_t value, order;
 };
+struct lin_told { /* a change that was answered ahead of the disk */
+    uint64_t number;
+    struct dot dot;
+    uint64_t index;
+    struct oid result;
+    bool there; /* it has not been lost, or was made again */
+};
 struct lin_mount {
-    struct lin_call call;
+    struct lin_call call, aside; /* aside: the call under way, while others are made again */
+    bool has_aside;
+    uint64_t aside_number;
+    struct lin_told *told; /* until the mount knows that they are durable */
+    unsigned told_count, told_cap;
     struct lin_known known[LIN_KNOWN];
     unsigned known_next;
     uint64_t session, answered; /* the last number that was answered or given up in this session */
@@ -74,6 +89,7 @@ struct lin_fresh { /* a change that is not durable yet */
     struct lin_key key;
     uint64_t index;
     shard_id_t shard;
+    unsigned by; /* as in lin_need */
 };
 struct lin_site {
     struct lin_fresh fresh[LIN_FRESH];
@@ -87,6 +103,7 @@ struct lin {
     struct lin_mount mounts[WORLD_MOUNTS_MAX];
     uint64_t order;            /* counts whatever happens */
     struct lin_call *applying; /* whose operation the engine is being given */
+    unsigned by;               /* and which mount's, + 1; 0: of none */
 };
 extern struct lin *lin; /* NULL: there is no world */
 
@@ -107,7 +124,21 @@ uint64_t lin_name_value(struct oid oid); /* of a name that means this */
 /* lin_known.c: after an answer, what other mounts still know, and what this one knows now */
 void lin_known_answered(const struct mount *m, const struct lin_call *c, const struct fs_reply *r);
 
+/* lin_ahead.c: what was answered ahead of the disk */
+struct lin_told *lin_told_find(const struct mount *m, uint64_t number); /* NULL: not that one */
+/* A change that is kept by the mount was made (again), in `op`. */
+void lin_told_made(const struct mount *m, uint64_t number, struct dot dot, uint64_t index);
+void lin_told_answered(const struct mount *m, const struct lin_call *c, const struct fs_reply *r);
+/* It cannot be made again, or nothing was to do: it is told of no record any more. */
+void lin_told_over(const struct mount *m);
+void lin_told_restarted(unsigned site, struct node *n);
+/* What a mount may be told, when it has asked ahead: what is durable, and what itself has done. */
+bool lin_may_tell(const struct mount *m, const struct lin_need *need, const struct fs_reply *r);
 /* lin.c */
+struct lin_need lin_need_of(unsigned site, const struct lin_key *key);
+bool lin_is_change(enum rpc_type t);
+bool lin_is_durable_at(unsigned site, shard_id_t shard, uint64_t index);
+void lin_tell(unsigned site, shard_id_t shard, uint64_t index); /* it has to stay */
 const struct lin_state *
 lin_now(const struct mount *m);       /* NULL: nobody can say; until the next one */
 void lin_look(const struct mount *m); /* at this moment, for the call under way */

@@ -49,6 +49,7 @@ static void unknown_outcome(struct mount *m)
         lin_gone(m);
         workload_done(m, NULL);
     }
+    ahead_no_answer(m);
     m->busy = false;
 }
 
@@ -57,10 +58,33 @@ void mount_site_goes(struct mount *m)
     unknown_outcome(m);
 }
 
+void mount_dies(struct mount *m, uint64_t back_ns)
+{
+    rpc_sim_leave(&m->push);
+    rpc_sim_leave(&m->main);
+    ahead_dies(m);
+    m->session = 0; /* what it has asked for may be done still, and is nobody's */
+    unknown_outcome(m);
+    lin_forget(m);
+    m->joined = false;
+    sched_in(&m->next, back_ns);
+}
+
+void mount_resume(struct mount *m)
+{
+    if (m->busy) {
+        workload_again(m);
+        call_send(m); /* with its number */
+    } else {
+        sched_in(&m->next, 0);
+    }
+}
+
 static void on_hello(struct mount *m, const struct fs_reply *r)
 {
     if (r->rc == ERR_STALE) { /* away too long: a new session */
         m->session = 0;
+        m->anew = true;
         unknown_outcome(m);
     }
     if (r->rc != 0) {
@@ -76,18 +100,15 @@ static void on_hello(struct mount *m, const struct fs_reply *r)
     say(&m->push, RPC_HELLO, 0, &q);
     m->joined = true;
     opens_tell(m);
-    if (m->busy) {
-        workload_again(m);
-        call_send(m); /* with its number */
-    } else {
-        sched_in(&m->next, 0);
-    }
+    ahead_joined(m, m->anew);
+    m->anew = false;
 }
 
 static void on_closed(struct rpc_peer *p, struct mount *m)
 {
     (void)p;
     m->joined = false;
+    ahead_left(m);
     lin_forget(m);
     sched_in(&m->next, RETRY_NS);
 }
@@ -104,7 +125,7 @@ static void push_closed(struct rpc_peer *p)
 
 static void push_frame(struct rpc_peer *p, const struct rpc_frame *f)
 {
-    if (f->type != PUSH_INVALIDATE || (f->flags & RPC_FLAG_PUSH) == 0)
+    if ((f->type != PUSH_INVALIDATE && f->type != PUSH_DURABLE) || (f->flags & RPC_FLAG_PUSH) == 0)
         return;
     struct mount *m = CONTAINER_OF(p, struct mount, push);
     struct fs_request q = {.number2 = f->id};
@@ -112,9 +133,13 @@ static void push_frame(struct rpc_peer *p, const struct rpc_frame *f)
     struct fs_reply r;
     int rc = fs_reply_decode(f->body, &arena, &r);
     ASSERT(rc == 0);
-    lin_told(m, r.invals, r.inval_count);
+    if (f->type == PUSH_DURABLE)
+        ahead_told_durable(m, r.data);
+    else
+        lin_told(m, r.invals, r.inval_count);
     op_arena_deinit(&arena);
-    say(p, RPC_INVAL_ACK, 0, &q);
+    if (f->type == PUSH_INVALIDATE)
+        say(p, RPC_INVAL_ACK, 0, &q);
 }
 
 /* --- calls --- */
@@ -134,17 +159,19 @@ static void call_begin(struct mount *m)
     m->doom_count = 0;
     m->writes = 0;
     memset(m->doomed_oids, 0, sizeof m->doomed_oids);
-    workload_next(m);
+    if (!ahead_sync_next(m))
+        workload_next(m);
     if (m->calls_left != UINT64_MAX)
         m->calls_left--;
-    m->req.number = ++m->next_number;
-    m->req.acked = m->next_number - 1;
     m->req.session = m->session;
+    ahead_begin(m);
     buf_clear(&m->body);
     fs_request_encode(&m->req, &m->body);
+    ahead_encoded(m);
     m->busy = true;
     m->began_ns = sched->now_ns;
-    lin_begin(m);
+    if (m->type != RPC_SYNC)
+        lin_begin(m);
     call_send(m);
 }
 
@@ -161,7 +188,7 @@ static uint64_t pause_ns(struct mount *m)
 
 static void next_soon(struct mount *m)
 {
-    uint64_t pause = pause_ns(m);
+    uint64_t pause = ahead_hurries(m) ? 0 : pause_ns(m);
     if (pause == 0 && !sched_waits(&m->next))
         call_begin(m);
     else
@@ -177,7 +204,7 @@ static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
     ASSERT(rc == 0);
     if (f->type == RPC_HELLO) {
         on_hello(m, &r);
-    } else if (opens_answered(m, f->id, r.rc)) {
+    } else if (opens_answered(m, f->id, r.rc) || ahead_frame(m, f->id, &r)) {
         op_arena_deinit(&arena);
         return;
     } else if (m->busy && f->id == m->req.number) {
@@ -188,8 +215,11 @@ static void main_frame(struct rpc_peer *p, const struct rpc_frame *f)
         m->stats.latency_ns_sum += took;
         m->stats.latency_ns_max = MAX(m->stats.latency_ns_max, took);
         m->busy = false;
-        lin_answered(m, &r);
-        workload_done(m, &r);
+        if (m->type != RPC_SYNC) {
+            lin_answered(m, &r);
+            workload_done(m, &r);
+        }
+        ahead_answered(m, &r);
         next_soon(m);
     }
     op_arena_deinit(&arena);
@@ -200,6 +230,8 @@ static void next_run(struct sched_event *e)
     struct mount *m = CONTAINER_OF(e, struct mount, next);
     if (!m->joined)
         join(m);
+    else if (m->ahead.again)
+        ahead_go_on(m);
     else if (!m->busy)
         call_begin(m);
 }
@@ -218,6 +250,7 @@ void mount_init(struct mount *m,
     m->work = work;
     m->number = number;
     m->until_ns = m->calls_left = UINT64_MAX;
+    ahead_init(m);
     rng_seed(&m->rng, rng_next(&sched->rng));
     m->main.frame = main_frame;
     m->main.closed = main_closed;
@@ -238,6 +271,7 @@ void mount_leave(struct mount *m)
     rpc_sim_leave(&m->push);
     rpc_sim_leave(&m->main);
     sched_cancel(&m->next);
+    ahead_left(m);
     lin_gone(m);
     opens_gone(m);
     m->busy = m->joined = false;
@@ -246,6 +280,7 @@ void mount_leave(struct mount *m)
 void mount_deinit(struct mount *m)
 {
     mount_leave(m);
+    ahead_deinit(m);
     buf_deinit(&m->body);
     buf_deinit(&m->bulk);
     mem_free(m->content);
@@ -253,7 +288,7 @@ void mount_deinit(struct mount *m)
 
 bool mount_idle(const struct mount *m)
 {
-    return !m->busy && (sched->now_ns >= m->until_ns || m->calls_left == 0);
+    return !m->busy && !m->ahead.again && (sched->now_ns >= m->until_ns || m->calls_left == 0);
 }
 
 uint64_t mount_waits_ns(const struct mount *m)

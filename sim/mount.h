@@ -7,6 +7,7 @@
 #define SIM_MOUNT_H
 
 #include "base/limits.h"
+#include "sim/ahead.h"
 #include "sim/ledger.h"
 #include "sim/private.h"
 #include "sim/process.h"
@@ -54,6 +55,7 @@ struct mount {
     struct rpc_peer main, push;
     uint64_t session, next_number;
     bool joined;
+    bool anew; /* the session that it had is no more */
     /* the call under way */
     bool busy;
     enum rpc_type type;
@@ -78,6 +80,7 @@ struct mount {
     struct oid closing[MOUNT_CLOSING]; /* of the call under way */
     uint64_t node_crashes;             /* of the node that knows what is open */
     struct real real;                  /* what it is at, when it does something that people do */
+    struct ahead ahead;                /* when it is not `-o sync` */
     struct private_dir own;
     struct mount *sibling; /* another one of the same site, or NULL */
     bool again;            /* the call under way was sent more than once */
@@ -97,6 +100,10 @@ void mount_start(struct mount *m);
 void mount_site_goes(struct mount *m);
 void mount_deinit(struct mount *m);
 void mount_leave(struct mount *m); /* for good: nothing more is called */
+/* It dies, and another one of the same name comes after a while. */
+void mount_dies(struct mount *m, uint64_t back_ns);
+/* It has joined, and what it keeps is there again: calls go on. */
+void mount_resume(struct mount *m);
 /* Nothing is under way and nothing more will be begun. */
 bool mount_idle(const struct mount *m);
 /* A request beside its calls. */

@@ -9,6 +9,7 @@
 #include "site/call.h"
 
 #define TELL_ID (UINT64_C(1) << 63) /* and above: no call has such a number */
+#define CLOSE_ID UINT64_MAX         /* nobody waits for the answer */
 
 struct mount_open *opens_find(struct mount *m, struct oid oid)
 {
@@ -110,11 +111,51 @@ void opens_tell(struct mount *m)
         if (anew)
             o->told = 0;
         o->again = o->again || anew;
+        if (conn_ahead_makes(&m->ahead.kept, o->oid)) /* it opens it as well */
+            o->again = false;
         if (!o->again)
             continue;
         o->told++;
         mount_say(m, RPC_OPEN, o->id, &q);
     }
+}
+
+static void tell_again(struct mount *m, struct mount_open *o)
+{
+    struct fs_request q = {.oid = o->oid, .flags = O_RDWR};
+    o->again = true;
+    o->told++;
+    mount_say(m, RPC_OPEN, o->id, &q);
+}
+
+void opens_made_again(struct mount *m, const struct fs_reply *r)
+{
+    struct mount_open *o = opens_find(m, r->attr.oid);
+    bool makes = m->type == RPC_CREATE && oid_kind(r->attr.oid) == OID_FILE;
+    bool opens = makes && (m->req.flags & O_CREAT) != 0;
+    struct fs_request q = {.oid = r->attr.oid};
+    if (o == NULL && opens) /* closed since */
+        mount_say(m, RPC_CLOSE, CLOSE_ID, &q);
+    if (o == NULL)
+        return;
+    o->version = r->attr.version;
+    if (m->type == RPC_COMMIT && r->attr.nlink == 0)
+        o->wrote = MAX(o->wrote, m->writes);
+    if (opens)
+        o->told++;
+    else if (makes)
+        tell_again(m, o);
+}
+
+void opens_lost(struct mount *m, unsigned type, struct oid oid)
+{
+    struct mount_open *o = opens_find(m, oid);
+    if (o == NULL)
+        return;
+    m->real.step = 0; /* it was at something with it */
+    o->version = (struct dot){0};
+    if (type == RPC_CREATE)
+        *o = m->open[--m->open_count];
 }
 
 bool opens_answered(struct mount *m, uint64_t id, int32_t rc)
@@ -165,7 +206,7 @@ static bool named(struct mount *m, struct mount_open *o, char what[200])
 bool opens_check(struct mount *m, char what[200])
 {
     struct node *n = m->process->node;
-    for (unsigned i = 0; i < m->open_count && n != NULL; i++) {
+    for (unsigned i = 0; i < m->open_count && n != NULL && !m->ahead.behind; i++) {
         struct mount_open *o = &m->open[i];
         struct file_view v;
         struct content c = {0};

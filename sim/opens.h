@@ -29,6 +29,9 @@ bool opens_answered(struct mount *m, uint64_t id, int32_t rc);
  * that may be right (it had a name since, S25, between two looks). Nobody says so of what is lost.
  */
 void opens_changed(struct mount *m, struct oid oid);
+/* A request that was answered ahead of the disk was made again, with this answer; it cannot be. */
+void opens_made_again(struct mount *m, const struct fs_reply *r);
+void opens_lost(struct mount *m, unsigned type, struct oid oid);
 /* Is there what was written to open files without a name? False: `what` says what is not. */
 bool opens_check(struct mount *m, char what[200]);
 

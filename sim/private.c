@@ -25,7 +25,8 @@ static struct slice dir_name(struct mount *m)
 static bool peek_next(struct mount *m)
 {
     struct mount *s = m->sibling;
-    if (s == NULL || oid_is_none(s->own.dir) || s->own.busy || rng_below(&m->rng, 4) != 0)
+    if (s == NULL || oid_is_none(s->own.dir) || s->own.busy || s->ahead.behind ||
+        rng_below(&m->rng, 4) != 0)
         return false;
     m->own.peek = true;
     m->own.from = (unsigned)rng_below(&m->rng, PRIVATE_NAMES);
@@ -138,7 +139,8 @@ void private_done(struct mount *m, const struct fs_reply *r)
     if (p->peek) {
         const struct private_dir *s = &m->sibling->own;
         p->peek = false;
-        if (r != NULL && !says_nothing(r->rc) && s->version == p->peek_version)
+        if (r != NULL && !says_nothing(r->rc) && s->version == p->peek_version &&
+            !m->sibling->ahead.behind)
             looked_up(m, s, p->from, r);
         return;
     }
@@ -159,6 +161,19 @@ void private_done(struct mount *m, const struct fs_reply *r)
     } else {
         changed(m, r);
     }
+}
+
+bool private_unsure(struct mount *m, unsigned type, const struct fs_request *q)
+{
+    struct private_dir *p = &m->own;
+    const struct slice names[2] = {q->name, type == RPC_RENAME ? q->name2 : q->name};
+    const struct oid none = {{0}};
+    if (oid_is_none(p->dir) || !oid_equal(q->oid, p->dir) || q->name.len < 2)
+        return false;
+    for (unsigned i = 0; i < 2; i++)
+        set(p, (unsigned)(names[i].ptr[1] - '0') % PRIVATE_NAMES, PRIVATE_UNSURE, none);
+    p->version++;
+    return true;
 }
 
 void private_renew(struct mount *m, struct node *n)

@@ -32,6 +32,9 @@ struct private_dir {
 void private_next(struct mount *m);
 /* The answer, NULL: unknown. Writes m->failure when it cannot be. */
 void private_done(struct mount *m, const struct fs_reply *r);
+/* This change was answered, and may not be there: what it is about is in doubt from now on. False:
+ * it is none in the mount's own directory. */
+bool private_unsure(struct mount *m, unsigned type, const struct fs_request *q);
 /* The site is back: objects may be others, names and what is under them are not. */
 struct node;
 void private_renew(struct mount *m, struct node *n);

@@ -21,6 +21,7 @@ enum soak_faults {
     SOAK_TIGHT = 4096,  /* disks are full for moments, again and again, and segments small */
     SOAK_STEP = 8192,   /* power goes between two calls of a disk, in starts, too */
     SOAK_CLOCK = 16384, /* clocks are wrong by minutes */
+    SOAK_AHEAD = 65536, /* half of the mounts are answered ahead of the disk */
     SOAK_ALL = 2047     /* those before: named seeds mean these */
 };
 struct soak_options {

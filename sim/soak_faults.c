@@ -200,6 +200,18 @@ static void step_draw(struct draw *d)
         soak_step_draw(d);
 }
 
+/* Half of the mounts are not `-o sync`. Half of the sites have disks so slow that several answers
+ * are ahead of them at a time. */
+static void ahead_draw(struct draw *d)
+{
+    d->c->ahead_seed = 1 + draw_below(d, UINT32_MAX);
+    for (unsigned i = 0; i < d->c->site_count; i++) {
+        uint64_t ns = NS_PER_MS + draw_below(d, 15 * NS_PER_MS);
+        if (draw_below(d, 2) == 0)
+            d->c->sites[i].disk.write = (struct world_delay){.base_ns = ns, .jitter_ns = ns};
+    }
+}
+
 /* No dice: so the world of a seed is what it is without, but for the links that are not there. */
 static void line_draw(struct draw *d)
 {
@@ -248,6 +260,7 @@ static const struct {
     {"tight", SOAK_TIGHT, tight_draw, 4096},
     {"step", SOAK_STEP, step_draw, 8192},
     {"clock", SOAK_CLOCK, clock_draw, 16384},
+    {"ahead", SOAK_AHEAD, ahead_draw, 65536},
     /* clang-format on */
 };
 

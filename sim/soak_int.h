@@ -21,7 +21,7 @@ void soak_step_draw(struct draw *d); /* WORLD_STEP, at any site and time */
 void soak_faults_draw(uint64_t seed, unsigned kinds, uint64_t work_ns, struct world_config *c);
 #define SOAK_FAULTS_TEXT                                                                           \
     "all, or some of eio, full, rot, lose, remove, join, chunks, space, crowd, away, short, "      \
-    "line, tight, step, clock, as in eio,full"
+    "line, tight, step, clock, ahead, as in eio,full"
 /* "eio,full" -> enum soak_faults; false: there is no such kind. */
 bool soak_faults_parse(const char *text, unsigned *ret);
 void soak_faults_print(unsigned kinds); /* as it is parsed */

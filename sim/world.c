@@ -101,6 +101,15 @@ void world_site_up(struct world *w, unsigned i)
         sched_in(&w->restarts[i].event, RESTART_NS);
 }
 
+void world_strike(unsigned site, bool power, uint64_t back_ns)
+{
+    struct process *p = &running->sites[site];
+    if (!process_serves(p))
+        return;
+    process_crash(p, power);
+    sched_in(&running->restarts[site].event, back_ns);
+}
+
 static void restart_run(struct sched_event *e)
 {
     for (unsigned i = 0; i < running->config.site_count; i++)
@@ -252,6 +261,8 @@ static void mounts_make(struct world *w, unsigned site)
          k < clients && work->kind != WORLD_WORK_NONE && w->mount_count < WORLD_MOUNTS_MAX; k++) {
         struct mount *m = &w->mounts[w->mount_count];
         mount_init(m, &w->sites[site], &w->ledger, work, w->mount_count++);
+        if (w->config.ahead_seed != 0)
+            ahead_choose(m, w->config.ahead_seed, w->config.sites[site].disk.write.base_ns);
         m->zero_ns = w->began_ns;
         if (k > 0)
             m->sibling = m - 1;

@@ -176,6 +176,7 @@ struct world_config {
     bool space;       /* look in the end whether what is no longer needed has gone */
     bool no_versions; /* former versions of files are not kept: they cost a walk now and then */
     uint32_t journal_age_s; /* journals are kept for so long for who is away; 0: as in production */
+    uint64_t ahead_seed;    /* not 0: half of the mounts are not `-o sync` (sim/ahead.h) */
     uint64_t check_ns;      /* how often the checkers look; 0: 250 ms. For worlds of days */
     /* Observers; each may be NULL. Called while world_run runs; must not call back into it. */
     void *ctx;

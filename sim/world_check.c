@@ -159,6 +159,9 @@ static const char *site_unrest(struct world *w, unsigned site)
     for (unsigned i = 0; why == NULL && i < w->mount_count; i++)
         if (w->mounts[i].busy && w->mounts[i].process->machine.site == site)
             why = "has not answered a mount";
+    for (unsigned i = 0; why == NULL && i < w->mount_count; i++)
+        if (conn_ahead_any(&w->mounts[i].ahead.kept) && w->mounts[i].process->machine.site == site)
+            why = "has not told a mount that what it did is durable";
     return why;
 }
 

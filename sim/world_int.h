@@ -68,6 +68,8 @@ static inline bool world_counts(const struct world *w, unsigned site)
     return world_stays(w, site) && !w->out[site];
 }
 void world_site_up(struct world *w, unsigned site); /* starts it, if it is down and not lost */
+/* Its node dies now, and is back after a while. */
+void world_strike(unsigned site, bool power, uint64_t back_ns);
 bool world_has_joined(const struct world *w, unsigned site); /* its node says so */
 void world_joined(struct world *w, unsigned site);           /* its mounts begin */
 /* world_check.c */

@@ -152,6 +152,8 @@ void node_call_ahead(struct call *c)
     c->told = true;
     if (changes_ahead(c->type))
         c->reply.flags |= REPLY_AHEAD;
+    if (PLANTED(81) && changes_ahead(c->type))
+        node_ahead_done(c->n, c->req.session, c->req.number);
     if (rpc_conn_is_open(c->conn))
         reply_send(c);
 }

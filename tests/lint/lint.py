@@ -12,9 +12,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-# Includes point to a smaller number only. client and sim do not see each other.
-LAYERS = {"base": 0, "journal": 1, "data": 2, "site": 3, "wan": 4, "client": 5, "sim": 5}
-TOP = {"bench": 6, "tests": 7}  # see all folders; nobody sees them (tests/lib serves both)
+# Includes point to a smaller number only. Simulated mounts run a core of the client's.
+LAYERS = {"base": 0, "journal": 1, "data": 2, "site": 3, "wan": 4, "client": 5, "sim": 6}
+TOP = {"bench": 7, "tests": 8}  # see all folders; nobody sees them (tests/lib serves both)
 DOCUMENTED = [*LAYERS, *TOP, "docs", "scripts"]
 FILE_LINES_MAX = 800
 LINE_COLUMNS_MAX = 100

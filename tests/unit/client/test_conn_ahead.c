@@ -241,6 +241,31 @@ static void test_what_is_sent_again_stays_until_it_is_answered(void **state)
     teardown(f);
 }
 
+static enum ahead_again became(struct fixture *f, uint64_t number, int rc, uint32_t flags)
+{
+    struct fs_reply r = {.rc = rc, .flags = flags};
+    struct ahead_entry e = {0};
+    assert_true(conn_ahead_next(&f->ahead, number - 1, &e));
+    enum ahead_again what = conn_ahead_sent_again(&f->ahead, &e, rc, &r);
+    buf_deinit(&e.body);
+    return what;
+}
+
+static void test_sent_again_keeps_what_is_ahead_once_more(void **state)
+{
+    struct fixture *f = setup();
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        answered_ahead(f, RPC_UNLINK);
+    assert_int_equal(became(f, 1, ERR_AGAIN, 0), AHEAD_WAITS);
+    assert_int_equal(became(f, 1, 0, REPLY_AHEAD), AHEAD_MADE);
+    assert_int_equal(became(f, 2, 0, 0), AHEAD_MADE);
+    assert_int_equal(became(f, 3, ERR_NOT_FOUND, 0), AHEAD_LOST);
+    assert_int_equal(next(f, 0), 1);
+    assert_int_equal(next(f, 1), 0);
+    teardown(f);
+}
+
 static void test_may_is_bounded(void **state)
 {
     struct fixture *f = setup();
@@ -265,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_made_again_under_the_same_oid),
         cmocka_unit_test(test_commits_follow_the_names_of_versions),
         cmocka_unit_test(test_what_is_sent_again_stays_until_it_is_answered),
+        cmocka_unit_test(test_sent_again_keeps_what_is_ahead_once_more),
         cmocka_unit_test(test_may_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

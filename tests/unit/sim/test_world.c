@@ -62,8 +62,8 @@ static void test_faults_are_read_as_they_are_told(void **state)
     assert_int_equal(kinds, SOAK_JOIN | SOAK_ROT | SOAK_EIO);
     assert_true(soak_faults_parse("all", &kinds));
     assert_int_equal(kinds, SOAK_ALL);
-    assert_true(soak_faults_parse("line,tight,clock", &kinds));
-    assert_int_equal(kinds, SOAK_LINE | SOAK_TIGHT | SOAK_CLOCK);
+    assert_true(soak_faults_parse("line,tight,clock,ahead", &kinds));
+    assert_int_equal(kinds, SOAK_LINE | SOAK_TIGHT | SOAK_CLOCK | SOAK_AHEAD);
     assert_false(soak_faults_parse("", &kinds));
     assert_false(soak_faults_parse("eio,", &kinds));
     assert_false(soak_faults_parse("ei", &kinds));
@@ -75,7 +75,7 @@ static void test_faults_are_read_as_they_are_told(void **state)
 static void test_soak_run_with_more_faults_repeats(void **state)
 {
     (void)state;
-    for (unsigned kind = 1; kind <= SOAK_CLOCK; kind *= 2) {
+    for (unsigned kind = 1; kind <= SOAK_AHEAD; kind *= 2) {
         const struct soak_options o = {.sites = 3, .operations = 300, .faults = true, .more = kind};
         struct soak_result a, b;
         run(&o, 1, &a);
@@ -326,6 +326,8 @@ static const struct {
     {{.sites = 3, .operations = 2000, .faults = true}, 26737},
     /* Two directories were exchanged that others had put into each other (a checker's). */
     {{.sites = 3, .operations = 2000, .faults = true}, 4152},
+    /* A write was answered ahead of what a peer had done to a twin of its file (S14). */
+    {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AHEAD}, 58},
     /* A site came back, and a file went into the directory that took its name: no end. */
     {{.sites = 3, .operations = 2000, .faults = true, .more = SOAK_AWAY}, 106},
     /* Of two equal files one was taken for the other when their site came back (P2). */

@@ -17,6 +17,7 @@ struct pair {
     unsigned open;
     int rc[2];
     bool durable; /* what the first did, when the second ended */
+    bool foreign; /* the second was evaluated with what another one did and was not durable */
 };
 
 static void ended(struct pair *p, unsigned which, int rc)
@@ -36,8 +37,45 @@ static void first_ended(struct call *c, int rc)
 static void second_ended(struct call *c, int rc)
 {
     struct pair *p = c->user;
+    p->foreign = c->foreign;
     ended(p, 1, rc);
     node_stop(p->n); /* what happens later does not matter */
+}
+
+/* Twins go with the file that is written, so what others did to them is what the write builds on:
+ * it is not to be answered ahead of that (S14). */
+static void test_a_write_builds_on_what_was_done_to_twins(void **state)
+{
+    struct world w;
+    struct shown shown;
+    (void)state;
+    world_init(&w, 2, 1, 3);
+    call_path(&w, 0, RPC_CREATE, "/x");
+    call_path(&w, 1, RPC_CREATE, "/x");
+    drain(&w);
+    struct node *n = w.sites[0].n;
+    assert_int_equal(merge_lookup(merge_of(n, OID_ROOT), OID_ROOT, slice_str("x"), &shown), 0);
+    assert_int_equal(shown.twin_count, 1);
+    struct fs_request look = {.oid = shown.oid};
+    assert_int_equal(node_test_call(&w.sites[0], RPC_GETATTR, &look), 0);
+    struct pair p = {.n = n, .open = 2};
+    struct fs_request link = {.oid = shown.twins[0], .oid2 = OID_ROOT, .name = slice_str("y")};
+    struct fs_request write = {
+        .session = 7, /* its own marks are known as such */
+        .number = 1,
+        .oid = shown.oid,
+        .base = w.sites[0].attr.version,
+        .has_content = true,
+        .content = {.kind = CONTENT_INLINE, .size = 1, .bytes = slice_str("1")}};
+    node_issue(n, RPC_LINK, &link, first_ended, &p); /* in one turn */
+    node_issue(n, RPC_COMMIT, &write, second_ended, &p);
+    while (p.open > 0) {
+        assert_int_equal(node_run(n), 0);
+        n->stopping = false;
+    }
+    assert_true(p.rc[0] == 0 && p.rc[1] == 0);
+    assert_true(p.foreign);
+    world_deinit(&w);
 }
 
 /* Both are evaluated in one turn. */
@@ -126,6 +164,7 @@ static void test_a_loser_keeps_its_name_when_another_of_its_is_replaced(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_write_builds_on_what_was_done_to_twins),
         cmocka_unit_test(test_a_name_beside_contested_ones_is_shown_when_durable),
         cmocka_unit_test(test_a_loser_keeps_its_name_when_another_of_its_is_replaced),
     };
