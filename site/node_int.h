@@ -122,6 +122,7 @@ struct node {
     void *fetch_ctx;
     struct chunk_wait *chunk_waits;
     struct upkeep *upkeep;
+    struct bring *bring; /* node_bring.c */
     struct past_keeper *past;
     struct garbage *garbage; /* node_garbage.c */
     /* admin */
@@ -367,7 +368,13 @@ void node_stable_waits(struct node *n,
                        uint64_t goal,
                        void (*fn)(void *ctx, site_id_t site),
                        void *ctx);
-void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
+
+/* node_bring.c: what a directory's policy wants here comes */
+int node_bring_open(struct node *n) MUST_CHECK;
+void node_bring_close(struct node *n);
+void node_bring_tick(struct node *n);
+void node_bring_look(struct node *n, struct oid oid); /* it has changed */
+void node_bring_again(struct node *n);                /* looks at all there is */
 /* Brings all chunks of a content here; done runs once, perhaps inside. */
 void node_bring(struct node *n,
                 const struct content *content,

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "site/lacks.h"
 #include "wan/wan_int.h"
 
 #define STRANGER_NS (30 * NS_PER_SEC)
@@ -65,6 +66,7 @@ static bool dial_ready(struct h2_conn *c)
     log_debug(LOG_WAN, "link_up", "peer=%s", p->member.name);
     wan_recv_start(p);
     wan_fetch_resume(p->wan);
+    node_link_up(p->wan->node);
     return true;
 }
 
