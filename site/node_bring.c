@@ -63,6 +63,10 @@ struct lacks {
     struct lack *head, **tail;
     uint32_t count;
 };
+enum known { /* of a lack */
+    KNOWN_LACK = 1,
+    KNOWN_LOST /* all members were asked for what is left, and none has it */
+};
 enum policy {
     POLICY_DEFAULT,
     POLICY_EAGER,
@@ -217,7 +221,7 @@ static void lack_new(struct walk *w)
     struct chunk_id key = lack_key(w->oid, &w->m);
     if (id_map_get(&b->known, &key) != NULL)
         return;
-    id_map_set(&b->known, &key, 1);
+    id_map_set(&b->known, &key, KNOWN_LACK);
     struct lack *l = mem_calloc(1, sizeof *l);
     l->oid = w->oid;
     l->m = w->m;
@@ -252,6 +256,8 @@ static void lack_later(struct bring *b, struct lack *l, int rc)
                  rc == ERR_NOT_FOUND ? "no member has all of it" : err_text(rc));
     l->retry_ns = loop_now_ns(b->n->loop) + (RETRY_NS << MIN(l->fails, RETRY_DOUBLINGS));
     l->fails++;
+    struct chunk_id key = lack_key(l->oid, &l->m);
+    id_map_set(&b->known, &key, rc == ERR_NOT_FOUND ? KNOWN_LOST : KNOWN_LACK);
     lacks_put(&b->later, l);
 }
 
@@ -681,6 +687,13 @@ void node_lacks(const struct node *n, struct node_lacks *ret)
     ret->bytes = b->left;
     ret->known =
         ret->known || (may_run(n) && !b->due && !b->passing && b->head == NULL && b->looking == 0);
+}
+
+bool node_content_lost(const struct node *n, struct oid oid, const struct manifest *m)
+{
+    struct chunk_id key = lack_key(oid, m);
+    const uint64_t *known = n->bring == NULL ? NULL : id_map_get(&n->bring->known, &key);
+    return known != NULL && *known == KNOWN_LOST;
 }
 
 void node_bring(struct node *n,

@@ -375,6 +375,8 @@ void node_bring_close(struct node *n);
 void node_bring_tick(struct node *n);
 void node_bring_look(struct node *n, struct oid oid); /* it has changed */
 void node_bring_again(struct node *n);                /* looks at all there is */
+/* What is not here of it no member has, as far as they were asked; not of what is lazy. */
+bool node_content_lost(const struct node *n, struct oid oid, const struct manifest *m);
 /* Brings all chunks of a content here; done runs once, perhaps inside. */
 void node_bring(struct node *n,
                 const struct content *content,

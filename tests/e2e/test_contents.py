@@ -3,7 +3,9 @@ link, a late join, a policy that is set afterwards. So a site that is lost takes
 was to be at the others. `claudefs wait --contents` says when."""
 
 import hashlib
+import json
 import os
+import shutil
 import time
 
 import pytest
@@ -102,6 +104,30 @@ def test_wait_for_contents(two):
     world.cut("reset")
     assert {name: digest(b, name) for name in made} == made
     world.heal()
+
+
+@pytest.mark.limit(400)
+def test_content_that_no_site_has_is_a_problem(two):
+    """Its writer has lost it before it came: fsck says so once all have been asked, at both."""
+    world, a, b = two
+    world.links[0].set_bandwidth(20_000)
+    a.write("lost", world.random.randbytes(1 << 20), sync=True)
+    a.write("after", "small", sync=True)
+    lib.eventually(lambda: os.path.exists(b / "after"), 90, "names at beta")
+    assert elsewhere(b.site) > 0
+    b.stop()
+    a.stop()
+    a.site.stop()
+    shutil.rmtree(os.path.join(a.site.dir, "chunks"))
+    a.site.serve()
+    world.links[0].set_bandwidth(None)
+
+    def told(site):
+        answer = json.loads(site.cli("fsck", "--json", check=False).stdout)
+        return not answer["clean"] and any("/lost: chunk" in line and "no site has it" in line
+                                           for line in answer["problems"])
+    for site in a.site, b.site:
+        lib.eventually(lambda: told(site), 60, f"fsck of {site.name} names it")  # pylint: disable=W0640
 
 
 @pytest.mark.limit(400)
