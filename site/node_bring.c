@@ -86,6 +86,7 @@ struct walk {
     struct lack *lack;               /* FETCH: owned */
     void (*done)(void *ctx, int rc); /* ASKED */
     void *ctx;
+    uint64_t links; /* bring.links when it began */
     uint64_t cursor;
     bool ended; /* all of the manifest was visited */
     struct chunk_ids ids, missing;
@@ -111,6 +112,7 @@ struct bring {
     struct lacks ready, later;
     struct id_map known; /* all lacks, by lack_key() */
     uint64_t left;       /* of all lacks */
+    uint64_t links;      /* that have come up */
     bool due, passing;
     uint64_t begun_ns, not_before_ns; /* of passes */
     uint64_t slice_ns;                /* before that no more is taken from a shard */
@@ -269,6 +271,7 @@ static struct walk *walk_new(struct bring *b, enum walk_kind kind, const struct 
     w->b = b;
     w->kind = kind;
     w->m = *m;
+    w->links = b->links;
     w->prev = b->last;
     if (b->last != NULL)
         b->last->next = w;
@@ -294,6 +297,8 @@ static void walk_end(struct walk *w)
         lack_new(w);
     else if (w->kind == WALK_FETCH && w->rc == 0)
         lack_forget(b, w->lack);
+    else if (w->kind == WALK_FETCH && w->links != b->links) /* who it asked was another one */
+        lacks_put(&b->ready, w->lack);
     else if (w->kind == WALK_FETCH)
         lack_later(b, w->lack, w->rc);
     else if (w->kind == WALK_ASKED)
@@ -521,12 +526,11 @@ static void pass_go(struct bring *b)
         b->begun_ns = now;
         b->shard = 0;
     }
-    if (!b->passing)
+    uint64_t next = b->passing ? b->slice_ns : b->due ? b->not_before_ns : now;
+    if (now < next)
+        loop_timer_start(n->loop, &b->timer, next);
+    if (now < next || !b->passing)
         return;
-    if (now < b->slice_ns) {
-        loop_timer_start(n->loop, &b->timer, b->slice_ns);
-        return;
-    }
     int rc = merge_contents(shard_merge(n->shards[b->shard]), &b->cursor, LOOKS_MAX, pass_take, b);
     if (rc != 0) {
         log_warn(LOG_SITE, "contents_not_looked_at", "shard=%u why=\"%s\"", b->shard, err_text(rc));
@@ -639,6 +643,8 @@ static void link_up_run(struct loop_msg *msg)
     struct link_up *u = CONTAINER_OF(msg, struct link_up, msg);
     struct bring *b = u->n->bring;
     struct lack *l;
+    if (b != NULL)
+        b->links++;
     while (b != NULL && (l = lacks_take(&b->later)) != NULL) {
         l->fails = MIN(l->fails, 1u); /* said once */
         later_ready(b, l);
@@ -671,7 +677,7 @@ void node_bring_tick(struct node *n)
         else
             lacks_put(&b->later, l);
     }
-    if (b->due || b->passing || b->head != NULL)
+    if (b->due || b->passing || b->head != NULL) /* it may not have been allowed before */
         kick(b);
 }
 
