@@ -69,7 +69,7 @@ static void print_contents(json_t *answer)
            (long long)json_integer_value(json_object_get(c, "chunks")),
            (long long)json_integer_value(json_object_get(c, "bytes")));
     if (elsewhere > 0)
-        printf("%lld chunks are at other sites only and come when they are read\n",
+        printf("%lld chunks are not here: other sites are asked for them when they are read\n",
                (long long)elsewhere);
     if (repaired > 0)
         printf("%lld damaged chunks were fetched from another site\n", (long long)repaired);

@@ -210,19 +210,49 @@ static void print_missing(const json_t *answer)
     }
 }
 
+/* In step is what names and small contents are; the rest comes by itself. Into *answer. */
+static int wait_contents(const char *dir, double until_s, json_t *answer)
+{
+    bool known = false;
+    json_int_t contents = 0, bytes = 0;
+    for (;;) {
+        json_t *now = NULL;
+        int code =
+            cli_request(dir, "wait", json_pack("{s:s}", "verb", "contents"), CLI_ANSWER_MS, &now);
+        if (code != CLI_OK)
+            return code;
+        known = json_is_true(json_object_get(now, "known"));
+        contents = json_integer_value(json_object_get(now, "awaited_contents"));
+        bytes = json_integer_value(json_object_get(now, "awaited_bytes"));
+        json_decref(now);
+        if ((known && contents == 0) || now_seconds() >= until_s)
+            break;
+        (void)poll(NULL, 0, PROGRESS_MS); /* a time-out is the point */
+    }
+    (void)json_object_set_new(answer, "awaited_contents", json_integer(contents));
+    (void)json_object_set_new(answer, "awaited_bytes", json_integer(bytes));
+    if (known && contents == 0)
+        return CLI_OK;
+    return cli_error(CLI_NO, "wait: in step, but %lld contents (%lld bytes)%s are not here yet",
+                     (long long)contents, (long long)bytes, known ? "" : " or more");
+}
+
 int cmd_wait(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: claudefs wait [--timeout S] [--json] --dir DIR\n"
+        "usage: claudefs wait [--contents] [--timeout S] [--json] --dir DIR\n"
         "\n"
         "Returns when every reachable site has applied all that happened here up to now, and this\n"
         "site all that happened there. Exit status 1 after S seconds (60 unless told), with what\n"
-        "is missing. On a terminal it shows how much is to go.\n";
+        "is missing. On a terminal it shows how much is to go. --contents also waits until all\n"
+        "contents are at this site that are to be here without being read: those of up to 16 MiB,\n"
+        "and what is in eager or pinned directories.\n";
     const char *dir = NULL;
     uint64_t timeout_s = 60;
-    bool json = false;
+    bool json = false, contents = false;
     const struct cli_option options[] = {
         {"--dir", CLI_SITE_DIR, &dir, 0, 0},
+        {"--contents", CLI_FLAG, &contents, 0, 0},
         {"--timeout", CLI_UINT, &timeout_s, 0, 1000000},
         {"--json", CLI_FLAG, &json, 0, 0},
     };
@@ -232,6 +262,7 @@ int cmd_wait(int argc, char **argv)
         return code;
     struct cli_answer answer;
     struct progress progress;
+    double until_s = now_seconds() + (double)timeout_s;
     bool drawn = progress_begin(&progress, dir);
     code = cli_ask(dir, "wait",
                    json_pack("{s:s,s:I}", "verb", "wait", "timeout_s", (json_int_t)timeout_s),
@@ -241,6 +272,8 @@ int cmd_wait(int argc, char **argv)
     if (code != CLI_OK)
         return code;
     const json_t *in_step = json_object_get(answer.json, "in_step");
+    if (contents && answer.rc == 0 && json_is_true(in_step))
+        code = wait_contents(dir, until_s, answer.json);
     if (json && answer.json)
         cli_print_json(answer.json);
     if (answer.rc != 0) {

@@ -45,6 +45,10 @@ static const struct row { /* one number of the whole site */
      "Bytes of these chunks, after deduplication, compression and encryption."},
     {"space", "file_bytes", "claudefs_chunk_file_bytes", "gauge",
      "Bytes of the store's files, with what compaction will free."},
+    {"space", "awaited_contents", "claudefs_awaited_contents", "gauge",
+     "Contents that policy wants at this site and that are not all here."},
+    {"space", "awaited_bytes", "claudefs_awaited_bytes", "gauge",
+     "Bytes of these that are not here, as far as is known."},
     {"space", "free_bytes", "claudefs_free_bytes", "gauge", "Bytes that can still be stored."},
     {"space", "damaged", "claudefs_damaged_chunks", "gauge", "Chunks known to be damaged."},
 };

@@ -234,6 +234,12 @@ static void add_space(const json_t *status, struct buf *b)
     buf_printf(b, "  files      hold %s; deduplicated %s, compressed %s\n", logical, plain, live);
     value(live, space, "file_bytes");
     buf_printf(b, "  space      %s on disk, %s free\n", live, free_);
+    bool known = !json_is_false(json_object_get(space, "awaited_known"));
+    if (number_of(space, "awaited_contents") > 0) {
+        value(live, space, "awaited_bytes");
+        buf_printf(b, "  to come    %.0f contents, %s%s\n", number_of(space, "awaited_contents"),
+                   live, known ? "" : ", or more");
+    }
     if (number_of(space, "damaged") > 0)
         buf_printf(b, "  damage     %.0f chunks: see claudefs fsck\n", number_of(space, "damaged"));
     value(keep, versions, "keep_s");

@@ -1,5 +1,6 @@
-/* Every content that is made of chunks is read at every site, as its people would: from its own
- * store, else from another site (P2, P8). */
+/* Every content that is made of chunks has come to every site by itself, for all of them are small
+ * enough to be wanted there; and is read there, as its people would: from its own store, else from
+ * another site (P2, P8). */
 #include <string.h>
 
 #include "sim/tree.h"
@@ -8,6 +9,7 @@
 
 #define READ_NS (60 * NS_PER_SEC) /* for one */
 #define AGAIN_NS (NS_PER_SEC / 2)
+#define COMES_NS (200 * NS_PER_SEC) /* a fetch is tried again after 64 s at the latest */
 
 struct reading {
     struct world *w;
@@ -88,11 +90,71 @@ static void read_one(struct reading *r, unsigned site, const struct content *c)
                    (unsigned long long)r->row->number, w->config.sites[site].name);
 }
 
+/* ---- has it come? ---- */
+
+static void chunk_got(void *ctx, int rc, struct buf *sealed)
+{
+    struct reading *r = ctx;
+    (void)sealed;
+    r->rc = rc;
+    r->done = true;
+}
+
+static bool is_here(struct reading *r, unsigned site, uint64_t until)
+{
+    struct node *n = r->w->sites[site].node;
+    for (size_t i = 0; i < r->row->ids.count; i++) {
+        r->done = false;
+        node_chunk_get_local(n, r->row->ids.at[i].b, chunk_got, r);
+        loop_kick(node_loop(n));
+        while (!r->done && r->w->failure[0] == '\0' && sched_step(until))
+            continue;
+        if (!r->done || r->rc != 0)
+            return false;
+    }
+    return true;
+}
+
+static void comes_one(struct reading *r, unsigned site, const struct content *c, uint64_t until)
+{
+    struct world *w = r->w;
+    r->row = large_find(&w->ledger.large, c->root);
+    if (r->row == NULL || may_be_lost(w, r->row->number))
+        return; /* nobody wrote it: said by who reads it */
+    while (!is_here(r, site, until + READ_NS) && w->failure[0] == '\0') {
+        if (sched->now_ns >= until) {
+            world_fail(w, "chunks", "content %llu has not come to site %s",
+                       (unsigned long long)r->row->number, w->config.sites[site].name);
+            return;
+        }
+        uint64_t next = sched->now_ns + AGAIN_NS;
+        while (sched_step(next))
+            continue;
+    }
+}
+
+static void comes_all(struct world *w, struct reading *r)
+{
+    uint64_t until = sched->now_ns + COMES_NS;
+    for (unsigned i = 0; i < w->config.site_count && w->ledger.large.count > 0; i++) {
+        *r = (struct reading){.w = w};
+        if (!world_counts(w, i))
+            continue;
+        tree_contents(w->sites[i].node, add, r);
+        for (size_t k = 0; k < r->count && w->failure[0] == '\0'; k++)
+            comes_one(r, i, &r->at[k], until);
+        mem_free(r->at);
+        if (w->failure[0] != '\0')
+            break;
+    }
+}
+
 void world_read_all(struct world *w)
 {
     if (w->reading == NULL)
         w->reading = mem_calloc(1, sizeof *w->reading);
     struct reading *r = w->reading;
+    comes_all(w, r);
     for (unsigned i = 0; i < w->config.site_count && w->ledger.large.count > 0; i++) {
         *r = (struct reading){.w = w};
         if (!world_counts(w, i))

@@ -20,6 +20,7 @@ void admin_journal_keep(struct node *n, const json_t *in, admin_reply_cb cb, voi
 void admin_versions_keep(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_gc(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_gc_status(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
+void admin_contents(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 void admin_fsck(struct node *n, const json_t *in, admin_reply_cb cb, void *ctx);
 json_t *node_sessions_json(const struct node *n); /* of status; oldest first */
 json_t *json_bytes(struct slice s);               /* as UTF-8; other bytes as U+FFFD */

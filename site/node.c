@@ -132,6 +132,8 @@ static void on_register(void *ctx, struct oid oid)
 {
     if (oid_is_root(oid))
         node_members_touched(ctx);
+    if (oid_is_dir(oid))
+        node_bring_look(ctx, oid); /* it may be its policy */
 }
 
 static void on_conflict(void *ctx, const struct conflict *c)
@@ -190,6 +192,7 @@ static void tick(struct loop_timer *t)
     node_inval_flush(n, NULL); /* what was sent again has changed */
     node_past_tick(n);
     node_gc_tick(n);
+    node_bring_tick(n);
     node_garbage_tick(n);
     node_leaves_step(n);
     node_entries_step(n);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "site/admin_int.h"
 #include "site/conflict_int.h"
+#include "site/lacks.h"
 #include "site/past_int.h"
 #include "site/return_int.h"
 
@@ -78,13 +79,17 @@ static json_t *space_json(struct node *n)
 {
     struct store_stats st;
     struct merge_usage all = {.bytes = 0}, one;
+    struct node_lacks lacks;
     store_stats(n->store, &st);
+    node_lacks(n, &lacks);
     for (unsigned i = 0; i < n->settings.shard_count; i++) {
         merge_usage(shard_merge(n->shards[i]), &one);
         all.bytes += one.bytes;
         all.inline_bytes += one.inline_bytes;
     }
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "logical_bytes", (json_int_t)all.bytes,
+    return json_pack("{s:I,s:I,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "awaited_contents",
+                     (json_int_t)lacks.contents, "awaited_bytes", (json_int_t)lacks.bytes,
+                     "awaited_known", (int)lacks.known, "logical_bytes", (json_int_t)all.bytes,
                      "inline_bytes", (json_int_t)all.inline_bytes, "chunks", (json_int_t)st.chunks,
                      "plain_bytes", (json_int_t)st.plain_bytes, "live_bytes",
                      (json_int_t)st.live_bytes, "file_bytes", (json_int_t)st.file_bytes,
@@ -155,6 +160,7 @@ static const struct {
     {"fsck", admin_fsck},
     {"gc", admin_gc},
     {"gc.status", admin_gc_status},
+    {"contents", admin_contents},
 };
 
 /* False: nobody knows the verb, and cb will not run. */

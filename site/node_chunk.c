@@ -578,13 +578,16 @@ int node_store_open(struct node *n, struct err_detail *d)
         node_past_open(n);
         node_garbage_open(n);
     }
-    return rc != 0 ? rc : node_upkeep_open(n);
+    if (rc == 0)
+        rc = node_upkeep_open(n);
+    return rc != 0 ? rc : node_bring_open(n);
 }
 
 void node_chunks_deinit(struct node *n)
 {
     while (n->chunk_waits != NULL)
         wait_finish(n->chunk_waits, ERR_CLOSED, 0);
+    node_bring_close(n);
     node_upkeep_close(n);
     node_garbage_close(n);
     node_past_close(n);

@@ -1,6 +1,5 @@
-/* Upkeep of the chunk store: garbage passes (data/gc.h), compaction, scrubbing with repair from
- * peers, and fetching what a directory's policy wants here (eager, pinned) when a peer's operation
- * brought a content whose chunks are elsewhere.
+/* Upkeep of the chunk store: garbage passes (data/gc.h), compaction, and scrubbing with repair from
+ * peers.
  *
  * All of it is a few small state machines on the loop; each does a bounded step and continues when
  * the store or a peer has answered. Manifest nodes come from the local store, else from a peer. */
@@ -14,36 +13,11 @@
 #include "site/node_int.h"
 #include "site/settings.h"
 
-#define PREFETCH_FILES_MAX 16u
-#define PREFETCH_QUEUE_MAX 65536u
-#define PREFETCH_WINDOW 32u /* blocks of one file on the way */
-#define PREFETCH_STEP 16u   /* asked for at a time, when so many places are free */
-#define EAGER_BYTES_MAX (16u * MIB)
 #define NODE_CACHE_BYTES (32u * MIB)
 #define SCRUB_STEP_BYTES (8u * MIB)
 #define SCRUB_EVERY_TICKS 4u
 #define MARK_BATCH 256u
-#define POLICY_HOPS_MAX 64u
-#define POLICY_XATTR "xuser.claudefs.policy"
 
-struct wanted { /* a content to bring here */
-    struct oid oid;
-    struct wanted *next;
-};
-struct prefetch_file {
-    struct upkeep *u;
-    struct oid oid;
-    struct manifest m;
-    void (*done)(void *ctx, int rc); /* somebody waits for it; or NULL */
-    void *ctx;
-    uint64_t cursor;
-    struct chunk_ids ids;  /* blocks to get next, and nodes that are known from before */
-    struct chunk_ids here; /* nodes that this has asked for: they are visited again and again */
-    bool walked;           /* all has been asked for, or something failed */
-    bool going;            /* prefetch_go is on the stack */
-    uint32_t open, nodes;  /* answers awaited; of them, of nodes of the manifest */
-    int rc;
-};
 struct fetch_one {
     void (*done)(struct fetch_one *f, int rc, struct buf *sealed);
     void *owner;
@@ -64,8 +38,6 @@ struct upkeep {
     struct node *n;
     struct pipeline *pipeline;
     struct node_cache *cache;
-    struct wanted *head, **tail;
-    uint32_t queued, running;
     struct gc *gc;
     uint64_t opened_ns;
     bool early;           /* after a crash: a pass as soon as the mounts have said what they have */
@@ -134,214 +106,6 @@ static int keep_node(struct upkeep *u, const struct chunk_id *id, struct buf *se
         rc = node_cache_put(u->cache, id, buf_slice(&plain));
     buf_deinit(&plain);
     return rc;
-}
-
-/* ---- bringing contents here ---- */
-
-static void prefetch_go(struct prefetch_file *f);
-static void prefetch_next(struct upkeep *u);
-
-static void prefetch_end(struct prefetch_file *f)
-{
-    struct upkeep *u = f->u;
-    if (f->rc != 0 && f->rc != ERR_CLOSED)
-        log_debug(LOG_SITE, "prefetch_stopped", "why=\"%s\"", err_text(f->rc));
-    chunk_ids_deinit(&f->ids);
-    chunk_ids_deinit(&f->here);
-    if (f->done != NULL)
-        f->done(f->ctx, f->rc);
-    mem_free(f);
-    u->running--;
-    if (u->running == 0)
-        node_cache_trim(u->cache, NODE_CACHE_BYTES);
-    prefetch_next(u);
-}
-
-static void prefetch_count(struct prefetch_file *f, int rc)
-{
-    if (rc != 0 && f->rc == 0)
-        f->rc = rc;
-    f->walked = f->walked || rc != 0;
-    f->open--;
-    prefetch_go(f);
-}
-
-static void prefetch_got(struct fetch_one *one, int rc, struct buf *sealed)
-{
-    (void)sealed; /* it is in the store now */
-    prefetch_count(one->owner, rc);
-}
-
-static void prefetch_got_node(struct fetch_one *one, int rc, struct buf *sealed)
-{
-    struct prefetch_file *f = one->owner;
-    f->nodes--;
-    chunk_ids_add(&f->here, &one->id);
-    prefetch_count(f, rc == 0 ? keep_node(f->u, &one->id, sealed) : rc);
-}
-
-static bool ids_have(const struct chunk_ids *l, const struct chunk_id *id)
-{
-    for (size_t i = l->count; i-- > 0;) /* the latest are asked for most */
-        if (memcmp(l->at[i].b, id->b, sizeof id->b) == 0)
-            return true;
-    return false;
-}
-
-static enum manifest_visit
-prefetch_visit(void *ctx, const struct chunk_id *id, unsigned level, uint64_t block)
-{
-    struct prefetch_file *f = ctx;
-    (void)block;
-    if (level > 0 && (!node_cache_has(f->u->cache, id) || ids_have(&f->here, id)))
-        return MANIFEST_VISIT_GO;
-    if (f->ids.count == PREFETCH_STEP)
-        return MANIFEST_VISIT_STOP;
-    chunk_ids_add(&f->ids, id);
-    if (level > 0) /* known from a garbage pass, or from before it was swept: is it in the store? */
-        chunk_ids_add(&f->here, id);
-    return MANIFEST_VISIT_GO;
-}
-
-static bool u_stopping(const struct upkeep *u)
-{
-    return u->n->stopping;
-}
-
-/* Asks for the next blocks, or for the nodes that are needed to know them. */
-static void prefetch_step(struct prefetch_file *f)
-{
-    struct chunk_ids missing = {0};
-    chunk_ids_clear(&f->ids);
-    int rc =
-        manifest_walk(f->u->cache, &f->m, &f->cursor, PREFETCH_STEP, prefetch_visit, f, &missing);
-    bool nodes = f->ids.count == 0;
-    const struct chunk_ids *next = nodes ? &missing : &f->ids;
-    if ((rc != 0 && rc != ERR_AGAIN) || next->count == 0 || u_stopping(f->u)) {
-        int why = u_stopping(f->u) ? ERR_CLOSED : rc == ERR_AGAIN ? 0 : rc;
-        f->rc = f->rc != 0 ? f->rc : why;
-        f->walked = true;
-    }
-    for (size_t i = 0; i < next->count && !f->walked; i++) {
-        f->open++;
-        f->nodes += nodes;
-        fetch_one(f->u, &next->at[i], f, nodes ? prefetch_got_node : prefetch_got);
-    }
-    chunk_ids_deinit(&missing);
-}
-
-/* Keeps enough on the way that the link does not wait for the disk, nor the disk for the link. */
-static void prefetch_go(struct prefetch_file *f)
-{
-    if (f->going)
-        return; /* an answer that came at once */
-    f->going = true;
-    while (!f->walked && f->nodes == 0 && f->open + PREFETCH_STEP <= PREFETCH_WINDOW)
-        prefetch_step(f);
-    f->going = false;
-    if (f->walked && f->open == 0)
-        prefetch_end(f);
-}
-
-enum policy {
-    POLICY_DEFAULT,
-    POLICY_EAGER,
-    POLICY_LAZY
-};
-
-/* The nearest directory above that says user.claudefs.policy decides. */
-static enum policy policy_of(struct node *n, struct oid dir)
-{
-    for (unsigned i = 0; i < POLICY_HOPS_MAX; i++) {
-        struct reg r;
-        struct dir_view v;
-        if (merge_reg(merge_of(n, dir), dir, slice_str(POLICY_XATTR), &r) == 0 && r.present) {
-            if (slice_equal(r.value, slice_str("eager")) ||
-                slice_equal(r.value, slice_str("pinned")))
-                return POLICY_EAGER;
-            if (slice_equal(r.value, slice_str("lazy")))
-                return POLICY_LAZY;
-        }
-        if (oid_is_root(dir) || merge_dir(merge_of(n, dir), dir, &v) != 0)
-            break;
-        dir = v.parent;
-    }
-    return POLICY_DEFAULT;
-}
-
-static bool prefetch_wants(struct node *n, struct oid oid, struct manifest *ret)
-{
-    struct file_view v;
-    if (merge_file(merge_of(n, oid), oid, &v) != 0 || v.content.kind != CONTENT_MANIFEST)
-        return false;
-    ret->root = chunk_id_of(v.content.root);
-    ret->size = v.content.size;
-    ret->block_bytes = v.content.block_bytes;
-    if (chunk_id_is_hole(&ret->root) || manifest_validate(ret) != 0)
-        return false;
-    struct oid parent = v.ref_parent;
-    if (v.names == 0)
-        return false;
-    enum policy p = policy_of(n, parent);
-    return p == POLICY_EAGER || (p == POLICY_DEFAULT && ret->size <= EAGER_BYTES_MAX);
-}
-
-static void prefetch_next(struct upkeep *u)
-{
-    while (u->running < PREFETCH_FILES_MAX && u->head != NULL && !u->n->stopping) {
-        struct wanted *w = u->head;
-        struct manifest m;
-        u->head = w->next;
-        if (u->head == NULL)
-            u->tail = &u->head;
-        u->queued--;
-        if (prefetch_wants(u->n, w->oid, &m)) {
-            struct prefetch_file *f = mem_calloc(1, sizeof *f);
-            f->u = u;
-            f->oid = w->oid;
-            f->m = m;
-            u->running++;
-            prefetch_go(f);
-        }
-        mem_free(w);
-    }
-}
-
-void node_prefetch(struct node *n, struct oid oid)
-{
-    struct upkeep *u = n->upkeep;
-    if (u == NULL || u->queued == PREFETCH_QUEUE_MAX)
-        return; /* the first reader brings it */
-    struct wanted *w = mem_calloc(1, sizeof *w);
-    w->oid = oid;
-    *u->tail = w;
-    u->tail = &w->next;
-    u->queued++;
-    loop_defer(n->loop, &u->step);
-}
-
-void node_bring(struct node *n,
-                const struct content *content,
-                void (*done)(void *ctx, int rc),
-                void *ctx)
-{
-    struct prefetch_file *f;
-    struct manifest m = {.root = chunk_id_of(content->root),
-                         .size = content->size,
-                         .block_bytes = content->block_bytes};
-    bool whole = content->kind != CONTENT_MANIFEST || chunk_id_is_hole(&m.root);
-    int rc = whole ? 0 : manifest_validate(&m);
-    if (whole || rc != 0 || n->upkeep == NULL) {
-        done(ctx, !whole && rc == 0 ? ERR_CLOSED : rc);
-        return;
-    }
-    f = mem_calloc(1, sizeof *f);
-    f->u = n->upkeep;
-    f->m = m;
-    f->done = done;
-    f->ctx = ctx;
-    n->upkeep->running++;
-    prefetch_go(f);
 }
 
 /* ---- garbage ---- */
@@ -556,7 +320,6 @@ static void compact_step(struct upkeep *u)
         pass_end(u, rc, "the store is busy");
 }
 
-/* Not only when a step is due: what else the upkeep does comes by here as well. */
 static void gc_step(struct upkeep *u)
 {
     if (u->n->stopping)
@@ -576,7 +339,6 @@ static void gc_step(struct upkeep *u)
 static void upkeep_step(struct loop_defer *d)
 {
     struct upkeep *u = CONTAINER_OF(d, struct upkeep, step);
-    prefetch_next(u);
     gc_step(u);
 }
 
@@ -589,6 +351,8 @@ static void repaired(struct fetch_one *one, int rc, struct buf *sealed)
     chunk_id_to_text(&one->id, id);
     log_warn(LOG_DATA, "damaged_chunk", "id=%s repaired_from_peer=%s why=\"%s\"", id,
              rc == 0 ? "yes" : "no", err_text(rc));
+    if (rc != 0 && rc != ERR_CLOSED)
+        node_bring_again(one->u->n); /* if it is wanted here it is asked for again */
 }
 
 void node_chunk_damaged(void *ctx, const struct chunk_id *id)
@@ -742,7 +506,6 @@ int node_upkeep_open(struct node *n)
 {
     struct upkeep *u = mem_calloc(1, sizeof *u);
     u->n = n;
-    u->tail = &u->head;
     u->step.run = upkeep_step;
     u->opened_ns = loop_now_ns(n->loop);
     n->upkeep = u;
@@ -762,11 +525,6 @@ void node_upkeep_close(struct node *n)
     if (u == NULL)
         return;
     n->upkeep = NULL;
-    while (u->head != NULL) {
-        struct wanted *w = u->head;
-        u->head = w->next;
-        mem_free(w);
-    }
     if (u->gc != NULL && gc_running(u->gc))
         pass_cancel(u, ERR_CLOSED, "the daemon ends");
     if (u->gc != NULL && n->store == NULL && !n->broken) /* the store is closed, and whole */

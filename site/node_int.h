@@ -122,6 +122,7 @@ struct node {
     void *fetch_ctx;
     struct chunk_wait *chunk_waits;
     struct upkeep *upkeep;
+    struct bring *bring; /* node_bring.c */
     struct past_keeper *past;
     struct garbage *garbage; /* node_garbage.c */
     /* admin */
@@ -370,7 +371,15 @@ void node_stable_waits(struct node *n,
                        uint64_t goal,
                        void (*fn)(void *ctx, site_id_t site),
                        void *ctx);
-void node_prefetch(struct node *n, struct oid oid); /* a peer's operation brought a content */
+
+/* node_bring.c: what a directory's policy wants here comes */
+int node_bring_open(struct node *n) MUST_CHECK;
+void node_bring_close(struct node *n);
+void node_bring_tick(struct node *n);
+void node_bring_look(struct node *n, struct oid oid); /* it has changed */
+void node_bring_again(struct node *n);                /* looks at all there is */
+/* What is not here of it no member has, as far as they were asked; not of what is lazy. */
+bool node_content_lost(const struct node *n, struct oid oid, const struct manifest *m);
 /* Brings all chunks of a content here; done runs once, perhaps inside. */
 void node_bring(struct node *n,
                 const struct content *content,

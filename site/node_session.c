@@ -617,11 +617,10 @@ void node_inval_name(struct node *n, struct oid parent, struct slice name)
 
 void node_inval_object(struct node *n, struct oid oid, bool content)
 {
-    if (content) {
+    if (content)
         node_gc_referred(n, oid);
-        if (n->member_count > 1 && !oid_is_dir(oid))
-            node_prefetch(n, oid);
-    }
+    if (!oid_is_dir(oid)) /* it may also have come under another directory's policy */
+        node_bring_look(n, oid);
     if (session_count(n->sessions) == 0)
         return;
     struct fs_inval *i = inval_add(n, n->inval_call != NULL ? n->inval_call->req.session : 0);

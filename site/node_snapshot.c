@@ -218,10 +218,13 @@ void node_snapshot_free(struct node_snapshot *s)
 static int shards_make(struct node *n, struct err_detail *d)
 {
     node_members_free(n);
-    node_upkeep_close(n); /* after an adoption it holds the old keys */
+    node_bring_close(n);
+    node_upkeep_close(n); /* after an adoption they hold the old keys */
     int rc = node_open_shards(n, d);
     if (rc == 0)
         rc = node_upkeep_open(n);
+    if (rc == 0)
+        rc = node_bring_open(n);
     if (rc == 0)
         node_feed_publish(n);
     return rc;
@@ -345,6 +348,7 @@ static void commit_finish(struct loop_defer *defer)
         shard_resend(n->shards[i]);
     node_repairs_later(n);
     node_feed_publish(n);
+    node_bring_again(n); /* names came; of what is in chunks nothing did */
     commit_end(n, 0, NULL);
 }
 

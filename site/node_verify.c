@@ -4,8 +4,9 @@
  * Normal path: the shards' contents are taken a batch at a time; each manifest is walked, blocks
  * that were not seen before are read a window at a time; nodes are read as the walk needs them and
  * kept for it. All of it is steps on the loop between other work, so a site can be checked while it
- * is used. A chunk that is only at another site (lazy) is counted, not read. Failure paths: a
- * damaged chunk is a problem that names the file, and is fetched from a peer when that is asked
+ * is used. A chunk that may be at another site is counted, not read; one that no site has is a
+ * problem, as far as that is known: of contents that are wanted here all were asked. Failure paths:
+ * a damaged chunk is a problem that names the file, and is fetched from a peer when that is asked
  * for; of a file whose node cannot be had the rest is not reached, and said so by the same line. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,7 +148,10 @@ static bool may_be_elsewhere(const struct node *n)
 
 static void chunk_absent(struct verify *v, const struct chunk_id *id)
 {
-    if (may_be_elsewhere(v->n))
+    const struct verify_file *f = &v->files[v->file_at];
+    if (may_be_elsewhere(v->n) && node_content_lost(v->n, f->oid, &f->m))
+        problem(v, id, "missing, and no site has it: all were asked");
+    else if (may_be_elsewhere(v->n))
         v->result.elsewhere++;
     else
         problem(v, id, "missing, and there is no other site to have it");

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "site/lacks.h"
 #include "wan/wan_int.h"
 
 #define STRANGER_NS (30 * NS_PER_SEC)
@@ -66,6 +67,7 @@ static bool dial_ready(struct h2_conn *c)
     wan_recv_start(p);
     wan_fetch_resume(p->wan);
     wan_pass_resume(p->wan);
+    node_link_up(p->wan->node);
     return true;
 }
 

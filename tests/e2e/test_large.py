@@ -82,7 +82,7 @@ def test_copy_by_reference_moves_no_bytes(two):
 
 def test_where_data_goes_by_policy(two):
     """Small files come at once and large ones when they are read, unless the directory says
-    otherwise; a policy set later counts for what is written later."""
+    otherwise."""
     world, a, b = two
     for name in ("plain", "lazy", "lazy/eager", "eager", "pinned", "pinned/below"):
         os.mkdir(a / name)

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/site/elsewhere.h"
 #include "tests/unit/site/node_test.h"
 
 /* The tests say when a pass begins. */
@@ -114,7 +115,7 @@ static void ask(struct node_test *t, struct asked *a, uint64_t settled, bool bus
     assert_int_equal(node_gc_pass(t->n, &a->pass, settled), 0);
     while (a->ended == 0) { /* the pool is at it; the test's time is bounded */
         if (busy)
-            node_prefetch(t->n, oid_file(0, OID_FILE, 7, 1));
+            node_bring_look(t->n, oid_file(0, OID_FILE, 7, 1));
         assert_int_equal(node_test_call(t, RPC_SYNC, &sync), 0);
     }
     assert_int_equal(a->ended, 1);
@@ -211,67 +212,6 @@ static void test_lost_content_does_not_end_collection(void **state)
     node_test_deinit(&t);
 }
 
-/* Another site's chunks, as they lie in its store. */
-struct elsewhere {
-    struct chunk_id id[8];
-    struct buf sealed[8];
-    unsigned count;
-};
-
-static int elsewhere_add(void *ctx, const struct chunk_id *id, struct slice sealed)
-{
-    struct elsewhere *e = ctx;
-    assert_true(e->count < 8);
-    e->id[e->count] = *id;
-    buf_append(&e->sealed[e->count++], sealed.ptr, sealed.len);
-    return 0;
-}
-
-static void elsewhere_fetch(void *fctx, const uint8_t id[32], chunk_got_cb cb, void *cctx)
-{
-    struct elsewhere *e = fctx;
-    struct buf copy = {0};
-    unsigned i = 0;
-    while (i < e->count && memcmp(e->id[i].b, id, 32) != 0)
-        i++;
-    assert_true(i < e->count);
-    buf_append(&copy, e->sealed[i].ptr, e->sealed[i].len);
-    cb(cctx, 0, &copy);
-    buf_deinit(&copy);
-}
-
-/* A file of two blocks whose chunks another site has. */
-static struct content elsewhere_make(struct node_test *t, struct elsewhere *e)
-{
-    struct pipeline *p;
-    struct node_cache *cache;
-    struct chunk_id blocks[2];
-    struct buf sealed = {0};
-    uint8_t *block = mem_calloc(1, 64 * KIB);
-    assert_int_equal(pipeline_new(&p, &t->n->keys, CHUNK_CIPHER_AUTO), 0);
-    assert_int_equal(node_cache_new(&cache), 0);
-    for (unsigned i = 0; i < 2; i++) {
-        memset(block, (int)(1 + i), 64 * KIB);
-        assert_int_equal(chunk_seal(p, slice_of(block, 64 * KIB), &sealed, &blocks[i]), 0);
-        elsewhere_add(e, &blocks[i], buf_slice(&sealed));
-        buf_clear(&sealed);
-    }
-    const struct manifest_extent all = {.kind = MANIFEST_EXTENT_IDS, .count = 2, .ids = blocks};
-    struct manifest m;
-    struct chunk_ids missing = {0};
-    assert_int_equal(manifest_update(cache, p, NULL, 64 * KIB, 128 * KIB, &all, 1, elsewhere_add, e,
-                                     &m, &missing),
-                     0);
-    struct content c = {.kind = CONTENT_MANIFEST, .size = m.size, .block_bytes = m.block_bytes};
-    memcpy(c.root, m.root.b, sizeof c.root);
-    chunk_ids_deinit(&missing);
-    node_cache_free(cache);
-    pipeline_free(p);
-    mem_free(block);
-    buf_deinit(&sealed);
-    return c;
-}
-
 static void brought(struct node_test *t, const struct content *c)
 {
     struct store_stats st;
@@ -309,12 +249,6 @@ static struct content replace_large(struct node_test *t, struct elsewhere *e)
     assert_int_equal(node_test_call(t, RPC_COMMIT, &q), 0);
     walk_past(t);
     return large;
-}
-
-static void elsewhere_deinit(struct elsewhere *e)
-{
-    for (unsigned i = 0; i < e->count; i++)
-        buf_deinit(&e->sealed[i]);
 }
 
 /* A content comes here, goes, and comes again: it is here then, also what of it is known from
