@@ -50,6 +50,7 @@ void carry_out_from(struct world *w,
         assert_true(rounds < 5000 || n->returning->stage == STAGE_STORE); /* that takes a disk */
         if (look != NULL)
             look(w->sites[STAYS].dir);
+        n->returning->retry_ns = 0; /* no test waits for that */
         node_return_tick(n);
         settle(w, STAYS);
     }

@@ -456,7 +456,6 @@ static void test_a_name_in_a_dead_directory_stays_there(void **state)
 /* ---- names of contents that are elsewhere ---- */
 
 struct elsewhere { /* what the other sites say of a chunk */
-    struct node *n;
     int rc;
     unsigned asked, reachable_after;
 };
@@ -470,7 +469,6 @@ static void fetch_elsewhere(void *fctx, const uint8_t id[32], chunk_got_cb cb, v
     if (rc == 0)
         buf_append(&bytes, "chunk", 5); /* sealed: no node of a site looks inside a block */
     cb(cctx, rc, &bytes);
-    e->n->returning->retry_ns = 0; /* no test waits for that */
     buf_deinit(&bytes);
 }
 
@@ -492,7 +490,6 @@ static void renamed_and_removed(struct world *w, struct elsewhere *e)
     assert_int_equal(node_test_call(&w->sites[STAYS], RPC_COMMIT, &q), 0);
     drain(w);
     acknowledge(w, BACK, STAYS);
-    e->n = w->sites[STAYS].n;
     node_set_fetcher(w->sites[STAYS].n, fetch_elsewhere, e);
     call_path(w, STAYS, RPC_UNLINK, "/f");
     rename_in_root(&w->sites[BACK], slice_str("f"), "g");
