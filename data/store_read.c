@@ -92,8 +92,14 @@ static void read_done(struct loop_req *req, int res, uint32_t cqe_flags)
     }
     segment_unref(s, get->segment);
     get->segment = NULL;
-    if ((res < 0 && res != -EIO) || read_good(get)) {
-        get_finish(get, res < 0 ? err_from_errno(-res) : 0);
+    if (res < 0 && res != -EIO) {
+        get_finish(get, err_from_errno(-res));
+        return;
+    }
+    if (read_good(get)) {
+        if (get->len == 0) /* it was checked, so a disk that failed has come to itself */
+            (void)id_map_del(&s->damaged, &get->id); /* whether it was there does not matter */
+        get_finish(get, 0);
         return;
     }
     chunk_buf_deinit(&get->buf);
@@ -123,7 +129,8 @@ static void get_resolved(struct store_get *get, int rc)
         get_finish(get, rc != 0 ? rc : ERR_NOT_FOUND);
         return;
     }
-    if (id_map_get(&s->damaged, &get->id) != NULL) {
+    /* Whole it is read again: the disk may only have failed for a while. */
+    if (get->len != 0 && id_map_get(&s->damaged, &get->id) != NULL) {
         get_finish(get, ERR_CORRUPT);
         return;
     }

@@ -222,6 +222,7 @@ static void again_over(struct mount *m)
 {
     struct ahead *a = &m->ahead;
     a->again = a->behind = a->renewed = false;
+    lin_all_made_again(m);
     m->own.version++;
     aside_take(m);
     mount_resume(m);

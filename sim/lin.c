@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "sim/disk.h"
 #include "sim/lin_int.h"
+#include "site/node_int.h"
 
 struct lin *lin;
 static struct lin_stats stats;
@@ -436,10 +437,18 @@ void lin_answered(const struct mount *m, const struct fs_reply *r)
 
 /* --- the site was down --- */
 
+/* What the start itself has issued may have the number of an operation that was lost. */
+bool lin_has_survived(struct node *n, struct dot dot)
+{
+    struct shard *s = node_shard(n, dot.shard);
+    return merge_seen(shard_merge(s), dot.shard, dot.site) >= dot.seq &&
+           (dot.site != node_site(n) || dot.seq < shard_first_seq(s));
+}
+
 static void survived(struct node *n, struct lin_call *c)
 {
     struct shard *s = node_shard(n, c->dot.shard);
-    bool is = merge_seen(shard_merge(s), c->dot.shard, c->dot.site) >= c->dot.seq;
+    bool is = lin_has_survived(n, c->dot);
     if (is && c->maybe)
         c->index = log_last(shard_log(s));
     if (!is)

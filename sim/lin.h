@@ -32,6 +32,8 @@ void lin_begin_again(const struct mount *m);
 bool lin_is_there(const struct mount *m, uint64_t number);
 bool lin_is_durable(const struct mount *m, uint64_t number);
 void lin_told_durable(const struct mount *m, uint64_t number); /* the mount was */
+/* All that a mount kept was sent again and answered. */
+void lin_all_made_again(const struct mount *m);
 /* A sync was answered, or the commit of an fsync: all that was told before has to be durable. */
 void lin_synced(const struct mount *m);
 void lin_forgets_kept(const struct mount *m); /* the mount died */

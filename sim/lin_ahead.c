@@ -112,7 +112,18 @@ void lin_told_durable(const struct mount *m, uint64_t number)
     if (!is_durable(m, t))
         fail(m, number, "is told to be durable, and is not");
     lin_tell(site_of(m), t->dot.shard, t->index);
-    forget(of(m), t);
+    if (m->ahead.again || m->ahead.behind)
+        t->stays = true;
+    else
+        forget(of(m), t);
+}
+
+void lin_all_made_again(const struct mount *m)
+{
+    struct lin_mount *lm = of(m);
+    for (unsigned i = lm == NULL ? 0 : lm->told_count; i > 0; i--)
+        if (lm->told[i - 1].stays)
+            forget(lm, &lm->told[i - 1]);
 }
 
 void lin_synced(const struct mount *m)
@@ -153,8 +164,7 @@ void lin_told_restarted(unsigned site, struct node *n)
         struct lin_mount *lm = &lin->mounts[i];
         for (unsigned k = 0; k < lm->told_count && site_of(&lin->w->mounts[i]) == site; k++) {
             struct lin_told *t = &lm->told[k];
-            struct merge *e = shard_merge(node_shard(n, t->dot.shard));
-            t->there = t->there && merge_seen(e, t->dot.shard, t->dot.site) >= t->dot.seq;
+            t->there = t->there && lin_has_survived(n, t->dot);
         }
     }
 }

@@ -74,6 +74,7 @@ struct lin_told { /* a change that was answered ahead of the disk */
     uint64_t index;
     struct oid result;
     bool there; /* it has not been lost, or was made again */
+    bool stays; /* the mount was told that it is durable, and sends it again all the same */
 };
 struct lin_mount {
     struct lin_call call, aside; /* aside: the call under way, while others are made again */
@@ -138,6 +139,7 @@ bool lin_may_tell(const struct mount *m, const struct lin_need *need, const stru
 struct lin_need lin_need_of(unsigned site, const struct lin_key *key);
 bool lin_is_change(enum rpc_type t);
 bool lin_is_durable_at(unsigned site, shard_id_t shard, uint64_t index);
+bool lin_has_survived(struct node *n, struct dot dot);          /* the start of its node */
 void lin_tell(unsigned site, shard_id_t shard, uint64_t index); /* it has to stay */
 const struct lin_state *
 lin_now(const struct mount *m);       /* NULL: nobody can say; until the next one */

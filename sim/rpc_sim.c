@@ -171,6 +171,8 @@ static int conn_out(
 {
     if (!c->open || c->closing)
         return ERR_CLOSED;
+    if (c->server != NULL && c->server->machine->ghost)
+        return 0; /* its power went a moment ago, in this event: nobody hears of it */
     if (sched_chance(rpc_sim_lost_per_million)) {
         sched_note("reply lost", type, id);
         conn_end_soon(c, ERR_CLOSED);

@@ -355,6 +355,10 @@ uint64_t shard_next_seq(struct shard *s)
 {
     return merge_seen(s->merge, s->cfg.id, s->cfg.site) + 1;
 }
+uint64_t shard_first_seq(const struct shard *s)
+{
+    return s->first_seq;
+}
 bool shard_idle(const struct shard *s)
 {
     return s->failed || s->pending_head == NULL;

@@ -145,6 +145,7 @@ struct log *shard_log(struct shard *s);
 uint64_t shard_committed(const struct shard *s);
 shard_id_t shard_id(const struct shard *s);
 uint64_t shard_next_seq(struct shard *s); /* of this site: what the next operation will get */
+uint64_t shard_first_seq(const struct shard *s); /* and what the first one of this run has got */
 /* The oid of a file that the next operation makes. No oid is given twice: operations that were
  * answered ahead of the disk may be lost, and their seqs used again, so the counter in the oid
  * starts higher in each epoch, by more than can have been lost. */

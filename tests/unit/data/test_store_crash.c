@@ -319,6 +319,14 @@ static void test_scrub_finds_flipped_bits_and_puts_repair(void **state)
     change_byte(path, 4096 + 50 * 4096 + 2000, 4);
     assert_int_equal(world_get(&w, 50, 3000), ERR_CORRUPT);
     assert_int_equal(world_damaged(&w), 3);
+    /* And that it is well again: the disk failed for a while. */
+    assert_int_equal(world_get(&w, 50, 3000), ERR_CORRUPT);
+    change_byte(path, 4096 + 50 * 4096 + 2000, 4);
+    assert_false(world_has(&w, 50, false));
+    assert_int_equal(world_get(&w, 50, 3000), 0);
+    assert_true(world_has(&w, 50, false));
+    assert_int_equal(world_stats(&w).damaged, 0);
+    assert_int_equal(world_damaged(&w), 3); /* told once */
     mem_free(path);
     world_deinit(&w);
 }
