@@ -7,7 +7,6 @@
 #include "base/assert.h"
 #include "sim/disk.h"
 #include "sim/lin_int.h"
-#include "site/node_int.h"
 
 struct lin *lin;
 static struct lin_stats stats;
@@ -442,7 +441,7 @@ bool lin_has_survived(struct node *n, struct dot dot)
 {
     struct shard *s = node_shard(n, dot.shard);
     return merge_seen(shard_merge(s), dot.shard, dot.site) >= dot.seq &&
-           (dot.site != node_site(n) || dot.seq < shard_first_seq(s));
+           (dot.site != node_settings(n)->site || dot.seq < shard_first_seq(s));
 }
 
 static void survived(struct node *n, struct lin_call *c)
