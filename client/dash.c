@@ -15,7 +15,11 @@
 #include "client/status_text.h"
 
 #define COLLECT_WATCHED_NS (500 * NS_PER_MS) /* while somebody looks */
+#define COLLECT_CROWD_NS NS_PER_SEC          /* while many do */
+#define CROWD 50u
 #define COLLECT_IDLE_NS (2 * NS_PER_SEC)
+#define WAKE_EVERY_NS (40 * NS_PER_MS)
+#define WAKE_SLICES 10u                  /* all have the news before the next one comes */
 #define WATCHED_FOR_NS (10 * NS_PER_SEC) /* after the last request */
 #define SAVE_EVERY_NS (60 * NS_PER_SEC)
 #define LAG_MAX_S 10.0
@@ -120,6 +124,18 @@ static uint64_t now_ns(const struct dash *d)
     return loop_now_ns(node_loop(d->n));
 }
 
+/* Viewers get the news in slices: that of hundreds at once would hold up the operations of mounts
+ * that share the processor for some milliseconds, twice a second. */
+static void wake_fire(struct loop_timer *t)
+{
+    struct dash *d = CONTAINER_OF(t, struct dash, wake_timer);
+    (void)pthread_mutex_lock(&d->lock);
+    bool more = dash_wake(d, d->stream_count / WAKE_SLICES + 1);
+    (void)pthread_mutex_unlock(&d->lock);
+    if (more)
+        loop_timer_start(node_loop(d->n), &d->wake_timer, now_ns(d) + WAKE_EVERY_NS);
+}
+
 static void publish(struct dash *d, json_t *status)
 {
     char *dump = json_dumps(status, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -134,8 +150,8 @@ static void publish(struct dash *d, json_t *status)
     struct dash_text *old = d->text;
     t->version = old != NULL ? old->version + 1 : 1;
     d->text = t;
-    dash_wake(d);
     (void)pthread_mutex_unlock(&d->lock);
+    wake_fire(&d->wake_timer);
     if (old != NULL)
         dash_text_unref(d, old);
 }
@@ -208,12 +224,15 @@ static void got_status(void *ctx, int rc, const char *text)
     node_admin_ask(d->n, "wan.status", got_wan, d);
 }
 
-static bool is_watched(struct dash *d)
+static uint64_t collect_every_ns(struct dash *d)
 {
     (void)pthread_mutex_lock(&d->lock);
     bool watched = d->stream_count > 0 || now_ns(d) < d->asked_ns + WATCHED_FOR_NS;
+    uint64_t ns = !watched                  ? COLLECT_IDLE_NS
+                  : d->stream_count > CROWD ? COLLECT_CROWD_NS
+                                            : COLLECT_WATCHED_NS;
     (void)pthread_mutex_unlock(&d->lock);
-    return watched;
+    return ns;
 }
 
 static void collect_fire(struct loop_timer *t)
@@ -228,8 +247,7 @@ static void collect_fire(struct loop_timer *t)
 
 static void collect_start(struct dash *d)
 {
-    loop_timer_start(node_loop(d->n), &d->timer,
-                     now_ns(d) + (is_watched(d) ? COLLECT_WATCHED_NS : COLLECT_IDLE_NS));
+    loop_timer_start(node_loop(d->n), &d->timer, now_ns(d) + collect_every_ns(d));
 }
 
 /* ---- life ---- */
@@ -267,6 +285,7 @@ int dash_start(struct dash **ret, struct node *n, struct err_detail *detail)
     d->listen_fd = -1;
     d->history = dash_history_new();
     d->timer.fire = collect_fire;
+    d->wake_timer.fire = wake_fire;
     (void)pthread_mutex_init(&d->lock, NULL);
     int rc = http[0] != '\0' && !dash_is_loopback(http) ? token_load(d, detail) : 0;
     if (rc == 0) {
@@ -290,6 +309,7 @@ void dash_stop(struct dash *d)
         return;
     d->ended = true;
     loop_timer_stop(node_loop(d->n), &d->timer);
+    loop_timer_stop(node_loop(d->n), &d->wake_timer);
     dash_http_stop(d);
     history_save(d);
 }

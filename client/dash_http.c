@@ -288,13 +288,18 @@ static void stream_free(void *ctx)
     mem_free(st);
 }
 
-void dash_wake(struct dash *d)
+bool dash_wake(struct dash *d, uint32_t most)
 {
-    for (struct dash_stream *st = d->streams; st != NULL; st = st->next)
-        if (st->asleep) {
-            st->asleep = false;
-            MHD_resume_connection(st->conn);
-        }
+    for (struct dash_stream *st = d->streams; st != NULL; st = st->next) {
+        if (!st->asleep || (!d->closing && st->sent == d->text->version))
+            continue;
+        if (most == 0)
+            return true;
+        most--;
+        st->asleep = false;
+        MHD_resume_connection(st->conn);
+    }
+    return false;
 }
 
 static enum MHD_Result send_events(struct dash *d, struct MHD_Connection *conn)
@@ -509,7 +514,7 @@ void dash_http_stop(struct dash *d)
         return;
     (void)pthread_mutex_lock(&d->lock);
     d->closing = true;
-    dash_wake(d); /* none may sleep when the daemon stops; none falls asleep again */
+    (void)dash_wake(d, UINT32_MAX); /* none sleeps when the daemon stops, or falls asleep again */
     (void)pthread_mutex_unlock(&d->lock);
     MHD_stop_daemon(d->daemon); /* closes the socket */
     d->daemon = NULL;

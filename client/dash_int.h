@@ -47,7 +47,7 @@ struct dash {
     struct MHD_Daemon *daemon;
 
     /* the loop's */
-    struct loop_timer timer;
+    struct loop_timer timer, wake_timer;
     json_t *status; /* being put together */
     bool asking;
     struct dash_peer peers[DASH_PEERS_MAX];
@@ -67,7 +67,8 @@ struct dash {
 /* dash_http.c */
 int dash_http_start(struct dash *d, struct err_detail *detail) MUST_CHECK;
 void dash_http_stop(struct dash *d);
-void dash_wake(struct dash *d);                  /* under the lock: a new text is there */
+/* Under the lock: wakes as many of those who lack the newest text; whether there are more. */
+bool dash_wake(struct dash *d, uint32_t most);
 struct dash_text *dash_text_ref(struct dash *d); /* takes the lock; NULL: nothing yet */
 void dash_text_unref(struct dash *d, struct dash_text *t);
 
